@@ -1,0 +1,8 @@
+"""Models: the backbone that holds CLIP's image towers."""
+
+# Whoever builds our models also loads and resumes checkpoints: mmengine's
+# loaders are replaced by safe ones here, whichever runner it is.
+import mmclip.checkpoint.schemes  # noqa: F401
+from mmclip.models.clip_vit import CLIPVisionTransformer
+
+__all__ = ['CLIPVisionTransformer']

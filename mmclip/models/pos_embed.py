@@ -1,0 +1,51 @@
+"""Position embeddings of a patch grid, for another grid."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Grid = tuple[int, int]
+
+
+def square_grid(num_patches: int) -> Grid:
+    """The grid of a square image that was cut into ``num_patches`` patches.
+
+    Raises:
+        ValueError: If no square grid has that many patches.
+    """
+    side = math.isqrt(num_patches)
+    if side * side != num_patches:
+        raise ValueError(
+            f'{num_patches} patches do not form a square grid; only position '
+            'embeddings of square images can be resized without being told '
+            'their grid.'
+        )
+    return side, side
+
+
+def resize_pos_embed(pos_embed: Tensor, source: Grid, target: Grid) -> Tensor:
+    """Interpolate the patch part of a position embedding.
+
+    Bicubic with antialias, in float32, as open_clip's ``resize_pos_embed``
+    does (``open_clip/model.py``); the class token's row is kept.
+
+    Args:
+        pos_embed (Tensor): ``(1, 1 + H * W, C)``, the class token first.
+        source (tuple[int, int]): The patch grid ``(H, W)`` it was made for.
+        target (tuple[int, int]): The patch grid ``(H', W')`` wanted.
+
+    Returns:
+        Tensor: ``(1, 1 + H' * W', C)`` in the dtype of ``pos_embed``.
+    """
+    if source == target:
+        return pos_embed
+    cls_token, patches = pos_embed[:, :1], pos_embed[:, 1:]
+    patches = patches.reshape(1, *source, -1).permute(0, 3, 1, 2)  # (1,C,H,W)
+    # float32: there is no half-precision kernel for this on CPUs.
+    patches = F.interpolate(
+        patches.float(), target, mode='bicubic', antialias=True
+    ).to(pos_embed.dtype)
+    patches = patches.flatten(2).transpose(1, 2)  # (1, H' * W', C)
+    return torch.cat([cls_token, patches], dim=1)

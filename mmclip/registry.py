@@ -1,0 +1,40 @@
+"""Registries of scope ``mmclip``, children of mmengine's root registries.
+
+mmengine imports this module by itself when it meets ``type='mmclip.X'``, from
+whatever scope. An error in here would be hidden, so nothing else happens
+here.
+"""
+
+from mmengine import registry
+from mmengine.registry import Registry
+
+MODELS = Registry(
+    'model',
+    parent=registry.MODELS,
+    scope='mmclip',
+    locations=['mmclip.models'],
+)
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer',
+    parent=registry.WEIGHT_INITIALIZERS,
+    scope='mmclip',
+    locations=['mmclip.checkpoint'],
+)
+DATASETS = Registry(
+    'dataset',
+    parent=registry.DATASETS,
+    scope='mmclip',
+    locations=['mmclip.datasets'],
+)
+HOOKS = Registry(
+    'hook',
+    parent=registry.HOOKS,
+    scope='mmclip',
+    locations=['mmclip.engine'],
+)
+OPTIM_WRAPPERS = Registry(
+    'optimizer wrapper',
+    parent=registry.OPTIM_WRAPPERS,
+    scope='mmclip',
+    locations=['mmclip.engine'],
+)

@@ -1,0 +1,338 @@
+"""CLIPVisionTransformer: equal to open_clip, and a good backbone."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmclip.models import CLIPVisionTransformer
+from mmclip.models.clip_vit import ALIASES, ARCHS
+from tests.conftest import (
+    RELATIVE_TOLERANCE,
+    make_twins,
+    plain_names,
+    relative_difference,
+    to_ours,
+)
+
+TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
+
+
+def tiny(**kwargs) -> CLIPVisionTransformer:
+    torch.manual_seed(0)
+    defaults = dict(arch=TINY, act='gelu', img_size=32, patch_size=8)
+    return CLIPVisionTransformer(**(defaults | kwargs))
+
+
+def images(size=32, batch=2) -> torch.Tensor:
+    height, width = (size, size) if isinstance(size, int) else size
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, 3, height, width, generator=generator)
+
+
+class TestParity:
+    """The same weights give open_clip's outputs."""
+
+    @pytest.mark.parametrize('name', plain_names())
+    def test_every_plain_name_gives_the_same_output(self, name):
+        reference, backbone = make_twins(name, depth=2)
+        x = images(reference.image_size, batch=1)
+        with torch.no_grad():
+            ours, wanted = backbone.eval()(x)[-1], reference.eval()(x)
+        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize('train', [False, True])
+    @pytest.mark.parametrize(
+        ('name', 'tag', 'depth'),
+        [
+            ('ViT-L-14-336', 'openai', None),
+            ('ViT-H-14', 'laion2b_s32b_b79k', 8),
+            ('ViT-bigG-14', 'laion2b_s39b_b160k', 6),
+        ],
+    )
+    def test_full_size_outputs_and_gradients(self, name, tag, depth, train):
+        reference, backbone = make_twins(name, tag, depth)
+        reference.train(train), backbone.train(train)
+        x = images(reference.image_size, batch=1)
+        wanted, ours = reference(x), backbone(x)[-1]
+        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+        assert_same_gradients(reference, wanted, backbone, ours)
+
+    def test_gradients(self):
+        reference, backbone = make_twins('ViT-S-32', depth=3)
+        x = images(224)
+        assert_same_gradients(
+            reference, reference(x), backbone, backbone(x)[0]
+        )
+
+    def test_patch_dropout_in_training(self):
+        reference, backbone = make_twins(
+            'ViT-S-16', depth=2, patch_dropout=0.5
+        )
+        x = images(224)
+        torch.manual_seed(2)
+        wanted = reference.train()(x)
+        torch.manual_seed(2)
+        ours = backbone.train()(x)[0]
+        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+        assert relative_difference(backbone.eval()(x)[0], wanted) > 1e-3
+
+    def test_activation_checkpointing_changes_nothing(self):
+        reference, backbone = make_twins('ViT-S-32', depth=3, with_cp=True)
+        x = images(224)
+        assert_same_gradients(
+            reference, reference.train()(x), backbone, backbone.train()(x)[0]
+        )
+
+    @pytest.mark.parametrize(
+        'mistake',
+        [
+            dict(act='gelu'),
+            dict(norm_eps=1e-3),
+            pytest.param('no pre-norm', id='no pre-norm'),
+        ],
+        ids=str,
+    )
+    def test_a_mistake_is_seen(self, mistake):
+        changes = mistake if isinstance(mistake, dict) else {}
+        reference, backbone = make_twins(
+            'ViT-B-32', 'openai', depth=2, **changes
+        )
+        if not changes:
+            backbone.pre_norm = nn.Identity()
+        x = images(224)
+        with torch.no_grad():
+            ours, wanted = backbone.eval()(x)[0], reference.eval()(x)
+        assert relative_difference(ours, wanted) > 10 * RELATIVE_TOLERANCE
+
+    def test_epsilon_1e_6_is_seen_where_tokens_are_small(self):
+        reference, backbone = make_twins('ViT-S-32', depth=2, norm_eps=1e-6)
+        x = images(224)
+        with torch.no_grad():
+            for module in (reference.conv1, backbone.patch_embed):
+                for parameter in module.parameters():
+                    parameter *= 0.01
+            for parameter in (
+                reference.class_embedding,
+                reference.positional_embedding,
+                backbone.cls_token,
+                backbone.pos_embed,
+            ):
+                parameter *= 0.01
+            ours, wanted = backbone.eval()(x)[0], reference.eval()(x)
+        assert relative_difference(ours, wanted) > 10 * RELATIVE_TOLERANCE
+
+    def test_intermediate_feature_maps(self):
+        reference, backbone = make_twins(
+            'ViT-S-16',
+            depth=4,
+            out_type='featmap',
+            out_indices=[0, 2, 3],
+            proj_dim=None,
+        )
+        x = images(224)
+        wanted = reference.eval().forward_intermediates(x, indices=[0, 2, 3])
+        wanted = wanted['image_intermediates']
+        # open_clip leaves the last one without the final norm.
+        wanted[-1] = reference.ln_post(wanted[-1].permute(0, 2, 3, 1))
+        wanted[-1] = wanted[-1].permute(0, 3, 1, 2)
+        for ours, other in zip(backbone.eval()(x), wanted, strict=True):
+            assert relative_difference(ours, other) <= RELATIVE_TOLERANCE
+
+
+def assert_same_gradients(reference, wanted, backbone, ours) -> None:
+    direction = torch.randn_like(wanted)
+    (wanted * direction).sum().backward()
+    (ours * direction).sum().backward()
+    expected = to_ours({k: p.grad for k, p in reference.named_parameters()})
+    for name, parameter in backbone.named_parameters():
+        # Summed in another order; the bound on outputs, times ten.
+        difference = relative_difference(parameter.grad, expected[name])
+        assert difference <= 10 * RELATIVE_TOLERANCE, name
+
+
+class TestOutputs:
+    @pytest.mark.parametrize(
+        ('out_type', 'shape'),
+        [
+            ('cls_token', (2, 32)),
+            ('avg_featmap', (2, 32)),
+            ('raw', (2, 17, 32)),
+            ('featmap', (2, 32, 4, 4)),
+        ],
+    )
+    def test_shapes(self, out_type, shape):
+        outs = tiny(out_type=out_type, out_indices=[1, -1])(images())
+        assert [tuple(out.shape) for out in outs] == [shape, shape]
+
+    def test_out_types_are_views_of_the_same_tokens(self):
+        raw = tiny(out_type='raw').eval()(images())[0]
+        cls_token = tiny().eval()(images())[0]
+        average = tiny(out_type='avg_featmap').eval()(images())[0]
+        featmap = tiny(out_type='featmap').eval()(images())[0]
+        torch.testing.assert_close(cls_token, raw[:, 0])
+        torch.testing.assert_close(average, raw[:, 1:].mean(1))
+        torch.testing.assert_close(featmap[:, :, 1, 2], raw[:, 1 + 4 + 2])
+
+    def test_projection_is_applied_to_the_last_output_only(self):
+        backbone = tiny(proj_dim=24, out_type='featmap', out_indices=[0, 3])
+        first, last = backbone(images())
+        assert first.shape[1] == 32
+        assert last.shape[1] == 24
+
+    def test_the_callers_out_indices_are_not_changed(self):
+        indices = [-2, -1]
+        tiny(out_indices=indices)
+        assert indices == [-2, -1]
+
+    def test_blocks_after_the_last_index_are_not_trained(self):
+        backbone = tiny(out_indices=[0, 1])
+        sum(out.sum() for out in backbone(images())).backward()
+        without = {n for n, p in backbone.named_parameters() if p.grad is None}
+        frozen = {
+            n for n, p in backbone.named_parameters() if not p.requires_grad
+        }
+        assert without == frozen
+        assert {name.split('.')[1] for name in frozen if 'layers' in name} == {
+            '2',
+            '3',
+        }
+
+    def test_two_passes_differ_under_drop_path_only_in_training(self):
+        backbone = tiny(drop_path_rate=0.5)
+        x = images(batch=8)
+        assert not torch.equal(backbone(x)[0], backbone(x)[0])
+        backbone.eval()
+        assert torch.equal(backbone(x)[0], backbone(x)[0])
+
+
+class TestImageSizes:
+    @pytest.mark.parametrize('size', [(48, 48), (60, 37), (24, 40)])
+    def test_other_sizes_use_whole_patches(self, size):
+        featmap = tiny(out_type='featmap').eval()(images(size))[0]
+        assert featmap.shape[2:] == (size[0] // 8, size[1] // 8)
+
+    def test_run_time_resize_equals_open_clips_resize_on_load(self):
+        from open_clip.model import resize_pos_embed
+
+        reference, backbone = make_twins('ViT-S-16', depth=2)
+        larger, _ = make_twins('ViT-S-16', depth=2)
+        state_dict = {
+            f'visual.{k}': v for k, v in reference.state_dict().items()
+        }
+        holder = nn.Module()
+        holder.visual = larger
+        larger.grid_size = (20, 20)
+        resize_pos_embed(state_dict, holder)
+        larger.positional_embedding = nn.Parameter(
+            state_dict['visual.positional_embedding']
+        )
+        x = images(320)
+        with torch.no_grad():
+            ours, wanted = backbone.eval()(x)[0], larger.eval()(x)
+        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+    def test_non_square_img_size(self):
+        assert tiny(img_size=(32, 48)).pos_embed.shape == (1, 1 + 4 * 6, 32)
+
+    def test_an_image_smaller_than_a_patch_is_refused(self):
+        with pytest.raises(ValueError, match='4x32 pixels is smaller'):
+            tiny()(images((4, 32)))
+
+
+class TestTraining:
+    @pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 4])
+    def test_frozen_parts_survive_a_training_step(self, frozen_stages):
+        backbone = tiny(frozen_stages=frozen_stages, drop_path_rate=0.1)
+        backbone.train()
+        before = {k: v.clone() for k, v in backbone.state_dict().items()}
+        trained = [p for p in backbone.parameters() if p.requires_grad]
+        if trained:
+            optimizer = torch.optim.SGD(trained, lr=0.1)
+            backbone(images())[0].square().sum().backward()
+            optimizer.step()
+        changed = {
+            key
+            for key, value in backbone.state_dict().items()
+            if not torch.equal(value, before[key])
+        }
+        stem = {'cls_token', 'pos_embed', 'patch_embed.projection.weight'}
+        frozen_layers = tuple(f'layers.{i}.' for i in range(frozen_stages))
+        assert bool(stem & changed) == (frozen_stages < 0)
+        assert not any(key.startswith(frozen_layers) for key in changed)
+        assert ('ln1.weight' in changed) == (frozen_stages < 4)
+
+    def test_frozen_layers_stay_in_eval_mode(self):
+        backbone = tiny(frozen_stages=2)
+        assert backbone.train() is backbone
+        modes = [layer.training for layer in backbone.layers]
+        assert modes == [False, False, True, True]
+        assert not backbone.patch_embed.training
+
+    def test_freeze_patch_embed_freezes_nothing_else(self):
+        backbone = tiny(freeze_patch_embed=True)
+        frozen = [
+            n for n, p in backbone.named_parameters() if not p.requires_grad
+        ]
+        assert frozen == ['patch_embed.projection.weight']
+
+    def test_checkpointing_keeps_gradients_behind_frozen_stages(self):
+        grads = []
+        for with_cp in (False, True):
+            backbone = tiny(frozen_stages=2, with_cp=with_cp)
+            backbone(images())[0].square().sum().backward()
+            grads.append({n: p.grad for n, p in backbone.named_parameters()})
+        assert grads[0]['layers.2.attn.qkv.weight'] is not None
+        torch.testing.assert_close(grads[0], grads[1])
+
+    def test_layer_depth(self):
+        backbone = tiny(proj_dim=8)
+        depths = {
+            name: backbone.get_layer_depth(f'backbone.{name}', 'backbone.')
+            for name, _ in backbone.named_parameters()
+        }
+        for name, (depth, num_layers) in depths.items():
+            assert num_layers == 6
+            if name.startswith('layers.'):
+                assert depth == int(name[7]) + 1
+            elif name.startswith(('ln1', 'proj')):
+                assert depth == 5
+            else:
+                assert depth == 0, name
+        assert backbone.get_layer_depth('head.fc.weight', 'backbone.') == (
+            5,
+            6,
+        )
+
+
+class TestArguments:
+    @pytest.mark.parametrize(('alias', 'name'), ALIASES.items())
+    def test_aliases(self, alias, name):
+        with torch.device('meta'):
+            backbone = CLIPVisionTransformer(alias, act='gelu')
+        assert backbone.width == ARCHS[name][0]
+
+    @pytest.mark.parametrize(
+        ('wrong', 'message'),
+        [
+            (dict(arch='larg'), 'arch must be one of small, medium'),
+            (dict(arch=dict(width=32)), 'exactly the keys'),
+            (dict(arch=TINY | dict(num_heads=5)), 'not a multiple'),
+            (dict(act='relu'), "act must be one of gelu, quick_gelu; got 're"),
+            (dict(out_type='cls'), 'out_type must be one of'),
+            (dict(out_indices=[3, 1]), 'increasing'),
+            (dict(out_indices=[4]), 'out_indices'),
+            (dict(out_indices=[]), 'out_indices'),
+            (dict(frozen_stages=5), 'frozen_stages'),
+            (dict(patch_dropout=1.0), 'patch_dropout'),
+            (dict(patch_dropout=0.5, out_type='featmap'), 'holes'),
+            (dict(img_size=4), 'smaller than one patch'),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, wrong, message):
+        with pytest.raises(ValueError, match=message):
+            tiny(**wrong)
+
+    def test_the_activation_has_no_default(self):
+        with pytest.raises(TypeError, match='act'):
+            CLIPVisionTransformer('base')
