@@ -1,0 +1,161 @@
+"""The initializer that loads CLIP weights strictly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import update_init_info
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mmclip.checkpoint.convert import check_complete
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.models.pos_embed import resize_pos_embed, square_grid
+from mmclip.registry import WEIGHT_INITIALIZERS
+
+PREFIX = 'backbone.'
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class PretrainedCLIP:
+    """Load a CLIP image tower into a backbone, completely or not at all.
+
+    Every tensor of the backbone must be in the checkpoint with its shape, and
+    every tensor of the checkpoint's backbone must be used. Three things are
+    done on purpose, and logged: position embeddings are resized for another
+    image size, a projection that the backbone has no place for is left out,
+    and so is what ``fresh`` names. The properties in ``meta['clip']``
+    (activation, heads, epsilon ...) must be the backbone's own.
+
+    Args:
+        checkpoint (str): A file of ``tools/model_converters``, or any
+            checkpoint whose backbone has mmpretrain's names, a classifier's
+            too; any path that mmengine can load.
+        fresh (Sequence[str]): Parts of the backbone that keep their random
+            initialisation, such as ``['ln1']`` for the final norm. Defaults
+            to none.
+
+    Raises:
+        CheckpointError: When called, if anything does not fit.
+    """
+
+    def __init__(self, checkpoint: str, fresh: Sequence[str] = ()):
+        self.checkpoint = checkpoint
+        self.fresh = tuple(fresh)
+
+    def __call__(self, module: nn.Module) -> None:
+        """Load the weights into ``module``, a ``CLIPVisionTransformer``."""
+        if not hasattr(module, 'describe'):
+            raise CheckpointError(
+                'mmclip.PretrainedCLIP belongs into the init_cfg of a '
+                f'CLIPVisionTransformer, not of a {type(module).__name__}.'
+            )
+        checkpoint = self._read()
+        meta = checkpoint.get('meta', {}).get('clip')
+        state_dict = self._backbone(checkpoint)
+        self._compare(meta, module)
+        self._resize(state_dict, meta, module)
+        self._drop_projection(state_dict, module)
+        self._keep_fresh(state_dict, module)
+        try:
+            check_complete(state_dict, module.state_dict())
+        except CheckpointError as error:
+            raise CheckpointError(f'{self.checkpoint}: {error}') from None
+        module.load_state_dict(state_dict)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(
+                module, f'PretrainedCLIP: load from {self.checkpoint}'
+            )
+        self._log(f'Loaded {len(state_dict)} tensors.')
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return CheckpointLoader.load_checkpoint(self.checkpoint, 'cpu')
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'Checkpoint {self.checkpoint} does not exist. Make it with '
+                'python tools/model_converters/openclip_to_mmcls.py NAME TAG '
+                f'{self.checkpoint}.'
+            ) from None
+
+    def _backbone(self, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+        state_dict = checkpoint.get('state_dict', checkpoint)
+        others = [key for key in state_dict if not key.startswith(PREFIX)]
+        if len(others) == len(state_dict):
+            return dict(state_dict)
+        if others:
+            self._log(f'Left out (no part of the backbone): {others}.')
+        return {
+            key.removeprefix(PREFIX): tensor
+            for key, tensor in state_dict.items()
+            if key.startswith(PREFIX)
+        }
+
+    def _compare(self, meta: dict | None, module: Any) -> None:
+        if meta is None:
+            self._log(
+                "There is no meta['clip'] in it, so that activation, heads "
+                'and epsilon could not be checked, only keys and shapes.'
+            )
+            return
+        theirs, ours = meta['arch'], module.describe()
+        differences = [
+            f'{key}: checkpoint {theirs.get(key)!r}, backbone {ours[key]!r}'
+            for key in ours
+            if theirs.get(key) != ours[key]
+        ]
+        if differences:
+            raise CheckpointError(
+                f'{self.checkpoint} does not fit the backbone: '
+                f'{"; ".join(differences)}.'
+            )
+        self._log(f'Images must be prepared so: {meta["preprocess"]}.')
+
+    def _resize(
+        self, state_dict: dict[str, Tensor], meta: dict | None, module: Any
+    ) -> None:
+        if 'pos_embed' not in state_dict:
+            return  # check_complete reports it
+        num_patches = state_dict['pos_embed'].shape[1] - 1
+        if meta is not None:
+            height, width = _pair(meta['img_size'])
+            source = module.patch_grid(height, width)
+        elif num_patches == module.grid[0] * module.grid[1]:
+            source = module.grid
+        else:
+            source = square_grid(num_patches)
+        if source != module.grid:
+            self._log(
+                f'Resized the position embedding from a {source} to a '
+                f'{module.grid} patch grid (bicubic, antialias).'
+            )
+        state_dict['pos_embed'] = resize_pos_embed(
+            state_dict['pos_embed'], source, module.grid
+        )
+
+    def _drop_projection(
+        self, state_dict: dict[str, Tensor], module: Any
+    ) -> None:
+        if module.proj is None and 'proj' in state_dict:
+            del state_dict['proj']
+            self._log('Left out: proj (the backbone has no projection).')
+
+    def _keep_fresh(self, state_dict: dict[str, Tensor], module: Any) -> None:
+        own = module.state_dict()
+        for name in self.fresh:
+            keys = [k for k in own if k == name or k.startswith(f'{name}.')]
+            if not keys:
+                raise CheckpointError(
+                    f'fresh: the backbone has no part {name!r}.'
+                )
+            state_dict.update({key: own[key] for key in keys})
+            self._log(f'Kept fresh: {keys}.')
+
+    def _log(self, message: str) -> None:
+        print_log(
+            f'PretrainedCLIP: {self.checkpoint}: {message}', logger='current'
+        )
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,59 @@
+"""The conversion core: every key accounted for."""
+
+import pytest
+import torch
+
+from mmclip.checkpoint import CheckpointError
+from mmclip.checkpoint.convert import check_complete, convert
+from mmclip.checkpoint.dialects import OPEN_CLIP
+
+
+def test_every_key_of_a_whole_model_is_mapped_or_left_out(tiny_model):
+    source = tiny_model.model.state_dict()
+    conversion = convert(source, OPEN_CLIP)
+    left_out = [key for keys in conversion.left_out.values() for key in keys]
+    assert sorted([*conversion.mapped, *left_out]) == sorted(source)
+    assert all(key.startswith('visual.') for key in conversion.mapped)
+    assert set(conversion.left_out) == {'text tower', 'contrastive head'}
+
+
+def test_values_are_unchanged(tiny_model):
+    source = tiny_model.model.state_dict()
+    conversion = convert(source, OPEN_CLIP)
+    for theirs, ours in conversion.mapped.items():
+        tensor = conversion.state_dict[ours]
+        assert torch.equal(tensor.flatten(), source[theirs].flatten())
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32(tiny_model, dtype):
+    source = tiny_model.model.to(dtype).state_dict()
+    converted = convert(source, OPEN_CLIP).state_dict.values()
+    assert {tensor.dtype for tensor in converted} == {torch.float32}
+
+
+def test_unknown_keys_are_named(tiny_model):
+    source = tiny_model.model.state_dict() | {
+        'visual.transformer.resblocks.0.attn.in_proj_wieght': torch.zeros(1),
+        'adapter.weight': torch.zeros(1),
+    }
+    with pytest.raises(CheckpointError, match='in_proj_wieght, adapter'):
+        convert(source, OPEN_CLIP)
+
+
+def test_rules_are_one_to_one():
+    theirs = [rule.theirs for rule in OPEN_CLIP.rules]
+    ours = [rule.ours for rule in OPEN_CLIP.rules]
+    assert len(set(theirs)) == len(set(ours)) == len(OPEN_CLIP.rules)
+
+
+def test_check_complete_lists_every_difference():
+    wanted = dict(a=torch.zeros(2), b=torch.zeros(3), c=torch.zeros(4))
+    found = dict(a=torch.zeros(2), b=torch.zeros(5), d=torch.zeros(6))
+    with pytest.raises(CheckpointError) as error:
+        check_complete(found, wanted)
+    message = str(error.value)
+    assert 'missing: c' in message
+    assert 'shape: b is (5,), wanted (3,)' in message
+    assert 'unexpected: d (6,)' in message
+    assert message.startswith('3 keys')

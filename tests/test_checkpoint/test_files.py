@@ -1,0 +1,217 @@
+"""Reading without executing, writing without leaving halves."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import save_file
+
+from mmclip.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    read_state_dict,
+    write_checkpoint,
+)
+from mmclip.checkpoint.files import ALLOWED, sha256
+
+WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.witness),)
+
+
+class TestReading:
+    @pytest.mark.parametrize('suffix', ['.pt', '.pth', '.bin'])
+    @pytest.mark.parametrize('zipped', [True, False])
+    def test_torch_files(self, tmp_path, suffix, zipped):
+        path = tmp_path / f'x{suffix}'
+        torch.save(WEIGHTS, path, _use_new_zipfile_serialization=zipped)
+        assert torch.equal(read_state_dict(path)['weight'], WEIGHTS['weight'])
+
+    def test_safetensors(self, tmp_path):
+        path = tmp_path / 'x.safetensors'
+        save_file(WEIGHTS, path)
+        assert torch.equal(read_state_dict(path)['weight'], WEIGHTS['weight'])
+
+    def test_training_checkpoints(self, tmp_path):
+        path = tmp_path / 'epoch_1.pt'
+        state_dict = {f'module.{key}': t for key, t in WEIGHTS.items()}
+        torch.save(
+            dict(epoch=1, state_dict=state_dict, optimizer=dict(state={})),
+            path,
+        )
+        assert list(read_state_dict(path)) == ['weight']
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
+            read_checkpoint(tmp_path / 'nowhere.pth')
+
+    @pytest.mark.parametrize(
+        ('name', 'contents'),
+        [
+            ('empty.pth', b''),
+            ('page.pth', b'<!DOCTYPE html><html>Not found</html>'),
+            ('noise.pth', bytes(range(256)) * 4),
+            ('empty.safetensors', b''),
+            ('page.safetensors', b'<!DOCTYPE html><html>Not found</html>'),
+        ],
+    )
+    def test_what_is_no_checkpoint(self, tmp_path, name, contents):
+        path = tmp_path / name
+        path.write_bytes(contents)
+        with pytest.raises(CheckpointError, match=name):
+            read_checkpoint(path)
+
+    def test_a_truncated_file(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(WEIGHTS, path)
+        path.write_bytes(path.read_bytes()[:-50])
+        with pytest.raises(CheckpointError, match='damaged'):
+            read_checkpoint(path)
+
+    def test_torchscript_archives_are_explained(self, tmp_path):
+        path = tmp_path / 'jit.pt'
+        torch.jit.script(torch.nn.Linear(1, 1)).save(path)
+        with pytest.raises(CheckpointError, match='TorchScript archive'):
+            read_checkpoint(path)
+
+    def test_a_tensor_alone_is_no_state_dict(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(torch.zeros(1), path)
+        with pytest.raises(CheckpointError, match='holds a Tensor'):
+            read_checkpoint(path)
+
+    def test_values_that_are_no_tensors_are_named(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(WEIGHTS | dict(lr=0.1), path)
+        with pytest.raises(CheckpointError, match='lr is no tensor'):
+            read_state_dict(path)
+
+
+class TestSafety:
+    @pytest.fixture(autouse=True)
+    def _ask_torch_for_unsafe_loading(self, monkeypatch):
+        monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+
+    @pytest.mark.parametrize('zipped', [True, False])
+    def test_payloads_are_refused_and_not_run(self, tmp_path, zipped):
+        path, witness = tmp_path / 'evil.pth', tmp_path / 'witness'
+        torch.save(
+            dict(state_dict=WEIGHTS, extra=Payload(witness)),
+            path,
+            _use_new_zipfile_serialization=zipped,
+        )
+        with pytest.raises(CheckpointError, match='mkdir'):
+            read_checkpoint(path)
+        assert not witness.exists()
+        torch.load(path, weights_only=False)  # the payload does work
+        assert witness.exists()
+
+    def test_payloads_are_refused_by_mmengines_loader(self, tmp_path):
+        path, witness = tmp_path / 'evil.pth', tmp_path / 'witness'
+        torch.save(dict(state_dict=Payload(witness)), path)
+        with pytest.raises(CheckpointError):
+            CheckpointLoader.load_checkpoint(str(path))
+        assert not witness.exists()
+
+    def test_getattr_reaches_nothing_but_the_history_buffer(self, tmp_path):
+        path = tmp_path / 'evil.pth'
+
+        class Reach:
+            def __reduce__(self):
+                return getattr, (torch.Tensor, 'numpy')
+
+        torch.save(dict(state_dict=Reach()), path)
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path)
+
+    def test_the_configs_python_is_dropped(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(dict(meta=dict(config='1 / 0', epoch=3)), path)
+        assert read_checkpoint(path)['meta'] == dict(epoch=3)
+
+    def test_message_hubs_are_read(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        history = HistoryBuffer([0.5, 0.25], [1, 2])
+        scalar = np.float64(0.125)
+        torch.save(dict(message_hub=dict(loss=history, lr=scalar)), path)
+        hub = read_checkpoint(path)['message_hub']
+        assert hub['loss'].mean() == history.mean()
+        assert hub['lr'] == scalar
+
+    def test_message_hubs_of_numpy_1_are_read(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        history = HistoryBuffer([0.5, 0.25], [1, 2])
+        torch.save(
+            dict(loss=history, lr=np.float64(0.125)),
+            path,
+            pickle_module=Numpy1Pickle,
+        )
+        assert b'numpy.core.multiarray' in path.read_bytes()
+        checkpoint = read_checkpoint(path)
+        assert checkpoint['loss'].mean() == history.mean()
+        assert checkpoint['lr'] == 0.125
+
+    @pytest.mark.parametrize('index', range(8))
+    def test_no_entry_of_the_allow_list_is_idle(
+        self, tmp_path, monkeypatch, index
+    ):
+        path = tmp_path / 'x.pth'
+        history = HistoryBuffer([0.5, 0.25], [1, 2])
+        torch.save(dict(loss=history, lr=np.float64(0.125)), path)
+        fewer = ALLOWED[:index] + ALLOWED[index + 1 :]
+        monkeypatch.setattr('mmclip.checkpoint.files.ALLOWED', fewer)
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path)
+
+
+class Numpy1Pickle:
+    """A pickle module that writes numpy's names as numpy 1 did."""
+
+    class Pickler(pickle._Pickler):
+        def save_global(self, obj, name=None):
+            module = getattr(obj, '__module__', None) or ''
+            if module.startswith('numpy._core'):
+                old = module.replace('numpy._core', 'numpy.core')
+                self.write(f'c{old}\n{obj.__name__}\n'.encode())
+                self.memoize(obj)
+            else:
+                super().save_global(obj, name)
+
+        dispatch = pickle._Pickler.dispatch | {
+            type(pickle.dumps): save_global,
+            type(pickle._dumps): save_global,
+        }
+
+    dumps = staticmethod(pickle.dumps)
+
+
+class TestWriting:
+    def test_the_name_does_not_change_the_bytes(self, tmp_path):
+        for name in ('a.pth', 'b.pth'):
+            write_checkpoint(WEIGHTS, tmp_path / name)
+        assert sha256(tmp_path / 'a.pth') == sha256(tmp_path / 'b.pth')
+
+    def test_a_failure_leaves_the_old_file_and_nothing_else(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        write_checkpoint(WEIGHTS, path)
+        before = path.read_bytes()
+        with pytest.raises(AttributeError):
+            write_checkpoint(dict(unpicklable=lambda: None), path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_folders_are_made(self, tmp_path):
+        write_checkpoint(WEIGHTS, tmp_path / 'new' / 'x.pth')
+        assert (tmp_path / 'new' / 'x.pth').is_file()

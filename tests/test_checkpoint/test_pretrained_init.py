@@ -1,0 +1,270 @@
+"""PretrainedCLIP: all of the weights, or an error."""
+
+import logging
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+
+from mmclip.checkpoint import (
+    CheckpointError,
+    convert_open_clip,
+    write_checkpoint,
+)
+from mmclip.models import CLIPVisionTransformer
+from mmclip.models.pos_embed import resize_pos_embed
+
+BACKBONE = dict(
+    type='mmclip.CLIPVisionTransformer',
+    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
+    act='quick_gelu',
+    img_size=32,
+    patch_size=8,
+)
+
+
+@pytest.fixture
+def converted(tiny_model, tmp_path):
+    """The path of a converted tiny model, and its checkpoint."""
+    source, path = tmp_path / 'source.pt', tmp_path / 'converted.pth'
+    torch.save(tiny_model.model.state_dict(), source)
+    checkpoint, _ = convert_open_clip(str(tiny_model.config), str(source))
+    write_checkpoint(checkpoint, path)
+    return path, checkpoint
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What is logged to mmengine's current logger, as one string."""
+    records = []
+
+    class Collect(logging.Handler):
+        def emit(self, record):
+            records.append(record.getMessage())
+
+    logger = MMLogger.get_current_instance()
+    handler = Collect()
+    logger.addHandler(handler)
+    yield lambda: '\n'.join(records)
+    logger.removeHandler(handler)
+
+
+def build(path, fresh=(), **changes):
+    init_cfg = dict(
+        type='mmclip.PretrainedCLIP', checkpoint=str(path), fresh=fresh
+    )
+    init_default_scope('mmpretrain')
+    backbone = MODELS.build(BACKBONE | dict(init_cfg=init_cfg) | changes)
+    backbone.init_weights()
+    return backbone
+
+
+def weights(checkpoint):
+    return {
+        key.removeprefix('backbone.'): tensor
+        for key, tensor in checkpoint['state_dict'].items()
+    }
+
+
+def test_every_tensor_is_loaded(converted):
+    path, checkpoint = converted
+    backbone = build(path, proj_dim=24)
+    torch.testing.assert_close(
+        dict(backbone.state_dict()), weights(checkpoint), rtol=0, atol=0
+    )
+
+
+def test_weights_survive_the_init_of_a_whole_classifier(converted):
+    path, checkpoint = converted
+    init_default_scope('mmpretrain')
+    classifier = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=BACKBONE
+            | dict(
+                init_cfg=dict(
+                    type='mmclip.PretrainedCLIP', checkpoint=str(path)
+                )
+            ),
+            head=dict(
+                type='LinearClsHead',
+                num_classes=5,
+                in_channels=32,
+                init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),
+            ),
+            init_cfg=dict(type='TruncNormal', layer='Linear', std=0.1),
+        )
+    )
+    classifier.init_weights()
+    wanted = weights(checkpoint)
+    for key, tensor in classifier.backbone.state_dict().items():
+        assert torch.equal(tensor, wanted[key]), key
+    assert classifier.head.fc.weight.std() < 1e-4
+
+
+def test_the_projection_is_left_out_and_said(converted, log):
+    path, checkpoint = converted
+    backbone = build(path)
+    assert 'proj' in weights(checkpoint)
+    assert 'proj' not in backbone.state_dict()
+    assert 'Left out: proj' in log()
+
+
+@pytest.mark.parametrize('img_size', [48, (16, 40)])
+def test_position_embeddings_are_resized_and_said(converted, log, img_size):
+    path, checkpoint = converted
+    backbone = build(path, img_size=img_size)
+    wanted = resize_pos_embed(
+        weights(checkpoint)['pos_embed'], (4, 4), backbone.grid
+    )
+    assert torch.equal(backbone.pos_embed, wanted)
+    assert 'Resized the position embedding' in log()
+
+
+def test_the_grid_of_the_metadata_wins_over_the_token_count(converted):
+    """2 x 8 patches are as many as 4 x 4, and not the same."""
+    path, checkpoint = converted
+    backbone = build(path, img_size=(16, 64))
+    assert backbone.pos_embed.shape == weights(checkpoint)['pos_embed'].shape
+    assert not torch.equal(
+        backbone.pos_embed, weights(checkpoint)['pos_embed']
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(act='gelu'), "act: checkpoint 'quick_gelu', backbone 'gelu'"),
+        (dict(norm_eps=1e-6), 'norm_eps: checkpoint 1e-05, backbone 1e-06'),
+        (
+            dict(arch=BACKBONE['arch'] | dict(num_heads=4)),
+            'num_heads: checkpoint 2, backbone 4',
+        ),
+        (
+            dict(arch=BACKBONE['arch'] | dict(depth=3)),
+            'depth: checkpoint 2, backbone 3',
+        ),
+        (dict(patch_size=16), 'patch_size: checkpoint 8, backbone 16'),
+    ],
+)
+def test_other_properties_are_refused_by_name_and_value(
+    converted, change, message
+):
+    with pytest.raises(CheckpointError, match=message):
+        build(converted[0], **change)
+
+
+def test_a_missing_and_an_extra_key_are_refused(converted):
+    path, checkpoint = converted
+    tensor = checkpoint['state_dict'].pop('backbone.ln1.bias')
+    checkpoint['state_dict']['backbone.ln9.bias'] = tensor
+    write_checkpoint(checkpoint, path)
+    with pytest.raises(CheckpointError) as error:
+        build(path)
+    assert 'missing: ln1.bias' in str(error.value)
+    assert 'unexpected: ln9.bias' in str(error.value)
+
+
+def test_the_wrong_prefix_is_refused(converted):
+    path, checkpoint = converted
+    checkpoint['state_dict'] = {
+        f'model.{k}': v for k, v in checkpoint['state_dict'].items()
+    }
+    write_checkpoint(checkpoint, path)
+    with pytest.raises(CheckpointError, match='missing: cls_token'):
+        build(path)
+
+
+def test_fresh_parts_keep_their_initialisation(converted, log):
+    path, checkpoint = converted
+    backbone = build(path, fresh=['ln1'])
+    assert torch.equal(backbone.ln1.weight, torch.ones(32))
+    assert not torch.equal(weights(checkpoint)['ln1.weight'], torch.ones(32))
+    assert 'Kept fresh' in log()
+    with pytest.raises(CheckpointError, match="no part 'ln7'"):
+        build(path, fresh=['ln7'])
+
+
+def test_a_missing_file_says_how_to_make_it():
+    with pytest.raises(FileNotFoundError, match='openclip_to_mmcls.py NAME'):
+        build('nowhere.pth')
+
+
+def test_other_modules_are_refused(converted):
+    from mmengine.model import initialize
+
+    init_cfg = dict(type='mmclip.PretrainedCLIP', checkpoint=str(converted[0]))
+    with pytest.raises(CheckpointError, match='not of a Linear'):
+        initialize(torch.nn.Linear(1, 1), init_cfg)
+
+
+class TestMMPretrainsCheckpoints:
+    """Checkpoints of mmpretrain's own CLIP models have no meta['clip']."""
+
+    @pytest.fixture
+    def theirs(self, tmp_path):
+        """mmpretrain's ViT as its CLIP B/16 configs build it, but small."""
+        init_default_scope('mmpretrain')
+        classifier = MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone=dict(
+                    type='VisionTransformer',
+                    arch=dict(
+                        embed_dims=32,
+                        num_layers=2,
+                        num_heads=2,
+                        feedforward_channels=128,
+                    ),
+                    img_size=32,
+                    patch_size=8,
+                    pre_norm=True,
+                    norm_cfg=dict(type='LN', eps=1e-5),
+                ),
+                head=dict(
+                    type='VisionTransformerClsHead',
+                    num_classes=5,
+                    in_channels=32,
+                ),
+            )
+        )
+        torch.manual_seed(0)
+        for parameter in classifier.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        path = tmp_path / 'theirs.pth'
+        torch.save(dict(meta={}, state_dict=classifier.state_dict()), path)
+        classifier.backbone.eval()
+        return path, classifier.backbone
+
+    def test_the_same_outputs(self, theirs, log):
+        path, reference = theirs
+        backbone = build(path, act='gelu').eval()
+        x = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(backbone(x)[0], reference(x)[0])
+        assert 'could not be checked' in log()
+        assert 'Left out (no part of the backbone)' in log()
+
+    def test_strict_by_keys_and_shapes(self, theirs):
+        arch = BACKBONE['arch'] | dict(mlp_width=64)
+        with pytest.raises(CheckpointError, match=r'shape: layers\.0\.ffn'):
+            build(theirs[0], act='gelu', arch=arch)
+
+    def test_our_weights_load_into_theirs(self, theirs, converted):
+        _, reference = theirs
+        missing = reference.load_state_dict(weights(converted[1]), False)
+        assert missing.missing_keys == []
+        assert missing.unexpected_keys == ['proj']
+
+
+def test_loading_without_the_initializer_resizes_too(converted):
+    _, checkpoint = converted
+    state_dict = weights(checkpoint)
+    before = {key: tensor.clone() for key, tensor in state_dict.items()}
+    arguments = BACKBONE | dict(img_size=48, proj_dim=24)
+    arguments.pop('type')
+    backbone = CLIPVisionTransformer(**arguments)
+    backbone.load_state_dict(state_dict)
+    assert backbone.pos_embed.shape[1] == 1 + 36
+    torch.testing.assert_close(state_dict, before, rtol=0, atol=0)
