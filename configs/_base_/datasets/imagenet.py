@@ -1,0 +1,17 @@
+# ImageNet-1k in data/imagenet; pipelines and batch sizes are the recipe's.
+data_root = 'data/imagenet'
+
+train_dataloader = dict(
+    num_workers=8,
+    dataset=dict(type='mmclip.ImageNet', data_root=data_root, split='train'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+)
+val_dataloader = dict(
+    num_workers=8,
+    dataset=dict(type='mmclip.ImageNet', data_root=data_root, split='val'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
+
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

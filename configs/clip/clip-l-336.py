@@ -1,0 +1,143 @@
+r"""CLIP ViT-L/14 at 336 px, fine-tuned on ImageNet-1k after FT-CLIP.
+
+Source: arXiv 2212.06138 and its repository LightDXY/FT-CLIP,
+scripts/bash_fine_Openai_CLIP_Large_P14_336.sh (S below),
+models/finetune_clip.py (M), datasets.py (D), logs/CLIP_L14_336.log (L).
+Its result: 88.33 % top-1 (L, best epoch of the EMA weights; last epoch 87.7).
+One difference: M starts from OpenAI's 224 px weights and resizes the position
+embedding; this config starts from OpenAI's own 336 px weights.
+Not trained by this project.
+
+    python3 tools/model_converters/openclip_to_mmcls.py \
+        ViT-L-14-336 openai ViT-L-14-336px.pth
+    bash tools/dist_train.sh configs/clip/clip-l-336.py 24   # as S
+
+Fewer GPUs: raise optim_wrapper.accumulative_counts (and the EMA's interval
+with it) until GPUs x 20 x accumulative_counts is 1920, or --auto-scale-lr.
+"""
+
+_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/imagenet.py']
+
+clip_mean = [0.48145466, 0.4578275, 0.40821073]  # D; openai/CLIP clip/clip.py
+clip_std = [0.26862954, 0.26130258, 0.27577711]
+mean, std = [255 * m for m in clip_mean], [255 * s for s in clip_std]
+
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=1000, mean=mean, std=std, to_rgb=True),
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch='large',
+        act='quick_gelu',  # M; the tag openai
+        img_size=336,  # S
+        patch_size=14,
+        out_type='avg_featmap',  # M: mean of the normalised patch tokens
+        # M: a fresh norm, no projection, nothing frozen at 336 px
+        init_cfg=dict(
+            type='mmclip.PretrainedCLIP',
+            checkpoint='ViT-L-14-336px.pth',
+            fresh=['ln1'],
+        ),
+    ),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=1000,
+        in_channels=1024,
+        loss=dict(  # run_class_finetuning.py: smoothing 0.1
+            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'
+        ),
+        # M: truncated normal of 0.02, times 0.001
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(  # D: scale 0.08-1, bicubic
+        type='RandomResizedCrop',
+        scale=336,
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(  # D: rand-m9-mstd0.5-inc1
+        type='RandAugment',
+        policies='timm_increasing',
+        num_policies=2,
+        total_level=10,
+        magnitude_level=9,
+        magnitude_std=0.5,
+        hparams=dict(
+            pad_val=[round(m) for m in mean[::-1]], interpolation='bicubic'
+        ),
+    ),
+    dict(  # D: probability 0.25, mode pixel, count 1
+        type='RandomErasing',
+        erase_prob=0.25,
+        mode='rand',
+        min_area_ratio=0.02,
+        max_area_ratio=1 / 3,
+        fill_color=mean[::-1],
+        fill_std=std[::-1],
+    ),
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(  # D: crop_pct 1.0
+        type='ResizeEdge',
+        scale=336,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='CenterCrop', crop_size=336),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(batch_size=20, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+lr = 6e-4  # S, for 20 x 4 x 24 GPUs = 1920 images a step
+accumulative_counts = 4  # S: update_freq
+optim_wrapper = dict(
+    accumulative_counts=accumulative_counts,
+    optimizer=dict(  # optim_factory.py; weight decay S
+        type='AdamW', lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
+    ),
+    constructor='LearningRateDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(
+        layer_decay_rate=0.65,  # S
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+        custom_keys={  # M: no_weight_decay
+            '.cls_token': dict(decay_mult=0.0),
+            '.pos_embed': dict(decay_mult=0.0),
+        },
+    ),
+)
+auto_scale_lr = dict(base_batch_size=1920 // accumulative_counts)
+
+epochs, warmup_epochs = 30, 5  # S
+param_scheduler = [  # run_class_finetuning.py: from and to 1e-6, per iteration
+    dict(
+        type='LinearLR',
+        start_factor=1e-6 / lr,
+        end=warmup_epochs,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=1e-6 / lr,
+        begin=warmup_epochs,
+        end=epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+custom_hooks = [  # S: decay 0.9998, once an optimizer step
+    dict(type='EMAHook', momentum=1 - 0.9998, interval=accumulative_counts)
+]

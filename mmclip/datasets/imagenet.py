@@ -1,0 +1,34 @@
+"""ImageNet-1k, with a helpful error where it is missing."""
+
+from mmengine.fileio import isdir
+from mmpretrain.datasets import ImageNet as _ImageNet
+
+from mmclip.registry import DATASETS
+
+LAYOUT = """{root}/
+  train/n01440764/*.JPEG ... train/n15075141/*.JPEG
+  val/n01440764/*.JPEG   ... val/n15075141/*.JPEG"""
+
+
+@DATASETS.register_module()
+class ImageNet(_ImageNet):
+    """mmpretrain's ``ImageNet`` that says what it expects and where.
+
+    Raises:
+        FileNotFoundError: When it is loaded, if the folder of the split does
+            not exist.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """List the images, one dict each."""
+        if not isdir(self.img_prefix):
+            raise FileNotFoundError(
+                f'ImageNet-1k is not in {self.img_prefix!r}. Expected, one '
+                'folder a class (a link will do):\n'
+                f'{LAYOUT.format(root=self.data_root)}\n'
+                'Another place: --cfg-options '
+                'train_dataloader.dataset.data_root=DIR (likewise '
+                'val_dataloader, test_dataloader). To see the whole path '
+                'without ImageNet, run: make demo'
+            )
+        return super().load_data_list()

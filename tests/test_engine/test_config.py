@@ -1,0 +1,80 @@
+"""Configs: loaded, checked, completed."""
+
+import pytest
+from mmengine.config import Config
+
+from mmclip.engine.config import complete_dataloaders, load_config
+
+
+def write(tmp_path, text, name='config.py'):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_misspelt_keys_are_errors_with_the_nearest_known_key(tmp_path):
+    path = write(tmp_path, 'optim_wraper = dict()\nload_form = None\n')
+    with pytest.raises(KeyError) as error:
+        load_config(path)
+    assert "'optim_wraper' (did you mean 'optim_wrapper'?)" in str(error.value)
+    assert "'load_form' (did you mean 'load_from'?)" in str(error.value)
+
+
+def test_misspelt_options_are_errors(tmp_path):
+    path = write(tmp_path, 'optim_wrapper = dict()\n')
+    with pytest.raises(KeyError, match='optim_wraper'):
+        load_config(path, {'optim_wraper.optimizer.lr': 1})
+
+
+def test_variables_that_the_config_itself_reads_are_none(tmp_path):
+    write(tmp_path, 'scale = 3\nepochs = 5\n', 'base.py')
+    path = write(
+        tmp_path,
+        "_base_ = ['base.py']\n"
+        'lr = 0.1 * _base_.scale\n'
+        'optim_wrapper = dict(optimizer=dict(lr=lr))\n'
+        'train_cfg = dict(max_epochs={{_base_.epochs}})\n',
+    )
+    cfg = load_config(path)
+    assert cfg.train_cfg.max_epochs == 5
+
+
+def test_variables_that_nobody_reads_are_errors(tmp_path):
+    path = write(tmp_path, 'model = dict()\nleft_over = 1\n')
+    with pytest.raises(KeyError, match="top-level key 'left_over'"):
+        load_config(path)
+
+
+def test_a_missing_config_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.py does not'):
+        load_config(tmp_path / 'nowhere.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'given', 'wanted'),
+    [
+        ('model = dict()', None, 'work_dirs/config'),
+        ("work_dir = 'mine'", None, 'mine'),
+        ("work_dir = 'mine'", 'yours', 'yours'),
+    ],
+)
+def test_work_dir(tmp_path, text, given, wanted):
+    assert load_config(write(tmp_path, text), None, given).work_dir == wanted
+
+
+def test_dataloaders_are_completed():
+    cfg = Config(
+        dict(
+            train_dataloader=dict(num_workers=2),
+            val_dataloader=dict(num_workers=0, pin_memory=False),
+            test_dataloader=None,
+        )
+    )
+    complete_dataloaders(cfg, pin_memory=True)
+    assert cfg.train_dataloader.persistent_workers
+    assert cfg.train_dataloader.pin_memory
+    assert not cfg.val_dataloader.persistent_workers
+    assert not cfg.val_dataloader.pin_memory
+    complete_dataloaders(cfg, pin_memory=False, persistent_workers=False)
+    assert not cfg.train_dataloader.persistent_workers
+    assert not cfg.train_dataloader.pin_memory

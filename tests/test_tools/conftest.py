@@ -1,0 +1,101 @@
+"""Running the tools as a user does, on a data set of a few images."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY
+
+TOOLS = REPOSITORY / 'tools'
+CONFIG = """
+_base_ = ['{base}']
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+loader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        type='CustomDataset', data_root='images', pipeline=pipeline
+    ),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+)
+train_dataloader = val_dataloader = test_dataloader = loader
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(
+        num_classes=3, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True
+    ),
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
+        act='quick_gelu',
+        img_size=32,
+        patch_size=8,
+        drop_path_rate=0.1,
+    ),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=3,
+        in_channels=32,
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    constructor='LearningRateDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.75),
+)
+param_scheduler = dict(
+    type='CosineAnnealingLR', T_max=4, convert_to_iter_based=True
+)
+train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=4)
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with ``images/`` of three classes and a ``config.py``."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(['blue', 'green', 'red']):
+        folder = tmp_path / 'images' / name
+        folder.mkdir(parents=True)
+        for i in range(4):
+            pixels = random.integers(0, 128, (32, 32, 3), dtype=np.uint8)
+            pixels[..., 2 - label] += 127
+            Image.fromarray(pixels).save(folder / f'{i}.png')
+    base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+    (tmp_path / 'config.py').write_text(CONFIG.format(base=base))
+    return tmp_path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run a Python or shell tool in ``tmp_path``; its output is ``stdout``."""
+
+    def _run(
+        tool: Path, *args: object, fails: bool = False, **env: str
+    ) -> subprocess.CompletedProcess:
+        program = sys.executable if tool.suffix == '.py' else 'bash'
+        result = subprocess.run(
+            [program, str(tool), *map(str, args)],
+            cwd=tmp_path,
+            env=os.environ | dict(PYTHON=sys.executable) | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        assert (result.returncode != 0) == fails, result.stdout
+        return result
+
+    return _run

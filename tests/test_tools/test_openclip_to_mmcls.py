@@ -1,0 +1,142 @@
+"""The seed's command, as a user types it."""
+
+import os
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmclip.checkpoint import read_checkpoint
+from mmclip.checkpoint.files import sha256
+from mmclip.models import CLIPVisionTransformer
+from tests.conftest import (
+    RELATIVE_TOLERANCE,
+    make_twins,
+    relative_difference,
+)
+from tests.test_tools.conftest import TOOLS
+
+TOOL = TOOLS / 'model_converters' / 'openclip_to_mmcls.py'
+OFFLINE = dict(HF_HUB_OFFLINE='1')
+
+
+@pytest.fixture
+def source(tiny_model, tmp_path):
+    path = tmp_path / 'epoch_1.pt'
+    torch.save(dict(state_dict=tiny_model.model.state_dict()), path)
+    return path
+
+
+def save_training_checkpoint(state_dict, path):
+    wrapped = {f'module.{key}': tensor for key, tensor in state_dict.items()}
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    torch.save(
+        dict(
+            epoch=1,
+            name='run',
+            state_dict=wrapped,
+            optimizer=optimizer.state_dict(),
+        ),
+        path,
+    )
+
+
+@pytest.mark.parametrize(
+    ('name', 'save'),
+    [
+        ('x.pt', torch.save),
+        ('x.pth', torch.save),
+        ('x.bin', torch.save),
+        ('x.safetensors', save_file),
+        ('epoch_1.pt', save_training_checkpoint),
+    ],
+)
+def test_every_file_format(tiny_model, tmp_path, run, name, save):
+    state_dict = tiny_model.model.state_dict()
+    save({k: v.contiguous() for k, v in state_dict.items()}, tmp_path / name)
+    run(TOOL, tiny_model.config, name, 'out.pth')
+    converted = read_checkpoint(tmp_path / 'out.pth')['state_dict']
+    assert torch.equal(converted['backbone.proj'], state_dict['visual.proj'])
+    assert len(converted) == len(tiny_model.model.visual.state_dict())
+
+
+def test_the_report(tiny_model, source, tmp_path, run):
+    report = run(TOOL, tiny_model.config, source, 'out.pth').stdout
+    out = tmp_path / 'out.pth'
+    assert 'visual.proj -> backbone.proj' in report
+    assert 'text tower: ' in report
+    assert 'contrastive head: 1 tensors (logit_scale' in report
+    assert 'activation: quick_gelu' in report
+    count = sum(p.numel() for p in tiny_model.model.visual.parameters())
+    assert f'parameters: {count:,}' in report
+    assert f'{out.stat().st_size:,} bytes' in report
+    assert sha256(out) in report
+
+
+def test_an_output_that_exists_is_kept_without_force(
+    tiny_model, source, tmp_path, run
+):
+    out = tmp_path / 'out.pth'
+    out.write_text('mine')
+    arguments = (TOOL, tiny_model.config, source, out)
+    assert 'pass --force' in run(*arguments, fails=True).stdout
+    assert out.read_text() == 'mine'
+    run(*arguments, '--force')
+    assert read_checkpoint(out)['meta']['clip']['pool'] == 'cls_token'
+
+
+@pytest.mark.parametrize(
+    ('name', 'pretrained', 'message'),
+    [
+        ('ViT-L14-336', 'openai', 'the nearest names are ViT-L-14-336'),
+        ('ViT-L-14', 'laion2b_s32b', 'the nearest are laion2b_s32b_b82k'),
+        ('ViT-L-14', 'missing.pt', 'Checkpoint missing.pt does not exist'),
+        ('ViT-L-14-336', 'openai', 'pass the file: ViT-L-14-336 FILE OUT'),
+        ('RN50', 'openai', 'no plain CLIP vision transformer'),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_no_file(
+    tmp_path, run, name, pretrained, message
+):
+    result = run(TOOL, name, pretrained, 'out.pth', fails=True, **OFFLINE)
+    assert message in result.stdout
+    assert 'Traceback' not in result.stdout
+    assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.slow
+def test_the_seeds_command_at_full_size(tmp_path, run):
+    """With random weights where open_clip looks for its downloads."""
+    reference, _ = make_twins('ViT-L-14-336', 'openai')
+    weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
+    weights['logit_scale'] = torch.zeros(())
+    save_file(weights, put_into_hub_cache(tmp_path, 'ViT-L-14-336', 'openai'))
+    out = tmp_path / 'ViT-L-14-336px.pth'
+    hub = str(tmp_path / 'hub')
+    run(TOOL, 'ViT-L-14-336', 'openai', out.name, HF_HUB_CACHE=hub, **OFFLINE)
+
+    backbone = CLIPVisionTransformer(
+        'large',
+        act='quick_gelu',
+        img_size=336,
+        patch_size=14,
+        proj_dim=768,
+        init_cfg=dict(type='mmclip.PretrainedCLIP', checkpoint=str(out)),
+    )
+    backbone.init_weights()
+    x = torch.randn(1, 3, 336, 336)
+    with torch.no_grad():
+        ours, wanted = backbone.eval()(x)[0], reference.eval()(x)
+    assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+
+def put_into_hub_cache(tmp_path, name, tag):
+    """The path at which the Hugging Face hub would keep a tag's weights."""
+    repo = open_clip.get_pretrained_cfg(name, tag)['hf_hub'].strip('/')
+    folder = tmp_path / 'hub' / f'models--{repo.replace("/", "--")}'
+    snapshot = folder / 'snapshots' / ('0' * 40)
+    os.makedirs(snapshot)
+    os.makedirs(folder / 'refs')
+    (folder / 'refs' / 'main').write_text('0' * 40)
+    return snapshot / 'open_clip_model.safetensors'

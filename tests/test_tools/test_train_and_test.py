@@ -1,0 +1,206 @@
+"""tools/train.py and tools/test.py, and mmpretrain's own, on real files."""
+
+import json
+import os
+from pathlib import Path
+
+import mmpretrain
+import pytest
+import torch
+
+from mmclip.checkpoint import read_checkpoint
+from tests.test_tools.conftest import TOOLS
+
+MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
+TOOL_SETS = pytest.mark.parametrize(
+    'tools', [TOOLS, MMPRETRAIN_TOOLS], ids=['mmclip', 'mmpretrain']
+)
+
+
+def weights(project: Path, name: str) -> dict[str, torch.Tensor]:
+    return read_checkpoint(project / name)['state_dict']
+
+
+@TOOL_SETS
+def test_train_resume_and_test(project, run, tools):
+    run(tools / 'train.py', 'config.py', '--work-dir', 'work')
+    assert (project / 'work' / 'epoch_2.pth').is_file()
+    log = run(
+        tools / 'train.py',
+        'config.py',
+        '--work-dir',
+        'work',
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_epochs=3',
+    ).stdout
+    assert 'resumed epoch: 2' in log
+    assert 'Epoch(train) [1]' not in log
+    run(
+        tools / 'test.py',
+        'config.py',
+        'work/epoch_3.pth',
+        '--out',
+        'metrics.json',
+        '--out-item',
+        'metrics',
+    )
+    metrics = json.loads((project / 'metrics.json').read_text())
+    assert 0 <= metrics['accuracy/top1'] <= 100
+
+
+def test_both_sets_of_tools_train_the_same_weights(project, run):
+    for name, tools in (('ours', TOOLS), ('theirs', MMPRETRAIN_TOOLS)):
+        run(tools / 'train.py', 'config.py', '--work-dir', name)
+    torch.testing.assert_close(
+        weights(project, 'ours/epoch_2.pth'),
+        weights(project, 'theirs/epoch_2.pth'),
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_training_learns(project, run):
+    log = run(
+        TOOLS / 'train.py',
+        'config.py',
+        '--cfg-options',
+        'train_cfg.max_epochs=20',
+        'param_scheduler.T_max=20',
+        'optim_wrapper.optimizer.lr=5e-3',
+    ).stdout
+    assert 'accuracy/top1: 100.0000' in log
+
+
+@TOOL_SETS
+def test_weights_that_do_not_fit_stop_the_test(project, run, tools):
+    torch.save(dict(state_dict=dict(nothing=torch.zeros(1))), project / 'x.pth')
+    log = run(tools / 'test.py', 'config.py', 'x.pth', fails=True).stdout
+    assert 'The checkpoint does not fit the model' in log
+    assert 'backbone.cls_token' in log
+
+
+@TOOL_SETS
+def test_malicious_checkpoints_are_not_run(project, run, tools):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(project / 'witness'),)
+
+    torch.save(dict(state_dict={}, extra=Payload()), project / 'evil.pth')
+    unsafe = dict(TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
+    for arguments in (
+        ('test.py', 'config.py', 'evil.pth'),
+        ('train.py', 'config.py', '--resume', 'evil.pth'),
+    ):
+        log = run(tools / arguments[0], *arguments[1:], fails=True, **unsafe)
+        assert 'mkdir' in log.stdout
+    assert not (project / 'witness').exists()
+
+
+@TOOL_SETS
+def test_the_python_in_a_checkpoints_config_is_not_run(project, run, tools):
+    run(tools / 'train.py', 'config.py', '--work-dir', 'work')
+    path = project / 'work' / 'epoch_2.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    assert 'config' not in read_checkpoint(path)['meta']
+    witness = project / 'witness'
+    checkpoint['meta']['config'] = f'import os; os.mkdir({str(witness)!r})'
+    torch.save(checkpoint, path)
+    run(
+        tools / 'train.py',
+        'config.py',
+        '--resume',
+        path,
+        '--cfg-options',
+        'train_cfg.max_epochs=3',
+    )
+    assert not witness.exists()
+
+
+def test_misspelt_keys_stop_the_training(project, run):
+    with open(project / 'config.py', 'a') as config:
+        config.write('optim_wraper = dict()\n')
+    log = run(TOOLS / 'train.py', 'config.py', fails=True).stdout
+    assert "did you mean 'optim_wrapper'?" in log
+
+
+def test_amp_no_validate_and_auto_scale_lr(project, run):
+    log = run(
+        TOOLS / 'train.py',
+        'config.py',
+        '--amp',
+        '--no-validate',
+        '--auto-scale-lr',
+        '--no-pin-memory',
+        '--no-persistent-workers',
+        '--cfg-options',
+        'train_dataloader.batch_size=6',
+    ).stdout
+    assert 'BFloat16OptimWrapper' in log
+    assert 'Epoch(val)' not in log
+    assert 'Scaling the original LR by 1.5' in log
+    for tensor in weights(project, 'work_dirs/config/epoch_2.pth').values():
+        assert tensor.isfinite().all()
+
+
+def test_test_time_augmentation_pictures_and_predictions(project, run):
+    run(TOOLS / 'train.py', 'config.py', '--work-dir', 'work')
+    run(
+        TOOLS / 'test.py',
+        'config.py',
+        'work/epoch_2.pth',
+        '--tta',
+        '--amp',
+        '--out',
+        'predictions.pkl',
+        '--work-dir',
+        'work',
+    )
+    assert (project / 'predictions.pkl').is_file()
+    run(
+        TOOLS / 'test.py',
+        'config.py',
+        'work/epoch_2.pth',
+        '--show-dir',
+        'pictures',
+        '--work-dir',
+        'work',
+    )
+    assert list(project.rglob('pictures/*.png'))
+
+
+def test_two_processes(project, run):
+    port = dict(PORT='29611')
+    run(
+        TOOLS / 'dist_train.sh', 'config.py', 2, '--work-dir', 'work', **port
+    )
+    log = run(
+        TOOLS / 'dist_test.sh', 'config.py', 'work/epoch_2.pth', 2, **port
+    ).stdout
+    assert 'accuracy/top1' in log
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'tool'),
+    [
+        ('slurm_train.sh', ['config.py'], 'train.py'),
+        ('slurm_test.sh', ['config.py', 'x.pth'], 'test.py'),
+    ],
+)
+def test_slurm(tmp_path, run, script, arguments, tool):
+    """srun is replaced by a program that prints its arguments."""
+    srun = tmp_path / 'bin' / 'srun'
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    path = f'{srun.parent}:{os.environ["PATH"]}'
+    command = run(
+        TOOLS / script, 'gpu', 'job', *arguments, '--amp', PATH=path, GPUS='4'
+    ).stdout
+    assert '--partition=gpu --job-name=job --ntasks=4' in command
+    assert f'{tool} {" ".join(arguments)} --launcher slurm --amp' in command
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_help_has_an_example(run, tool):
+    assert 'configs/clip/clip-l-336.py' in run(TOOLS / tool, '--help').stdout

@@ -1,0 +1,123 @@
+"""Test a model: the options of mmpretrain's tools/test.py."""
+
+import argparse
+import os
+
+import mmengine
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.evaluator import DumpResults
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmclip.engine.config import complete_dataloaders, load_config
+from mmclip.engine.distributed import use_gloo_without_gpu
+
+EXAMPLES = """examples:
+  python %(prog)s configs/clip/clip-l-336.py work_dirs/clip-l-336/epoch_30.pth
+  python %(prog)s CONFIG CHECKPOINT --out metrics.json --out-item metrics
+  bash tools/dist_test.sh CONFIG CHECKPOINT 8
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('config', help='the config file')
+    add('checkpoint', help='the checkpoint to test')
+    add('--work-dir', help='where the log goes')
+    add('--out', help='a file for the results (.pkl, .json, .yaml)')
+    add(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        help='what goes into OUT: predictions (default; .pkl) or metrics',
+    )
+    add('--amp', action='store_true', help='test in mixed precision')
+    add('--show-dir', help='a folder for pictures of the predictions')
+    add('--show', action='store_true', help='show predictions in a window')
+    add('--interval', type=int, default=1, help='picture every Nth image')
+    add('--wait-time', type=float, default=2, help='seconds a window stays')
+    add(
+        '--no-pin-memory',
+        action='store_true',
+        help='do not pin the memory of batches',
+    )
+    add(
+        '--tta',
+        action='store_true',
+        help="average over the config's tta_pipeline, by default the image "
+        'and its mirror image',
+    )
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config, such as test_dataloader.batch_size=8',
+    )
+    add(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started',
+    )
+    add('--local_rank', '--local-rank', default='0', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.out_item and not args.out:
+        parser.error('--out-item needs --out')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    apply_args(cfg, args)
+    use_gloo_without_gpu(cfg)
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    if args.out and args.out_item != 'metrics':
+        runner.test_evaluator.metrics.append(DumpResults(args.out))
+    metrics = runner.test()
+    if args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
+def apply_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options into the config."""
+    cfg.launcher = args.launcher
+    cfg.load_from = args.checkpoint
+    if args.amp:
+        cfg.test_cfg.fp16 = True  # autocast; bfloat16 on the CPU
+    if args.show or args.show_dir:
+        cfg.default_hooks.visualization = dict(
+            type='VisualizationHook',
+            enable=True,
+            show=args.show,
+            out_dir=args.show_dir,
+            wait_time=args.wait_time,
+            interval=args.interval,
+        )
+    if args.tta:
+        use_test_time_augmentation(cfg)
+    complete_dataloaders(cfg, pin_memory=not args.no_pin_memory)
+
+
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Wrap the model so that it averages over several views of an image."""
+    *prepare, pack = cfg.test_dataloader.dataset.pipeline
+    views = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
+    cfg.setdefault(
+        'tta_pipeline',
+        [*prepare, dict(type='TestTimeAug', transforms=[views, [pack]])],
+    )
+    cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+if __name__ == '__main__':
+    main()

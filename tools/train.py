@@ -1,0 +1,105 @@
+"""Train a model: the options of mmpretrain's tools/train.py."""
+
+import argparse
+import os
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmclip.engine.config import complete_dataloaders, load_config
+from mmclip.engine.distributed import use_gloo_without_gpu
+
+EXAMPLES = """examples:
+  python %(prog)s configs/clip/clip-l-336.py
+  python %(prog)s configs/clip/clip-l-336.py --amp --resume
+  bash tools/dist_train.sh configs/clip/clip-l-336.py 8 --auto-scale-lr
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('config', help='the config file')
+    add('--work-dir', help='where logs and checkpoints go')
+    add(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from CHECKPOINT, or from the latest in the work directory',
+    )
+    add('--amp', action='store_true', help='train in mixed precision')
+    add('--no-validate', action='store_true', help='do not validate')
+    add(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the number of processes x batch '
+        "size over the config's base_batch_size",
+    )
+    add(
+        '--no-pin-memory',
+        action='store_true',
+        help='do not pin the memory of batches',
+    )
+    add(
+        '--no-persistent-workers',
+        action='store_true',
+        help='start the data workers anew each epoch',
+    )
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config, such as train_cfg.max_epochs=5',
+    )
+    add(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started',
+    )
+    add('--local_rank', '--local-rank', default='0', help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    apply_args(cfg, args)
+    use_gloo_without_gpu(cfg)
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    build(cfg).train()
+
+
+def apply_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the options into the config."""
+    cfg.launcher = args.launcher
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp and torch.cuda.is_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif args.amp:
+        cfg.optim_wrapper.type = 'mmclip.BFloat16OptimWrapper'
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        cfg.setdefault('auto_scale_lr', {})['enable'] = True
+    complete_dataloaders(
+        cfg,
+        pin_memory=not args.no_pin_memory,
+        persistent_workers=not args.no_persistent_workers,
+    )
+
+
+if __name__ == '__main__':
+    main()
