@@ -125,8 +125,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:

@@ -78,8 +78,9 @@ def convert_open_clip(
     """
     name = name if Path(name).is_file() else name.replace('/', '-')
     if is_local := Path(pretrained).is_file():
-        tower = find_tower(name, tag or _only_settings(name))
-        path = Path(pretrained)
+        if tag is None:
+            _refuse_ambiguity(name)
+        path, tower = Path(pretrained), find_tower(name, tag)
     else:
         if tag is not None:
             raise CheckpointError(
@@ -229,7 +230,7 @@ def _arch(name: str, model_cfg: dict[str, Any], *, act: str) -> dict[str, Any]:
     )
 
 
-def _only_settings(name: str) -> None:
+def _refuse_ambiguity(name: str) -> None:
     """Refuse a local file without a tag where the tags differ in settings."""
     tags = [NO_TAG, *_tags(name)]
     by_settings: dict[str, list[str]] = {}

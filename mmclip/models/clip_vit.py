@@ -255,15 +255,17 @@ class CLIPVisionTransformer(BaseModule):
         nn.init.normal_(self.pos_embed, std=attn_std)
         if self.proj is not None:
             nn.init.normal_(self.proj, std=attn_std)
+        stds = {
+            'attn.qkv': attn_std,
+            'attn.proj': proj_std,
+            'ffn.layers.0.0': fc_std,
+            'ffn.layers.1': proj_std,
+        }
         for layer in self.layers:
-            nn.init.normal_(layer.attn.qkv.weight, std=attn_std)
-            nn.init.normal_(layer.attn.proj.weight, std=proj_std)
-            nn.init.normal_(layer.ffn.layers[0][0].weight, std=fc_std)
-            nn.init.normal_(layer.ffn.layers[1].weight, std=proj_std)
-            for linear in (layer.attn.qkv, layer.attn.proj):
-                nn.init.zeros_(linear.bias)
-            for linear in (layer.ffn.layers[0][0], layer.ffn.layers[1]):
-                nn.init.zeros_(linear.bias)
+            for name, module in layer.named_modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=stds[name])
+                    nn.init.zeros_(module.bias)
 
     def describe(self) -> dict[str, Any]:
         """The properties that weights must share with this module.

@@ -74,7 +74,9 @@ def test_training_learns(project, run):
 
 @TOOL_SETS
 def test_weights_that_do_not_fit_stop_the_test(project, run, tools):
-    torch.save(dict(state_dict=dict(nothing=torch.zeros(1))), project / 'x.pth')
+    torch.save(
+        dict(state_dict=dict(nothing=torch.zeros(1))), project / 'x.pth'
+    )
     log = run(tools / 'test.py', 'config.py', 'x.pth', fails=True).stdout
     assert 'The checkpoint does not fit the model' in log
     assert 'backbone.cls_token' in log
@@ -171,9 +173,7 @@ def test_test_time_augmentation_pictures_and_predictions(project, run):
 
 def test_two_processes(project, run):
     port = dict(PORT='29611')
-    run(
-        TOOLS / 'dist_train.sh', 'config.py', 2, '--work-dir', 'work', **port
-    )
+    run(TOOLS / 'dist_train.sh', 'config.py', 2, '--work-dir', 'work', **port)
     log = run(
         TOOLS / 'dist_test.sh', 'config.py', 'work/epoch_2.pth', 2, **port
     ).stdout

@@ -1,0 +1,44 @@
+# make demo   fresh machine: environment, data, tiny CLIP, convert, fine-tune, test, report
+# make test   fresh machine: environment, lint, all tests
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO := work_dirs/demo
+
+.PHONY: help venv lint test demo docs clean
+
+help:
+	@echo 'make venv   make .venv with mmclip and the tested set of packages'
+	@echo 'make demo   the whole path on real handwriting; results in $(DEMO)/'
+	@echo 'make test   lint and all tests'
+	@echo 'make docs   HTML pages in docs/_build/html'
+	@echo 'make clean  remove .venv and everything that was made'
+
+venv: $(INSTALLED)
+
+$(INSTALLED): setup.py pyproject.toml requirements/constraints.txt mmclip/requirements.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo 'error: mmclip needs Python 3.10 or newer; name one: make PYTHON=python3.11' >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { \
+	    echo 'error: $(PYTHON) cannot make environments; install its venv package (Debian: apt install python3-venv)' >&2; exit 1; }
+	@probe=$$(mktemp -d); \
+	    $(BIN)/pip download --quiet --no-deps --retries 1 --timeout 15 --dest $$probe packaging >/dev/null 2>&1; \
+	    status=$$?; rm -r $$probe; test $$status = 0 || { \
+	    echo 'error: PyPI cannot be reached; connect to a network, or set PIP_INDEX_URL to a mirror, or PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR with a folder of wheels' >&2; exit 1; }
+	$(BIN)/pip install --constraint requirements/constraints.txt --editable '.[lite,dev,demo]'
+	@touch $@
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+test: lint
+	$(BIN)/pytest -m 'slow or not slow'
+
+docs: venv
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+clean:
+	rm -rf .venv work_dirs/demo data/demo_digits docs/_build build dist *.egg-info mmclip/.mim

@@ -1,0 +1,50 @@
+"""make on machines that lack something."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make in a folder with the project's files but no environment."""
+    for name in ('Makefile', 'setup.py', 'pyproject.toml'):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / 'requirements', tmp_path / 'requirements')
+    (tmp_path / 'mmclip').mkdir()
+    shutil.copy(REPOSITORY / 'mmclip' / 'requirements.py', tmp_path / 'mmclip')
+
+    def _make(*arguments, **env):
+        return subprocess.run(
+            ['make', *arguments],
+            cwd=tmp_path,
+            env=os.environ | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+
+    return _make
+
+
+def test_without_a_network_one_sentence_says_so(make):
+    result = make(
+        'venv', PIP_NO_INDEX='1', PIP_FIND_LINKS='', PIP_EXTRA_INDEX_URL=''
+    )
+    assert result.returncode != 0
+    assert 'error: PyPI cannot be reached' in result.stdout
+    assert 'Traceback' not in result.stdout
+
+
+def test_an_old_python_is_refused(make, tmp_path):
+    old = tmp_path / 'old-python'
+    old.write_text('#!/bin/sh\nexit 1\n')
+    old.chmod(0o755)
+    result = make('venv', f'PYTHON={old}')
+    assert result.returncode != 0
+    assert 'needs Python 3.10 or newer' in result.stdout

@@ -1,0 +1,124 @@
+"""The demo's pre-training writes what open_clip reads."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parents[2]
+STEPS, BATCH_SIZE = 4, 16
+
+
+def run(tool: str, *args: object) -> str:
+    return subprocess.run(
+        [sys.executable, REPOSITORY / 'tools' / 'demo' / tool]
+        + [str(arg) for arg in args],
+        env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.fixture(scope='module')
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work_dir = tmp_path_factory.mktemp('demo')
+    pretrain(work_dir)
+    return work_dir
+
+
+def pretrain(work_dir: Path) -> None:
+    run(
+        'pretrain.py', '--work-dir', work_dir, '--steps', STEPS,
+        '--batch-size', BATCH_SIZE,
+    )  # fmt: skip
+
+
+def load_file(work_dir: Path) -> dict:
+    path = work_dir / 'open_clip' / 'open_clip_pytorch_model.bin'
+    return torch.load(path, weights_only=True)
+
+
+def test_open_clip_loads_the_folder_with_its_weights(work_dir: Path):
+    model = open_clip.create_model(f'local-dir:{work_dir / "open_clip"}')
+    saved = load_file(work_dir)['state_dict']
+    loaded = model.state_dict()
+    assert loaded.keys() == saved.keys()
+    assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+
+
+def test_the_checkpoint_looks_like_one_of_open_clips_training(work_dir: Path):
+    checkpoint = load_file(work_dir)
+    assert checkpoint.keys() == {'epoch', 'name', 'state_dict', 'optimizer'}
+
+
+def test_the_loaded_model_has_the_quick_gelu_that_it_trained_with(
+    work_dir: Path,
+):
+    model = open_clip.create_model(f'local-dir:{work_dir / "open_clip"}')
+    acts = {
+        type(block.mlp.gelu) for block in model.visual.transformer.resblocks
+    }
+    assert acts == {open_clip.transformer.QuickGELU}
+
+
+def test_preprocessing_comes_from_the_folder(work_dir: Path):
+    model = open_clip.create_model(f'local-dir:{work_dir / "open_clip"}')
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    assert preprocess['size'] == (32, 32)
+    assert tuple(preprocess['mean']) == (0.5, 0.5, 0.5)
+
+
+def test_the_tokenizer_has_the_context_of_the_text_tower(work_dir: Path):
+    name = f'local-dir:{work_dir / "open_clip"}'
+    model, tokenizer = (
+        open_clip.create_model(name),
+        open_clip.get_tokenizer(name),
+    )
+    tokens = tokenizer(['the digit three', 'a handwritten 7'])
+    assert tokens.shape == (2, 12)
+    assert model.encode_text(tokens).shape == (2, 64)
+    assert model.encode_image(torch.zeros(2, 3, 32, 32)).shape == (2, 64)
+
+
+def test_the_curve_has_a_loss_per_step(work_dir: Path):
+    losses = json.loads((work_dir / 'pretrain.json').read_text())['loss']
+    assert len(losses) == STEPS
+    # An untrained CLIP is about as good as guessing among the batch.
+    assert abs(losses[0] - math.log(BATCH_SIZE)) < 1
+
+
+def test_training_changes_both_towers(work_dir: Path):
+    from tools.demo.pretrain import MODEL_CFG
+
+    torch.manual_seed(0)
+    initial = open_clip.CLIP(**MODEL_CFG).state_dict()
+    trained = load_file(work_dir)['state_dict']
+    for key in ('visual.conv1.weight', 'text_projection', 'logit_scale'):
+        assert not torch.equal(trained[key], initial[key])
+
+
+def test_the_same_seed_trains_the_same_model(work_dir: Path, tmp_path: Path):
+    pretrain(tmp_path)
+    again, first = load_file(tmp_path), load_file(work_dir)
+    for key, tensor in first['state_dict'].items():
+        torch.testing.assert_close(again['state_dict'][key], tensor)
+
+
+def test_zero_shot_reads_the_folder(work_dir: Path, tmp_path: Path):
+    run('prepare_data.py', '--root', tmp_path / 'data', '--shots', 100)
+    out = tmp_path / 'zero_shot.json'
+    printed = run(
+        'zero_shot.py', work_dir / 'open_clip',
+        '--data', tmp_path / 'data', '--out', out,
+    )  # fmt: skip
+    accuracies = json.loads(out.read_text())
+    assert accuracies.keys() == {'val', 'val_shifted'}
+    assert all(0 < accuracy < 100 for accuracy in accuracies.values())
+    assert f'{accuracies["val"]:.2f}' in printed
