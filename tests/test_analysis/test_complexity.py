@@ -1,0 +1,77 @@
+"""Counts against independent ones."""
+
+import subprocess
+import sys
+
+import pytest
+from modelindex.load_model_index import load
+
+from mmclip.analysis import count_complexity
+from mmclip.engine.config import load_config
+from tests.conftest import REPOSITORY
+
+CONFIGS = REPOSITORY / 'configs' / 'clip'
+TOOLS = REPOSITORY / 'tools' / 'analysis_tools'
+
+
+def closed_form(width, depth, mlp_width, patch, size, classes):
+    """Parameters and MACs of a ViT with class token, norms and a head."""
+    grid = size // patch
+    tokens = grid**2 + 1
+    block = 4 * width**2 + 2 * width * mlp_width
+    biases_and_norms = 4 * width + mlp_width + width + 4 * width
+    params = (
+        3 * patch**2 * width
+        + (tokens + 1) * width
+        + depth * (block + biases_and_norms)
+        + 2 * 2 * width
+        + width * classes
+        + classes
+    )
+    macs = (
+        3 * patch**2 * width * grid**2
+        + depth * (tokens * block + 2 * tokens**2 * width)
+        + width * classes
+    )
+    return params, macs
+
+
+@pytest.mark.parametrize(
+    ('config', 'numbers'),
+    [
+        ('clip-l-336.py', (1024, 24, 4096, 14, 336, 1000)),
+        ('clip-l-224.py', (1024, 24, 4096, 14, 224, 1000)),
+        ('clip-b16-224.py', (768, 12, 3072, 16, 224, 1000)),
+    ],
+)
+def test_counts_equal_the_closed_form(config, numbers):
+    size = numbers[4]
+    found = count_complexity(load_config(CONFIGS / config), (size, size))
+    assert (found.params, found.macs) == closed_form(*numbers)
+
+
+def test_the_tool_prints_the_pages_numbers():
+    output = subprocess.run(
+        [sys.executable, TOOLS / 'get_flops.py', CONFIGS / 'clip-l-336.py'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'Params: 304.53 M' in output
+    assert 'Flops: 190.96 G' in output
+
+
+def test_the_model_page_is_up_to_date():
+    subprocess.run(
+        [sys.executable, TOOLS / 'model_page.py', '--check'], check=True
+    )
+
+
+def test_the_model_index_parses():
+    index = load(str(REPOSITORY / 'model-index.yml'))
+    index.build_models_with_collections()
+    assert index.check() is None or not index.check()
+    names = [model.name for model in index.models]
+    assert 'clip-l-336-laion2b-in12k-pre_3rdparty_in1k' in names
+    for model in index.models:
+        assert (REPOSITORY / model.config).is_file()

@@ -1,0 +1,190 @@
+"""Every config builds, reads images and is what it says."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import Compose
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import (
+    DATASETS,
+    MODELS,
+    TRANSFORMS,
+    init_default_scope,
+)
+from PIL import Image
+
+from mmclip.engine.config import load_config
+from tests.conftest import REPOSITORY
+
+CONFIGS = sorted((REPOSITORY / 'configs' / 'clip').glob('*.py'))
+IN1K = [path for path in CONFIGS if 'demo' not in path.name]
+RECIPES = [path for path in IN1K if '3rdparty' not in path.name]
+every = pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+every_in1k = pytest.mark.parametrize('path', IN1K, ids=lambda p: p.stem)
+every_recipe = pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
+
+
+@pytest.fixture(scope='module')
+def imagenet(tmp_path_factory):
+    """An ImageNet-style tree: 1000 classes, one odd-sized image for all."""
+    root = tmp_path_factory.mktemp('imagenet')
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 255, (123, 457, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / 'x.JPEG')
+    for split in ('train', 'val'):
+        for i in range(1000):
+            folder = root / split / f'n{i:08d}'
+            folder.mkdir(parents=True)
+            (folder / 'x.JPEG').hardlink_to(root / 'x.JPEG')
+    return root
+
+
+def load(path):
+    cfg = load_config(path)
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+@every
+def test_the_model_builds(path):
+    cfg = load(path)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+        size = cfg.model.backbone.img_size
+        logits = model(torch.zeros(2, 3, size, size))
+    assert logits.shape == (2, cfg.model.head.num_classes)
+
+
+@every_in1k
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_images_come_out_at_the_models_size(path, split, imagenet):
+    cfg = load(path)
+    loader = cfg[f'{split}_dataloader']
+    if loader is None:
+        assert '3rdparty' in path.name
+        return
+    dataset = DATASETS.build(loader.dataset | dict(data_root=str(imagenet)))
+    size = cfg.model.backbone.img_size
+    assert dataset[1]['inputs'].shape == (3, size, size)
+    assert dataset[1]['data_samples'].gt_label.item() == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'tag_settings'),
+    [
+        ('clip-l-336', ('ViT-L-14-336', 'openai')),
+        ('clip-l-224', ('ViT-L-14', 'openai')),
+        ('clip-b16-224', ('ViT-B-16', 'openai')),
+    ],
+)
+def test_images_are_prepared_as_open_clip_does(name, tag_settings, imagenet):
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    cfg = load(REPOSITORY / 'configs' / 'clip' / f'{name}.py')
+    size = cfg.model.backbone.img_size
+    settings = open_clip.get_pretrained_cfg(*tag_settings)
+    keys = ('mean', 'std', 'interpolation', 'resize_mode')
+    theirs = image_transform_v2(
+        PreprocessCfg(size=size, **{k: settings[k] for k in keys}), False
+    )
+    path = imagenet / 'x.JPEG'
+    wanted = theirs(Image.open(path))
+
+    pipeline = Compose(
+        [TRANSFORMS.build(t) for t in cfg.test_dataloader.dataset.pipeline]
+    )
+    packed = pipeline(dict(img_path=str(path), gt_label=0))
+    preprocessor = MODELS.build(
+        cfg.model.data_preprocessor | dict(type='ClsDataPreprocessor')
+    )
+    batch = dict(
+        inputs=[packed['inputs']], data_samples=[packed['data_samples']]
+    )
+    ours = preprocessor(batch)['inputs'][0]
+    torch.testing.assert_close(ours, wanted)
+
+
+@every_in1k
+def test_a_missing_imagenet_is_explained(path, tmp_path):
+    cfg = load(path)
+    wanted = 'n01440764'
+    with pytest.raises(FileNotFoundError, match=f'{wanted}(.|\n)*make demo'):
+        DATASETS.build(
+            cfg.test_dataloader.dataset | dict(data_root=str(tmp_path))
+        )
+
+
+@every_recipe
+def test_layer_wise_learning_rates(path):
+    cfg = load(path)
+    cfg.model.backbone.init_cfg = None
+    cfg.model.backbone.arch = dict(
+        width=32, depth=3, num_heads=2, mlp_width=64
+    )
+    cfg.model.head.in_channels = 32
+    model = MODELS.build(cfg.model)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    decay = cfg.optim_wrapper.paramwise_cfg.layer_decay_rate
+    lr = cfg.optim_wrapper.optimizer.lr
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    groups = {group['param_name']: group for group in optimizer.param_groups}
+    assert set(groups) == trained
+    for name, group in groups.items():
+        exponent = 4
+        if name.startswith('backbone.layers.'):
+            exponent = 3 - int(name.split('.')[2])
+        elif name.startswith(('backbone.ln1', 'head')):
+            exponent = 0
+        assert group['lr'] == pytest.approx(lr * decay**exponent), name
+        is_flat = dict(model.named_parameters())[name].ndim == 1
+        is_token = name.endswith(('cls_token', 'pos_embed'))
+        assert group['weight_decay'] == (0 if is_flat or is_token else 0.05)
+
+
+def test_a_recipe_trains_with_the_real_command(imagenet, tmp_path):
+    """Shrunk to a few thousand parameters and four images, on one process."""
+    options = [
+        'model.backbone.arch.width=32',
+        'model.backbone.arch.depth=2',
+        'model.backbone.arch.num_heads=2',
+        'model.backbone.arch.mlp_width=64',
+        'model.backbone.init_cfg=None',
+        'model.head.in_channels=32',
+        'train_cfg.max_epochs=1',
+        *(
+            f'{split}_dataloader.{option}'
+            for split in ('train', 'val')
+            for option in (
+                f'dataset.data_root={imagenet}',
+                'num_workers=0',
+                'dataset.indices=4',
+                'batch_size=2',
+            )
+        ),
+    ]
+    config = tmp_path / 'config.py'
+    base = REPOSITORY / 'configs' / 'clip' / 'clip-b16-224.py'
+    config.write_text(
+        f"_base_ = ['{base}']\n"
+        'model = dict(backbone=dict(arch=dict(_delete_=True)))\n'
+    )
+    result = subprocess.run(
+        [
+            sys.executable,
+            REPOSITORY / 'tools' / 'train.py',
+            config,
+            '--cfg-options',
+            *options,
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+    assert 'accuracy/top5' in result.stdout
+    assert (tmp_path / 'work_dirs' / 'config' / 'epoch_1.pth').is_file()
