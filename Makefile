@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := work_dirs/demo
+# torch's threads spin while they wait for one another, which slows everything
+# down where other programs use the same cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help venv lint test demo docs clean
 
@@ -36,6 +39,21 @@ lint: venv
 
 test: lint
 	$(BIN)/pytest -m 'slow or not slow'
+
+# Each line is an ordinary command that can be typed alone.
+demo: venv
+	$(BIN)/python tools/demo/prepare_data.py
+	$(BIN)/python tools/demo/pretrain.py
+	$(BIN)/python tools/demo/zero_shot.py
+	$(BIN)/python tools/model_converters/openclip_to_mmcls.py $(DEMO)/open_clip/open_clip_config.json $(DEMO)/open_clip/open_clip_pytorch_model.bin $(DEMO)/clip.pth --force
+	$(BIN)/python tools/train.py configs/clip/clip-demo-digits.py
+	$(BIN)/python tools/train.py configs/clip/clip-demo-digits_scratch.py
+	for model in fine_tuned from_scratch; do for split in val val_shifted; do \
+	    $(BIN)/python tools/test.py configs/clip/clip-demo-digits.py $$(cat $(DEMO)/$$model/last_checkpoint) \
+	        --work-dir $(DEMO)/test --out $(DEMO)/$${model}_$$split.pkl \
+	        --cfg-options test_dataloader.dataset.data_prefix=$$split || exit 1; \
+	done; done
+	$(BIN)/python tools/demo/report.py
 
 docs: venv
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

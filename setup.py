@@ -38,14 +38,14 @@ class BuildWithMim(build_py):
 
     def _copy(self, folder: Path) -> None:
         ignore = shutil.ignore_patterns('__pycache__')
+        # What an earlier build left there may be gone from the sources.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for name in MIM_FILES:
             source, target = ROOT / name, folder / name
             if source.is_dir():
-                shutil.copytree(
-                    source, target, ignore=ignore, dirs_exist_ok=True
-                )
+                shutil.copytree(source, target, ignore=ignore)
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
 
 

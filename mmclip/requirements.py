@@ -2,9 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.specifiers import SpecifierSet
-
 REQUIRED = {
+    'packaging': '>=22',  # first, since it compares the others
     'torch': '>=2.6',  # torch.load with weights_only as the default
     'torchvision': '>=0.21',
     'mmengine': '>=0.10.4,<1',
@@ -12,9 +11,8 @@ REQUIRED = {
     'open_clip_torch': '>=3.0,<4',
     'safetensors': '>=0.4',
     'numpy': '>=1.26',
-    'packaging': '>=22',
 }
-# mmcv and mmcv-lite both are the module `mmcv`; either will do.
+# mmcv and mmcv-lite both are the module `mmcv`: one of them, not both.
 MMCV = '>=2.0,<2.4'  # the upper bound is mmpretrain 1.2.0's own
 
 
@@ -27,23 +25,36 @@ def check() -> None:
     """
     for package, wanted in REQUIRED.items():
         _check_one(package, wanted)
-    for package in ('mmcv', 'mmcv-lite'):
-        if _installed(package) is not None:
-            return _check_one(package, MMCV)
-    raise ImportError(
-        'mmclip needs mmcv or mmcv-lite, and neither is installed; run: '
-        f"pip install 'mmcv-lite{MMCV}'"
-    )
+    mmcvs = [name for name in ('mmcv', 'mmcv-lite') if _installed(name)]
+    if not mmcvs:
+        raise ImportError(
+            'mmclip needs mmcv or mmcv-lite, and neither is installed; run: '
+            f"pip install 'mmcv-lite{MMCV}'"
+        )
+    if len(mmcvs) > 1:
+        raise ImportError(
+            'mmclip needs one of mmcv and mmcv-lite, but both are installed '
+            'and overwrite each other; run: pip uninstall --yes mmcv '
+            f"mmcv-lite && pip install 'mmcv-lite{MMCV}' (or mmcv, for its "
+            'compiled operators)'
+        )
+    _check_one(mmcvs[0], MMCV)
 
 
 def _check_one(package: str, wanted: str) -> None:
     found = _installed(package)
-    if found is None or not SpecifierSet(wanted).contains(found, True):
+    if found is None or not _contains(wanted, found):
         raise ImportError(
             f'mmclip needs {package}{wanted}, but '
             f'{found or "no version of it"} is installed; run: '
             f"pip install '{package}{wanted}'"
         )
+
+
+def _contains(wanted: str, found: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(wanted).contains(found, prereleases=True)
 
 
 def _installed(package: str) -> str | None:

@@ -1,6 +1,7 @@
 """The package: its wheel, its import, its editable install."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,14 +13,26 @@ from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('wheel')
-    command = ['pip', 'wheel', '--no-deps', '--no-build-isolation']
-    subprocess.run(
-        [sys.executable, '-m', *command, '-w', folder, REPOSITORY], check=True
-    )
-    (path,) = folder.glob('mmclip-*.whl')
+def dist(tmp_path_factory):
+    """A folder with the sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp('dist')
+    command = ['build', '--no-isolation', '--outdir', folder, REPOSITORY]
+    subprocess.run([sys.executable, '-m', *command], check=True)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def wheel(dist):
+    (path,) = dist.glob('mmclip-*.whl')
     return path
+
+
+@pytest.fixture
+def source(dist, tmp_path):
+    """The unpacked sdist."""
+    (path,) = dist.glob('mmclip-*.tar.gz')
+    shutil.unpack_archive(path, tmp_path)
+    return tmp_path / path.name.removesuffix('.tar.gz')
 
 
 @pytest.fixture(scope='module')
@@ -89,6 +102,24 @@ def test_the_tools_of_the_wheel_work(installed, tmp_path):
     assert '--auto-scale-lr' in result.stdout
 
 
+def test_the_sdist_holds_its_tests_and_their_environment(source):
+    for name in ('tests/conftest.py', 'Makefile', 'requirements'):
+        assert (source / name).exists()
+
+
+def test_a_deleted_config_does_not_come_back_from_an_old_build(source):
+    configs = source / 'build' / 'lib' / 'mmclip' / '.mim' / 'configs'
+    configs.mkdir(parents=True)
+    (configs / 'deleted.py').touch()
+    subprocess.run(
+        [sys.executable, 'setup.py', 'build_py'], cwd=source, check=True
+    )
+    assert sorted(path.name for path in configs.iterdir()) == [
+        '_base_',
+        'clip',
+    ]
+
+
 def test_editable_installs_link_to_configs_and_tools():
     for name in ('configs', 'tools', 'model-index.yml'):
         link = REPOSITORY / 'mmclip' / '.mim' / name
@@ -114,6 +145,18 @@ def test_import_costs_nothing(tmp_path):
     heavy = '{"torch", "numpy", "mmcv", "mmengine", "open_clip"}'
     code = f'import sys, mmclip; print({heavy} & set(sys.modules))'
     assert run_python(code, tmp_path).stdout.strip() == 'set()'
+
+
+def test_a_bare_interpreter_is_told_what_to_install(tmp_path):
+    # -S: without the packages of the environment.
+    result = subprocess.run(
+        [sys.executable, '-S', '-c', 'import mmclip'],
+        cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=str(REPOSITORY)),
+        capture_output=True,
+        text=True,
+    )
+    assert "run: pip install 'packaging>=22'" in result.stderr
 
 
 class TestRequirements:
@@ -143,6 +186,11 @@ class TestRequirements:
     def test_neither_mmcv_nor_mmcv_lite(self, versions):
         versions['mmcv-lite'] = None
         with pytest.raises(ImportError, match='needs mmcv or mmcv-lite'):
+            requirements.check()
+
+    def test_both_mmcv_and_mmcv_lite(self, versions):
+        versions['mmcv'] = '2.2.0'
+        with pytest.raises(ImportError, match='but both are installed'):
             requirements.check()
 
     @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""Gather what `make demo` measured: a table, and pictures of it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mmengine.fileio import load
+from mmpretrain.evaluation import Accuracy
+
+MODELS = {
+    'zero_shot': 'zero-shot (open_clip)',
+    'fine_tuned': 'fine-tuned from CLIP',
+    'from_scratch': 'trained from scratch',
+}
+SPLITS = {'val': 'held-out', 'val_shifted': 'shifted'}
+EXAMPLE = """example:
+  python %(prog)s work_dirs/demo
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'demo',
+        type=Path,
+        nargs='?',
+        default=Path('work_dirs/demo'),
+        help='the folder of the demo (default: %(default)s)',
+    )
+    demo = parser.parse_args().demo
+
+    table = read_table(demo)
+    text = to_markdown(table)
+    (demo / 'table.md').write_text(text)
+    (demo / 'table.json').write_text(json.dumps(table, indent=2) + '\n')
+    draw_bars(table, demo / 'table.png')
+    draw_curves(demo, demo / 'curves.png')
+    draw_predictions(demo, demo / 'predictions.png')
+    print(f'\nTop-1 accuracy on real handwriting, in percent\n\n{text}')
+    print(f'wrote table.md, table.json and three pictures to {demo}')
+
+
+def read_table(demo: Path) -> dict[str, dict[str, float]]:
+    """Top-1 in percent by model and split, from the runs' own files."""
+    table = {'zero_shot': json.loads((demo / 'zero_shot.json').read_text())}
+    for model in ('fine_tuned', 'from_scratch'):
+        table[model] = {
+            split: top1(load(demo / f'{model}_{split}.pkl'))
+            for split in SPLITS
+        }
+    return table
+
+
+def top1(predictions: list[dict[str, Any]]) -> float:
+    """Top-1 in percent of what tools/test.py wrote with --out."""
+    return Accuracy.calculate(
+        [int(p['pred_label']) for p in predictions],
+        [int(p['gt_label']) for p in predictions],
+    )[0][0].item()
+
+
+def to_markdown(table: dict[str, dict[str, float]]) -> str:
+    """The table, a row for each model."""
+    lines = [f'| | {" | ".join(SPLITS.values())} |', '| :-- | --: | --: |']
+    for model, label in MODELS.items():
+        cells = [f'{table[model][split]:.1f}' for split in SPLITS]
+        lines.append(f'| {label} | {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
+    """The table as a bar chart."""
+    figure, axes = _new_figure(1)
+    for i, (split, label) in enumerate(SPLITS.items()):
+        positions = [k + 0.4 * i for k in range(len(MODELS))]
+        heights = [table[model][split] for model in MODELS]
+        bars = axes.bar(positions, heights, 0.38, label=label)
+        axes.bar_label(bars, fmt='%.1f')
+    axes.axhline(10, color='grey', linestyle=':', label='chance')
+    axes.set_xticks([k + 0.2 for k in range(len(MODELS))], MODELS.values())
+    axes.set_ylabel('top-1 (%)')
+    axes.set_ylim(0, 108)
+    axes.legend(loc='lower right')
+    figure.savefig(path, dpi=120)
+
+
+def draw_curves(demo: Path, path: Path) -> None:
+    """Losses of pre-training and training, and accuracy while training."""
+    figure, (pretraining, loss, accuracy) = _new_figure(3)
+    curve = json.loads((demo / 'pretrain.json').read_text())['loss']
+    pretraining.plot(curve)
+    pretraining.set(title='CLIP on glyphs', xlabel='step', ylabel='CLIP loss')
+    for model in ('fine_tuned', 'from_scratch'):
+        scalars = read_scalars(demo / model)
+        for axes, key in ((loss, 'loss'), (accuracy, 'accuracy/top1')):
+            points = [(s['step'], s[key]) for s in scalars if key in s]
+            axes.plot(*zip(*points, strict=True), label=MODELS[model])
+    loss.set(title='fine-tuning', xlabel='iteration', ylabel='loss')
+    accuracy.set(title='held-out', xlabel='iteration', ylabel='top-1 (%)')
+    accuracy.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_predictions(demo: Path, path: Path, rows: int = 4) -> None:
+    """Test images of both splits with what the fine-tuned model says."""
+    import matplotlib.pyplot as plt
+
+    figure, _ = _new_figure(1)
+    figure.clear()
+    columns = 12
+    for i, split in enumerate(SPLITS):
+        predictions = load(demo / f'fine_tuned_{split}.pkl')
+        count = rows * columns // len(SPLITS)
+        chosen = predictions[:: len(predictions) // count][:count]
+        for k, prediction in enumerate(chosen):
+            axes = figure.add_subplot(rows, columns, i * count + k + 1)
+            axes.imshow(plt.imread(prediction['img_path']), cmap='gray')
+            said, right = prediction['pred_label'], prediction['gt_label']
+            colour = 'green' if int(said) == int(right) else 'red'
+            axes.set_title(str(int(said)), color=colour, fontsize=11)
+            axes.axis('off')
+    figure.suptitle('predictions: held-out (above), shifted (below)')
+    figure.savefig(path, dpi=120)
+
+
+def read_scalars(work_dir: Path) -> list[dict[str, Any]]:
+    """What the newest run in a work directory logged, line by line."""
+    newest = max(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in newest.read_text().splitlines()]
+
+
+def _new_figure(columns: int) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(
+        1, columns, figsize=(max(7, 4.5 * columns), 4), layout='constrained'
+    )
+
+
+if __name__ == '__main__':
+    main()
