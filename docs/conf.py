@@ -14,6 +14,8 @@ extensions = [
     'sphinx.ext.napoleon',
 ]
 myst_heading_anchors = 3
+# The model page, which is included, links to configs in the repository.
+suppress_warnings = ['myst.xref_missing']
 exclude_patterns = ['_build']
 html_theme = 'sphinx_rtd_theme'
 autodoc_member_order = 'bysource'

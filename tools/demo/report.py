@@ -61,7 +61,7 @@ def top1(predictions: list[dict[str, Any]]) -> float:
     return Accuracy.calculate(
         [int(p['pred_label']) for p in predictions],
         [int(p['gt_label']) for p in predictions],
-    )[0][0].item()
+    ).item()
 
 
 def to_markdown(table: dict[str, dict[str, float]]) -> str:
