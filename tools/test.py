@@ -4,6 +4,7 @@ import argparse
 import os
 
 import mmengine
+import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
@@ -103,7 +104,9 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         )
     if args.tta:
         use_test_time_augmentation(cfg)
-    complete_dataloaders(cfg, pin_memory=not args.no_pin_memory)
+    complete_dataloaders(
+        cfg, pin_memory=not args.no_pin_memory and torch.cuda.is_available()
+    )
 
 
 def use_test_time_augmentation(cfg: Config) -> None:

@@ -96,7 +96,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.setdefault('auto_scale_lr', {})['enable'] = True
     complete_dataloaders(
         cfg,
-        pin_memory=not args.no_pin_memory,
+        pin_memory=not args.no_pin_memory and torch.cuda.is_available(),
         persistent_workers=not args.no_persistent_workers,
     )
 
