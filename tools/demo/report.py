@@ -84,8 +84,8 @@ def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
     axes.axhline(10, color='grey', linestyle=':', label='chance')
     axes.set_xticks([k + 0.2 for k in range(len(MODELS))], MODELS.values())
     axes.set_ylabel('top-1 (%)')
-    axes.set_ylim(0, 108)
-    axes.legend(loc='lower right')
+    axes.set_ylim(0, 125)
+    axes.legend(loc='upper right')
     figure.savefig(path, dpi=120)
 
 
