@@ -153,6 +153,7 @@ def _download(name: str, tag: str) -> Path:
     from open_clip.pretrained import download_pretrained
 
     try:
+        _use_only_cached_files_if_offline()
         return Path(download_pretrained(_tags(name)[_clean(tag)]))
     except Exception as error:
         raise CheckpointError(
@@ -160,6 +161,16 @@ def _download(name: str, tag: str) -> Path:
             'network, or the hub is out of reach); download them elsewhere '
             f'and pass the file: {name} FILE OUT --tag {tag}.'
         ) from error
+
+
+def _use_only_cached_files_if_offline() -> None:
+    """Spare the user huggingface_hub's retries, a minute of them."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # of whichever HTTP library it uses
+        constants.HF_HUB_OFFLINE = True
 
 
 def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

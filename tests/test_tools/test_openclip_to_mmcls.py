@@ -64,7 +64,7 @@ def test_every_file_format(tiny_model, tmp_path, run, name, save):
 def test_the_report(tiny_model, source, tmp_path, run):
     report = run(TOOL, tiny_model.config, source, 'out.pth').stdout
     out = tmp_path / 'out.pth'
-    assert 'visual.proj -> backbone.proj' in report
+    assert 'visual.proj -> backbone.proj (1)' in report
     assert 'text tower: ' in report
     assert 'contrastive head: 1 tensors (logit_scale' in report
     assert 'activation: quick_gelu' in report

@@ -1,7 +1,9 @@
 """Convert the image tower of an open_clip model for OpenMMLab."""
 
 import argparse
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from mmclip.checkpoint import (
@@ -68,8 +70,10 @@ def print_report(checkpoint: dict, conversion, out: Path) -> None:
     arch, preprocess = meta['arch'], meta['preprocess']
     num_params = sum(t.numel() for t in conversion.state_dict.values())
     print(f'mapped: {len(conversion.mapped)} tensors of the image tower')
-    for theirs, ours in conversion.mapped.items():
-        print(f'  {theirs} -> backbone.{ours}')
+    for line, count in Counter(
+        map(by_block, conversion.mapped.items())
+    ).items():
+        print(f'  {line} ({count})')
     print('left out on purpose:')
     for part, keys in conversion.left_out.items():
         print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
@@ -87,6 +91,14 @@ def print_report(checkpoint: dict, conversion, out: Path) -> None:
         "      init_cfg=dict(type='mmclip.PretrainedCLIP',\n"
         f'          checkpoint={str(out)!r}))'
     )
+
+
+def by_block(names: tuple[str, str]) -> str:
+    """A mapping with the block's number left open, for a short list."""
+    theirs, ours = (
+        re.sub(r'\.\d+\.', '.{i}.', name, count=1) for name in names
+    )
+    return f'{theirs} -> backbone.{ours}'
 
 
 def preset_or_numbers(arch: dict) -> str:
