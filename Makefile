@@ -7,6 +7,8 @@ DEMO := work_dirs/demo
 # torch's threads spin while they wait for one another, which slows everything
 # down where other programs use the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
+# mmcv-lite has no operators, mmcv warns of one, and nothing here needs it.
+export PYTHONWARNINGS ?= ignore:Fail to import
 
 .PHONY: help venv lint test demo docs clean
 
@@ -42,17 +44,23 @@ test: lint
 
 # Each line is an ordinary command that can be typed alone.
 demo: venv
+	@echo '== 1/6 data: real handwriting, 3 images a class to train on'
 	$(BIN)/python tools/demo/prepare_data.py
+	@echo '== 2/6 pre-train a tiny CLIP on glyphs and captions; zero-shot test'
 	$(BIN)/python tools/demo/pretrain.py
 	$(BIN)/python tools/demo/zero_shot.py
+	@echo '== 3/6 convert its image tower'
 	$(BIN)/python tools/model_converters/openclip_to_mmcls.py $(DEMO)/open_clip/open_clip_config.json $(DEMO)/open_clip/open_clip_pytorch_model.bin $(DEMO)/clip.pth --force
+	@echo '== 4/6 fine-tune it; train the same from scratch'
 	$(BIN)/python tools/train.py configs/clip/clip-demo-digits.py
 	$(BIN)/python tools/train.py configs/clip/clip-demo-digits_scratch.py
+	@echo '== 5/6 test both, on held-out and on shifted handwriting'
 	for model in fine_tuned from_scratch; do for split in val val_shifted; do \
 	    $(BIN)/python tools/test.py configs/clip/clip-demo-digits.py $$(cat $(DEMO)/$$model/last_checkpoint) \
 	        --work-dir $(DEMO)/test --out $(DEMO)/$${model}_$$split.pkl \
 	        --cfg-options test_dataloader.dataset.data_prefix=$$split || exit 1; \
 	done; done
+	@echo '== 6/6 report'
 	$(BIN)/python tools/demo/report.py
 
 docs: venv

@@ -1,5 +1,6 @@
 """Every config builds, reads images and is what it says."""
 
+import re
 import subprocess
 import sys
 
@@ -188,3 +189,20 @@ def test_a_recipe_trains_with_the_real_command(imagenet, tmp_path):
     assert result.returncode == 0, result.stdout
     assert 'accuracy/top5' in result.stdout
     assert (tmp_path / 'work_dirs' / 'config' / 'epoch_1.pth').is_file()
+
+
+def test_the_example_for_ones_own_data_works(imagenet, tmp_path):
+    page = (REPOSITORY / 'docs' / 'training.md').read_text()
+    (example,) = re.findall(r'```python\n(.+?)```', page, re.DOTALL)
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        example.replace('/path/to/mmclip', str(REPOSITORY)).replace(
+            'data/mine', str(imagenet)
+        )
+    )
+    cfg = load(config)
+    assert cfg.model.head.num_classes == 12
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.65
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        dataset = DATASETS.build(loader.dataset)
+        assert dataset[0]['inputs'].shape == (3, 336, 336)

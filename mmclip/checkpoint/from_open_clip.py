@@ -82,11 +82,7 @@ def convert_open_clip(
             _refuse_ambiguity(name)
         path, tower = Path(pretrained), find_tower(name, tag)
     else:
-        if tag is not None:
-            raise CheckpointError(
-                f'--tag {tag} is for local files, and {pretrained} is none.'
-            )
-        path, tower = _find_pretrained(name, pretrained)
+        path, tower = _find_pretrained(name, pretrained, tag)
     conversion = convert(read_state_dict(path), OPEN_CLIP)
     with torch.device('meta'):
         reference = CLIPVisionTransformer(**tower.arch)
@@ -142,24 +138,33 @@ def find_tower(name: str, tag: str | None) -> OpenCLIPTower:
     )
 
 
-def _find_pretrained(name: str, tag: str) -> tuple[Path, OpenCLIPTower]:
-    if Path(tag).suffix in SUFFIXES or '/' in tag:
-        raise FileNotFoundError(f'Checkpoint {tag} does not exist.')
-    tower = find_tower(name, tag)
-    return _download(name, tag), tower
+def _find_pretrained(
+    name: str, pretrained: str, tag: str | None
+) -> tuple[Path, OpenCLIPTower]:
+    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
+        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
+    if tag is not None:
+        raise CheckpointError(
+            f'--tag {tag} is for local files, and {pretrained} is none.'
+        )
+    tower = find_tower(name, pretrained)
+    return _download(name, pretrained), tower
 
 
 def _download(name: str, tag: str) -> Path:
     from open_clip.pretrained import download_pretrained
 
+    tag_cfg = _tags(name)[_clean(tag)]
+    repository = tag_cfg['hf_hub'].strip('/')
+    where = f'huggingface.co/{repository}' if repository else tag_cfg['url']
     try:
         _use_only_cached_files_if_offline()
-        return Path(download_pretrained(_tags(name)[_clean(tag)]))
+        return Path(download_pretrained(tag_cfg))
     except Exception as error:
         raise CheckpointError(
             f'The weights of {name} {tag} could not be downloaded (no '
-            'network, or the hub is out of reach); download them elsewhere '
-            f'and pass the file: {name} FILE OUT --tag {tag}.'
+            f'network, or the hub is out of reach); fetch them from {where} '
+            f'elsewhere and pass the file: {name} FILE OUT --tag {tag}.'
         ) from error
 
 
@@ -277,7 +282,7 @@ def _unknown_tag(name: str, tag: str) -> str:
     if not known:
         return f'open_clip has no pretrained weights for {name}.'
     near = difflib.get_close_matches(_clean(tag), known, 3, 0.5)
-    what = 'the nearest are' if near else 'its tags are'
+    what = 'near are' if near else 'there are'
     return (
         f'{name} has no pretrained tag {tag!r}; {what} '
         f'{", ".join(near or known)}.'

@@ -56,7 +56,7 @@ class PretrainedCLIP:
         self._compare(meta, module)
         self._resize(state_dict, meta, module)
         self._drop_projection(state_dict, module)
-        self._keep_fresh(state_dict, module)
+        num_fresh = self._keep_fresh(state_dict, module)
         try:
             check_complete(state_dict, module.state_dict())
         except CheckpointError as error:
@@ -66,7 +66,7 @@ class PretrainedCLIP:
             update_init_info(
                 module, f'PretrainedCLIP: load from {self.checkpoint}'
             )
-        self._log(f'Loaded {len(state_dict)} tensors.')
+        self._log(f'Loaded {len(state_dict) - num_fresh} tensors.')
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -140,16 +140,19 @@ class PretrainedCLIP:
             del state_dict['proj']
             self._log('Left out: proj (the backbone has no projection).')
 
-    def _keep_fresh(self, state_dict: dict[str, Tensor], module: Any) -> None:
-        own = module.state_dict()
+    def _keep_fresh(self, state_dict: dict[str, Tensor], module: Any) -> int:
+        own, fresh = module.state_dict(), []
         for name in self.fresh:
             keys = [k for k in own if k == name or k.startswith(f'{name}.')]
             if not keys:
                 raise CheckpointError(
                     f'fresh: the backbone has no part {name!r}.'
                 )
-            state_dict.update({key: own[key] for key in keys})
-            self._log(f'Kept fresh: {keys}.')
+            fresh += keys
+        if fresh:
+            state_dict.update({key: own[key] for key in fresh})
+            self._log(f'Kept fresh: {fresh}.')
+        return len(fresh)
 
     def _log(self, message: str) -> None:
         print_log(

@@ -70,7 +70,7 @@ def test_unknown_names_and_tags_get_the_nearest():
         find_tower('ViT-L14-336', 'openai')
     with pytest.raises(CheckpointError, match='laion2b_s32b_b82k'):
         find_tower('ViT-L-14', 'laion2b_s32b')
-    with pytest.raises(CheckpointError, match='its tags are openai'):
+    with pytest.raises(CheckpointError, match='there are openai'):
         find_tower('ViT-L-14-336', 'xyz')
     with pytest.raises(CheckpointError, match='no pretrained weights'):
         find_tower('ViT-S-32', 'openai')

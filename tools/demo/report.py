@@ -85,6 +85,7 @@ def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
     axes.set_xticks([k + 0.2 for k in range(len(MODELS))], MODELS.values())
     axes.set_ylabel('top-1 (%)')
     axes.set_ylim(0, 125)
+    axes.set_yticks(range(0, 101, 20))
     axes.legend(loc='upper right')
     figure.savefig(path, dpi=120)
 
@@ -124,7 +125,9 @@ def draw_predictions(demo: Path, path: Path, rows: int = 4) -> None:
             colour = 'green' if int(said) == int(right) else 'red'
             axes.set_title(str(int(said)), color=colour, fontsize=11)
             axes.axis('off')
-    figure.suptitle('predictions: held-out (above), shifted (below)')
+    figure.suptitle(
+        'fine-tuned from CLIP: held-out (above), shifted (below); red is wrong'
+    )
     figure.savefig(path, dpi=120)
 
 

@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.out.exists() and not args.force:
-        sys.exit(f'{args.out} exists; pass --force to overwrite it.')
+        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
         checkpoint, conversion = convert_open_clip(
             args.name, args.pretrained, args.tag
