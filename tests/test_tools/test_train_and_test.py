@@ -103,6 +103,7 @@ def test_malicious_checkpoints_are_not_run(project, run, tools):
 def test_the_python_in_a_checkpoints_config_is_not_run(project, run, tools):
     run(tools / 'train.py', 'config.py', '--work-dir', 'work')
     path = project / 'work' / 'epoch_2.pth'
+    # Unsafe on purpose: what this run wrote, with the config that ours drops.
     checkpoint = torch.load(path, weights_only=False)
     assert 'config' not in read_checkpoint(path)['meta']
     witness = project / 'witness'
