@@ -1,4 +1,4 @@
-"""What several test files need: towers of open_clip and their twins."""
+"""What several test files need."""
 
 import dataclasses
 from pathlib import Path
@@ -6,77 +6,33 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from open_clip.model import _build_vision_tower
-from torch import Tensor, nn
+from torch import nn
 
-from mmclip.checkpoint import CheckpointError
-from mmclip.checkpoint.convert import convert
-from mmclip.checkpoint.dialects import OPEN_CLIP
+from mmclip.analysis.parity import randomize
 from mmclip.checkpoint.from_open_clip import find_tower
-from mmclip.models import CLIPVisionTransformer
 
 REPOSITORY = Path(__file__).parents[1]
 # fp32, the bound that every output of ours keeps to open_clip's.
 RELATIVE_TOLERANCE = 2e-5
 
 
-def plain_names() -> list[str]:
-    """Every model name of open_clip whose image tower is plain."""
-    names = []
-    for name in open_clip.list_models():
-        try:
-            find_tower(name, None)
-        except CheckpointError:
-            continue
-        names.append(name)
-    return names
+def names_of(*types: str) -> list[str]:
+    """Every model name of open_clip whose tower is one of these backbones."""
+    return [
+        name
+        for name in open_clip.list_models()
+        if find_tower(name, None).backbone['type'] in types
+    ]
 
 
-def to_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of an open_clip tower (weights or gradients), in our names."""
-    prefixed = {f'visual.{name}': tensor for name, tensor in tensors.items()}
-    return convert(prefixed, OPEN_CLIP).state_dict
-
-
-def make_twins(
-    name: str, tag: str | None = None, depth: int | None = None, **ours: object
-) -> tuple[nn.Module, CLIPVisionTransformer]:
-    """open_clip's tower with random weights, and our backbone with the same.
-
-    ``depth`` cuts the number of blocks, to fit memory and time; ``ours`` are
-    arguments of our backbone that differ from what open_clip's config says.
-    """
-    torch.manual_seed(0)
-    model_cfg = open_clip.get_model_config(name)
-    tower = find_tower(name, tag)
-    vision_cfg, arch = dict(model_cfg['vision_cfg']), dict(tower.arch)
-    if depth is not None:
-        vision_cfg['layers'] = depth
-        arch['arch'] = arch['arch'] | dict(depth=depth)
-    vision_cfg['patch_dropout'] = ours.get('patch_dropout', 0.0)
-    vision_cfg['output_tokens'] = False
-    reference = _build_vision_tower(
-        model_cfg['embed_dim'],
-        vision_cfg,
-        quick_gelu=arch['act'] == 'quick_gelu',
-    )
-    randomize(reference)
-    backbone = CLIPVisionTransformer(**(arch | ours))
-    weights = to_ours(reference.state_dict())
-    backbone.load_state_dict(weights, strict='proj_dim' not in ours)
-    return reference, backbone
-
-
-def randomize(module: nn.Module) -> None:
-    """Make norms and biases count: they start at one and zero."""
-    for parameter in module.parameters():
-        if parameter.ndim == 1:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-
-
-def relative_difference(ours: Tensor, reference: Tensor) -> float:
-    """The largest difference over the largest reference value."""
-    return ((ours - reference).abs().max() / reference.abs().max()).item()
+def put_into_hub_cache(cache: Path, repository: str) -> Path:
+    """The folder where the Hugging Face hub would keep its downloads."""
+    folder = cache / f'models--{repository.replace("/", "--")}'
+    snapshot = folder / 'snapshots' / ('0' * 40)
+    snapshot.mkdir(parents=True)
+    (folder / 'refs').mkdir()
+    (folder / 'refs' / 'main').write_text('0' * 40)
+    return snapshot
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
     with torch.device('meta'):
         model = MODELS.build(cfg.model).eval()
         image = torch.zeros(1, 3, *size)
+    # The counter stumbles over modules that are called with a parameter.
+    model.requires_grad_(False)
     # torch counts a multiplication and an addition as two.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)

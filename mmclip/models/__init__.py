@@ -1,8 +1,14 @@
-"""Models: the backbone that holds CLIP's image towers."""
+"""Models: backbones that hold CLIP's image towers."""
 
 # Whoever builds our models also loads and resumes checkpoints: mmengine's
 # loaders are replaced by safe ones here, whichever runner it is.
 import mmclip.checkpoint.schemes  # noqa: F401
 from mmclip.models.clip_vit import CLIPVisionTransformer
+from mmclip.models.open_clip_tower import OpenCLIPVisionTower
+from mmclip.models.siglip_vit import SigLIPVisionTransformer
 
-__all__ = ['CLIPVisionTransformer']
+__all__ = [
+    'CLIPVisionTransformer',
+    'OpenCLIPVisionTower',
+    'SigLIPVisionTransformer',
+]

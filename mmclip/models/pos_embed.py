@@ -25,27 +25,31 @@ def square_grid(num_patches: int) -> Grid:
     return side, side
 
 
-def resize_pos_embed(pos_embed: Tensor, source: Grid, target: Grid) -> Tensor:
+def resize_pos_embed(
+    pos_embed: Tensor, source: Grid, target: Grid, num_prefix_tokens: int = 1
+) -> Tensor:
     """Interpolate the patch part of a position embedding.
 
     Bicubic with antialias, in float32, as open_clip's ``resize_pos_embed``
-    does (``open_clip/model.py``); the class token's row is kept.
+    does (``open_clip/model.py``); the rows of prefix tokens are kept.
 
     Args:
-        pos_embed (Tensor): ``(1, 1 + H * W, C)``, the class token first.
+        pos_embed (Tensor): ``(1, P + H * W, C)``, the P prefix tokens first.
         source (tuple[int, int]): The patch grid ``(H, W)`` it was made for.
         target (tuple[int, int]): The patch grid ``(H', W')`` wanted.
+        num_prefix_tokens (int): P; 1 for a class token. Defaults to 1.
 
     Returns:
-        Tensor: ``(1, 1 + H' * W', C)`` in the dtype of ``pos_embed``.
+        Tensor: ``(1, P + H' * W', C)`` in the dtype of ``pos_embed``.
     """
     if source == target:
         return pos_embed
-    cls_token, patches = pos_embed[:, :1], pos_embed[:, 1:]
+    prefix = pos_embed[:, :num_prefix_tokens]
+    patches = pos_embed[:, num_prefix_tokens:]
     patches = patches.reshape(1, *source, -1).permute(0, 3, 1, 2)  # (1,C,H,W)
     # float32: there is no half-precision kernel for this on CPUs.
     patches = F.interpolate(
         patches.float(), target, mode='bicubic', antialias=True
     ).to(pos_embed.dtype)
     patches = patches.flatten(2).transpose(1, 2)  # (1, H' * W', C)
-    return torch.cat([cls_token, patches], dim=1)
+    return torch.cat([prefix, patches], dim=1)

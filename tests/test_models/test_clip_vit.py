@@ -4,15 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from mmclip.analysis.parity import make_twins, relative_difference, to_ours
+from mmclip.checkpoint.towers import CLIP
 from mmclip.models import CLIPVisionTransformer
-from mmclip.models.clip_vit import ALIASES, ARCHS
-from tests.conftest import (
-    RELATIVE_TOLERANCE,
-    make_twins,
-    plain_names,
-    relative_difference,
-    to_ours,
-)
+from mmclip.models.base_vit import ALIASES, ARCHS
+from tests.conftest import RELATIVE_TOLERANCE, names_of
 
 TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
 
@@ -32,8 +28,8 @@ def images(size=32, batch=2) -> torch.Tensor:
 class TestParity:
     """The same weights give open_clip's outputs."""
 
-    @pytest.mark.parametrize('name', plain_names())
-    def test_every_plain_name_gives_the_same_output(self, name):
+    @pytest.mark.parametrize('name', names_of(CLIP))
+    def test_every_name_gives_the_same_output(self, name):
         reference, backbone = make_twins(name, depth=2)
         x = images(reference.image_size, batch=1)
         with torch.no_grad():
@@ -105,6 +101,32 @@ class TestParity:
             ours, wanted = backbone.eval()(x)[0], reference.eval()(x)
         assert relative_difference(ours, wanted) > 10 * RELATIVE_TOLERANCE
 
+    @pytest.mark.parametrize(
+        ('name', 'mistake'),
+        [
+            ('ViT-L-14-CLIPA', dict(pool='cls_token')),
+            ('ViT-L-14-CLIPA', dict(out_type='avg_featmap')),
+            ('MobileCLIP2-L-14', dict(act='quick_gelu')),
+            ('coca_ViT-B-32', dict(norm_eps=1e-2)),
+        ],
+    )
+    def test_a_mistake_in_a_variant_is_seen(self, name, mistake):
+        reference, backbone = make_twins(name, depth=2, **mistake)
+        x = images(224)
+        with torch.no_grad():
+            difference = relative_difference(backbone(x)[0], reference(x))
+        assert difference > 10 * RELATIVE_TOLERANCE
+
+    @pytest.mark.parametrize(
+        'name', ['ViT-L-14-CLIPA', 'coca_ViT-B-32', 'MobileCLIP2-L-14']
+    )
+    def test_gradients_of_variants(self, name):
+        reference, backbone = make_twins(name, depth=2)
+        x = images(224, batch=1)
+        assert_same_gradients(
+            reference, reference(x), backbone, backbone(x)[0]
+        )
+
     def test_epsilon_1e_6_is_seen_where_tokens_are_small(self):
         reference, backbone = make_twins('ViT-S-32', depth=2, norm_eps=1e-6)
         x = images(224)
@@ -144,7 +166,9 @@ def assert_same_gradients(reference, wanted, backbone, ours) -> None:
     direction = torch.randn_like(wanted)
     (wanted * direction).sum().backward()
     (ours * direction).sum().backward()
-    expected = to_ours({k: p.grad for k, p in reference.named_parameters()})
+    expected = to_ours(
+        {k: p.grad for k, p in reference.named_parameters()}, backbone
+    )
     for name, parameter in backbone.named_parameters():
         difference = relative_difference(parameter.grad, expected[name])
         assert difference <= RELATIVE_TOLERANCE, name
@@ -154,7 +178,7 @@ class TestOutputs:
     @pytest.mark.parametrize(
         ('out_type', 'shape'),
         [
-            ('cls_token', (2, 32)),
+            ('pooled', (2, 32)),
             ('avg_featmap', (2, 32)),
             ('raw', (2, 17, 32)),
             ('featmap', (2, 32, 4, 4)),
@@ -172,6 +196,18 @@ class TestOutputs:
         torch.testing.assert_close(cls_token, raw[:, 0])
         torch.testing.assert_close(average, raw[:, 1:].mean(1))
         torch.testing.assert_close(featmap[:, :, 1, 2], raw[:, 1 + 4 + 2])
+
+    def test_cocas_patches_have_neither_norm_nor_projection(self):
+        """Those are as wide as its queries."""
+        backbone = tiny(pool='attention', proj_dim=24, out_type='featmap')
+        backbone(images())[0].sum().backward()
+        assert backbone(images())[0].shape == (2, 32, 4, 4)
+        without = {n for n, p in backbone.named_parameters() if p.grad is None}
+        frozen = {
+            n for n, p in backbone.named_parameters() if not p.requires_grad
+        }
+        assert without == frozen
+        assert {'proj', 'ln1.weight', 'attn_pool.query'} <= frozen
 
     def test_projection_is_applied_to_the_last_output_only(self):
         backbone = tiny(proj_dim=24, out_type='featmap', out_indices=[0, 3])
@@ -317,7 +353,13 @@ class TestArguments:
             (dict(arch='larg'), 'arch must be one of small, medium'),
             (dict(arch=dict(width=32)), 'exactly the keys'),
             (dict(arch=TINY | dict(num_heads=5)), 'not a multiple'),
-            (dict(act='relu'), "act must be one of gelu, quick_gelu; got 're"),
+            (dict(act='relu'), r"act must be one of gelu, .*; got 'relu'"),
+            (dict(pool='max'), 'pool must be one of'),
+            (dict(pool='attention'), 'wants proj_dim'),
+            (
+                dict(pool='attention', proj_dim=8, out_indices=[0, 3]),
+                'pools the last block only',
+            ),
             (dict(out_type='cls'), 'out_type must be one of'),
             (dict(out_indices=[3, 1]), 'increasing'),
             (dict(out_indices=[4]), 'out_indices'),

@@ -1,0 +1,180 @@
+"""Comparing backbones with the models of open_clip that they stand for."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from mmengine.utils import to_2tuple
+from torch import Tensor, nn
+
+from mmclip.checkpoint.convert import convert, recognise
+from mmclip.checkpoint.dialects import OPEN_CLIP_TOWER
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.files import (
+    NO_TAG,
+    is_local,
+    read_checkpoint,
+    read_metadata,
+)
+from mmclip.checkpoint.from_open_clip import find_tower
+from mmclip.checkpoint.sources import PREFIX, convert_source, find_source
+from mmclip.checkpoint.towers import OTHER, Tower, build_backbone
+
+
+def make_twins(
+    name: str, tag: str | None = None, depth: int | None = None, **ours: Any
+) -> tuple[nn.Module, nn.Module]:
+    """open_clip's tower with random weights, and our backbone with the same.
+
+    Args:
+        name (str): A model name of open_clip.
+        tag (str | None): The tag whose activation the towers have.
+        depth (int | None): The number of blocks, to spare memory and time;
+            None, and all towers that are no vision transformers: all.
+        **ours (Any): Arguments of our backbone other than open_clip's config
+            says, to make it wrong.
+
+    Returns:
+        tuple[nn.Module, nn.Module]: open_clip's tower and our backbone, both
+        in eval mode.
+    """
+    import open_clip
+    from open_clip.model import _build_vision_tower
+
+    torch.manual_seed(0)
+    model_cfg = open_clip.get_model_config(name)
+    cfg = dict(find_tower(name, tag).backbone)
+    vision_cfg = dict(model_cfg['vision_cfg'], output_tokens=False)
+    is_native = isinstance(vision_cfg.get('layers'), int)
+    if depth is not None and cfg['type'] != OTHER:
+        cfg['arch'] = cfg['arch'] | dict(depth=depth)
+    if depth is not None and is_native:
+        vision_cfg['layers'] = depth
+    vision_cfg['patch_dropout'] = ours.get('patch_dropout', 0.0)
+    quick_gelu = cfg.get('act') == 'quick_gelu'
+    with nullcontext() if depth is None or is_native else _shallow(depth):
+        reference = _build_vision_tower(
+            model_cfg['embed_dim'], vision_cfg, quick_gelu
+        )
+        backbone = build_backbone(cfg | ours)
+    randomize(reference)
+    weights = to_ours(reference.state_dict(), backbone)
+    backbone.load_state_dict(weights, strict='proj_dim' not in ours)
+    return reference.eval(), backbone.eval()
+
+
+def to_ours(
+    tensors: dict[str, Tensor], backbone: nn.Module
+) -> dict[str, Tensor]:
+    """Tensors of an open_clip tower (weights or gradients), in our names."""
+    prefixed = {f'visual.{name}': tensor for name, tensor in tensors.items()}
+    is_other = f'mmclip.{type(backbone).__name__}' == OTHER
+    dialect = OPEN_CLIP_TOWER if is_other else recognise(prefixed)
+    return convert(prefixed, dialect).state_dict
+
+
+def randomize(module: nn.Module) -> None:
+    """Make norms and biases count: they start at one and zero."""
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+
+
+def relative_difference(ours: Tensor, reference: Tensor) -> float:
+    """The largest difference over the largest reference value."""
+    return ((ours - reference).abs().max() / reference.abs().max()).item()
+
+
+@contextmanager
+def _shallow(depth: int) -> Iterator[None]:
+    """Vision transformers of timm with so many blocks, inside open_clip."""
+    import timm
+
+    create = timm.create_model
+
+    def create_shallow(model_name: str, **kwargs: Any) -> nn.Module:
+        try:
+            return partial(create, depth=depth)(model_name, **kwargs)
+        except TypeError:  # no vision transformer
+            return create(model_name, **kwargs)
+
+    with mock.patch('timm.create_model', create_shallow):
+        yield
+
+
+def compare_with_open_clip(
+    path: str, name: str, pretrained: str, num_images: int = 4
+) -> float:
+    """Compare a file of weights with a model of open_clip on random images.
+
+    Args:
+        path (str): The file; with our metadata it decides about the backbone,
+            otherwise the tag does.
+        name (str): A model name of open_clip.
+        pretrained (str): A pretrained tag of it, or a local file.
+        num_images (int): How many normally distributed images. Defaults to 4.
+
+    Returns:
+        float: The largest difference over the largest feature value.
+
+    Raises:
+        CheckpointError: If either cannot be read or converted.
+    """
+    tag = NO_TAG if is_local(pretrained) else pretrained
+    tower, read = find_source(
+        name, pretrained, NO_TAG if tag == NO_TAG else None
+    )
+    reference = load_reference(name, tower, read())
+    backbone = _load_ours(path, name, tag)
+    generator = torch.Generator().manual_seed(0)
+    height, width = to_2tuple(tower.img_size)
+    images = torch.randn(num_images, 3, height, width, generator=generator)
+    with torch.no_grad():
+        wanted, ours = reference(images), backbone(images)[-1]
+    if ours.shape != wanted.shape:
+        raise CheckpointError(
+            f'{path} gives features of shape {tuple(ours.shape)}, {name} of '
+            f'{tuple(wanted.shape)}.'
+        )
+    return relative_difference(ours, wanted)
+
+
+def load_reference(
+    name: str, tower: Tower, weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """open_clip's own image tower with weights of open_clip."""
+    import open_clip
+    from open_clip.model import _build_vision_tower
+
+    model_cfg = open_clip.get_model_config(name)
+    reference = _build_vision_tower(
+        model_cfg['embed_dim'],
+        dict(model_cfg['vision_cfg'], output_tokens=False),
+        tower.backbone.get('act') == 'quick_gelu',
+    )
+    visual = {
+        key.removeprefix('visual.'): weights[key]
+        for key in weights
+        if key.startswith('visual.')
+    }
+    reference.load_state_dict(visual)
+    return reference.eval()
+
+
+def _load_ours(path: str, name: str, tag: str) -> nn.Module:
+    if read_metadata(path) is None:
+        checkpoint, _ = convert_source(name, path, tag)
+    else:
+        checkpoint = read_checkpoint(path)
+    module = build_backbone(checkpoint['meta']['clip']['backbone'])
+    module.load_state_dict(
+        {
+            key.removeprefix(PREFIX): tensor
+            for key, tensor in checkpoint['state_dict'].items()
+            if key.startswith(PREFIX)
+        }
+    )
+    return module.eval()

@@ -1,0 +1,142 @@
+"""Any other image tower of open_clip, as an OpenMMLab backbone."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmclip.models.base_vit import check_choice
+from mmclip.registry import MODELS
+
+OUT_TYPES = ('pooled', 'featmap')
+
+
+@MODELS.register_module()
+class OpenCLIPVisionTower(BaseModule):
+    """open_clip's own module: ResNets, ConvNeXt, ViTamin, EVA and others.
+
+    The text tower is not built. Plain vision transformers are better served
+    by :class:`CLIPVisionTransformer` and :class:`SigLIPVisionTransformer`,
+    which resize position embeddings, freeze stages and know their layers; to
+    those their weights are converted.
+
+    Args:
+        model (str | dict): A model name of open_clip, such as
+            ``'convnext_base_w'``, or a model config in its format, with
+            ``embed_dim`` and ``vision_cfg``.
+        out_type (str): ``'pooled'``: the image feature in the joint space,
+            ``(B, D)``; ``'featmap'``: feature maps ``(B, C, H, W)``, C and
+            stride as the trunk has them.
+        out_indices (Sequence[int] | None): With ``'featmap'``, which of the
+            trunk's stages or blocks; None for all. Defaults to None.
+        frozen (bool): Keep all weights and the statistics of batch norms.
+            Defaults to False.
+        with_cp (bool): Recompute activations in the backward pass, where the
+            trunk can. Defaults to False.
+        init_cfg (dict | list[dict] | None): Usually
+            ``dict(type='mmclip.PretrainedCLIP', checkpoint=...)``.
+
+    Raises:
+        ValueError: If the name or an argument is unknown, or the trunk offers
+            no feature maps.
+    """
+
+    def __init__(
+        self,
+        model: str | dict[str, Any],
+        *,
+        out_type: str = 'pooled',
+        out_indices: Sequence[int] | None = None,
+        frozen: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg)
+        from open_clip.model import _build_vision_tower
+
+        check_choice('out_type', out_type, OUT_TYPES)
+        if out_type == 'pooled' and out_indices is not None:
+            raise ValueError("out_indices is for out_type='featmap'.")
+        self.model_cfg = tower_config(model)
+        self.tower = _build_vision_tower(**self.model_cfg)
+        # open_clip 3.3.0's wrapper of timm asks its trunk for them.
+        trunk = getattr(self.tower, 'trunk', self.tower)
+        if out_type == 'featmap' and not hasattr(
+            trunk, 'forward_intermediates'
+        ):
+            raise ValueError(f'The tower of {model} offers no feature maps.')
+        self.out_type = out_type
+        self.out_indices = None if out_indices is None else list(out_indices)
+        self.frozen = frozen
+        if with_cp:
+            self.tower.set_grad_checkpointing()
+        self.requires_grad_(not frozen)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Encode a batch of normalised RGB images.
+
+        Args:
+            x (Tensor): ``(B, 3, height, width)`` in pixels.
+
+        Returns:
+            tuple[Tensor, ...]: The image feature, or the feature maps.
+        """
+        if self.out_type == 'pooled':
+            return (self.tower(x),)
+        outputs = self.tower.forward_intermediates(
+            x, indices=self.out_indices, intermediates_only=True
+        )
+        return tuple(outputs['image_intermediates'])
+
+    def describe(self) -> dict[str, Any]:
+        """The properties that weights must share with this module."""
+        return dict(model=self.model_cfg)
+
+    def train(self, mode: bool = True) -> 'OpenCLIPVisionTower':
+        """Set the mode; frozen, it stays in eval."""
+        super().train(mode and not self.frozen)
+        return self
+
+
+def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
+    """What of an open_clip model config decides about the image tower.
+
+    Args:
+        model (str | dict): A model name of open_clip, or a model config.
+
+    Returns:
+        dict: ``embed_dim``, ``vision_cfg`` (what differs from open_clip's
+        defaults) and ``quick_gelu``, arguments of open_clip's
+        ``_build_vision_tower``.
+
+    Raises:
+        ValueError: If open_clip has no such name.
+    """
+    import open_clip
+    from open_clip.model import CLIPVisionCfg
+
+    cfg = (
+        open_clip.get_model_config(model) if isinstance(model, str) else model
+    )
+    if cfg is None:
+        raise ValueError(
+            f'open_clip has no model {model!r}; see open_clip.list_models().'
+        )
+    vision_cfg = CLIPVisionCfg(**cfg['vision_cfg'])
+    # Weights come from checkpoints; tokens beside the feature are not used.
+    vision_cfg.timm_model_pretrained = vision_cfg.output_tokens = False
+    native = not vision_cfg.timm_model_name and isinstance(
+        vision_cfg.layers, int
+    )
+    return dict(
+        embed_dim=cfg['embed_dim'],
+        vision_cfg={
+            field.name: getattr(vision_cfg, field.name)
+            for field in dataclasses.fields(vision_cfg)
+            if getattr(vision_cfg, field.name) != field.default
+        },
+        # timm's towers and ResNets have activations of their own.
+        quick_gelu=native and bool(cfg.get('quick_gelu', False)),
+    )

@@ -1,0 +1,144 @@
+"""SigLIP's image tower: a vision transformer that pools by attention.
+
+Papers: Sigmoid Loss for Language Image Pre-Training
+(https://arxiv.org/abs/2303.15343), SigLIP 2
+(https://arxiv.org/abs/2502.14786). The computation is that of
+``VisionTransformer`` in ``timm/models/vision_transformer.py`` as its
+``vit_*_siglip_*`` models set it.
+
+Shapes: B batch, N patches, C channels (the width), H W the patch grid.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmclip.models.base_vit import BaseViT, check_choice, to_map
+from mmclip.models.layers import ACTS
+from mmclip.models.pos_embed import Grid
+from mmclip.registry import MODELS
+
+POOLS = ('attention', 'avg')
+
+
+@MODELS.register_module()
+class SigLIPVisionTransformer(BaseViT):
+    """SigLIP's vision transformer as an OpenMMLab backbone.
+
+    Unlike CLIP's it has no class token, no norm before the blocks and no
+    projection, and its patch embedding has a bias. The joint space is as wide
+    as the tower.
+
+    Args:
+        arch (str | dict): As in :class:`CLIPVisionTransformer`.
+        act (str): ``'gelu'`` or ``'gelu_tanh'``. There is no default: the
+            name of the weights does not tell it.
+        img_size (int | tuple[int, int]): Image height and width in pixels
+            that the position embedding is made for. Defaults to 224.
+        patch_size (int): Patch height and width in pixels. Defaults to 16.
+        norm_eps (float): Epsilon of every LayerNorm. Defaults to 1e-6.
+        pool (str): How the tower makes one vector of an image, after the
+            final norm: ``'attention'``, by a learned query, or ``'avg'``, the
+            mean (timm's ``gap`` models, PaliGemma's). Defaults to
+            ``'attention'``.
+        out_type (str): What is returned per index of ``out_indices``:
+
+            - ``'pooled'``: one vector, ``(B, C)``, from the last block as
+              ``pool`` says, from others the mean of the patches.
+            - ``'avg_featmap'``: the mean of the patch tokens, ``(B, C)``.
+            - ``'raw'``: all tokens, ``(B, N, C)``.
+            - ``'featmap'``: the patch tokens as a map, ``(B, C, H, W)``.
+        out_indices (int | Sequence[int]): Blocks whose output is returned;
+            the last block's has passed the final norm. As in
+            :class:`CLIPVisionTransformer`, and so are ``drop_path_rate``,
+            ``patch_dropout``, ``frozen_stages``, ``freeze_patch_embed``,
+            ``with_cp`` and ``init_cfg``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    num_prefix_tokens = 0
+
+    def __init__(
+        self,
+        arch: str | dict[str, Any],
+        *,
+        act: str,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        norm_eps: float = 1e-6,
+        pool: str = 'attention',
+        out_type: str = 'pooled',
+        out_indices: int | Sequence[int] = -1,
+        drop_path_rate: float = 0.0,
+        patch_dropout: float = 0.0,
+        frozen_stages: int = -1,
+        freeze_patch_embed: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(
+            arch,
+            act=act,
+            img_size=img_size,
+            patch_size=patch_size,
+            patch_bias=True,
+            norm_eps=norm_eps,
+            layer_scale_init=None,
+            out_type=out_type,
+            out_indices=out_indices,
+            drop_path_rate=drop_path_rate,
+            patch_dropout=patch_dropout,
+            frozen_stages=frozen_stages,
+            freeze_patch_embed=freeze_patch_embed,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        check_choice('pool', pool, POOLS)
+        self.pool = pool
+        self.ln1 = nn.LayerNorm(self.width, eps=norm_eps)
+        self.attn_pool = (
+            self._attention_pool() if pool == 'attention' else None
+        )
+        self._finish()
+
+    def _attention_pool(self) -> nn.Module:
+        from timm.layers import AttentionPoolLatent
+
+        return AttentionPoolLatent(
+            self.width,
+            num_heads=self.num_heads,
+            # timm rounds width * mlp_ratio down.
+            mlp_ratio=(self.mlp_width + 0.5) / self.width,
+            norm_layer=partial(nn.LayerNorm, eps=self.norm_eps),  # type: ignore[arg-type]
+            act_layer=ACTS[self.act],  # type: ignore[arg-type]
+        )
+
+    def _embed(self, x: Tensor, grid: Grid) -> Tensor:
+        return self._add_pos_embed(self.patch_embed(x), grid)  # (B, N, C)
+
+    def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
+        if last:
+            x = self.ln1(x)
+        if self.out_type == 'pooled' and last and self.attn_pool is not None:
+            return self.attn_pool(x)
+        if self.out_type in ('pooled', 'avg_featmap'):
+            return x.mean(dim=1)
+        return to_map(x, grid) if self.out_type == 'featmap' else x
+
+    def describe(self) -> dict[str, Any]:
+        """The properties that weights must share with this module."""
+        return super().describe() | dict(pool=self.pool)
+
+    def _tail(self) -> list[nn.Module | nn.Parameter]:
+        parts = [self.ln1, self.attn_pool]
+        return [part for part in parts if part is not None]
+
+    def _unused_parts(self) -> list[nn.Module | nn.Parameter]:
+        parts = super()._unused_parts()
+        if self.out_type != 'pooled' and self.attn_pool is not None:
+            parts.append(self.attn_pool)
+        return parts

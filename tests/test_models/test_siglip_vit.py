@@ -1,0 +1,121 @@
+"""SigLIPVisionTransformer: equal to timm's, and a good backbone."""
+
+import pytest
+import timm
+import torch
+
+from mmclip.analysis.parity import make_twins, randomize, relative_difference
+from mmclip.checkpoint.convert import convert
+from mmclip.checkpoint.dialects import TIMM
+from mmclip.checkpoint.towers import (
+    SIGLIP,
+    backbone_from_timm,
+    build_backbone,
+)
+from mmclip.models import SigLIPVisionTransformer
+from tests.conftest import RELATIVE_TOLERANCE, names_of
+
+TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
+
+
+def tiny(**kwargs) -> SigLIPVisionTransformer:
+    torch.manual_seed(0)
+    defaults = dict(arch=TINY, act='gelu', img_size=32, patch_size=8)
+    return SigLIPVisionTransformer(**(defaults | kwargs))
+
+
+def images(size=32, batch=2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, 3, size, size, generator=generator)
+
+
+@pytest.mark.parametrize('name', names_of(SIGLIP))
+def test_every_name_gives_the_same_output(name):
+    reference, backbone = make_twins(name, depth=2)
+    x = images(reference.image_size[0], batch=1)
+    with torch.no_grad():
+        difference = relative_difference(backbone(x)[-1], reference(x))
+    assert difference <= RELATIVE_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    'mistake', [dict(act='gelu_tanh'), dict(pool='avg'), dict(norm_eps=1e-3)]
+)
+def test_a_mistake_is_seen(mistake):
+    reference, backbone = make_twins('ViT-B-16-SigLIP', depth=2)
+    wrong = SigLIPVisionTransformer(
+        dict(width=768, depth=2, num_heads=12, mlp_width=3072),
+        **(dict(act='gelu') | mistake),
+    )
+    wrong.load_state_dict(backbone.state_dict(), strict='pool' not in mistake)
+    x = images(224, batch=1)
+    with torch.no_grad():
+        wanted, ours = reference(x), wrong.eval()(x)[0]
+    assert relative_difference(ours, wanted) > 2 * RELATIVE_TOLERANCE
+
+
+def test_gradients():
+    reference, backbone = make_twins('ViT-B-16-SigLIP', depth=2)
+    x = images(224, batch=1)
+    wanted, ours = reference(x), backbone(x)[0]
+    direction = torch.randn_like(wanted)
+    (wanted * direction).sum().backward()
+    (ours * direction).sum().backward()
+    expected = convert(
+        {k: p.grad for k, p in reference.named_parameters()}, TIMM
+    ).state_dict
+    for name, parameter in backbone.named_parameters():
+        difference = relative_difference(parameter.grad, expected[name])
+        assert difference <= RELATIVE_TOLERANCE, name
+
+
+def test_timms_average_pooling():
+    reference = timm.create_model('vit_base_patch16_siglip_gap_224', depth=2)
+    randomize(reference)
+    backbone = build_backbone(backbone_from_timm(reference))
+    backbone.load_state_dict(convert(reference.state_dict(), TIMM).state_dict)
+    x = images(224, batch=1)
+    with torch.no_grad():
+        ours, wanted = backbone.eval()(x)[0], reference.eval()(x)
+    assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ('out_type', 'shape'),
+    [
+        ('pooled', (2, 32)),
+        ('avg_featmap', (2, 32)),
+        ('raw', (2, 16, 32)),
+        ('featmap', (2, 32, 4, 4)),
+    ],
+)
+def test_shapes_and_what_is_trained(out_type, shape):
+    backbone = tiny(out_type=out_type, out_indices=[1, -1])
+    outs = backbone(images())
+    assert [tuple(out.shape) for out in outs] == [shape, shape]
+    sum(out.sum() for out in outs).backward()
+    for name, parameter in backbone.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_another_image_size_when_running_and_when_loading():
+    backbone, larger = tiny(), tiny(img_size=48)
+    larger.load_state_dict(backbone.state_dict())
+    x = images(48)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.eval()(x), larger.eval()(x))
+
+
+def test_frozen_stages_survive_train():
+    backbone = tiny(frozen_stages=2).train()
+    assert not backbone.layers[1].training
+    assert backbone.layers[2].training
+    assert not backbone.pos_embed.requires_grad
+    assert backbone.attn_pool.latent.requires_grad
+
+
+def test_layer_depths():
+    backbone = tiny()
+    assert backbone.get_layer_depth('pos_embed') == (0, 6)
+    assert backbone.get_layer_depth('layers.3.ln1.weight') == (4, 6)
+    assert backbone.get_layer_depth('attn_pool.latent') == (5, 6)
