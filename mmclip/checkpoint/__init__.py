@@ -1,4 +1,4 @@
-"""Checkpoints: reading, converting and loading CLIP weights."""
+"""Checkpoints: reading, converting, loading and exporting CLIP weights."""
 
 from mmclip.checkpoint import schemes as _schemes  # registers the loaders
 from mmclip.checkpoint.errors import CheckpointError
@@ -7,13 +7,13 @@ from mmclip.checkpoint.files import (
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.from_open_clip import convert_open_clip
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
+from mmclip.checkpoint.sources import convert_source
 
 __all__ = [
     'CheckpointError',
     'PretrainedCLIP',
-    'convert_open_clip',
+    'convert_source',
     'read_checkpoint',
     'read_state_dict',
     'write_checkpoint',

@@ -1,23 +1,38 @@
 """Reading checkpoint files safely and writing them atomically."""
 
 import hashlib
-import os
+import json
 import re
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from safetensors import SafetensorError
-from safetensors.torch import load_file as load_safetensors
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file as save_safetensors
 
+from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.torchscript import (
+    is_archive,
+    is_torchscript,
+    read_torchscript,
+)
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
+NO_TAG = 'none'  # of a local file that follows no pretrained tag
+# In the order in which open_clip and transformers prefer them.
+WEIGHT_NAMES = (
+    'open_clip_model.safetensors',
+    'open_clip_pytorch_model.safetensors',
+    'open_clip_pytorch_model.bin',
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+)
 
 
 def read_checkpoint(
@@ -26,15 +41,16 @@ def read_checkpoint(
     """Read a checkpoint file without executing anything that it holds.
 
     torch files are read with ``weights_only=True``; beyond tensors and plain
-    containers only what mmengine's own checkpoints need is admitted.
+    containers only what mmengine's own checkpoints need is admitted. Of
+    TorchScript archives the tensors alone are read, not the program.
     ``meta['config']`` is dropped, because mmengine's ``Runner.resume``
     executes it as Python.
 
     Args:
         path (str | Path): A ``.safetensors`` file or any torch file.
         map_location (Any): As in :func:`torch.load`.
-        mmap (bool): Leave the tensors on disk until they are used. Defaults
-            to False.
+        mmap (bool): Leave the tensors on disk until they are used, and do
+            not compare check sums. Defaults to False.
 
     Returns:
         dict: What the file holds.
@@ -48,13 +64,18 @@ def read_checkpoint(
         raise FileNotFoundError(f'Checkpoint {path} does not exist.')
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
+    if is_torchscript(path):
+        return read_torchscript(path)
+    is_zip = is_archive(path)
+    if is_zip and not mmap:
+        _check_sums(path)
     try:
         with torch.serialization.safe_globals(ALLOWED):
             checkpoint = torch.load(
                 path,
                 map_location=map_location,
                 weights_only=True,
-                mmap=mmap and zipfile.is_zipfile(path),
+                mmap=mmap and is_zip,
             )
     except Exception as error:
         raise CheckpointError(_explain(path, error)) from error
@@ -65,21 +86,33 @@ def read_checkpoint(
         )
     if isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)
+    tensors = checkpoint.get('state_dict', checkpoint)
+    if isinstance(tensors, dict):
+        _refuse_inflated(path, tensors)
     return checkpoint
 
 
-def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a checkpoint file, on the CPU.
+def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
+    """Read the tensors of a checkpoint file or folder, on the CPU.
 
-    Takes plain state dicts and training checkpoints: the wrapper
-    ``state_dict`` and the prefix ``module.`` of data-parallel training are
-    removed.
+    Takes plain state dicts, training checkpoints (the wrapper ``state_dict``
+    and the prefix ``module.`` of data-parallel training are removed) and
+    folders of Hugging Face. Tensors stay on disk until they are used.
 
     Raises:
         FileNotFoundError: If there is no such file.
         CheckpointError: If the file holds no state dict.
     """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = find_weights(path)
+    if path.name.endswith('.safetensors.index.json'):
+        return SafetensorsFiles(_shards(path))
+    if path.suffix == '.safetensors' and path.is_file():
+        return SafetensorsFiles([path])
     checkpoint = read_checkpoint(path, mmap=True)
+    if is_archive(path) and not is_torchscript(path):
+        _check_sums(path)  # the reader of TorchScript compares them
     state_dict = checkpoint.get('state_dict', checkpoint)
     if not isinstance(state_dict, dict) or not state_dict:
         raise CheckpointError(f'{path} holds no state dict.')
@@ -98,29 +131,105 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     return dict(state_dict)
 
 
-def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Write with :func:`torch.save`; the file appears whole or not at all.
+def read_metadata(path: str | Path) -> dict[str, Any] | None:
+    """``meta['clip']`` of a checkpoint of ours, None if a file has none.
 
-    The same contents give the same bytes, whatever the file's name.
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is no readable checkpoint.
+    """
+    path = Path(path).expanduser()
+    if path.suffix == '.safetensors' and path.is_file():
+        return SafetensorsFiles([path]).clip
+    meta = read_checkpoint(path, mmap=True).get('meta')
+    return meta.get('clip') if isinstance(meta, dict) else None
+
+
+def is_local(pretrained: str) -> bool:
+    """Whether a name is a file, or a folder of weights, and no tag.
+
+    A folder that happens to be called like a tag is none of weights.
+    """
+    path = Path(pretrained).expanduser()
+    if not path.is_dir():
+        return path.is_file()
+    return any(
+        child.suffix in SUFFIXES or child.name.endswith('config.json')
+        for child in path.iterdir()
+    )
+
+
+def find_weights(folder: Path) -> Path:
+    """The file of weights in a folder, as open_clip and transformers name it.
+
+    Raises:
+        FileNotFoundError: If there is none, or several of other names.
+    """
+    for name in WEIGHT_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    others = [p for p in sorted(folder.glob('*')) if p.suffix in SUFFIXES]
+    if len(others) == 1:
+        return others[0]
+    raise FileNotFoundError(
+        f'{folder} holds {len(others)} files of weights, and none with a '
+        f'usual name ({", ".join(WEIGHT_NAMES)}); name the file itself.'
+    )
+
+
+class SafetensorsFiles(Mapping[str, torch.Tensor]):
+    """The tensors of safetensors files, each read when it is asked for.
+
+    Args:
+        paths (Sequence[Path]): The files.
+
+    Raises:
+        CheckpointError: If a file is damaged.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self._files: dict[str, Any] = {}
+        self.clip: dict[str, Any] | None = None  # our ``meta['clip']``
+        for path in paths:
+            try:
+                file = safe_open(path, framework='pt', device='cpu')
+            except (SafetensorError, FileNotFoundError) as error:
+                raise CheckpointError(_explain(path, error)) from error
+            header = (file.metadata() or {}).get('clip')
+            if header is not None:
+                self.clip = _parse_header(path, header)
+            self._files |= dict.fromkeys(file.keys(), file)
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        """Read one tensor."""
+        return self._files[key].get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the tensors."""
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        """The number of tensors."""
+        return len(self._files)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint; the file appears whole or not at all.
+
+    A ``.safetensors`` file gets the tensors of ``state_dict`` and, in its
+    header, ``meta['clip']``; any other is written by :func:`torch.save`. The
+    same contents give the same bytes, whatever the file's name.
 
     Raises:
         OSError: If the file cannot be written; no partial file is left.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not under path's own name, not even in part: a reader must never find a
-    # half-written file.
-    handle, temporary = tempfile.mkstemp(prefix='.tmp-', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic_file(path) as temporary:
+        if path.suffix == '.safetensors':
+            _save_safetensors(checkpoint, temporary)
+        else:
+            with open(temporary, 'wb') as file:
+                torch.save(checkpoint, file)
 
 
 def sha256(path: str | Path) -> str:
@@ -134,19 +243,90 @@ def sha256(path: str | Path) -> str:
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
     device = map_location if isinstance(map_location, str) else 'cpu'
+    files = SafetensorsFiles([path])
+    tensors = {key: tensor.to(device) for key, tensor in files.items()}
+    if files.clip is None:
+        return tensors
+    return dict(meta=dict(clip=files.clip), state_dict=tensors)
+
+
+def _save_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
+    header = {'format': 'pt'}
+    if clip := checkpoint.get('meta', {}).get('clip'):
+        header['clip'] = json.dumps(clip)
+    tensors = checkpoint['state_dict']
+    save_safetensors(
+        {key: tensor.contiguous() for key, tensor in tensors.items()},
+        path,
+        header,
+    )
+
+
+def _parse_header(path: Path, header: str) -> dict[str, Any]:
     try:
-        return load_safetensors(path, device=device)
-    except SafetensorError as error:
+        clip = json.loads(header)
+    except ValueError as error:
         raise CheckpointError(_explain(path, error)) from error
+    if not isinstance(clip, dict):
+        raise CheckpointError(f'{path}: its description is no dict.')
+    return clip
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = json.loads(index.read_text('utf-8'))['weight_map'].values()
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(_explain(index, error)) from error
+    # Names, not paths: a shard lies beside its index.
+    return [index.parent / Path(name).name for name in sorted(set(names))]
+
+
+def _refuse_inflated(path: Path, tensors: dict[str, Any]) -> None:
+    """A view can claim any size; its first copy would take the memory."""
+    for key, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise CheckpointError(f'{path} is refused: {key} is not dense.')
+        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f'{path} is refused: {key} claims {tensor.nbytes:,} bytes, '
+                f'and there are {tensor.untyped_storage().nbytes():,}.'
+            )
+
+
+def _check_sums(path: Path) -> None:
+    """Read an archive and compare check sums, which torch does not do."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            kinds = {info.compress_type for info in archive.infolist()}
+            if kinds - {zipfile.ZIP_STORED}:
+                raise CheckpointError('it is compressed')
+            damaged = archive.testzip()
+    except Exception as error:  # of a damaged directory, almost any
+        raise CheckpointError(_explain(path, error)) from error
+    if damaged is not None:
+        raise CheckpointError(
+            f'{path} is damaged: {damaged} in it has another check sum than '
+            'when it was written.'
+        )
 
 
 def _explain(path: Path, error: Exception) -> str:
     """What is wrong with a file, from the exception of its library."""
     reason = str(error)
-    if 'TorchScript' in reason:
+    start = _first_bytes(path)
+    if not start:
+        return f'{path} is empty or missing.'
+    if start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         return (
-            f'{path} is a TorchScript archive, which is a program, not only '
-            'weights; save its state dict to a .pt file first.'
+            f'{path} is a web page, not weights: the download went wrong; '
+            'open it in a browser to see why.'
+        )
+    if start.startswith(b'version https://git-lfs'):
+        return (
+            f'{path} is a pointer of git LFS, not the weights: run git lfs '
+            'pull where it comes from.'
         )
     if refused := re.search(r'GLOBAL (\S+)', reason):
         return (
@@ -172,15 +352,16 @@ _TORCHS_ADVICE = (
 )
 
 
+def _first_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        return b''
+    with open(path, 'rb') as file:
+        return file.read(512)
+
+
 def _some(names: list[str], most: int = 5) -> str:
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return ', '.join(names[:most]) + more
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _history_buffer_method(owner: Any, name: str) -> Callable:

@@ -1,28 +1,38 @@
-"""Image towers of open_clip: their properties, their files, conversion.
+"""Image towers of open_clip: their properties and their files.
 
-Nothing here builds a model of open_clip: its configs say what the tower is,
-its tags where the weights are and how images are prepared for them.
+Nothing here builds a text tower, and an image tower only without memory, on
+the meta device: configs say what the tower is, tags where the weights are and
+how images are prepared for them.
 """
 
 import dataclasses
 import difflib
 import json
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmclip.checkpoint.convert import Conversion, check_complete, convert
-from mmclip.checkpoint.dialects import OPEN_CLIP
+from mmclip.checkpoint.downloads import use_only_cached_files_if_offline
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import SUFFIXES, read_state_dict
-from mmclip.models.clip_vit import CLIPVisionTransformer
-from mmclip.version import __version__
+from mmclip.checkpoint.files import (
+    NO_TAG,
+    SUFFIXES,
+    is_local,
+    read_state_dict,
+)
+from mmclip.checkpoint.towers import (
+    CLIP,
+    OTHER,
+    SIGLIP,
+    Source,
+    Tower,
+    backbone_from_timm,
+)
+from mmclip.models.open_clip_tower import tower_config
 
-# Fields of open_clip's CLIPVisionCfg that a plain tower may set freely; the
-# last two change neither the weights nor the image feature.
+# Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
+# change neither the weights nor the image feature (the last two).
 FREE_FIELDS = {
     'layers',
     'width',
@@ -32,74 +42,47 @@ FREE_FIELDS = {
     'image_size',
     'ls_init_value',
     'norm_kwargs',
+    'no_ln_pre',
+    'pool_type',
+    'final_ln_after_pool',
+    'attentional_pool',
     'patch_dropout',
     'output_tokens',
 }
-NO_TAG = 'none'
 
 
-@dataclass(frozen=True)
-class OpenCLIPTower:
-    """What must be known of a tower besides its tensors.
-
-    Args:
-        name (str): open_clip's model name, or that of a config file.
-        tag (str | None): The pretrained tag whose settings these are.
-        arch (dict): Keyword arguments of ``CLIPVisionTransformer``.
-        preprocess (dict): ``mean`` and ``std`` (of pixels in 0..1),
-            ``interpolation``, ``resize_mode``.
-    """
-
-    name: str
-    tag: str | None
-    arch: dict[str, Any]
-    preprocess: dict[str, Any]
-
-
-def convert_open_clip(
+def open_clip_source(
     name: str, pretrained: str, tag: str | None = None
-) -> tuple[dict[str, Any], Conversion]:
-    """Convert the image tower of an open_clip model.
+) -> Source:
+    """A tower of open_clip and its weights.
 
     Args:
         name (str): A model name of open_clip, or a JSON file with a model
-            config in open_clip's format.
+            config in its format.
         pretrained (str): A pretrained tag, or a local checkpoint file.
         tag (str | None): For a local file: the tag whose activation and
             preprocessing it follows, ``'none'`` for the model config's own.
 
-    Returns:
-        tuple[dict, Conversion]: The checkpoint (``state_dict`` with the
-        prefix ``backbone.`` and ``meta['clip']``), and the account of keys.
-
     Raises:
-        CheckpointError: If anything is unknown, ambiguous or does not fit.
+        CheckpointError: If a name or tag is unknown or ambiguous.
         FileNotFoundError: If a local file is missing.
     """
     name = name if Path(name).is_file() else name.replace('/', '-')
-    if is_local := Path(pretrained).is_file():
+    if is_local(pretrained):
         if tag is None:
             _refuse_ambiguity(name)
-        path, tower = Path(pretrained), find_tower(name, tag)
-    else:
-        path, tower = _find_pretrained(name, pretrained, tag)
-    conversion = convert(read_state_dict(path), OPEN_CLIP)
-    with torch.device('meta'):
-        reference = CLIPVisionTransformer(**tower.arch)
-    try:
-        check_complete(conversion.state_dict, reference.state_dict())
-    except CheckpointError as error:
-        raise CheckpointError(f'{path} is no {name}: {error}') from None
-    checkpoint = dict(
-        meta=dict(clip=_meta(tower, reference, path if is_local else None)),
-        state_dict={
-            f'backbone.{k}': v for k, v in conversion.state_dict.items()
-        },
-    )
-    return checkpoint, conversion
+        return find_tower(name, tag), lambda: read_state_dict(pretrained)
+    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
+        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
+    if tag is not None:
+        raise CheckpointError(
+            f'--tag {tag} is for local files, and {pretrained} is none.'
+        )
+    tower = find_tower(name, pretrained)
+    return tower, lambda: read_state_dict(_download(name, pretrained))
 
 
-def find_tower(name: str, tag: str | None) -> OpenCLIPTower:
+def find_tower(name: str, tag: str | None) -> Tower:
     """Look up the properties of an open_clip image tower.
 
     Args:
@@ -108,8 +91,7 @@ def find_tower(name: str, tag: str | None) -> OpenCLIPTower:
             ``'none'`` for the model config alone.
 
     Raises:
-        CheckpointError: If the name or tag is unknown, or the tower is no
-            plain CLIP vision transformer.
+        CheckpointError: If the name or tag is unknown.
     """
     from open_clip.transform import PreprocessCfg
 
@@ -121,14 +103,14 @@ def find_tower(name: str, tag: str | None) -> OpenCLIPTower:
             raise CheckpointError(_unknown_tag(name, tag))
     # Either may say it: 19 pairs have a plain name and a QuickGELU tag (the
     # tag `openai` above all), one has a QuickGELU name and an unmarked tag.
-    quick_gelu = model_cfg.get('quick_gelu') or tag_cfg.get('quick_gelu')
+    quick_gelu = bool(model_cfg.get('quick_gelu') or tag_cfg.get('quick_gelu'))
     settings = dataclasses.asdict(PreprocessCfg()) | preprocess | tag_cfg
-    return OpenCLIPTower(
-        name=name,
+    return Tower(
+        library='open_clip',
+        name=Path(name).name,
         tag=None if tag == NO_TAG else tag,
-        arch=_arch(
-            name, model_cfg, act='quick_gelu' if quick_gelu else 'gelu'
-        ),
+        backbone=_backbone(model_cfg, quick_gelu),
+        img_size=_image_size(model_cfg),
         preprocess=dict(
             mean=list(settings['mean']),
             std=list(settings['std']),
@@ -138,17 +120,92 @@ def find_tower(name: str, tag: str | None) -> OpenCLIPTower:
     )
 
 
-def _find_pretrained(
-    name: str, pretrained: str, tag: str | None
-) -> tuple[Path, OpenCLIPTower]:
-    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
-        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
-    if tag is not None:
-        raise CheckpointError(
-            f'--tag {tag} is for local files, and {pretrained} is none.'
+def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
+    """The config of our backbone for a model config of open_clip."""
+    from open_clip.model import CLIPVisionCfg
+
+    cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
+    backbone = None
+    if cfg.timm_model_name:
+        backbone = _timm_trunk(cfg, model_cfg['embed_dim'])
+    elif isinstance(cfg.layers, int):
+        act = 'quick_gelu' if quick_gelu else 'gelu'
+        backbone = _native(cfg, model_cfg['embed_dim'], act)
+    return backbone or dict(
+        type=OTHER,
+        model=tower_config(model_cfg | dict(quick_gelu=quick_gelu)),
+    )
+
+
+def _native(cfg: Any, embed_dim: int, act: str) -> dict[str, Any] | None:
+    """For open_clip's own vision transformer, if ours can be the same."""
+    special = [
+        field.name
+        for field in dataclasses.fields(cfg)
+        if field.name not in FREE_FIELDS
+        and getattr(cfg, field.name) != field.default
+    ]
+    norm_kwargs = dict(cfg.norm_kwargs or {})
+    norm_eps = norm_kwargs.pop('eps', 1e-5)
+    pool = _pool(cfg)
+    if special or norm_kwargs or pool is None:
+        return None
+    return dict(
+        type=CLIP,
+        arch=dict(
+            width=cfg.width,
+            depth=cfg.layers,
+            num_heads=cfg.width // cfg.head_width,
+            mlp_width=int(cfg.width * cfg.mlp_ratio),
+        ),
+        act=act,
+        img_size=cfg.image_size,
+        patch_size=cfg.patch_size,
+        norm_eps=norm_eps,
+        pre_norm=not cfg.no_ln_pre,
+        pool=pool,
+        layer_scale_init=cfg.ls_init_value,
+        proj_dim=embed_dim,
+    )
+
+
+def _pool(cfg: Any) -> str | None:
+    """Our name of a pooling, by ``VisionTransformer._pool`` of open_clip."""
+    if cfg.attentional_pool:
+        plain = cfg.attentional_pool is True and cfg.pool_type == 'tok'
+        return 'attention' if plain else None
+    if cfg.pool_type == 'tok':
+        return 'cls_token'
+    is_clipa = cfg.pool_type == 'avg' and cfg.final_ln_after_pool
+    return 'avg' if is_clipa else None
+
+
+def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
+    """For a trunk of timm without further layers, if ours can be the same."""
+    import timm
+
+    if cfg.timm_proj not in ('none', '', None) or not (
+        cfg.timm_model_name.startswith('vit_')
+        and cfg.timm_pool in ('token', 'map', 'avg')
+    ):
+        return None
+    with torch.device('meta'):
+        trunk = timm.create_model(
+            cfg.timm_model_name,
+            num_classes=0 if cfg.timm_proj == 'none' else embed_dim,
+            global_pool=cfg.timm_pool,
         )
-    tower = find_tower(name, pretrained)
-    return _download(name, pretrained), tower
+    backbone = backbone_from_timm(trunk)
+    if backbone is not None and cfg.timm_proj != 'none':
+        if backbone['type'] == SIGLIP:
+            return None  # ours has no projection
+        backbone |= dict(proj_dim=embed_dim, proj_bias=True)
+    return backbone
+
+
+def _image_size(model_cfg: dict[str, Any]) -> int | tuple[int, int]:
+    size = model_cfg['vision_cfg'].get('image_size', 224)
+    return size if isinstance(size, int) else tuple(size)
 
 
 def _download(name: str, tag: str) -> Path:
@@ -158,7 +215,7 @@ def _download(name: str, tag: str) -> Path:
     repository = tag_cfg['hf_hub'].strip('/')
     where = f'huggingface.co/{repository}' if repository else tag_cfg['url']
     try:
-        _use_only_cached_files_if_offline()
+        use_only_cached_files_if_offline()
         return Path(download_pretrained(tag_cfg))
     except Exception as error:
         raise CheckpointError(
@@ -166,16 +223,6 @@ def _download(name: str, tag: str) -> Path:
             f'network, or the hub is out of reach); fetch them from {where} '
             f'elsewhere and pass the file: {name} FILE OUT --tag {tag}.'
         ) from error
-
-
-def _use_only_cached_files_if_offline() -> None:
-    """Spare the user huggingface_hub's retries, a minute of them."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # of whichever HTTP library it uses
-        constants.HF_HUB_OFFLINE = True
 
 
 def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -207,45 +254,6 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return model_cfg, {}
 
 
-def _arch(name: str, model_cfg: dict[str, Any], *, act: str) -> dict[str, Any]:
-    """Keyword arguments of ``CLIPVisionTransformer`` for a model config."""
-    from open_clip.model import CLIPVisionCfg
-
-    cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
-    special = [
-        f'{field.name}={getattr(cfg, field.name)!r}'
-        for field in dataclasses.fields(cfg)
-        if field.name not in FREE_FIELDS
-        and getattr(cfg, field.name) != field.default
-    ]
-    if not isinstance(cfg.layers, int):
-        special.append(f'layers={cfg.layers!r}')
-    norm_kwargs = dict(cfg.norm_kwargs or {})
-    norm_eps = norm_kwargs.pop('eps', 1e-5)
-    if norm_kwargs:
-        special.append(f'norm_kwargs={cfg.norm_kwargs!r}')
-    if special:
-        raise CheckpointError(
-            f'The image tower of {name} is no plain CLIP vision transformer '
-            f'({", ".join(special)}), and CLIPVisionTransformer cannot hold '
-            'it.'
-        )
-    return dict(
-        arch=dict(
-            width=cfg.width,
-            depth=cfg.layers,
-            num_heads=cfg.width // cfg.head_width,
-            mlp_width=int(cfg.width * cfg.mlp_ratio),
-        ),
-        act=act,
-        img_size=cfg.image_size,
-        patch_size=cfg.patch_size,
-        norm_eps=norm_eps,
-        layer_scale_init=cfg.ls_init_value,
-        proj_dim=model_cfg['embed_dim'],
-    )
-
-
 def _refuse_ambiguity(name: str) -> None:
     """Refuse a local file without a tag where the tags differ in settings."""
     tags = [NO_TAG, *_tags(name)]
@@ -253,7 +261,7 @@ def _refuse_ambiguity(name: str) -> None:
     for tag in tags:
         tower = find_tower(name, tag)
         settings = ' '.join(
-            [tower.arch['act'], *map(str, tower.preprocess.values())]
+            [tower.backbone.get('act', ''), *map(str, _values(tower))]
         )
         by_settings.setdefault(settings, []).append(tag)
     if len(by_settings) > 1:
@@ -266,6 +274,10 @@ def _refuse_ambiguity(name: str) -> None:
             'does not say which are its own: pass --tag with the tag that it '
             f"follows ('{NO_TAG}': the model config alone).\n  {choices}"
         )
+
+
+def _values(tower: Tower) -> list[Any]:
+    return list((tower.preprocess or {}).values())
 
 
 def _tags(name: str) -> dict[str, dict[str, Any]]:
@@ -292,29 +304,3 @@ def _unknown_tag(name: str, tag: str) -> str:
 def _clean(tag: str) -> str:
     """A tag as open_clip looks it up."""
     return tag.lower().replace('-', '_')
-
-
-def _meta(
-    tower: OpenCLIPTower,
-    reference: CLIPVisionTransformer,
-    local_file: Path | None,
-) -> dict[str, Any]:
-    """``meta['clip']``: what the state dict cannot say."""
-    return dict(
-        arch=reference.describe(),
-        pool='cls_token',
-        img_size=tower.arch['img_size'],
-        proj_dim=tower.arch['proj_dim'],
-        preprocess=tower.preprocess,
-        source=dict(
-            library='open_clip',
-            name=Path(tower.name).name,
-            tag=tower.tag,
-            file=local_file.name if local_file else None,
-        ),
-        versions=dict(
-            mmclip=__version__,
-            open_clip=version('open_clip_torch'),
-            torch=version('torch'),
-        ),
-    )

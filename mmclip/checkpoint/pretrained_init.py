@@ -23,14 +23,17 @@ class PretrainedCLIP:
     Every tensor of the backbone must be in the checkpoint with its shape, and
     every tensor of the checkpoint's backbone must be used. Three things are
     done on purpose, and logged: position embeddings are resized for another
-    image size, a projection that the backbone has no place for is left out,
-    and so is what ``fresh`` names. The properties in ``meta['clip']``
+    image size, a projection or SigLIP's pooling that the backbone has no
+    place for is left out, and so is what ``fresh`` names. The properties in
+    ``meta['clip']``
     (activation, heads, epsilon ...) must be the backbone's own.
 
     Args:
-        checkpoint (str): A file of ``tools/model_converters``, or any
-            checkpoint whose backbone has mmpretrain's names, a classifier's
-            too; any path that mmengine can load.
+        checkpoint (str): ``'open_clip://NAME/TAG'``, ``'timm://NAME.TAG'``,
+            ``'hf-hub:ORG/REPOSITORY'``, ``'local-dir:FOLDER'``, a file of
+            ``tools/model_converters``, or any checkpoint whose backbone has
+            mmpretrain's names, a classifier's too; any path that mmengine
+            can load.
         fresh (Sequence[str]): Parts of the backbone that keep their random
             initialisation, such as ``['ln1']`` for the final norm. Defaults
             to none.
@@ -44,18 +47,22 @@ class PretrainedCLIP:
         self.fresh = tuple(fresh)
 
     def __call__(self, module: nn.Module) -> None:
-        """Load the weights into ``module``, a ``CLIPVisionTransformer``."""
+        """Load the weights into ``module``, a backbone of mmclip."""
         if not hasattr(module, 'describe'):
             raise CheckpointError(
                 'mmclip.PretrainedCLIP belongs into the init_cfg of a '
-                f'CLIPVisionTransformer, not of a {type(module).__name__}.'
+                f'backbone of mmclip, not of a {type(module).__name__}.'
             )
-        checkpoint = self._read()
+        self.load(self._read(), module)
+
+    def load(self, checkpoint: dict[str, Any], module: nn.Module) -> None:
+        """Load a checkpoint that was read before."""
         meta = checkpoint.get('meta', {}).get('clip')
         state_dict = self._backbone(checkpoint)
         self._compare(meta, module)
-        self._resize(state_dict, meta, module)
-        self._drop_projection(state_dict, module)
+        if 'pos_embed' in state_dict and hasattr(module, 'grid'):
+            self._resize(state_dict, meta, module)
+        self._drop_unwanted(state_dict, module)
         num_fresh = self._keep_fresh(state_dict, module)
         try:
             check_complete(state_dict, module.state_dict())
@@ -98,7 +105,10 @@ class PretrainedCLIP:
                 'and epsilon could not be checked, only keys and shapes.'
             )
             return
-        theirs, ours = meta['arch'], module.describe()
+        theirs = _flat(meta['backbone'])
+        ours = _flat(
+            dict(type=f'mmclip.{type(module).__name__}') | module.describe()
+        )
         differences = [
             f'{key}: checkpoint {theirs.get(key)!r}, backbone {ours[key]!r}'
             for key in ours
@@ -114,9 +124,8 @@ class PretrainedCLIP:
     def _resize(
         self, state_dict: dict[str, Tensor], meta: dict | None, module: Any
     ) -> None:
-        if 'pos_embed' not in state_dict:
-            return  # check_complete reports it
-        num_patches = state_dict['pos_embed'].shape[1] - 1
+        num_prefix = module.num_prefix_tokens
+        num_patches = state_dict['pos_embed'].shape[1] - num_prefix
         if meta is not None:
             height, width = _pair(meta['img_size'])
             source = module.patch_grid(height, width)
@@ -130,15 +139,19 @@ class PretrainedCLIP:
                 f'{module.grid} patch grid (bicubic, antialias).'
             )
         state_dict['pos_embed'] = resize_pos_embed(
-            state_dict['pos_embed'], source, module.grid
+            state_dict['pos_embed'], source, module.grid, num_prefix
         )
 
-    def _drop_projection(
+    def _drop_unwanted(
         self, state_dict: dict[str, Tensor], module: Any
     ) -> None:
-        if module.proj is None and 'proj' in state_dict:
-            del state_dict['proj']
-            self._log('Left out: proj (the backbone has no projection).')
+        """Leave out the ends of a tower that the backbone is built without."""
+        for part in ('proj', 'proj_bias', 'attn_pool'):
+            keys = [k for k in state_dict if k.split('.')[0] == part]
+            if keys and getattr(module, part, None) is None:
+                for key in keys:
+                    del state_dict[key]
+                self._log(f'Left out: {part} (the backbone has none).')
 
     def _keep_fresh(self, state_dict: dict[str, Tensor], module: Any) -> int:
         own, fresh = module.state_dict(), []
@@ -158,6 +171,12 @@ class PretrainedCLIP:
         print_log(
             f'PretrainedCLIP: {self.checkpoint}: {message}', logger='current'
         )
+
+
+def _flat(backbone: dict[str, Any]) -> dict[str, Any]:
+    """A backbone's config with the numbers of ``arch`` one by one."""
+    others = {key: value for key, value in backbone.items() if key != 'arch'}
+    return others | backbone.get('arch', {})
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -80,12 +80,6 @@ class TestReading:
         with pytest.raises(CheckpointError, match='damaged'):
             read_checkpoint(path)
 
-    def test_torchscript_archives_are_explained(self, tmp_path):
-        path = tmp_path / 'jit.pt'
-        torch.jit.script(torch.nn.Linear(1, 1)).save(path)
-        with pytest.raises(CheckpointError, match='TorchScript archive'):
-            read_checkpoint(path)
-
     def test_a_tensor_alone_is_no_state_dict(self, tmp_path):
         path = tmp_path / 'x.pth'
         torch.save(torch.zeros(1), path)
@@ -215,3 +209,83 @@ class TestWriting:
     def test_folders_are_made(self, tmp_path):
         write_checkpoint(WEIGHTS, tmp_path / 'new' / 'x.pth')
         assert (tmp_path / 'new' / 'x.pth').is_file()
+
+
+@pytest.mark.parametrize('name', ['x.pt', 'x.bin', 'x.safetensors'])
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'is empty'),
+        (b'\n<!DOCTYPE html><html>', 'is a web page'),
+        (b'version https://git-lfs.github.com/spec/v1\n', 'git LFS'),
+        (b'PK\x03\x04' + bytes(99), 'no readable checkpoint'),
+        (bytes(8) + b'{}', 'no readable checkpoint'),
+        (b'\xff' * 99, 'no readable checkpoint'),
+    ],
+)
+def test_what_is_no_checkpoint_gets_one_sentence(
+    tmp_path, name, content, message
+):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['x.pt', 'x.safetensors'])
+@pytest.mark.parametrize('share', [0.01, 0.3, 0.7, 0.99])
+def test_truncated_files_get_one_sentence(tmp_path, name, share):
+    path = tmp_path / name
+    checkpoint = dict(state_dict=dict(a=torch.randn(1000)))
+    write_checkpoint(checkpoint, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match='no readable checkpoint'):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+def test_no_half_written_output(tmp_path, name, monkeypatch):
+    def fail(*_):
+        raise OSError('no space left')
+
+    monkeypatch.setattr('os.fsync', fail)
+    with pytest.raises(OSError, match='no space'):
+        write_checkpoint(
+            dict(state_dict=dict(a=torch.ones(1))), tmp_path / name
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
+    """A view of a terabyte, in a file of a kilobyte."""
+    path = tmp_path / 'x.pt'
+    torch.save(dict(a=torch.zeros(1).expand(2**40)), path)
+    with pytest.raises(CheckpointError, match='a claims 4,398,046,511,104'):
+        read_state_dict(path)
+
+
+def test_the_environment_does_not_make_reading_unsafe(tmp_path, monkeypatch):
+    marker = tmp_path / 'executed'
+
+    class Payload:
+        def __reduce__(self):
+            return type(marker).touch, (marker,)
+
+    torch.save(dict(a=Payload()), tmp_path / 'x.pt')
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    with pytest.raises(CheckpointError, match='could execute code'):
+        read_checkpoint(tmp_path / 'x.pt')
+    assert not marker.exists()
+
+
+def test_a_flipped_bit_is_seen(tmp_path):
+    """torch.load itself gives other weights, without a word."""
+    path, weights = tmp_path / 'x.pth', torch.arange(1000.0)
+    write_checkpoint(dict(state_dict=dict(a=weights)), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights[500:504].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)['state_dict']['a'], weights)
+    for read in (read_checkpoint, read_state_dict):
+        with pytest.raises(CheckpointError, match='another check sum'):
+            read(path)

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.checkpoint import (
     CheckpointError,
-    convert_open_clip,
+    convert_source,
     write_checkpoint,
 )
 from mmclip.models import CLIPVisionTransformer
@@ -29,7 +29,7 @@ def converted(tiny_model, tmp_path):
     """The path of a converted tiny model, and its checkpoint."""
     source, path = tmp_path / 'source.pt', tmp_path / 'converted.pth'
     torch.save(tiny_model.model.state_dict(), source)
-    checkpoint, _ = convert_open_clip(str(tiny_model.config), str(source))
+    checkpoint, _ = convert_source(str(tiny_model.config), str(source))
     write_checkpoint(checkpoint, path)
     return path, checkpoint
 

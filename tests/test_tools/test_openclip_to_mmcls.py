@@ -1,20 +1,15 @@
 """The seed's command, as a user types it."""
 
-import os
-
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmclip.analysis.parity import make_twins, relative_difference
 from mmclip.checkpoint import read_checkpoint
 from mmclip.checkpoint.files import sha256
 from mmclip.models import CLIPVisionTransformer
-from tests.conftest import (
-    RELATIVE_TOLERANCE,
-    make_twins,
-    relative_difference,
-)
+from tests.conftest import RELATIVE_TOLERANCE, put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
 
 TOOL = TOOLS / 'model_converters' / 'openclip_to_mmcls.py'
@@ -64,7 +59,7 @@ def test_every_file_format(tiny_model, tmp_path, run, name, save):
 def test_the_report(tiny_model, source, tmp_path, run):
     report = run(TOOL, tiny_model.config, source, 'out.pth').stdout
     out = tmp_path / 'out.pth'
-    assert 'visual.proj -> backbone.proj (1)' in report
+    assert 'visual.proj -> proj (1)' in report
     assert 'text tower: ' in report
     assert 'contrastive head: 1 tensors (logit_scale' in report
     assert 'activation: quick_gelu' in report
@@ -83,7 +78,7 @@ def test_an_output_that_exists_is_kept_without_force(
     assert 'pass --force' in run(*arguments, fails=True).stdout
     assert out.read_text() == 'mine'
     run(*arguments, '--force')
-    assert read_checkpoint(out)['meta']['clip']['pool'] == 'cls_token'
+    assert read_checkpoint(out)['meta']['clip']['img_size'] == 32
 
 
 @pytest.mark.parametrize(
@@ -93,7 +88,6 @@ def test_an_output_that_exists_is_kept_without_force(
         ('ViT-L-14', 'laion2b_s32b', 'near are laion2b_s32b_b82k'),
         ('ViT-L-14', 'missing.pt', 'Checkpoint missing.pt does not exist'),
         ('ViT-L-14-336', 'openai', 'pass the file: ViT-L-14-336 FILE OUT'),
-        ('RN50', 'openai', 'no plain CLIP vision transformer'),
     ],
 )
 def test_errors_are_one_sentence_and_leave_no_file(
@@ -111,7 +105,11 @@ def test_the_seeds_command_at_full_size(tmp_path, run):
     reference, _ = make_twins('ViT-L-14-336', 'openai')
     weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
     weights['logit_scale'] = torch.zeros(())
-    save_file(weights, put_into_hub_cache(tmp_path, 'ViT-L-14-336', 'openai'))
+    repository = open_clip.get_pretrained_cfg('ViT-L-14-336', 'openai')[
+        'hf_hub'
+    ]
+    folder = put_into_hub_cache(tmp_path / 'hub', repository.strip('/'))
+    save_file(weights, folder / 'open_clip_model.safetensors')
     out = tmp_path / 'ViT-L-14-336px.pth'
     hub = str(tmp_path / 'hub')
     run(TOOL, 'ViT-L-14-336', 'openai', out.name, HF_HUB_CACHE=hub, **OFFLINE)
@@ -131,12 +129,41 @@ def test_the_seeds_command_at_full_size(tmp_path, run):
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
 
-def put_into_hub_cache(tmp_path, name, tag):
-    """The path at which the Hugging Face hub would keep a tag's weights."""
-    repo = open_clip.get_pretrained_cfg(name, tag)['hf_hub'].strip('/')
-    folder = tmp_path / 'hub' / f'models--{repo.replace("/", "--")}'
-    snapshot = folder / 'snapshots' / ('0' * 40)
-    os.makedirs(snapshot)
-    os.makedirs(folder / 'refs')
-    (folder / 'refs' / 'main').write_text('0' * 40)
-    return snapshot / 'open_clip_model.safetensors'
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_memory_stays_below_twice_the_image_tower(tmp_path, run, dtype):
+    """Beyond what the interpreter has when all is imported."""
+    model_cfg = open_clip.get_model_config('ViT-L-14-336')
+    with torch.device('meta'):
+        shapes = open_clip.CLIP(**model_cfg).state_dict()
+    torch.manual_seed(0)
+    weights = {k: torch.randn(v.shape).to(dtype) for k, v in shapes.items()}
+    save_file(weights, tmp_path / 'source.safetensors')
+    tower = sum(
+        4 * v.numel() for k, v in shapes.items() if k.startswith('visual.')
+    )
+    script = tmp_path / 'measure.py'
+    script.write_text(MEASURE.format(tool=str(TOOL)))
+    arguments = ('ViT-L-14-336', 'source.safetensors', 'out.pth')
+    output = run(script, *arguments, '--tag', 'openai').stdout
+    peak = int(output.rsplit('peak: ', 1)[1])
+    assert peak < 2 * tower
+    assert peak > tower / 2  # the measurement measures
+
+
+MEASURE = """
+import re, runpy, sys
+import open_clip, timm, mmclip.checkpoint
+from mmclip.checkpoint.from_open_clip import find_tower
+find_tower('ViT-L-14-336', 'openai')
+
+def peak():
+    # Not ru_maxrss, which a program inherits from the one that starts it.
+    status = open('/proc/self/status').read()
+    return 1024 * int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1])
+
+before = peak()
+sys.argv[0] = {tool!r}
+runpy.run_path({tool!r}, run_name='__main__')
+print('peak:', peak() - before)
+"""

@@ -1,0 +1,89 @@
+"""How images are prepared for CLIP weights, as parts of OpenMMLab configs.
+
+What they mean stands in a checkpoint's ``meta['clip']['preprocess']``:
+``mean`` and ``std`` of pixels in 0..1, ``interpolation``, ``resize_mode`` and
+sometimes ``crop_pct``.
+"""
+
+import math
+from typing import Any
+
+INTERPOLATIONS = ('bicubic', 'bilinear')
+RESIZE_MODES = ('shortest', 'squash')
+
+
+def test_pipeline(
+    preprocess: dict[str, Any], img_size: int | tuple[int, int]
+) -> list[dict[str, Any]]:
+    """The transforms of mmpretrain that do what open_clip does at test time.
+
+    Pixels are those of ``image_transform`` in ``open_clip/transform.py``, bit
+    for bit, of images with three channels or one: images are decoded and
+    resized by Pillow and not turned by their EXIF data. Others (palette,
+    transparency) open_clip resizes before it makes them RGB; here they are
+    RGB first.
+
+    Args:
+        preprocess (dict): From the metadata.
+        img_size (int | tuple[int, int]): Height and width in pixels.
+
+    Returns:
+        list[dict]: For the ``pipeline`` of a test data set.
+
+    Raises:
+        ValueError: If something in it is not supported.
+    """
+    interpolation = preprocess['interpolation']
+    _check('interpolation', interpolation, INTERPOLATIONS)
+    _check('resize_mode', preprocess['resize_mode'], RESIZE_MODES)
+    height, width = (
+        (img_size, img_size) if isinstance(img_size, int) else img_size
+    )
+    method = dict(backend='pillow', interpolation=interpolation)
+    # Of timm's weights: the part of the resized image that is kept.
+    crop_pct = preprocess.get('crop_pct', 1.0)
+    large = [math.floor(side / crop_pct) for side in (width, height)]
+    if preprocess['resize_mode'] == 'squash':
+        resize = [dict(type='Resize', scale=tuple(large), **method)]
+    elif height != width:
+        raise ValueError(
+            "resize_mode 'shortest' is for square images, got img_size "
+            f'{img_size}.'
+        )
+    else:
+        resize = [dict(type='ResizeEdge', scale=large[0], **method)]
+    crop = dict(type='CenterCrop', crop_size=(width, height))
+    needs_crop = preprocess['resize_mode'] == 'shortest' or crop_pct != 1.0
+    return [
+        dict(
+            type='LoadImageFromFile',
+            imdecode_backend='pillow',
+            color_type='color_ignore_orientation',
+        ),
+        *resize,
+        *([crop] if needs_crop else []),
+        dict(type='PackInputs'),
+    ]
+
+
+def data_preprocessor(preprocess: dict[str, Any]) -> dict[str, Any]:
+    """What normalises a batch: of pixels in 0..255, which mm reads as BGR.
+
+    Args:
+        preprocess (dict): From the metadata.
+
+    Returns:
+        dict: For the ``data_preprocessor`` of a model of mmpretrain.
+    """
+    return dict(
+        mean=[255.0 * value for value in preprocess['mean']],
+        std=[255.0 * value for value in preprocess['std']],
+        to_rgb=True,
+    )
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f'{name} must be one of {", ".join(choices)}; got {value!r}.'
+        )

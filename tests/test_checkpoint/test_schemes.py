@@ -1,0 +1,218 @@
+"""Checkpoint paths of other libraries, wherever a config takes a path."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from safetensors.torch import save_file
+from torch import nn
+
+from mmclip.analysis.parity import make_twins, randomize, relative_difference
+from mmclip.checkpoint import CheckpointError
+from mmclip.models import CLIPVisionTransformer
+from tests.conftest import RELATIVE_TOLERANCE, put_into_hub_cache
+
+NAME, TAG = 'ViT-B-32', 'openai'
+URL = f'open_clip://{NAME}/{TAG}'
+TIMM = 'vit_base_patch32_clip_224.laion2b_ft_in12k_in1k'
+
+
+@pytest.fixture(scope='module')
+def hub(tmp_path_factory):
+    """A hub cache with random weights of one open_clip and one timm model."""
+    folder = tmp_path_factory.mktemp('hub')
+    reference, _ = make_twins(NAME, TAG)
+    weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
+    weights['logit_scale'] = torch.zeros(())
+    repository = 'timm/vit_base_patch32_clip_224.openai'
+    snapshot = put_into_hub_cache(folder, repository)
+    save_file(weights, snapshot / 'open_clip_model.safetensors')
+    classifier = timm.create_model(TIMM, num_classes=1000).eval()
+    randomize(classifier)
+    snapshot = put_into_hub_cache(folder, f'timm/{TIMM}')
+    save_file(classifier.state_dict(), snapshot / 'model.safetensors')
+    return folder, reference, classifier
+
+
+@pytest.fixture
+def cached(hub, monkeypatch):
+    """The same, with the libraries looking there and nowhere else."""
+    from huggingface_hub import constants
+
+    folder, reference, classifier = hub
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(folder))
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    return reference, classifier
+
+
+def backbone(**changes) -> CLIPVisionTransformer:
+    cfg = dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch='base',
+        act='quick_gelu',
+        patch_size=32,
+        proj_dim=512,
+    )
+    init_default_scope('mmpretrain')
+    module = MODELS.build(cfg | changes)
+    module.init_weights()
+    return module.eval()
+
+
+def assert_same(ours, theirs) -> None:
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        difference = relative_difference(ours(x)[0], theirs(x))
+    assert difference <= RELATIVE_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    'init_cfg',
+    [
+        dict(type='mmclip.PretrainedCLIP', checkpoint=URL),
+        dict(type='Pretrained', checkpoint=URL, prefix='backbone.'),
+    ],
+)
+def test_init_cfg(cached, init_cfg):
+    assert_same(backbone(init_cfg=init_cfg), cached[0])
+
+
+def test_the_wrong_activation_is_refused(cached):
+    init_cfg = dict(type='mmclip.PretrainedCLIP', checkpoint=URL)
+    with pytest.raises(CheckpointError, match="act: checkpoint 'quick_gelu'"):
+        backbone(act='gelu', init_cfg=init_cfg)
+
+
+def test_a_timm_classifier_with_its_head(cached):
+    init_default_scope('mmpretrain')
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='mmclip.CLIPVisionTransformer',
+                arch='base',
+                act='gelu',
+                patch_size=32,
+            ),
+            head=dict(type='LinearClsHead', num_classes=1000, in_channels=768),
+        )
+    ).eval()
+    load_checkpoint(model, f'timm://{TIMM}', strict=True)
+    assert_same(lambda x: (model(x),), cached[1])
+
+
+def test_mmpretrains_get_model(cached):
+    import mmpretrain
+
+    model = mmpretrain.get_model(f'clip-{NAME}_{TAG}'.lower(), pretrained=True)
+    assert_same(model.extract_feat, cached[0])
+
+
+def test_mmpretrains_feature_extractor(cached, tmp_path):
+    """Preprocessing and weights, from a name to a feature."""
+    import numpy as np
+    import open_clip
+    from mmpretrain import FeatureExtractor
+    from PIL import Image
+
+    from mmclip.checkpoint.from_open_clip import find_tower
+
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (300, 401, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / 'photo.png')
+    extract = FeatureExtractor(f'clip-{NAME}_{TAG}'.lower(), pretrained=True)
+    feature = extract(str(tmp_path / 'photo.png'))[0][0]
+    transform = open_clip.image_transform(
+        224, is_train=False, **find_tower(NAME, TAG).preprocess
+    )
+    with torch.no_grad():
+        wanted = cached[0](transform(image)[None])[0]
+    assert relative_difference(feature, wanted) <= RELATIVE_TOLERANCE
+
+
+def test_names_are_listed():
+    import mmpretrain
+    import open_clip
+
+    names = set(mmpretrain.list_models('clip-*'))
+    for name, tag in open_clip.list_pretrained():
+        assert f'clip-{name}_{tag}'.lower() in names
+
+
+@pytest.mark.parametrize('scheme', ['local-dir:', 'hf-hub:'])
+def test_folders_and_repositories(tiny_model, tmp_path, monkeypatch, scheme):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    folder = put_into_hub_cache(tmp_path, 'org/tiny')
+    cfg = json.loads(tiny_model.config.read_text())
+    (folder / 'open_clip_config.json').write_text(
+        json.dumps(dict(model_cfg=cfg))
+    )
+    save_file(
+        tiny_model.model.state_dict(),
+        folder / 'open_clip_pytorch_model.safetensors',
+    )
+    path = scheme + ('org/tiny' if scheme == 'hf-hub:' else str(folder))
+    checkpoint = CheckpointLoader.load_checkpoint(path)
+    assert torch.equal(
+        checkpoint['state_dict']['backbone.proj'],
+        tiny_model.model.visual.proj,
+    )
+
+
+@pytest.mark.parametrize(
+    ('path', 'message'),
+    [
+        ('open_clip://ViT-B-32', 'must be open_clip://NAME/TAG'),
+        ('open_clip://ViT-B-32/opanai', 'near are openai'),
+        ('open_clip://ViT-B-33/openai', 'nearest names are'),
+        ('open_clip://ViT-B-16/openai', 'could not be downloaded'),
+        ('timm://vit_base_patch32_clip_224', r'must be timm://NAME\.TAG'),
+        ('timm://vit_base_patch32_clip_224.x', 'there are'),
+        (f'timm://{TIMM.replace("32", "16")}', 'could not be downloaded'),
+        ('hf-hub:org/nothing', 'could not be downloaded'),
+    ],
+)
+def test_errors_are_one_sentence(cached, path, message):
+    with pytest.raises(CheckpointError, match=message):
+        CheckpointLoader.load_checkpoint(path)
+
+
+def test_two_processes_load_at_once(hub):
+    """As the ranks of a node do; neither waits for the other for ever."""
+    code = f"""
+import mmclip.models
+from mmengine.runner import CheckpointLoader
+print(len(CheckpointLoader.load_checkpoint({URL!r})['state_dict']))
+"""
+    import os
+
+    env = os.environ | dict(HF_HUB_CACHE=str(hub[0]), HF_HUB_OFFLINE='1')
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, '-c', code],
+            env=env | dict(LOCAL_RANK=str(rank)),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [rank.communicate(timeout=300)[0].split()[-1] for rank in ranks]
+    assert outputs == ['152', '152']
+
+
+def test_the_head_of_the_classifier_is_a_linear_layer(cached):
+    tensors = CheckpointLoader.load_checkpoint(f'timm://{TIMM}')['state_dict']
+    head = nn.Linear(768, 1000)
+    head.load_state_dict(
+        {k: tensors[f'head.fc.{k}'] for k in ('weight', 'bias')}
+    )
+    assert torch.equal(head.weight, cached[1].head.weight)

@@ -1,0 +1,281 @@
+"""There and back: other projects load what is exported, strictly."""
+
+import json
+
+import open_clip
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmclip.analysis.parity import make_twins, randomize, relative_difference
+from mmclip.checkpoint import CheckpointError, convert_source
+from mmclip.checkpoint.to_others import export_checkpoint, timm_arguments
+from mmclip.checkpoint.towers import CLIP, build_backbone
+from tests.conftest import RELATIVE_TOLERANCE
+
+transformers = pytest.importorskip('transformers')
+CLIP_BACKBONE = dict(
+    type=CLIP,
+    arch=dict(width=32, depth=2, num_heads=2, mlp_width=96),
+    act='quick_gelu',
+    img_size=32,
+    patch_size=8,
+)
+SIGLIP_BACKBONE = CLIP_BACKBONE | dict(
+    type='mmclip.SigLIPVisionTransformer', act='gelu_tanh'
+)
+
+
+def make_checkpoint(backbone, num_classes=None, **meta):
+    """Random weights of a backbone, and the backbone."""
+    torch.manual_seed(0)
+    module = build_backbone(backbone).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    tensors = {f'backbone.{k}': v for k, v in module.state_dict().items()}
+    if num_classes:
+        head = torch.nn.Linear(32, num_classes)
+        module = torch.nn.Sequential(module, First(), head)
+        tensors |= {f'head.fc.{k}': v for k, v in head.state_dict().items()}
+    meta = dict(clip=dict(backbone=backbone, **meta)) if meta else {}
+    return dict(meta=meta, state_dict=tensors), module
+
+
+class First(torch.nn.Module):
+    def forward(self, x):
+        return x[0]
+
+
+def assert_same(ours, theirs, x=None):
+    x = torch.randn(2, 3, 32, 32) if x is None else x
+    with torch.no_grad():
+        ours, theirs = ours(x), theirs(x)
+    ours = ours[0] if isinstance(ours, tuple) else ours
+    assert relative_difference(ours, theirs) <= RELATIVE_TOLERANCE
+
+
+class TestOpenCLIP:
+    @pytest.fixture
+    def converted(self, tiny_model, tmp_path):
+        path = tmp_path / 'x.safetensors'
+        save_file(tiny_model.model.state_dict(), path)
+        return convert_source(str(tiny_model.config), str(path))[0], path
+
+    def test_the_round_trip_is_bit_identical(self, converted, tiny_model):
+        exported = export_checkpoint(converted[0], 'open_clip').state_dict
+        original = tiny_model.model.visual.state_dict()
+        assert set(exported) == set(original)
+        assert all(torch.equal(exported[k], original[k]) for k in original)
+        tiny_model.model.visual.load_state_dict(exported)  # strictly
+
+    def test_a_whole_model_with_the_base(self, converted, tiny_model):
+        checkpoint, path = converted
+        checkpoint['state_dict']['backbone.ln1.bias'] += 1
+        base = load_file(path)
+        exported = export_checkpoint(checkpoint, 'open_clip', base=base)
+        tiny_model.model.load_state_dict(exported.state_dict)  # strictly
+        changed = [
+            key
+            for key in base
+            if not torch.equal(base[key], exported.state_dict[key])
+        ]
+        assert changed == ['visual.ln_post.bias']
+
+    def test_a_tower_without_projection_wants_the_base(self, converted):
+        checkpoint, path = converted
+        backbone = checkpoint['meta']['clip']['backbone']
+        del backbone['proj_dim'], checkpoint['state_dict']['backbone.proj']
+        with pytest.raises(CheckpointError, match='pass --base'):
+            export_checkpoint(checkpoint, 'open_clip')
+        base = load_file(path)
+        exported = export_checkpoint(checkpoint, 'open_clip', base=base)
+        assert set(exported.state_dict) == set(base)
+        assert any("'visual.proj'" in note for note in exported.notes)
+
+    def test_another_base_is_refused(self, converted):
+        with pytest.raises(CheckpointError, match='base is another model'):
+            export_checkpoint(converted[0], 'open_clip', base=dict(a=1))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'ViT-M-16-alt',
+        'ViT-L-14-CLIPA',
+        'coca_ViT-B-32',
+        'MobileCLIP2-L-14',
+        'ViT-B-16-SigLIP',
+        'convnext_tiny',
+    ],
+)
+def test_every_kind_of_tower_goes_back_bit_identically(name):
+    reference, backbone = make_twins(name, depth=2)
+    cfg = find_backbone(name)
+    if 'arch' in cfg:
+        cfg['arch'] |= dict(depth=2)
+    tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    checkpoint = dict(
+        state_dict=tensors, meta=dict(clip=dict(backbone=cfg, img_size=224))
+    )
+    exported = export_checkpoint(checkpoint, 'open_clip').state_dict
+    prefix = 'trunk.' if 'pos_embed' in exported else ''
+    original = reference.state_dict()
+    assert {prefix + key for key in exported} == set(original)
+    for key, tensor in exported.items():
+        assert torch.equal(tensor, original[prefix + key]), key
+
+
+def find_backbone(name):
+    from mmclip.checkpoint.from_open_clip import find_tower
+
+    return find_tower(name, None).backbone
+
+
+class TestTimm:
+    @pytest.mark.parametrize(
+        'changes',
+        [
+            dict(),
+            dict(proj_dim=24),
+            dict(proj_dim=24, proj_bias=True),
+            dict(layer_scale_init=0.1),
+            dict(out_type='avg_featmap'),
+            dict(act='gelu', norm_eps=1e-6),
+        ],
+        ids=str,
+    )
+    def test_clip(self, changes):
+        checkpoint, module = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+        self.assert_loads(checkpoint, module)
+
+    @pytest.mark.parametrize('pool', ['attention', 'avg'])
+    def test_siglip(self, pool):
+        backbone = SIGLIP_BACKBONE | dict(pool=pool)
+        checkpoint, module = make_checkpoint(backbone, a=1)
+        self.assert_loads(checkpoint, module)
+
+    def test_a_classifier(self):
+        checkpoint, module = make_checkpoint(CLIP_BACKBONE, 5, a=1)
+        self.assert_loads(checkpoint, module)
+
+    def test_the_printed_call_works(self):
+        checkpoint, module = make_checkpoint(CLIP_BACKBONE, 5, a=1)
+        exported = export_checkpoint(checkpoint, 'timm')
+        from functools import partial
+
+        call = exported.usage.removesuffix('.load_state_dict(weights)')
+        model = eval(call, dict(timm=timm, torch=torch, partial=partial))
+        model.load_state_dict(exported.state_dict)
+        assert_same(module, model.eval())
+
+    def assert_loads(self, checkpoint, module):
+        tensors = export_checkpoint(checkpoint, 'timm').state_dict
+        backbone = checkpoint['meta']['clip']['backbone']
+        described = build_backbone(backbone).describe()
+        model = timm.models.VisionTransformer(
+            **timm_arguments(
+                backbone | described, len(tensors.get('head.bias', ()))
+            )
+        )
+        model.load_state_dict(tensors)  # strictly
+        assert_same(module, model.eval())
+
+    def test_what_timm_cannot_hold_is_refused(self):
+        for changes in (
+            dict(pool='avg'),
+            dict(pool='attention', proj_dim=8),
+            dict(pre_norm=False),
+        ):
+            checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+            with pytest.raises(CheckpointError, match='timm cannot hold'):
+                export_checkpoint(checkpoint, 'timm')
+        checkpoint, _ = make_checkpoint(
+            CLIP_BACKBONE | dict(proj_dim=32), 5, a=1
+        )
+        with pytest.raises(CheckpointError, match='both a projection and'):
+            export_checkpoint(checkpoint, 'timm')
+
+
+class TestHuggingFace:
+    @pytest.mark.parametrize(
+        ('backbone', 'key'),
+        [
+            (CLIP_BACKBONE, 'pooler_output'),
+            (CLIP_BACKBONE | dict(proj_dim=24), 'image_embeds'),
+            (CLIP_BACKBONE | dict(norm_eps=1e-3, act='gelu'), 'pooler_output'),
+            (SIGLIP_BACKBONE, 'pooler_output'),
+        ],
+        ids=str,
+    )
+    def test_from_pretrained(self, tmp_path, backbone, key):
+        checkpoint, module = make_checkpoint(backbone, a=1)
+        exported = export_checkpoint(checkpoint, 'hf')
+        save_file(exported.state_dict, tmp_path / 'model.safetensors')
+        for name, content in exported.files.items():
+            (tmp_path / name).write_text(json.dumps(content))
+        kind = getattr(transformers, exported.usage.split('.')[1])
+        model, info = kind.from_pretrained(tmp_path, output_loading_info=True)
+        assert not any(info.values()), info
+        assert_same(module, lambda x: getattr(model.eval()(x), key))
+
+    def test_preprocessing(self):
+        preprocess = dict(
+            mean=[0.5] * 3,
+            std=[0.5] * 3,
+            interpolation='bicubic',
+            resize_mode='squash',
+        )
+        checkpoint, _ = make_checkpoint(
+            SIGLIP_BACKBONE, preprocess=preprocess, img_size=32
+        )
+        files = export_checkpoint(checkpoint, 'hf').files
+        processor = transformers.SiglipImageProcessor(
+            **files['preprocessor_config.json']
+        )
+        assert list(processor.image_mean) == [0.5] * 3
+        assert dict(processor.size) == dict(height=32, width=32)
+
+    def test_what_it_cannot_hold_is_refused(self):
+        changes = dict(layer_scale_init=0.1)
+        checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+        with pytest.raises(CheckpointError, match=r'no place for .*gamma1'):
+            export_checkpoint(checkpoint, 'hf')
+
+
+def test_training_checkpoints_need_their_config():
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
+    with pytest.raises(CheckpointError, match='pass --config'):
+        export_checkpoint(checkpoint, 'timm')
+    assert export_checkpoint(checkpoint, 'timm', CLIP_BACKBONE).state_dict
+
+
+def test_a_checkpoint_of_another_backbone_is_refused():
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
+    arch = CLIP_BACKBONE['arch'] | dict(mlp_width=64)
+    with pytest.raises(CheckpointError, match=r'shape: layers\.0\.ffn'):
+        export_checkpoint(checkpoint, 'timm', CLIP_BACKBONE | dict(arch=arch))
+
+
+def test_other_parts_are_not_dropped_silently():
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE, a=1)
+    checkpoint['state_dict']['neck.weight'] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r'holds neck\.weight'):
+        export_checkpoint(checkpoint, 'timm')
+
+
+@pytest.mark.parametrize('name', ['ViT-S-32', 'ViT-M-32-alt'])
+def test_open_clip_itself_loads_a_whole_model(name, tmp_path):
+    """Through create_model, as a user does."""
+    model = open_clip.create_model(name)
+    randomize(model.visual)
+    path = tmp_path / 'x.safetensors'
+    save_file(model.state_dict(), path)
+    checkpoint, _ = convert_source(name, str(path), 'none')
+    exported = export_checkpoint(
+        checkpoint, 'open_clip', base=load_file(path)
+    ).state_dict
+    save_file(exported, tmp_path / 'y.safetensors')
+    again = open_clip.create_model(name, str(tmp_path / 'y.safetensors'))
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key

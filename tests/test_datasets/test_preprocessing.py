@@ -1,0 +1,148 @@
+"""The test pipelines give open_clip's pixels."""
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from mmcv.transforms import Compose
+from mmengine.registry import MODELS, init_default_scope
+from open_clip.transform import image_transform
+from PIL import Image
+from torchvision.transforms import Normalize
+
+from mmclip.checkpoint.from_open_clip import find_tower
+from mmclip.checkpoint.from_timm import find_timm_tower
+from mmclip.datasets import preprocessing
+
+SIZE = 224
+PHOTOS = [
+    (500, 375),
+    (337, 333),
+    (224, 225),
+    (375, 500),
+    (97, 131),
+    (641, 224),
+    (1000, 3),
+]
+
+
+def groups() -> list[dict]:
+    """The different preprocessings of open_clip's pairs."""
+    found = []
+    for name, tag in open_clip.list_pretrained():
+        preprocess = find_tower(name, tag).preprocess
+        if preprocess not in found:
+            found.append(preprocess)
+    return found
+
+
+GROUPS = groups()
+
+
+def photo(path, size, mode='RGB', **save):
+    """Smooth random colours, as Pillow stores them."""
+    random = np.random.default_rng(sum(size))
+    small = random.integers(0, 256, (9, 7, len(mode)), dtype=np.uint8)
+    image = Image.fromarray(small.squeeze(), mode).resize(size)
+    image.save(path, **save)
+    return path
+
+
+def ours(path, preprocess, size=SIZE, **changes) -> torch.Tensor:
+    init_default_scope('mmpretrain')
+    pipeline = preprocessing.test_pipeline(preprocess, size)
+    for transform in pipeline:
+        transform |= {k: v for k, v in changes.items() if k in transform}
+    return Compose(pipeline)(dict(img_path=str(path)))['inputs'].flip(0)
+
+
+def theirs(path, preprocess, normalize=False) -> torch.Tensor:
+    transform = image_transform(SIZE, is_train=False, **preprocess)
+    if not normalize:
+        assert isinstance(transform.transforms.pop(), Normalize)
+    tensor = transform(Image.open(path))
+    return tensor if normalize else (tensor * 255).round().byte()
+
+
+def test_there_are_eight_groups():
+    assert len(GROUPS) == 8
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg'])
+@pytest.mark.parametrize('size', PHOTOS, ids=str)
+@pytest.mark.parametrize('group', range(8))
+def test_the_same_pixels(tmp_path, group, size, suffix):
+    path = photo(tmp_path / f'x.{suffix}', size)
+    preprocess = GROUPS[group]
+    assert torch.equal(ours(path, preprocess), theirs(path, preprocess))
+
+
+def test_greyscale_and_exif(tmp_path):
+    path = photo(tmp_path / 'grey.png', (300, 260), 'L')
+    assert torch.equal(ours(path, GROUPS[0]), theirs(path, GROUPS[0]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    path = photo(tmp_path / 'turned.jpg', (300, 260), exif=exif)
+    assert torch.equal(ours(path, GROUPS[0]), theirs(path, GROUPS[0]))
+
+
+@pytest.mark.parametrize(
+    'change', [dict(backend='cv2'), dict(interpolation='nearest')], ids=str
+)
+def test_another_resize_is_seen(tmp_path, change):
+    path = photo(tmp_path / 'x.png', (500, 375))
+    difference = ours(path, GROUPS[0], **change).int()
+    difference -= theirs(path, GROUPS[0]).int()
+    assert difference.abs().max() > 0
+
+
+@pytest.mark.parametrize('group', range(8))
+def test_the_same_values_after_normalisation(tmp_path, group):
+    path, preprocess = photo(tmp_path / 'x.png', (337, 333)), GROUPS[group]
+    init_default_scope('mmpretrain')
+    normalize = MODELS.build(
+        dict(
+            type='ClsDataPreprocessor',
+            **preprocessing.data_preprocessor(preprocess),
+        )
+    )
+    batch = dict(inputs=ours(path, preprocess).flip(0)[None])
+    result = normalize(batch)['inputs'][0]
+    wanted = theirs(path, preprocess, normalize=True)
+    # A pixel is rounded three times, in another order.
+    bound = 4 * torch.finfo(torch.float32).eps * wanted.abs().max().item()
+    torch.testing.assert_close(result, wanted, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'vit_base_patch32_clip_224.openai_ft_in1k',  # crop of 0.9
+        'vit_base_patch32_clip_384.openai_ft_in12k_in1k',  # squash and 0.95
+        'vit_large_patch14_clip_336.laion2b_ft_in12k_in1k',  # squash
+        'vit_base_patch16_clip_224.laion2b_ft_in12k_in1k',  # crop of 0.95
+    ],
+)
+def test_timms_crops(tmp_path, name):
+    path = photo(tmp_path / 'x.png', (500, 375))
+    tower = find_timm_tower(*name.split('.'))
+    data = timm.data.resolve_data_config(
+        pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
+    )
+    transform = timm.data.create_transform(**data, normalize=False)
+    result = ours(path, tower.preprocess, tower.img_size)
+    assert torch.equal(result, transform(Image.open(path)))
+
+
+def test_what_is_not_supported_is_refused():
+    def pipeline(**changes):
+        return preprocessing.test_pipeline(GROUPS[0] | changes, (224, 336))
+
+    with pytest.raises(ValueError, match=r"resize_mode must be .*'longest'"):
+        pipeline(resize_mode='longest')
+    with pytest.raises(ValueError, match=r"interpolation must be .*'random'"):
+        pipeline(interpolation='random')
+    with pytest.raises(ValueError, match='is for square images'):
+        pipeline(resize_mode='shortest')
+    assert pipeline(resize_mode='squash')[1]['scale'] == (336, 224)

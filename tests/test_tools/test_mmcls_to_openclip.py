@@ -1,0 +1,105 @@
+"""Exporting on the command line, converted and fine-tuned checkpoints."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmclip.analysis.parity import relative_difference
+from tests.conftest import RELATIVE_TOLERANCE
+from tests.test_tools.conftest import TOOLS
+
+TO_MMCLS = TOOLS / 'model_converters' / 'openclip_to_mmcls.py'
+TOOL = TOOLS / 'model_converters' / 'mmcls_to_openclip.py'
+
+
+@pytest.fixture
+def converted(tiny_model, tmp_path, run):
+    """A converted tiny model, beside its source."""
+    save_file(tiny_model.model.state_dict(), tmp_path / 'source.safetensors')
+    run(TO_MMCLS, tiny_model.config, 'source.safetensors', 'clip.pth')
+    return tmp_path / 'clip.pth'
+
+
+@pytest.mark.parametrize('suffix', ['pt', 'safetensors'])
+def test_there_and_back_is_bit_identical(
+    converted, tiny_model, tmp_path, run, suffix
+):
+    out = tmp_path / f'back.{suffix}'
+    report = run(TOOL, 'clip.pth', out, '--base', 'source.safetensors').stdout
+    assert 'open_clip.create_model' in report
+    weights = load_file(out) if suffix == 'safetensors' else torch.load(out)
+    original = tiny_model.model.state_dict()
+    assert set(weights) == set(original)
+    assert all(torch.equal(weights[key], original[key]) for key in original)
+
+
+def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, run):
+    transformers = pytest.importorskip('transformers')
+    run(TOOL, 'clip.pth', 'folder', '--to', 'hf')
+    folder = tmp_path / 'folder'
+    model = transformers.CLIPVisionModelWithProjection.from_pretrained(folder)
+    processor = json.loads((folder / 'preprocessor_config.json').read_text())
+    assert processor['crop_size'] == dict(height=32, width=32)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        ours = model.eval()(x).image_embeds
+        wanted = tiny_model.model.encode_image(x)
+    assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+
+def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run):
+    run(TOOLS / 'train.py', 'config.py', '--work-dir', 'work')
+    arguments = (TOOL, 'work/epoch_2.pth', 'timm.safetensors', '--to', 'timm')
+    assert 'pass --config' in run(*arguments, fails=True).stdout
+    report = run(*arguments, '--config', 'config.py').stdout
+    call = report.split('use it as: ')[1].split('.load_state_dict')[0]
+    from functools import partial
+
+    import timm
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.runner import load_checkpoint
+
+    from mmclip.engine.config import load_config
+
+    theirs = eval(call, dict(timm=timm, torch=torch, partial=partial))
+    theirs.load_state_dict(load_file(tmp_path / 'timm.safetensors'))
+    init_default_scope('mmpretrain')
+    ours = MODELS.build(load_config(tmp_path / 'config.py').model)
+    load_checkpoint(ours, str(tmp_path / 'work' / 'epoch_2.pth'))
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        difference = relative_difference(theirs.eval()(x), ours.eval()(x))
+    assert difference <= RELATIVE_TOLERANCE
+
+
+def test_an_output_that_exists_is_kept_without_force(converted, run):
+    arguments = (TOOL, 'clip.pth', 'clip.pth')
+    assert 'pass --force' in run(*arguments, fails=True).stdout
+
+
+def test_errors_are_one_sentence_and_leave_no_file(converted, tmp_path, run):
+    for arguments, message in (
+        (('missing.pth', 'x.pt'), 'missing.pth does not exist'),
+        (('source.safetensors', 'x.pt'), "no meta['clip']"),
+        (('clip.pth', 'x.pt', '--to', 'hf', '--base', 'clip.pth'), 'is for'),
+    ):
+        result = run(TOOL, *arguments, fails=True)
+        assert message in result.stdout
+        assert 'Traceback' not in result.stdout
+        assert not (tmp_path / 'x.pt').exists()
+
+
+def test_open_clip_loads_what_training_changed(
+    converted, tiny_model, tmp_path, run
+):
+    """Through create_model and a model config of one's own."""
+    run(TOOL, 'clip.pth', 'back.pt', '--base', 'source.safetensors')
+    open_clip.add_model_config(tiny_model.config)
+    model = open_clip.create_model('tiny', str(tmp_path / 'back.pt')).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        ours, wanted = (m.encode_image(x) for m in (model, tiny_model.model))
+    assert torch.equal(ours, wanted)
