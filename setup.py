@@ -77,6 +77,7 @@ setup(
             'setuptools>=77',
             'sphinx',
             'sphinx-rtd-theme',
+            'transformers',
         ],
     },
     cmdclass={'build_py': BuildWithMim},

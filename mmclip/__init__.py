@@ -7,3 +7,9 @@ __all__ = ['__version__']
 
 check()
 del check
+
+# After the check, since it imports what that is about.
+from mmclip.zoo import register_models  # noqa: E402
+
+register_models()
+del register_models

@@ -9,6 +9,9 @@ REQUIRED = {
     'mmengine': '>=0.10.4,<1',
     'mmpretrain': '>=1.2,<2',
     'open_clip_torch': '>=3.0,<4',
+    'timm': '>=1.0.17',  # what open_clip builds most towers with
+    'huggingface_hub': '>=0.20',
+    'filelock': '>=3',
     'safetensors': '>=0.4',
     'numpy': '>=1.26',
 }

@@ -17,8 +17,13 @@ from mmengine.registry import (
 )
 from PIL import Image
 
+from mmclip.analysis.parity import randomize, relative_difference
 from mmclip.engine.config import load_config
-from tests.conftest import REPOSITORY
+from tests.conftest import (
+    RELATIVE_TOLERANCE,
+    REPOSITORY,
+    put_into_hub_cache,
+)
 
 CONFIGS = sorted((REPOSITORY / 'configs' / 'clip').glob('*.py'))
 IN1K = [path for path in CONFIGS if 'demo' not in path.name]
@@ -206,3 +211,41 @@ def test_the_example_for_ones_own_data_works(imagenet, tmp_path):
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         dataset = DATASETS.build(loader.dataset)
         assert dataset[0]['inputs'].shape == (3, 336, 336)
+
+
+THIRD_PARTY = 'clip-l-336-laion2b-in12k-pre_3rdparty_in1k'
+TIMM = 'vit_large_patch14_clip_336', 'laion2b_ft_in12k_in1k'
+
+
+def test_the_third_party_config_prepares_images_as_timm_does():
+    from mmclip.checkpoint.from_timm import find_timm_tower
+    from mmclip.datasets import preprocessing
+
+    tower = find_timm_tower(*TIMM)
+    cfg = load(REPOSITORY / 'configs' / 'clip' / f'{THIRD_PARTY}.py')
+    assert cfg.test_pipeline == preprocessing.test_pipeline(
+        tower.preprocess, tower.img_size
+    )
+    wanted = preprocessing.data_preprocessor(tower.preprocess)
+    assert wanted.items() <= cfg.model.data_preprocessor.to_dict().items()
+
+
+@pytest.mark.slow
+def test_the_third_party_row_by_name(tmp_path, monkeypatch):
+    """mmpretrain.get_model gives timm's outputs, at full size."""
+    import mmpretrain
+    import timm
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    reference = timm.create_model('.'.join(TIMM)).eval()
+    randomize(reference)
+    folder = put_into_hub_cache(tmp_path, f'timm/{".".join(TIMM)}')
+    save_file(reference.state_dict(), folder / 'model.safetensors')
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    model = mmpretrain.get_model(THIRD_PARTY, pretrained=True)
+    x = torch.randn(1, 3, 336, 336)
+    with torch.no_grad():
+        difference = relative_difference(model(x), reference(x))
+    assert difference <= RELATIVE_TOLERANCE

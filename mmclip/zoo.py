@@ -1,0 +1,78 @@
+"""The image towers of open_clip as models of mmpretrain, by name."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmpretrain.apis.model import ModelHub
+
+SCHEME = 'open_clip://'
+
+
+def register_models() -> None:
+    """Make ``mmpretrain.list_models`` and ``get_model`` know our names.
+
+    The rows of pretrained towers have no config file: their configs are made
+    from open_clip's own when they are asked for.
+    """
+    package = Path(__file__).parent
+    root = package / '.mim'  # of an installed package
+    if not root.exists():
+        root = package.parent  # of a checkout
+    ModelHub.register_model_index(root / 'model-index.yml', root)
+    for model in ModelHub._models_dict.values():
+        weights = model.weights or ''
+        if model.config is None and weights.startswith(SCHEME):
+            name, tag = weights.removeprefix(SCHEME).split('/')
+            model.config = _LazyConfig(name, tag)
+
+
+def zoo_name(name: str, tag: str) -> str:
+    """What mmpretrain calls a pair, such as ``clip-vit-l-14-336_openai``."""
+    return f'clip-{name}_{tag}'.lower()
+
+
+def zoo_config(name: str, tag: str) -> Config:
+    """A config for a pretrained image tower, without a head.
+
+    Its ``test_dataloader`` has the pipeline that mmpretrain's inferencers
+    look for.
+
+    Args:
+        name (str): A model name of open_clip.
+        tag (str): One of its pretrained tags.
+
+    Raises:
+        CheckpointError: If open_clip has no such pair.
+    """
+    from mmclip.checkpoint.from_open_clip import find_tower
+    from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
+
+    tower = find_tower(name, tag)
+    assert tower.preprocess is not None  # all of open_clip's have one
+    pipeline = test_pipeline(tower.preprocess, tower.img_size)
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='ImageClassifier',
+                data_preprocessor=data_preprocessor(tower.preprocess),
+                backbone=tower.backbone,
+            ),
+            test_dataloader=dict(
+                batch_size=1,
+                dataset=dict(type='CustomDataset', pipeline=pipeline),
+            ),
+            load_from=f'{SCHEME}{name}/{tag}',
+        )
+    )
+
+
+class _LazyConfig:
+    """Stands for a config in mmpretrain's hub, which hands out copies."""
+
+    def __init__(self, name: str, tag: str):
+        self.name, self.tag = name, tag
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Config:
+        return zoo_config(self.name, self.tag)
