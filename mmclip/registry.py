@@ -38,3 +38,15 @@ OPTIM_WRAPPERS = Registry(
     scope='mmclip',
     locations=['mmclip.engine'],
 )
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=registry.DATA_SAMPLERS,
+    scope='mmclip',
+    locations=['mmclip.datasets'],
+)
+TRANSFORMS = Registry(
+    'transform',
+    parent=registry.TRANSFORMS,
+    scope='mmclip',
+    locations=['mmclip.datasets'],
+)

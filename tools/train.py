@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 import torch
 from mmengine.config import Config, DictAction
@@ -76,7 +77,10 @@ def main() -> None:
     apply_args(cfg, args)
     use_gloo_without_gpu(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    build(cfg).train()
+    try:
+        build(cfg).train()
+    except KeyboardInterrupt:
+        sys.exit(130)  # what a shell gives for Ctrl-C
 
 
 def apply_args(cfg: Config, args: argparse.Namespace) -> None:

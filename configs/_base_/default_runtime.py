@@ -4,13 +4,25 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    # Written whole, deleted late, found again by --resume.
     checkpoint=dict(
-        type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'
+        type='mmclip.ReliableCheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='auto',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
     # A checkpoint that does not fit stops the run; mmengine only warns.
     strict_load=dict(type='mmclip.StrictLoadHook'),
+    # A resumed run is the same as one that was never interrupted.
+    exact_resume=dict(type='mmclip.ExactResumeHook'),
+    # NaN stops the run before it reaches the weights; mmengine trains on.
+    finite_loss=dict(type='mmclip.FiniteLossHook'),
+    # A class folder that one split lacks would shift its labels.
+    check_classes=dict(type='mmclip.CheckClassesHook'),
+    # Ctrl-C leaves a checkpoint.
+    interrupt=dict(type='mmclip.InterruptHook'),
 )
 
 env_cfg = dict(

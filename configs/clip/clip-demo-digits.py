@@ -31,6 +31,7 @@ model = dict(
 )
 
 train_pipeline = [
+    dict(type='mmclip.SeedSample'),
     dict(type='LoadImageFromFile'),
     dict(
         type='RandomResizedCrop',
@@ -54,7 +55,7 @@ train_dataloader = dict(
         data_prefix='train',
         pipeline=train_pipeline,
     ),
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='mmclip.ResumableInfiniteSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=256,

@@ -20,7 +20,7 @@ model = dict(
 )
 
 train_pipeline = _base_.train_pipeline
-train_pipeline[1].scale = 224
+train_pipeline[2].scale = 224
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = test_pipeline[2].crop_size = 224
 train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))

@@ -52,6 +52,7 @@ model = dict(
 )
 
 train_pipeline = [
+    dict(type='mmclip.SeedSample'),
     dict(type='LoadImageFromFile'),
     dict(  # D: scale 0.08-1, bicubic
         type='RandomResizedCrop',

@@ -1,5 +1,15 @@
-"""Data sets: what mmpretrain lacks, and the demo's own data."""
+"""Data sets, samplers and transforms: what mmpretrain lacks."""
 
 from mmclip.datasets.imagenet import ImageNet
+from mmclip.datasets.resumable_sampler import (
+    ResumableInfiniteSampler,
+    ResumableSampler,
+    SeedSample,
+)
 
-__all__ = ['ImageNet']
+__all__ = [
+    'ImageNet',
+    'ResumableInfiniteSampler',
+    'ResumableSampler',
+    'SeedSample',
+]

@@ -1,6 +1,20 @@
 """What training and testing need beyond mmengine."""
 
 from mmclip.engine.bf16_optim_wrapper import BFloat16OptimWrapper
+from mmclip.engine.check_classes_hook import CheckClassesHook
+from mmclip.engine.exact_resume_hook import ExactResumeHook
+from mmclip.engine.finite_loss_hook import FiniteLossHook, NonFiniteLossError
+from mmclip.engine.interrupt_hook import InterruptHook
+from mmclip.engine.reliable_checkpoint_hook import ReliableCheckpointHook
 from mmclip.engine.strict_load_hook import StrictLoadHook
 
-__all__ = ['BFloat16OptimWrapper', 'StrictLoadHook']
+__all__ = [
+    'BFloat16OptimWrapper',
+    'CheckClassesHook',
+    'ExactResumeHook',
+    'FiniteLossHook',
+    'InterruptHook',
+    'NonFiniteLossError',
+    'ReliableCheckpointHook',
+    'StrictLoadHook',
+]

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import mmpretrain
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from mmclip.checkpoint import read_checkpoint
+from tests.conftest import put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
@@ -205,3 +208,47 @@ def test_slurm(tmp_path, run, script, arguments, tool):
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
 def test_help_has_an_example(run, tool):
     assert 'configs/clip/clip-l-336.py' in run(TOOLS / tool, '--help').stdout
+
+
+@pytest.mark.slow
+def test_a_classifier_of_timm_without_converting(project, run):
+    """timm://NAME.TAG as CHECKPOINT and as load_from, at full size."""
+    name = 'vit_base_patch32_clip_224.laion2b_ft_in12k_in1k'
+    folder = put_into_hub_cache(project / 'hub', f'timm/{name}')
+    weights = timm.create_model(name).state_dict()
+    save_file(weights, folder / 'model.safetensors')
+    (project / 'timm_config.py').write_text(
+        """
+_base_ = ['config.py']
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(224, 224)),
+    dict(type='PackInputs'),
+]
+for_all = dict(dataset=dict(pipeline=pipeline))
+train_dataloader = val_dataloader = test_dataloader = for_all
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmclip.CLIPVisionTransformer',
+        arch='base',
+        act='gelu',
+        patch_size=32,
+    ),
+    head=dict(num_classes=1000, in_channels=768),
+    data_preprocessor=dict(num_classes=1000),
+)
+train_cfg = dict(max_epochs=1)
+# The images stand in for ImageNet: three of its thousand classes.
+default_hooks = dict(check_classes=None)
+"""
+    )
+    hub = dict(HF_HUB_CACHE=str(project / 'hub'), HF_HUB_OFFLINE='1')
+    log = run(
+        TOOLS / 'test.py', 'timm_config.py', f'timm://{name}', **hub
+    ).stdout
+    assert 'accuracy/top1' in log
+    option = ('--cfg-options', f'load_from=timm://{name}')
+    log = run(TOOLS / 'train.py', 'timm_config.py', *option, **hub).stdout
+    assert f'Load checkpoint from timm://{name}' in log
+    assert 'accuracy/top1' in log

@@ -4,7 +4,7 @@ data_root = 'data/imagenet'
 train_dataloader = dict(
     num_workers=8,
     dataset=dict(type='mmclip.ImageNet', data_root=data_root, split='train'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='mmclip.ResumableSampler', shuffle=True),
 )
 val_dataloader = dict(
     num_workers=8,

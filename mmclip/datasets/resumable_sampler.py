@@ -1,0 +1,103 @@
+"""The same samples with the same augmentation, wherever a run begins.
+
+A sampler that knows at which sample of an epoch it starts, and says for every
+sample from which seed its augmentation is drawn; and the transform that obeys
+it. So neither an interruption, nor the number of data workers, nor whether
+they persist changes what the model sees.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+
+from mmclip.registry import DATA_SAMPLERS, TRANSFORMS
+
+
+class SampleIndex(int):
+    """The index of a sample, with the seed of its augmentation."""
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> 'SampleIndex':
+        """An int with an attribute."""
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def __reduce__(self) -> tuple:
+        """Let it travel to the workers."""
+        return SampleIndex, (int(self), self.seed)
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(DefaultSampler):
+    """mmengine's ``DefaultSampler``, in the same order, from any position.
+
+    Its samples are :class:`SampleIndex`; the seed depends on the run's seed,
+    the epoch and the position in the epoch over all processes. Arguments are
+    those of ``DefaultSampler``.
+    """
+
+    start = 0  # the first position of this process in the epoch
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        """The samples of this process in this epoch."""
+        for i, index in enumerate(super().__iter__()):
+            if i >= self.start:
+                position = i * self.world_size + self.rank
+                yield SampleIndex(
+                    index, derive_seed(self.seed, self.epoch, position)
+                )
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableInfiniteSampler(InfiniteSampler):
+    """mmengine's ``InfiniteSampler``, for loops without epochs.
+
+    Its samples are :class:`SampleIndex`; arguments are those of
+    ``InfiniteSampler``.
+    """
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        """The samples of this process, without end."""
+        for i, index in enumerate(super().__iter__()):
+            position = i * self.world_size + self.rank
+            yield SampleIndex(index, derive_seed(self.seed, position))
+
+
+@TRANSFORMS.register_module()
+class SeedSample(BaseTransform):
+    """Draw the augmentation of a sample from its own seed.
+
+    The first transform of a training pipeline, for samples of
+    :class:`ResumableSampler` or :class:`ResumableInfiniteSampler`.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Seed Python, NumPy and torch's CPU generator.
+
+        Samples of other samplers have no seed and are left alone;
+        ``mmclip.ExactResumeHook`` warns of those.
+        """
+        index = results.get('sample_idx')
+        if isinstance(index, SampleIndex):
+            seed_everything(index.seed)
+            results['sample_idx'] = int(index)
+        return results
+
+
+def derive_seed(*numbers: int) -> int:
+    """A seed of 32 bits from several numbers, alike for no two tuples."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch's CPU generator."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)

@@ -1,0 +1,79 @@
+"""A run of a few iterations, in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+
+class Numbers(Dataset):
+    """Eight samples, the i-th with the value i."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict:
+        sample = SimpleNamespace(img_path=f'{index}.png')
+        return dict(inputs=torch.tensor([float(index)]), data_samples=sample)
+
+
+class Linear(BaseModel):
+    """Its loss is NaN where the inputs are those of ``nan_at``."""
+
+    def __init__(self, nan_at: float = -1.0):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.nan_at = nan_at
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        outputs = self.layer(torch.stack(inputs))
+        if mode != 'loss':
+            return outputs
+        poison = torch.where(torch.stack(inputs) == self.nan_at, torch.nan, 1)
+        return dict(loss=(poison * outputs).square().mean())
+
+
+@pytest.fixture
+def train(tmp_path) -> Callable[..., Runner]:
+    """Train ``Linear`` in ``tmp_path / 'work'``; returns the runner."""
+
+    def _train(
+        epochs: int = 3,
+        model: BaseModel | None = None,
+        checkpoint: dict | None = None,
+        resume: bool = False,
+        work_dir: Path | str = 'work',
+        **hooks: dict,
+    ) -> Runner:
+        torch.manual_seed(0)
+        runner = Runner(
+            model or Linear(),
+            work_dir=str(tmp_path / work_dir),
+            train_dataloader=dict(
+                batch_size=4,
+                dataset=Numbers(),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                collate_fn=dict(type='pseudo_collate'),
+            ),
+            train_cfg=dict(by_epoch=True, max_epochs=epochs),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001)),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='mmclip.ReliableCheckpointHook', interval=1
+                )
+                | (checkpoint or {}),
+                **hooks,
+            ),
+            resume=resume,
+            randomness=dict(seed=0),
+            experiment_name=f'{tmp_path.name}-{epochs}-{torch.rand(1).item()}',
+        )
+        runner.train()
+        return runner
+
+    return _train

@@ -1,0 +1,31 @@
+"""NaN stops the run before it reaches the weights."""
+
+import pytest
+import torch
+
+from mmclip.checkpoint import read_checkpoint
+from mmclip.engine import NonFiniteLossError
+from tests.test_engine.conftest import Linear
+
+HOOK = dict(finite_loss=dict(type='mmclip.FiniteLossHook'))
+
+
+def test_nan_stops_before_the_step_and_names_the_images(train, tmp_path):
+    model = Linear(nan_at=6.0)
+    with pytest.raises(NonFiniteLossError) as error:
+        train(model=model, **HOOK)
+    assert 'epoch 1, iteration 2' in str(error.value)
+    assert '4.png, 5.png, 6.png, 7.png' in str(error.value)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+def test_without_the_hook_the_weights_are_lost(train, tmp_path):
+    train(model=Linear(nan_at=6.0))
+    weights = read_checkpoint(tmp_path / 'work' / 'epoch_3.pth')['state_dict']
+    assert weights['layer.weight'].isnan().all()
+
+
+def test_a_good_run_is_the_same_with_and_without(train):
+    one, other = train(**HOOK), train(work_dir='other')
+    assert torch.equal(one.model.layer.weight, other.model.layer.weight)

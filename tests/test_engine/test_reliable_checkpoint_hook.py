@@ -1,0 +1,114 @@
+"""Whatever happens to the files, a run goes on from the newest good one."""
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from mmclip.checkpoint import CheckpointError, read_checkpoint
+
+
+def truncate(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_resume_after_an_ordinary_end(train, tmp_path):
+    train(epochs=2)
+    assert train(epochs=3, resume=True).iter == 6
+    epochs = [p.name for p in (tmp_path / 'work').glob('epoch_*.pth')]
+    assert sorted(epochs) == ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']
+
+
+@pytest.mark.parametrize(
+    ('damage', 'resumed'),
+    [
+        (lambda work: truncate(work / 'epoch_3.pth'), 2),
+        (lambda work: (work / 'epoch_3.pth').write_bytes(b''), 2),
+        (lambda work: (work / 'epoch_3.pth').write_text('<html>'), 2),
+        (lambda work: torch.save(dict(a=1), work / 'epoch_3.pth'), 2),
+        (lambda work: (work / 'epoch_3.pth').unlink(), 2),
+        (lambda work: (work / 'last_checkpoint').unlink(), 3),
+        (lambda work: (work / 'last_checkpoint').write_text(''), 3),
+        (lambda work: (work / 'last_checkpoint').write_text('/no.pth'), 3),
+    ],
+)
+def test_whatever_happens_to_the_files(
+    train, tmp_path, capfd, damage, resumed
+):
+    train(epochs=3)
+    wanted = train(epochs=4, work_dir='other').model.state_dict()
+    damage(tmp_path / 'work')
+    exists = (tmp_path / 'work' / 'epoch_3.pth').exists()
+    capfd.readouterr()
+    runner = train(epochs=4, resume=True)
+    output = ''.join(capfd.readouterr())
+    assert f'resumed epoch: {resumed}' in output
+    assert ('Passed over' in output) == (resumed == 2 and exists)
+    for key, tensor in runner.model.state_dict().items():
+        assert torch.equal(tensor, wanted[key])
+
+
+def test_a_moved_work_directory(train, tmp_path):
+    train(epochs=2)
+    shutil.move(tmp_path / 'work', tmp_path / 'moved')
+    assert train(epochs=3, resume=True, work_dir='moved').iter == 6
+
+
+def test_never_silently_from_the_beginning(train, tmp_path):
+    train(epochs=2)
+    for path in (tmp_path / 'work').glob('epoch_*.pth'):
+        truncate(path)
+    with pytest.raises(CheckpointError, match='None of the 2 checkpoints'):
+        train(epochs=3, resume=True)
+
+
+def test_the_beginning_is_said(train, capfd):
+    train(epochs=1, resume=True)
+    assert 'Nothing to resume from' in ''.join(capfd.readouterr())
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_old_checkpoints_go_after_new_ones_are_written(
+    train, tmp_path, monkeypatch, keep
+):
+    """A full disk at the third epoch leaves those before it."""
+    from mmclip.engine import atomic_backend
+
+    write = atomic_backend.AtomicLocalBackend.put
+    work = tmp_path / 'work'
+
+    def put(self, content, path):
+        if str(path).endswith('epoch_3.pth'):
+            raise OSError(28, 'No space left on device')
+        write(self, content, path)
+
+    monkeypatch.setattr(atomic_backend.AtomicLocalBackend, 'put', put)
+    with pytest.raises(OSError, match='No space left'):
+        train(epochs=3, checkpoint=dict(max_keep_ckpts=keep))
+    names = sorted(path.name for path in work.glob('*.pth'))
+    assert names == ['epoch_1.pth', 'epoch_2.pth'][2 - keep :]
+    assert read_checkpoint(work / 'epoch_2.pth')['meta']['iter'] == 4
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path):
+    """A real one: a limit on the size of files."""
+    import resource
+    import signal
+
+    from mmclip.engine.atomic_backend import AtomicLocalBackend
+
+    path = tmp_path / 'x.pth'
+    AtomicLocalBackend().put(b'old', path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r'x\.pth could not .* is intact'):
+            AtomicLocalBackend().put(bytes(10_000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b'old'
+    assert os.listdir(tmp_path) == ['x.pth']

@@ -1,0 +1,230 @@
+"""Runs that are killed end like runs that are not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmclip.checkpoint import read_checkpoint
+from tests.conftest import REPOSITORY
+
+TRAIN = REPOSITORY / 'tools' / 'train.py'
+CONFIG = """
+_base_ = ['{base}']
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmclip.SeedSample'),
+    dict(type='RandomResizedCrop', scale=16),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='ColorJitter', brightness=0.5),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers={workers},
+    persistent_workers={workers} > 0,
+    dataset=dict(
+        type='CustomDataset', data_root='images', pipeline=pipeline
+    ),
+    sampler=dict(type='mmclip.ResumableSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+)
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3),
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
+        act='gelu', img_size=16, patch_size=8,
+        drop_path_rate=0.3, patch_dropout=0.3,
+    ),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=32),
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+)
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+)
+param_scheduler = dict(type='CosineAnnealingLR', T_max=40, by_epoch=False)
+train_cfg = dict({train_cfg})
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(
+        type='mmclip.ReliableCheckpointHook',
+        by_epoch={by_epoch}, interval={interval}, max_keep_ckpts=1,
+        save_best=None,
+    ),
+    exact_resume=dict(type='mmclip.ExactResumeHook'),
+    slow=dict(type='SlowDown'),
+)
+custom_imports = dict(imports=['slow_down'])
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+"""
+# So that a kill has something to hit: steps and writing take their time.
+SLOW_DOWN = """
+import time
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmclip.checkpoint.atomic import atomic_file
+from mmclip.engine.atomic_backend import AtomicLocalBackend
+
+@HOOKS.register_module()
+class SlowDown(Hook):
+    def after_train_iter(self, *args, **kwargs):
+        time.sleep(0.05)
+
+def slow_put(self, content, path):
+    size = len(content) // 8 + 1
+    with atomic_file(path) as temporary, open(temporary, 'wb') as file:
+        for i in range(0, len(content), size):
+            file.write(content[i : i + size])
+            file.flush()
+            time.sleep(0.03)
+
+AtomicLocalBackend.put = slow_put
+"""
+EPOCHS = "type='EpochBasedTrainLoop', max_epochs=5"
+ITERS = "type='IterBasedTrainLoop', max_iters=20"
+# Loop, checkpoints by epoch, interval: at the end of epochs, within epochs
+# (of four iterations), by iterations.
+WAYS = {
+    'epochs': (EPOCHS, True, 1),
+    'mid-epoch': (EPOCHS, False, 3),
+    'iterations': (ITERS, False, 3),
+}
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder with sixteen images of two classes, and the slow hook."""
+    pixels = np.random.default_rng(0)
+    for i in range(16):
+        folder = tmp_path / 'images' / 'ab'[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image = pixels.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f'{i}.png')
+    (tmp_path / 'slow_down.py').write_text(SLOW_DOWN)
+    return tmp_path
+
+
+def write_config(folder: Path, way: str, workers: int) -> None:
+    train_cfg, by_epoch, interval = WAYS[way]
+    text = CONFIG.format(
+        base=REPOSITORY / 'configs' / '_base_' / 'default_runtime.py',
+        workers=workers,
+        train_cfg=train_cfg,
+        by_epoch=by_epoch,
+        interval=interval,
+    )
+    (folder / 'config.py').write_text(text)
+
+
+def start(folder: Path, work_dir: str, processes: int) -> subprocess.Popen:
+    launcher = [sys.executable]
+    options = ['--resume']
+    if processes > 1:
+        launcher += ['-m', 'torch.distributed.run', '--standalone']
+        launcher += [f'--nproc_per_node={processes}']
+        options += ['--launcher', 'pytorch']
+    return subprocess.Popen(
+        [*launcher, TRAIN, 'config.py', '--work-dir', work_dir, *options],
+        cwd=folder,
+        env=os.environ | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS='1'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(run: subprocess.Popen) -> None:
+    log, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, log
+
+
+def kill_in_training(run: subprocess.Popen, seconds: float) -> None:
+    """SIGKILL to all processes, some time after the first iteration."""
+    for line in run.stdout:
+        if '(train)' in line:
+            break
+    time.sleep(seconds)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+def final_checkpoint(folder: Path, work_dir: str) -> dict:
+    paths = (folder / work_dir).glob('*_*.pth')
+    return read_checkpoint(
+        max(paths, key=lambda path: int(path.stem.split('_')[1]))
+    )
+
+
+def assert_identical(one: dict, other: dict) -> None:
+    assert one['meta']['iter'] == other['meta']['iter']
+    for part in ('state_dict', 'ema_state_dict', 'optimizer'):
+        torch.testing.assert_close(
+            one[part], other[part], rtol=0, atol=0, msg=part
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_killed_run_ends_bit_identical(images, way, workers, processes):
+    write_config(images, way, workers)
+    finish(start(images, 'whole', processes))
+    wanted = final_checkpoint(images, 'whole')
+    kills = random.Random(f'{way} {workers} {processes}')
+    for _ in range(2):
+        run = start(images, 'killed', processes)
+        kill_in_training(run, kills.uniform(0.1, 1.2))
+    finish(start(images, 'killed', processes))
+    assert_identical(final_checkpoint(images, 'killed'), wanted)
+    assert not list((images / 'killed').glob('.mmclip-tmp-*'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+def test_ctrl_c_leaves_a_checkpoint(images, workers):
+    write_config(images, 'epochs', workers)
+    finish(start(images, 'whole', 1))
+    run = start(images, 'interrupted', 1)
+    for line in run.stdout:
+        if '(train)' in line:
+            break
+    time.sleep(0.4)
+    os.killpg(run.pid, signal.SIGINT)
+    log, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, log
+    assert 'Traceback' not in log
+    assert list((images / 'interrupted').glob('iter_*.pth'))
+    finish(start(images, 'interrupted', 1))
+    assert_identical(
+        read_checkpoint(images / 'interrupted' / 'epoch_5.pth'),
+        read_checkpoint(images / 'whole' / 'epoch_5.pth'),
+    )
+
+
+@pytest.mark.slow
+def test_without_the_sampler_it_would_end_otherwise(images):
+    """What the comparison above would see."""
+    write_config(images, 'mid-epoch', 0)
+    finish(start(images, 'whole', 1))
+    text = (images / 'config.py').read_text()
+    text = text.replace('mmclip.ResumableSampler', 'DefaultSampler')
+    (images / 'config.py').write_text(text)
+    kill_in_training(start(images, 'killed', 1), 0.7)
+    finish(start(images, 'killed', 1))
+    with pytest.raises(AssertionError):
+        assert_identical(
+            final_checkpoint(images, 'killed'),
+            final_checkpoint(images, 'whole'),
+        )
