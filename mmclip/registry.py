@@ -38,6 +38,12 @@ OPTIM_WRAPPERS = Registry(
     scope='mmclip',
     locations=['mmclip.engine'],
 )
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=registry.OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmclip',
+    locations=['mmclip.engine'],
+)
 DATA_SAMPLERS = Registry(
     'data sampler',
     parent=registry.DATA_SAMPLERS,

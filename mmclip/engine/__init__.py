@@ -5,6 +5,7 @@ from mmclip.engine.check_classes_hook import CheckClassesHook
 from mmclip.engine.exact_resume_hook import ExactResumeHook
 from mmclip.engine.finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from mmclip.engine.interrupt_hook import InterruptHook
+from mmclip.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmclip.engine.reliable_checkpoint_hook import ReliableCheckpointHook
 from mmclip.engine.strict_load_hook import StrictLoadHook
 
@@ -14,6 +15,7 @@ __all__ = [
     'ExactResumeHook',
     'FiniteLossHook',
     'InterruptHook',
+    'LayerDecayOptimWrapperConstructor',
     'NonFiniteLossError',
     'ReliableCheckpointHook',
     'StrictLoadHook',

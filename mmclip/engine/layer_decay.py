@@ -1,0 +1,190 @@
+"""Learning rates that fall from the head to the stem."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterator
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
+from torch import nn
+
+from mmclip.models.base_vit import BaseViT
+from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+KEYS = (
+    'layer_decay_rate',
+    'norm_decay_mult',
+    'bias_decay_mult',
+    'flat_decay_mult',
+    'custom_keys',
+)
+CUSTOM_KEYS = ('lr_mult', 'decay_mult')
+NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+# What FSDP, torch.compile, activation checkpointing and DDP put into names.
+WRAPPERS = re.compile(
+    r'(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.|^module\.'
+)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Layer-wise learning rate decay for CLIP backbones in any model.
+
+    A parameter of layer ``id`` (0 the stem, i + 1 block i) trains with ``lr *
+    layer_decay_rate ** (L + 1 - id)``, L the number of blocks; the final norm
+    and everything outside the backbone with ``lr``. The pre-norm belongs to
+    the stem, and the final norm to the head, as in FT-CLIP
+    (arXiv 2212.06138). The backbone may stand anywhere in the model
+    (classifier, segmentor, detector), and there may be several. Parameters
+    that share learning rate and weight decay share a group.
+
+    The keys of ``paramwise_cfg`` are those of mmpretrain's
+    ``LearningRateDecayOptimWrapperConstructor``:
+
+    - ``layer_decay_rate`` (float): Required.
+    - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult`` (float):
+      Factors of the weight decay of norms, of biases and of one-dimensional
+      parameters; the first that applies counts.
+    - ``custom_keys`` (dict): Parts of parameter names, and for each
+      ``decay_mult``, instead of the factors above, and ``lr_mult``, beside
+      the layer's. The longest part that matches counts.
+
+    Raises:
+        KeyError: If a key is unknown, or ``layer_decay_rate`` or the
+            optimizer's ``lr`` is missing.
+        ValueError: If the model has no backbone that knows its layers, a
+            custom key matches no parameter, or FSDP has hidden the names or
+            (with ``flat_decay_mult``) the shapes of parameters.
+    """
+
+    def _validate_cfg(self) -> None:
+        super()._validate_cfg()
+        _refuse_unknown(self.paramwise_cfg, KEYS, 'paramwise_cfg')
+        for key, custom in self.paramwise_cfg.get('custom_keys', {}).items():
+            where = f'paramwise_cfg.custom_keys[{key!r}]'
+            _refuse_unknown(custom, CUSTOM_KEYS, where)
+        if 'layer_decay_rate' not in self.paramwise_cfg:
+            raise KeyError(
+                'paramwise_cfg has no layer_decay_rate, which '
+                f'{type(self).__name__} is for; set it, such as 0.65.'
+            )
+        if self.base_lr is None:
+            raise KeyError(
+                'optim_wrapper.optimizer has no lr, of which each layer is '
+                'to have its share; set it.'
+            )
+
+    def add_params(self, params: list[dict], module: nn.Module) -> None:
+        """Append the parameter groups of a model to params."""
+        exponents = _decay_exponents(module)
+        custom_keys = self.paramwise_cfg.get('custom_keys', {})
+        unmatched = set(custom_keys)
+        groups: dict[tuple, dict] = {}
+        for name, owner, param in _named_parameters(module):
+            self._refuse_flattened(name, param)
+            matching = [key for key in custom_keys if key in name]
+            unmatched.difference_update(matching)
+            if not param.requires_grad:
+                continue
+            longest = min(matching, key=lambda k: (-len(k), k), default='')
+            custom = custom_keys.get(longest)
+            exponent = exponents.get(id(param), 0)
+            lr_scale = self.paramwise_cfg['layer_decay_rate'] ** exponent
+            lr_scale *= (custom or {}).get('lr_mult', 1.0)
+            decay_mult = self._decay_mult(name, owner, param, custom)
+            group = groups.setdefault(
+                (exponent, lr_scale, decay_mult),
+                dict(
+                    params=[],
+                    param_names=[],
+                    lr=self.base_lr * lr_scale,
+                    lr_scale=lr_scale,
+                ),
+            )
+            if self.base_wd is not None:
+                group['weight_decay'] = self.base_wd * decay_mult
+            group['params'].append(param)
+            group['param_names'].append(name)
+        if unmatched:
+            raise ValueError(
+                f'paramwise_cfg.custom_keys: {", ".join(sorted(unmatched))} '
+                'is part of no parameter name; correct or remove it.'
+            )
+        params.extend(groups.values())
+
+    def _decay_mult(
+        self,
+        name: str,
+        owner: nn.Module,
+        param: nn.Parameter,
+        custom: dict | None,
+    ) -> float:
+        if custom is not None:
+            return custom.get('decay_mult', 1.0)
+        rules = (
+            ('norm_decay_mult', isinstance(owner, NORMS)),
+            ('bias_decay_mult', name.endswith('bias')),
+            ('flat_decay_mult', param.ndim == 1),
+        )
+        for key, applies in rules:
+            if applies and self.paramwise_cfg.get(key) is not None:
+                return self.paramwise_cfg[key]
+        return 1.0
+
+    def _refuse_flattened(self, name: str, param: nn.Parameter) -> None:
+        """FSDP1 makes every parameter flat, whatever its shape was."""
+        if not getattr(param, '_fsdp_flattened', False):  # torch's mark
+            return
+        needs_shapes = self.paramwise_cfg.get('flat_decay_mult') is not None
+        if needs_shapes or name.endswith('_flat_param'):
+            raise ValueError(
+                f'{name} is flattened by FullyShardedDataParallel, so that '
+                'its weight decay cannot be told; use strategy=dict(type='
+                "'mmclip.FullyShardStrategy'), as configs/_base_/fsdp.py."
+            )
+
+
+def _decay_exponents(model: nn.Module) -> dict[int, int]:
+    """How many layers lie above each parameter (by id) of the backbones."""
+    backbones = [m for m in model.modules() if isinstance(m, BaseViT)]
+    if not backbones:
+        raise ValueError(
+            f'{type(model).__name__} holds no backbone that knows its layers '
+            '(mmclip.CLIPVisionTransformer, mmclip.SigLIPVisionTransformer), '
+            'which layer-wise learning rate decay needs; use one, or remove '
+            'optim_wrapper.constructor.'
+        )
+    exponents = {}
+    for backbone in backbones:
+        for name, param in backbone.named_parameters():
+            layer, num_layers = backbone.get_layer_depth(
+                WRAPPERS.sub('', name)
+            )
+            exponents[id(param)] = num_layers - 1 - layer
+    return exponents
+
+
+def _named_parameters(
+    model: nn.Module,
+) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    """Each parameter once, with its module, under its name in the model."""
+    seen: set[int] = set()
+    for prefix, owner in model.named_modules():
+        for name, param in owner.named_parameters(recurse=False):
+            if id(param) in seen:
+                continue
+            seen.add(id(param))
+            full_name = WRAPPERS.sub('', f'{prefix}.{name}'.lstrip('.'))
+            yield full_name, owner, param
+
+
+def _refuse_unknown(
+    given: Collection[str], known: Collection[str], where: str
+) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f' (did you mean {near[0]!r}?)' if near else ''
+            raise KeyError(
+                f'{where} has no key {key!r}{hint}; it has {", ".join(known)}.'
+            )
