@@ -78,7 +78,7 @@ optim_wrapper = dict(
     optimizer=dict(
         type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
     ),
-    constructor='LearningRateDecayOptimWrapperConstructor',
+    constructor='mmclip.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(
         layer_decay_rate=0.75,
         norm_decay_mult=0.0,

@@ -106,7 +106,7 @@ optim_wrapper = dict(
     optimizer=dict(  # optim_factory.py; weight decay S
         type='AdamW', lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
     ),
-    constructor='LearningRateDecayOptimWrapperConstructor',
+    constructor='mmclip.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(
         layer_decay_rate=0.65,  # S
         norm_decay_mult=0.0,
