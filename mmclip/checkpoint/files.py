@@ -376,9 +376,10 @@ def _history_buffer_method(owner: Any, name: str) -> Callable:
     )
 
 
+# By way of what pickle calls: `numpy._core` is private, and new in numpy 2.
 _NUMPY = {
-    '_reconstruct': np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    'scalar': np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    '_reconstruct': np.zeros(0).__reduce__()[0],
+    'scalar': np.float64(0).__reduce__()[0],
 }
 # What the message hub of mmengine's checkpoints is made of. numpy 1 wrote
 # `numpy.core` where numpy 2 writes `numpy._core`.
