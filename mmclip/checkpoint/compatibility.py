@@ -1,0 +1,205 @@
+"""Whether the weights of two checkpoints mean the same."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmclip.checkpoint.convert import differences
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.files import read_checkpoint, read_state_dict
+from mmclip.checkpoint.towers import build_backbone
+
+Checkpoint = Mapping[str, Any]
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Read ``state_dict`` and ``meta`` of a checkpoint, not the optimizer's.
+
+    Of a training with ``EMAHook`` these are the averaged weights: mmengine
+    saves the others as ``ema_state_dict``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it holds no state dict.
+    """
+    meta = read_checkpoint(path, mmap=True).get('meta')
+    return dict(
+        meta=meta if isinstance(meta, dict) else {},
+        state_dict=read_state_dict(path),
+    )
+
+
+def check_compatible(
+    one: Checkpoint, other: Checkpoint, *, same_classes: bool = False
+) -> list[str]:
+    """Refuse two checkpoints whose average would mean nothing.
+
+    Compared are keys and shapes; what the checkpoints say of activation,
+    heads, epsilon, pooling and the kind of the head, in ``meta['clip']`` or
+    in the config that a training wrote into them; and the names of the
+    classes.
+
+    Args:
+        one (Mapping): A checkpoint with ``state_dict`` and ``meta``.
+        other (Mapping): The one to compare with it.
+        same_classes (bool): Whether class names that differ are known to
+            mean the same classes in the same order. Defaults to False.
+
+    Returns:
+        list[str]: What could not be compared, and why.
+
+    Raises:
+        CheckpointError: If anything differs, with all the differences.
+    """
+    problems = differences(other['state_dict'], one['state_dict'])
+    problems += _compare(describe(one), describe(other))
+    if not same_classes:
+        problems += _compare_classes(_classes(one), _classes(other))
+    if problems:
+        raise CheckpointError(
+            'The second does not fit the first:\n  ' + '\n  '.join(problems)
+        )
+    notes = []
+    for name, checkpoint in (('first', one), ('second', other)):
+        said = [key for key in describe(checkpoint) if key != 'head']
+        if said in ([], ['backbone.type']):
+            notes.append(
+                f'The {name} does not say its activation, heads, epsilon or '
+                'pooling: only keys and shapes could be compared.'
+            )
+        if _classes(checkpoint) is None:
+            notes.append(
+                f'The {name} does not name its classes: only their number '
+                'could be compared.'
+            )
+    return notes
+
+
+def check_fits_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that says to be of another model than a config's.
+
+    Args:
+        checkpoint (Mapping): With ``meta``.
+        model (Mapping): The ``model`` of a config.
+
+    Raises:
+        CheckpointError: If anything differs, with all the differences.
+    """
+    if problems := _compare(_describe_model(model), describe(checkpoint)):
+        raise CheckpointError(
+            'It does not fit the model of the config:\n  '
+            + '\n  '.join(problems)
+        )
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says of its model beyond keys and shapes.
+
+    Returns:
+        dict: By name, such as ``backbone.act`` and ``head``; empty if it says
+        nothing.
+    """
+    meta = checkpoint.get('meta') or {}
+    if clip := meta.get('clip'):
+        said = _describe_model(clip)
+        if 'out_type' not in clip['backbone']:
+            said.pop('backbone.out_type', None)
+        return said
+    return _describe_model(_model_of_config(meta.get('cfg')))
+
+
+def _describe_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    said = {}
+    if head := (model.get('head') or {}).get('type'):
+        said['head'] = head
+    config = dict(model.get('backbone') or {})
+    if kind := config.get('type'):
+        said['backbone.type'] = kind
+    config.pop('init_cfg', None)
+    try:
+        backbone = build_backbone(config, 'meta')
+    except (TypeError, ValueError):  # not ours, or of another version
+        return said
+    properties = backbone.describe() | dict(
+        out_type=getattr(backbone, 'out_type', None)
+    )
+    return said | {f'backbone.{k}': v for k, v in properties.items()}
+
+
+def _compare(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    return [
+        f'{key}: {second[key]!r}, wanted {first[key]!r}'
+        for key in first
+        if key in second and first[key] != second[key]
+    ]
+
+
+def _classes(checkpoint: Checkpoint) -> list[str] | None:
+    meta = checkpoint.get('meta') or {}
+    names = (meta.get('dataset_meta') or {}).get('classes')
+    return None if names is None else [str(name) for name in names]
+
+
+def _compare_classes(
+    first: list[str] | None, second: list[str] | None
+) -> list[str]:
+    if first is None or second is None or first == second:
+        return []
+    if len(first) != len(second):
+        return [f'classes: {len(second)}, wanted {len(first)}']
+    if _is_imagenet(first) and _is_imagenet(second):
+        return []
+    different = [
+        f'class {i}: {theirs!r}, wanted {ours!r}'
+        for i, (ours, theirs) in enumerate(zip(first, second, strict=True))
+        if ours != theirs
+    ]
+    if sorted(first) == sorted(second):
+        different.append('(the same names in another order)')
+    return different
+
+
+def _is_imagenet(classes: list[str]) -> bool:
+    """Whether these are ImageNet-1k's names, as one of two lists has them."""
+    if len(classes) != 1000:
+        return False
+    import open_clip
+    from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+
+    lists = (IMAGENET_CATEGORIES, open_clip.IMAGENET_CLASSNAMES)
+    return any(classes == list(names) for names in lists)
+
+
+def _model_of_config(text: Any) -> dict[str, Any]:
+    """``model`` of the config that mmengine wrote into a checkpoint.
+
+    The text is Python; it is parsed and not executed.
+    """
+    if not isinstance(text, str):
+        return {}
+    try:
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign) and any(
+                isinstance(target, ast.Name) and target.id == 'model'
+                for target in statement.targets
+            ):
+                model = _literal(statement.value)
+                return model if isinstance(model, dict) else {}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}  # check_compatible says that nothing is known
+    return {}
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal in which dicts may be written ``dict(...)``."""
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name) or node.func.id != 'dict':
+            raise ValueError('A call of something else than dict.')
+        return {str(k.arg): _literal(k.value) for k in node.keywords}
+    if isinstance(node, ast.Dict):
+        keys = [_literal(key) for key in node.keys if key is not None]
+        return dict(zip(keys, map(_literal, node.values), strict=True))
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(element) for element in node.elts]
+    return ast.literal_eval(node)
