@@ -95,16 +95,8 @@ def find_tower(name: str, tag: str | None) -> Tower:
     """
     from open_clip.transform import PreprocessCfg
 
-    model_cfg, preprocess = _read_config(name)
-    tag_cfg: dict[str, Any] = {}
-    if tag is not None and tag != NO_TAG:
-        tag_cfg = _tags(name).get(_clean(tag), {})
-        if not tag_cfg:
-            raise CheckpointError(_unknown_tag(name, tag))
-    # Either may say it: 19 pairs have a plain name and a QuickGELU tag (the
-    # tag `openai` above all), one has a QuickGELU name and an unmarked tag.
-    quick_gelu = bool(model_cfg.get('quick_gelu') or tag_cfg.get('quick_gelu'))
-    settings = dataclasses.asdict(PreprocessCfg()) | preprocess | tag_cfg
+    model_cfg, preprocess, quick_gelu = find_model(name, tag)
+    settings = dataclasses.asdict(PreprocessCfg()) | preprocess
     return Tower(
         library='open_clip',
         name=Path(name).name,
@@ -118,6 +110,36 @@ def find_tower(name: str, tag: str | None) -> Tower:
             resize_mode=settings['resize_mode'],
         ),
     )
+
+
+def find_model(
+    name: str, tag: str | None
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Look up the config of a whole open_clip model.
+
+    Args:
+        name (str): A model name of open_clip or a JSON config file.
+        tag (str | None): One of the name's pretrained tags; None or
+            ``'none'`` for the model config alone.
+
+    Returns:
+        tuple[dict, dict, bool]: The model config, the preprocessing where it
+        is not open_clip's default, and whether the towers of open_clip's own
+        are QuickGELU.
+
+    Raises:
+        CheckpointError: If the name or tag is unknown.
+    """
+    model_cfg, preprocess = _read_config(name)
+    tag_cfg: dict[str, Any] = {}
+    if tag is not None and tag != NO_TAG:
+        tag_cfg = _tags(name).get(_clean(tag), {})
+        if not tag_cfg:
+            raise CheckpointError(_unknown_tag(name, tag))
+    # Either may say it: 19 pairs have a plain name and a QuickGELU tag (the
+    # tag `openai` above all), one has a QuickGELU name and an unmarked tag.
+    quick_gelu = bool(model_cfg.get('quick_gelu') or tag_cfg.get('quick_gelu'))
+    return model_cfg, preprocess | tag_cfg, quick_gelu
 
 
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:

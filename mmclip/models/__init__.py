@@ -1,4 +1,4 @@
-"""Models: backbones that hold CLIP's image towers."""
+"""Models: backbones that hold CLIP's image towers, and CLIP's heads."""
 
 # Whoever builds our models also loads and resumes checkpoints: mmengine's
 # loaders are replaced by safe ones here, whichever runner it is.
@@ -6,9 +6,11 @@ import mmclip.checkpoint.schemes  # noqa: F401
 from mmclip.models.clip_vit import CLIPVisionTransformer
 from mmclip.models.open_clip_tower import OpenCLIPVisionTower
 from mmclip.models.siglip_vit import SigLIPVisionTransformer
+from mmclip.models.zero_shot_head import ZeroShotClsHead
 
 __all__ = [
     'CLIPVisionTransformer',
     'OpenCLIPVisionTower',
     'SigLIPVisionTransformer',
+    'ZeroShotClsHead',
 ]

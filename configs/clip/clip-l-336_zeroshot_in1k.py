@@ -1,0 +1,54 @@
+r"""CLIP ViT-L/14 at 336 px on ImageNet-1k without any training (OpenAI).
+
+Source: arXiv 2103.00020. Its result: 76.2 % top-1 (Table 11, ViT-L/14-336px,
+with OpenAI's 80 templates). Not measured by this project.
+The head holds embeddings of the classes' names; one GPU, or none.
+
+    python tools/zero_shot_head.py ViT-L-14-336 openai clip-l-336_zeroshot.pth
+    python tools/test.py configs/clip/clip-l-336_zeroshot_in1k.py \
+        clip-l-336_zeroshot.pth
+"""
+
+_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/imagenet.py']
+
+clip_mean = [0.48145466, 0.4578275, 0.40821073]  # openai/CLIP clip/clip.py
+clip_std = [0.26862954, 0.26130258, 0.27577711]
+
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(
+        num_classes=1000,
+        mean=[255 * m for m in clip_mean],
+        std=[255 * s for s in clip_std],
+        to_rgb=True,
+    ),
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch='large',
+        act='quick_gelu',
+        img_size=336,
+        patch_size=14,
+        proj_dim=768,
+    ),
+    head=dict(
+        type='mmclip.ZeroShotClsHead', num_classes=1000, in_channels=768
+    ),
+)
+
+# mmclip.datasets.preprocessing.test_pipeline gives the same for this tag.
+test_pipeline = [
+    dict(type='mmclip.LoadImage'),
+    dict(
+        type='ResizeEdge',
+        scale=336,
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='CenterCrop', crop_size=(336, 336)),
+    dict(type='PackInputs'),
+]
+val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+train_dataloader = None  # nothing is trained
+val_cfg = dict()
+test_cfg = dict()

@@ -1,0 +1,188 @@
+"""Zero-shot classifiers are open_clip's own, in an ordinary checkpoint."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+from safetensors.torch import save_file
+
+from mmclip.analysis.parity import randomize, relative_difference
+from mmclip.checkpoint import CheckpointError
+from mmclip.checkpoint import class_embeddings as module
+from mmclip.checkpoint.class_embeddings import embed_classes
+from mmclip.checkpoint.zero_shot import read_lines, zero_shot_checkpoint
+from tests.conftest import RELATIVE_TOLERANCE
+
+CLASSES = ['a cat', 'dog', 'fire truck']
+TEMPLATES = ['a photo of {}', 'the {}.', 'a drawing of {}']
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    return tmp_path / 'torch' / 'hub' / 'mmclip' / 'class_embeddings'
+
+
+def make_model(folder, **changes):
+    """A whole random model as open_clip's training leaves it."""
+    model_cfg = dict(
+        embed_dim=24,
+        quick_gelu=True,
+        vision_cfg=dict(
+            layers=2, width=32, head_width=16, patch_size=8, image_size=32
+        ),
+        text_cfg=dict(
+            context_length=16, vocab_size=49408, width=16, heads=2, layers=2
+        ),
+        **changes,
+    )
+    config = folder / 'open_clip_config.json'
+    config.write_text(json.dumps(dict(model_cfg=model_cfg)))
+    torch.manual_seed(0)
+    model = open_clip.create_model(f'local-dir:{folder}').eval()
+    randomize(model)
+    if getattr(model, 'logit_bias', None) is not None:
+        torch.nn.init.constant_(model.logit_bias, -7.0)
+    torch.nn.init.constant_(model.logit_scale, 3.0)
+    weights = folder / 'open_clip_model.safetensors'
+    save_file(model.state_dict(), weights)
+    return model, str(config), str(weights)
+
+
+def build(checkpoint):
+    """The classifier that a checkpoint holds, with its weights."""
+    clip = checkpoint['meta']['clip']
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=clip['backbone'],
+            head=clip['head'],
+        )
+    )
+    model.load_state_dict(checkpoint['state_dict'])  # strictly
+    return model.eval()
+
+
+def their_logits(model, tokenizer, images, classes=CLASSES):
+    """Scale times cosine, plus the bias if there is one, by open_clip."""
+    classifier = open_clip.build_zero_shot_classifier(
+        model, tokenizer, classes, TEMPLATES
+    )
+    with torch.no_grad():
+        cosines = model.encode_image(images, normalize=True) @ classifier
+    bias = getattr(model, 'logit_bias', None)
+    return model.logit_scale.exp() * cosines + (0 if bias is None else bias)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [{}, dict(custom_text=True, init_logit_bias=-10)],
+    ids=['CLIP', 'with its text tower apart and a bias, as SigLIP'],
+)
+@torch.no_grad()
+def test_the_logits_are_those_of_open_clip(tmp_path, changes):
+    model, config, weights = make_model(tmp_path, **changes)
+    checkpoint = zero_shot_checkpoint(config, weights, CLASSES, TEMPLATES)
+    images = torch.randn(4, 3, 32, 32)
+    tokenizer = open_clip.get_tokenizer(f'local-dir:{tmp_path}')
+    wanted = their_logits(model, tokenizer, images)
+    ours = build(checkpoint)
+    assert relative_difference(ours(images), wanted) < RELATIVE_TOLERANCE
+    # What the comparison would see: a feature of another length.
+    ours.head.pre_logits = lambda feats: 1.001 * feats[-1]
+    assert relative_difference(ours(images), wanted) > RELATIVE_TOLERANCE
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_text_tower_has_the_tags_activation(tmp_path):
+    """ViT-B-32 with `openai` is QuickGELU in both towers, at full size."""
+    torch.manual_seed(0)
+    reference = open_clip.create_model('ViT-B-32-quickgelu').eval()
+    path = tmp_path / 'x.safetensors'
+    save_file(reference.state_dict(), path)
+    images = torch.randn(1, 3, 224, 224)
+    tokenizer = open_clip.get_tokenizer('ViT-B-32')
+    wanted = their_logits(reference, tokenizer, images)
+    logits = {
+        tag: build(
+            zero_shot_checkpoint(
+                'ViT-B-32', str(path), CLASSES, TEMPLATES, tag
+            )
+        )(images)
+        for tag in ('openai', 'laion2b_s34b_b79k')
+    }
+    quick, plain = logits.values()
+    assert relative_difference(quick, wanted) < RELATIVE_TOLERANCE
+    assert relative_difference(plain, wanted) > RELATIVE_TOLERANCE
+
+
+def test_classes_have_their_names_in_the_checkpoint(tmp_path):
+    _, config, weights = make_model(tmp_path)
+    meta = zero_shot_checkpoint(config, weights, CLASSES, TEMPLATES)['meta']
+    assert meta['dataset_meta']['classes'] == CLASSES
+    assert meta['clip']['head'] == dict(
+        type='mmclip.ZeroShotClsHead', num_classes=3, in_channels=24
+    )
+
+
+class TestCache:
+    def test_the_text_tower_runs_once(self, tmp_path, cache, monkeypatch):
+        _, config, weights = make_model(tmp_path)
+        first = embed_classes(config, weights, CLASSES, TEMPLATES)
+        monkeypatch.setattr(module, 'load_whole_model', None)  # not callable
+        second = embed_classes(config, weights, CLASSES, TEMPLATES)
+        assert torch.equal(first.embeddings, second.embeddings)
+        assert first.logit_scale == second.logit_scale
+        assert len(list(cache.iterdir())) == 1
+
+    @pytest.mark.parametrize('changed', ['classes', 'templates', 'weights'])
+    def test_anything_else_is_computed_anew(self, tmp_path, cache, changed):
+        model, config, weights = make_model(tmp_path)
+        classes, templates = list(CLASSES), list(TEMPLATES)
+        before = embed_classes(config, weights, classes, templates)
+        if changed == 'classes':
+            classes[0] = 'a cow'
+        elif changed == 'templates':
+            templates[0] = 'no photo of {}'
+        else:
+            torch.nn.init.normal_(model.text_projection)
+            save_file(model.state_dict(), weights)
+        after = embed_classes(config, weights, classes, templates)
+        assert not torch.equal(before.embeddings, after.embeddings)
+        assert len(list(cache.iterdir())) == 2
+
+
+class TestRefusals:
+    def test_an_image_tower_alone(self, tmp_path):
+        model, config, weights = make_model(tmp_path)
+        save_file(model.visual.state_dict(), weights)
+        with pytest.raises(CheckpointError, match='does not hold both towers'):
+            zero_shot_checkpoint(config, weights, CLASSES, TEMPLATES)
+
+    def test_a_config_that_does_not_say_the_text_tower(self, tiny_model):
+        with pytest.raises(CheckpointError, match=r'open_clip_config\.json'):
+            embed_classes(str(tiny_model.config), 'x', CLASSES, TEMPLATES)
+
+    @pytest.mark.parametrize(
+        ('classes', 'templates', 'message'),
+        [
+            ([], TEMPLATES, '0 classes and 3 templates'),
+            (CLASSES, [], '3 classes and 0 templates'),
+            (CLASSES, ['a photo'], "'a photo' has no {}"),
+        ],
+    )
+    def test_nothing_to_embed(self, tmp_path, classes, templates, message):
+        _, config, weights = make_model(tmp_path)
+        with pytest.raises(ValueError, match=message):
+            embed_classes(config, weights, classes, templates)
+
+
+def test_lines(tmp_path):
+    path = tmp_path / 'names.txt'
+    path.write_text('cat\n\n  fire truck \n')
+    assert read_lines(path) == ['cat', 'fire truck']
+    with pytest.raises(FileNotFoundError, match=r'no\.txt does not exist'):
+        read_lines(tmp_path / 'no.txt')

@@ -1,0 +1,130 @@
+"""The command, and what tools/test.py says of its result."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.datasets import ImageFolder
+
+from tests.test_tools.conftest import TOOLS
+
+CLASSES = ['blue', 'green', 'red']
+TEMPLATE = 'something {}'
+CONFIG = """
+_base_ = ['config.py']
+model = dict(
+    backbone=dict(proj_dim=24),
+    head=dict(
+        _delete_=True,
+        type='mmclip.ZeroShotClsHead',
+        num_classes=3,
+        in_channels=24,
+    ),
+)
+"""
+
+
+@pytest.fixture
+def inputs(project):
+    """A whole random model for the images of ``project``, and its texts."""
+    model_cfg = dict(
+        embed_dim=24,
+        quick_gelu=True,
+        vision_cfg=dict(
+            layers=2,
+            width=32,
+            head_width=16,
+            mlp_ratio=2.0,
+            patch_size=8,
+            image_size=32,
+        ),
+        text_cfg=dict(
+            context_length=8, vocab_size=49408, width=16, heads=2, layers=1
+        ),
+    )
+    preprocess_cfg = dict(mean=[0.5] * 3, std=[0.5] * 3)
+    (project / 'open_clip_config.json').write_text(
+        json.dumps(dict(model_cfg=model_cfg, preprocess_cfg=preprocess_cfg))
+    )
+    torch.manual_seed(0)
+    model = open_clip.create_model(f'local-dir:{project}')
+    save_file(model.state_dict(), project / 'open_clip_model.safetensors')
+    (project / 'names.txt').write_text('\n'.join(CLASSES))
+    (project / 'texts.txt').write_text(TEMPLATE)
+    (project / 'zero_shot.py').write_text(CONFIG)
+    return project
+
+
+def arguments(out):
+    return (
+        TOOLS / 'zero_shot_head.py',
+        'open_clip_config.json',
+        'open_clip_model.safetensors',
+        out,
+        '--classes',
+        'names.txt',
+        '--templates',
+        'texts.txt',
+    )
+
+
+def test_its_accuracy_is_that_of_open_clip(inputs, run):
+    cache = dict(TORCH_HOME=str(inputs))
+    log = run(*arguments('x.pth'), **cache).stdout
+    assert '3 classes x 1 templates' in log
+    options = ('--out', 'metrics.json', '--out-item', 'metrics')
+    run(TOOLS / 'test.py', 'zero_shot.py', 'x.pth', *options)
+    ours = json.loads((inputs / 'metrics.json').read_text())
+    assert ours['accuracy/top1'] == pytest.approx(
+        accuracy_by_open_clip(inputs)
+    )
+
+
+def accuracy_by_open_clip(folder):
+    name = f'local-dir:{folder}'
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.eval()
+    classifier = open_clip.build_zero_shot_classifier(
+        model, open_clip.get_tokenizer(name), CLASSES, [TEMPLATE]
+    )
+    images, labels = zip(
+        *ImageFolder(str(folder / 'images'), preprocess), strict=True
+    )
+    with torch.no_grad():
+        features = model.encode_image(torch.stack(images), normalize=True)
+    right = (features @ classifier).argmax(1) == torch.tensor(labels)
+    return 100 * right.float().mean().item()
+
+
+def test_fine_tuning_starts_from_it(inputs, run):
+    run(*arguments('x.pth'), TORCH_HOME=str(inputs))
+    log = run(
+        TOOLS / 'train.py',
+        'zero_shot.py',
+        '--cfg-options',
+        'load_from=x.pth',
+        'train_cfg.max_epochs=1',
+    ).stdout
+    assert 'Load checkpoint from x.pth' in log
+    assert 'accuracy/top1' in log
+
+
+def test_a_missing_file_of_names_is_said(inputs, run):
+    options = ('--classes', 'no.txt')
+    log = run(*arguments('x.pth'), *options, fails=True).stdout
+    assert log.strip().endswith('error: no.txt does not exist.')
+    assert not (inputs / 'x.pth').exists()
+
+
+def test_an_old_file_is_kept(inputs, run):
+    (inputs / 'x.pth').write_text('old')
+    log = run(*arguments('x.pth'), fails=True).stdout
+    assert 'pass --force to overwrite it' in log
+    assert (inputs / 'x.pth').read_text() == 'old'
+
+
+def test_help_has_an_example(run):
+    log = run(TOOLS / 'zero_shot_head.py', '--help').stdout
+    assert 'zero_shot_head.py ViT-L-14-336 openai' in log

@@ -1,0 +1,120 @@
+"""Make a zero-shot classifier of a CLIP model and the names of classes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+
+from mmclip.checkpoint import CheckpointError, write_checkpoint
+from mmclip.checkpoint.class_embeddings import Template
+from mmclip.checkpoint.zero_shot import read_lines, zero_shot_checkpoint
+
+EXAMPLES = """examples:
+  # ImageNet's classes with OpenAI's 80 templates, then its accuracy
+  %(prog)s ViT-L-14-336 openai OUT.pth
+  python tools/test.py configs/clip/clip-l-336_zeroshot_in1k.py OUT.pth
+  # your own classes, one name a line in the order of the labels
+  %(prog)s ViT-B-16 openai OUT.pth --classes NAMES.txt --templates TEXTS.txt
+  # a local file
+  %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
+"""
+TEMPLATES = {
+    'openai': open_clip.OPENAI_IMAGENET_TEMPLATES,
+    'simple': open_clip.SIMPLE_IMAGENET_TEMPLATES,
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        'name',
+        help='a model name of open_clip, or an open_clip_config.json',
+    )
+    add(
+        'pretrained',
+        help='a pretrained tag of that name, or a local checkpoint of the '
+        'whole model',
+    )
+    add('out', type=Path, help='the file to write (.pth or .safetensors)')
+    add(
+        '--classes',
+        default='imagenet',
+        metavar='imagenet|FILE',
+        help="the names of the classes: open_clip's of ImageNet-1k, or a "
+        'text file with a name a line, in the order of the labels '
+        '(default: %(default)s)',
+    )
+    add(
+        '--templates',
+        default='openai',
+        metavar='openai|simple|FILE',
+        help="OpenAI's 80 or its best 7, or a text file with a text a line, "
+        '{} for the name (default: %(default)s)',
+    )
+    add(
+        '--tag',
+        help='for a local checkpoint: the pretrained tag whose activation '
+        "and preprocessing it follows, or 'none' for the model config's own",
+    )
+    add(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='where the text tower runs (default: %(default)s)',
+    )
+    add('--force', action='store_true', help='overwrite OUT if it exists')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out.exists() and not args.force:
+        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
+    try:
+        classes = read_classes(args.classes)
+        templates = read_templates(args.templates)
+        print(f'{len(classes)} classes x {len(templates)} templates')
+        checkpoint = zero_shot_checkpoint(
+            args.name,
+            args.pretrained,
+            classes,
+            templates,
+            args.tag,
+            args.device,
+        )
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    write_checkpoint(checkpoint, args.out)
+    print_report(checkpoint, args.out)
+
+
+def read_classes(classes: str) -> Sequence[str]:
+    if classes == 'imagenet':
+        return open_clip.IMAGENET_CLASSNAMES
+    return read_lines(classes)
+
+
+def read_templates(templates: str) -> Sequence[Template]:
+    return TEMPLATES.get(templates) or read_lines(templates)
+
+
+def print_report(checkpoint: dict, out: Path) -> None:
+    clip = checkpoint['meta']['clip']
+    head = ', '.join(f'{key}={value!r}' for key, value in clip['head'].items())
+    print(f'preprocessing: {clip["preprocess"]}')
+    print(f'file: {out} ({out.stat().st_size:,} bytes)')
+    print(
+        'a config needs the backbone that openclip_to_mmcls.py names, and\n'
+        f'  head=dict({head})'
+    )
+
+
+if __name__ == '__main__':
+    main()
