@@ -56,3 +56,9 @@ TRANSFORMS = Registry(
     scope='mmclip',
     locations=['mmclip.datasets'],
 )
+METRICS = Registry(
+    'metric',
+    parent=registry.METRICS,
+    scope='mmclip',
+    locations=['mmclip.evaluation'],
+)

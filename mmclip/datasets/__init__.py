@@ -6,9 +6,25 @@ from mmclip.datasets.resumable_sampler import (
     ResumableSampler,
     SeedSample,
 )
+from mmclip.datasets.shifts import (
+    CropBorder,
+    ImageNetA,
+    ImageNetR,
+    ImageNetSketch,
+    ImageNetV2,
+    ImageNetVal,
+    ObjectNet,
+)
 
 __all__ = [
+    'CropBorder',
     'ImageNet',
+    'ImageNetA',
+    'ImageNetR',
+    'ImageNetSketch',
+    'ImageNetV2',
+    'ImageNetVal',
+    'ObjectNet',
     'ResumableInfiniteSampler',
     'ResumableSampler',
     'SeedSample',

@@ -1,5 +1,12 @@
 """Testing models beyond one data set."""
 
 from mmclip.evaluation.evaluate import build_test_runner, evaluate
+from mmclip.evaluation.real_accuracy import ReaLAccuracy
+from mmclip.evaluation.subset_accuracy import SubsetAccuracy
 
-__all__ = ['build_test_runner', 'evaluate']
+__all__ = [
+    'ReaLAccuracy',
+    'SubsetAccuracy',
+    'build_test_runner',
+    'evaluate',
+]

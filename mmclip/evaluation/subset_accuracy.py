@@ -1,0 +1,89 @@
+"""Accuracy among some of the classes that a head knows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmpretrain.evaluation import Accuracy
+
+from mmclip.registry import METRICS
+
+LEFT_OUT = -1
+
+
+@METRICS.register_module()
+class SubsetAccuracy(Accuracy):
+    """Accuracy of the best among some classes, whatever the others score.
+
+    As the published evaluations of ImageNet-R and -A do, the scores of other
+    classes are dropped before the best is looked for. Classes that count as
+    one, as ObjectNet has them, score as their best. Images of other classes
+    are left out, so that ImageNet's validation set gives the accuracy on
+    ImageNet that belongs to a shift's.
+
+    Beside ``top1`` and so on it gives ``images``, how many were counted.
+
+    Args:
+        topk (int | Sequence[int]): Defaults to (1, 5).
+        classes (Sequence[Sequence[int]] | None): Indices of the classes, in
+            groups that count as one. Defaults to the data set's metainfo
+            ``own_classes``.
+        prefix (str | None): Of the metrics' names. Defaults to ``accuracy``.
+
+    Raises:
+        ValueError: When it is computed, if no image is of the classes, or the
+            classes are neither given nor known to the data set.
+    """
+
+    def __init__(
+        self,
+        topk: int | Sequence[int] = (1, 5),
+        classes: Sequence[Sequence[int]] | None = None,
+        prefix: str | None = None,
+    ):
+        super().__init__(topk=topk, prefix=prefix)
+        self._classes = classes
+
+    @property
+    def classes(self) -> Sequence[Sequence[int]]:
+        """The groups of classes."""
+        if self._classes is not None:
+            return self._classes
+        own = (self.dataset_meta or {}).get('own_classes')
+        if not own:
+            raise ValueError(
+                'SubsetAccuracy does not know between which classes to '
+                "choose: the data set's metainfo has no own_classes; give "
+                'it classes=[[INDEX, ...], ...].'
+            )
+        return own
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the scores of the groups ``(groups,)`` of each image.
+
+        An image of another class stays, marked, since what several processes
+        collect is cut to the length of the data set.
+        """
+        groups = self.classes
+        group_of = {c: i for i, group in enumerate(groups) for c in group}
+        scores = torch.stack([sample['pred_score'] for sample in data_samples])
+        scores = scores.float().cpu()[:, list(group_of)]
+        index = torch.tensor(list(group_of.values())).expand_as(scores)
+        best = scores.new_full((len(scores), len(groups)), -torch.inf)
+        best.scatter_reduce_(1, index, scores, 'amax')
+        for sample, row in zip(data_samples, best, strict=True):
+            label = group_of.get(int(sample['gt_label']), LEFT_OUT)
+            self.results.append(
+                dict(pred_score=row.clone(), gt_label=torch.tensor([label]))
+            )
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Accuracy of the images of these classes, in percent."""
+        own = [r for r in results if int(r['gt_label']) != LEFT_OUT]
+        if not own:
+            raise ValueError(
+                f'None of {len(results)} images is of the '
+                f'{len(self.classes)} classes of SubsetAccuracy '
+                f'({self.prefix!r}).'
+            )
+        return super().compute_metrics(own) | dict(images=float(len(own)))
