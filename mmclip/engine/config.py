@@ -1,7 +1,6 @@
 """Configs of the runners: loaded, completed from the command line, checked."""
 
 import ast
-import difflib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,21 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmclip.engine.config_check import (
+    DEFAULT_HOOKS,
+    check_arguments,
+    nearest,
+)
+
 # Read by mmengine's Runner or mmpretrain's models beside Runner's arguments.
 OTHER_KEYS = {
+    'activation_checkpointing',
     'auto_scale_lr',
     'compile',
     'custom_imports',
+    'efficient_conv_bn_eval',
     'find_unused_parameters',
+    'model_wrapper_cfg',
     'runner_type',
     'strategy',
     'sync_bn',
@@ -42,7 +50,7 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        KeyError: If a top-level key is read by nobody.
+        KeyError: If nothing reads a top-level key, or an argument in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,6 +59,8 @@ def load_config(
     if options:
         cfg.merge_from_dict(options)
     check_keys(cfg, path)
+    drop_hooks(cfg, path)
+    check_arguments(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
     return cfg
 
@@ -67,31 +77,60 @@ def check_keys(cfg: Config, path: Path) -> None:
     unread = sorted(set(cfg) - KNOWN_KEYS - set(_names_read(path)))
     if not unread:
         return
-    complaints = []
-    for key in unread:
-        near = difflib.get_close_matches(key, KNOWN_KEYS, 1)
-        hint = f' (did you mean {near[0]!r}?)' if near else ''
-        complaints.append(f'{key!r}{hint}')
+    complaints = [f'{key!r}{nearest(key, KNOWN_KEYS)}' for key in unread]
     raise KeyError(
         f'{path}: nothing reads the top-level key {", ".join(complaints)}.'
     )
 
 
+def drop_hooks(cfg: Config, path: Path) -> None:
+    """Remove the default hooks that a config sets to None.
+
+    mmengine does so for its own, and stops without a word at others.
+
+    Raises:
+        KeyError: If no base config has such a hook.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    known = {*DEFAULT_HOOKS, *_names_described(path)}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in known:
+            raise KeyError(
+                f'{path}: default_hooks.{name} is None, and there is no such '
+                f'hook to remove{nearest(name, known)}.'
+            )
+        if name not in DEFAULT_HOOKS:
+            del hooks[name]
+
+
 def _names_read(path: Path) -> Iterator[str]:
     """Every name that a Python config or one of its bases reads."""
-    if path.suffix != '.py':
-        return
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    for node in ast.walk(tree):
+    for node in _nodes(path):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             yield node.id
         elif isinstance(node, ast.Attribute):  # _base_.NAME
             yield node.attr
-        elif isinstance(node, ast.Assign) and _is_base(node):
+
+
+def _names_described(path: Path) -> Iterator[str]:
+    """Every NAME=dict(...) inside a Python config or one of its bases."""
+    for node in _nodes(path):
+        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Call):
+            yield node.arg or ''
+
+
+def _nodes(path: Path) -> Iterator[ast.AST]:
+    """The syntax of a Python config and of its bases."""
+    if path.suffix != '.py':
+        return
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    for node in ast.walk(tree):
+        yield node
+        if isinstance(node, ast.Assign) and _is_base(node):
             bases = ast.literal_eval(node.value)
             for base in [bases] if isinstance(bases, str) else bases:
                 if '::' not in base:
-                    yield from _names_read(path.parent / base)
+                    yield from _nodes(path.parent / base)
 
 
 def _is_base(node: ast.Assign) -> bool:

@@ -1,0 +1,335 @@
+"""Misspelt names inside a config, found before anything is built.
+
+mmengine and mmpretrain ignore some of them, and name others only when the part
+is built, for some hooks at the first checkpoint.
+"""
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import init_dist
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODEL_WRAPPERS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    VISUALIZERS,
+    Registry,
+)
+from mmengine.runner import Runner
+from torch.distributed import init_process_group
+from torch.utils.data import DataLoader
+
+# Where a config describes an object, and what its builder takes for itself.
+PLACES: tuple[tuple[str, Registry, set[str]], ...] = (
+    ('default_hooks.*', HOOKS, {'priority'}),
+    ('custom_hooks.*', HOOKS, {'priority'}),
+    ('optim_wrapper', OPTIM_WRAPPERS, {'constructor', 'paramwise_cfg'}),
+    ('optim_wrapper.optimizer', OPTIMIZERS, set()),
+    ('param_scheduler', PARAM_SCHEDULERS, {'convert_to_iter_based'}),
+    ('param_scheduler.*', PARAM_SCHEDULERS, {'convert_to_iter_based'}),
+    ('train_cfg', LOOPS, {'by_epoch'}),
+    ('val_cfg', LOOPS, set()),
+    ('test_cfg', LOOPS, set()),
+    *(
+        (f'{split}_{place}', registry, set())
+        for split in ('train', 'val', 'test')
+        for place, registry in (
+            ('dataloader.dataset', DATASETS),
+            ('dataloader.dataset.dataset', DATASETS),
+            ('dataloader.sampler', DATA_SAMPLERS),
+            ('dataloader.dataset.pipeline.*', TRANSFORMS),
+            ('dataloader.dataset.dataset.pipeline.*', TRANSFORMS),
+            ('evaluator', METRICS),
+            ('evaluator.*', METRICS),
+        )
+    ),
+    ('model', MODELS, set()),
+    ('model.data_preprocessor', MODELS, set()),
+    ('model.backbone', MODELS, set()),
+    ('model.neck', MODELS, set()),
+    ('model.head', MODELS, set()),
+    ('model.head.loss', MODELS, set()),
+    ('model_wrapper_cfg', MODEL_WRAPPERS, set()),
+    ('visualizer', VISUALIZERS, set()),
+    ('visualizer.vis_backends.*', VISBACKENDS, set()),
+)
+# What the runner takes where a config names no type.
+DEFAULT_TYPES = {
+    'optim_wrapper': 'OptimWrapper',
+    'val_cfg': 'ValLoop',
+    'test_cfg': 'TestLoop',
+}
+# The hooks that mmengine registers by itself.
+DEFAULT_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
+
+def check_arguments(cfg: Config) -> None:
+    """Refuse hooks, arguments and settings that nothing reads.
+
+    What a class accepts is read from its signature; where it passes arguments
+    on to something that is not known here, it is left to the class itself.
+
+    Args:
+        cfg (Config): A whole config.
+
+    Raises:
+        KeyError: Naming each with its place, and the nearest known name.
+    """
+    complaints = [
+        f'{place} has no {key!r}{nearest(key, known)}'
+        for place, key, known in (
+            *_unread_arguments(cfg),
+            *_unread_runner_arguments(cfg),
+            *_unread_settings(cfg),
+            *_unread_optimizer_settings(cfg),
+        )
+    ]
+    complaints += _hooks_without_type(cfg)
+    if complaints:
+        raise KeyError(f'{cfg.filename}: {"; ".join(complaints)}.')
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The known name that a misspelt one was probably meant to be."""
+    near = difflib.get_close_matches(key, list(known), 1)
+    return f' (did you mean {near[0]!r}?)' if near else ''
+
+
+Unread = Iterator[tuple[str, str, set[str]]]  # place, key, known keys
+
+
+def _unread_arguments(cfg: Config) -> Unread:
+    for pattern, registry, extra in PLACES:
+        for place, part in _find(cfg, pattern):
+            cls = _find_class(
+                part.get('type', _default(place, part)), cfg, registry
+            )
+            known = None if cls is None else accepted_arguments(cls)
+            if known is not None:
+                known |= extra
+                for key in sorted(set(part) - known - {'type', '_scope_'}):
+                    yield f'{place} ({cls.__name__})', key, known
+
+
+def _unread_runner_arguments(cfg: Config) -> Unread:
+    """Those that the runner hands to functions of its own or of torch."""
+    # The others are of mmengine's build_dataloader and of its launchers.
+    loader = _names(DataLoader) | {'num_batch_per_epoch'}
+    dist = _names(init_dist) | _names(init_process_group) | {'port'}
+    for place, known in (
+        ('train_dataloader', loader),
+        ('val_dataloader', loader),
+        ('test_dataloader', loader),
+        ('env_cfg.dist_cfg', dist),
+    ):
+        for _, part in _find(cfg, place):
+            for key in sorted(set(part) - known):
+                yield place, key, known
+
+
+def _names(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _unread_settings(cfg: Config) -> Unread:
+    """Those of which the runner asks for single keys."""
+    for place, reader in (
+        ('env_cfg', Runner.setup_env),
+        ('auto_scale_lr', Runner.scale_lr),
+    ):
+        for _, part in _find(cfg, place):
+            yield from _unnamed(place, part, _strings([reader]))
+
+
+def _unread_optimizer_settings(cfg: Config) -> Unread:
+    wrapper = cfg.get('optim_wrapper') or {}
+    constructor = _find_class(
+        wrapper.get('constructor', 'DefaultOptimWrapperConstructor'),
+        cfg,
+        OPTIM_WRAPPER_CONSTRUCTORS,
+    )
+    optimizer = _find_class(
+        (wrapper.get('optimizer') or {}).get('type'), cfg, OPTIMIZERS
+    )
+    if constructor is None:
+        return
+    named = _strings(constructor.__mro__[:-1])
+    settings = 'optim_wrapper.paramwise_cfg'
+    for place, part in _find(cfg, settings):
+        yield from _unnamed(place, part, named)
+    # Others than the multipliers go into the optimizer's groups, for itself
+    # or for hooks to read; so only what looks like a multiplier is wrong.
+    multipliers = {'lr_mult', 'decay_mult'}
+    group = optimizer and accepted_arguments(optimizer)
+    for place, part in _find(cfg, f'{settings}.custom_keys.*'):
+        for key in sorted(set(part) - multipliers - (group or set())):
+            if difflib.get_close_matches(key, multipliers, 1, 0.8):
+                yield place, key, multipliers
+
+
+def _unnamed(place: str, part: dict, named: set[str]) -> Unread:
+    if named:  # else the code is not to be had
+        for key in sorted(set(part) - named):
+            yield place, key, named
+
+
+def _hooks_without_type(cfg: Config) -> Iterator[str]:
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if isinstance(hook, dict) and 'type' not in hook:
+            yield (
+                f'default_hooks.{name} has no type, which a hook needs that '
+                f'no base config describes{nearest(name, DEFAULT_HOOKS)}'
+            )
+
+
+def _find(cfg: Any, pattern: str) -> Iterator[tuple[str, dict]]:
+    """The dicts of a config at a dotted place, where * is any key."""
+    found = [('', cfg)]
+    for key in pattern.split('.'):
+        found = [
+            (f'{place}.{name}'.lstrip('.'), value)
+            for place, part in found
+            for name, value in _children(part)
+            if key in ('*', name)
+        ]
+    return ((place, part) for place, part in found if isinstance(part, dict))
+
+
+def _children(part: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(part, dict | Config):
+        return part.items()
+    if isinstance(part, list | tuple):
+        return ((str(index), value) for index, value in enumerate(part))
+    return ()
+
+
+def _default(place: str, part: dict) -> str | None:
+    if place == 'train_cfg':
+        if 'by_epoch' not in part:
+            return None
+        loop = 'Epoch' if part['by_epoch'] else 'Iter'
+        return f'{loop}BasedTrainLoop'
+    return DEFAULT_TYPES.get(place)
+
+
+def _find_class(kind: Any, cfg: Config, registry: Registry) -> Any:
+    """What a type stands for; None if that is unknown here."""
+    if not isinstance(kind, str):
+        return kind if inspect.isclass(kind) else None
+    scope = cfg.get('default_scope', 'mmengine')
+    with registry.switch_scope_and_registry(scope) as scoped:
+        found = scoped.get(kind)
+    return found if inspect.isclass(found) else None
+
+
+# Where the arguments go that these classes do not name themselves.
+PASSED_ON: dict[type, Callable] = {CheckpointHook: Runner.save_checkpoint}
+
+
+def accepted_arguments(cls: type) -> set[str] | None:
+    """The keyword arguments of a class.
+
+    Returns:
+        set[str] | None: Their names, the base classes' with them where a
+        class passes on what it does not know; None where it cannot be said.
+    """
+    accepted: set[str] = set()
+    for owner in cls.__mro__:
+        if '__init__' not in vars(owner):
+            continue
+        if owner is object:
+            return accepted
+        parameters = _parameters(vars(owner)['__init__'])
+        if parameters is None:
+            return None
+        accepted |= set(parameters) - {'self'}
+        kinds = {p.kind for p in parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return accepted
+        if owner in PASSED_ON:
+            return accepted | set(
+                inspect.signature(PASSED_ON[owner]).parameters
+            )
+        if not _passes_all_to_base(owner):
+            return None
+    return None
+
+
+def _parameters(init: Any) -> dict[str, inspect.Parameter] | None:
+    try:
+        return dict(inspect.signature(init).parameters)
+    except (TypeError, ValueError):  # of some built-in classes
+        return None
+
+
+def _passes_all_to_base(owner: type) -> bool:
+    """Whether ``**kwargs`` go to ``super().__init__`` and nowhere else."""
+    tree = _tree(vars(owner)['__init__'])
+    if tree is None:
+        return False
+    function: Any = tree.body[0]
+    name = function.args.kwarg.arg
+    uses = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+    passed = [
+        keyword.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and _is_base_init(call.func)
+        for keyword in call.keywords
+        if keyword.arg is None
+    ]
+    return all(use in passed for use in uses if use.id == name)
+
+
+def _is_base_init(function: ast.expr) -> bool:
+    return (
+        isinstance(function, ast.Attribute)
+        and function.attr == '__init__'
+        and isinstance(function.value, ast.Call)
+        and isinstance(function.value.func, ast.Name)
+        and function.value.func.id == 'super'
+    )
+
+
+def _strings(sources: Sequence[Any]) -> set[str]:
+    """All strings in the code of functions or classes: the keys it asks for.
+
+    None where a part of the code is not to be had.
+    """
+    trees = [_tree(source) for source in sources]
+    return {
+        node.value
+        for tree in trees
+        if tree is not None and None not in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def _tree(source: Any) -> ast.Module | None:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(source)))
+    except (OSError, TypeError, SyntaxError):  # built in, or made at run time
+        return None

@@ -1,0 +1,222 @@
+"""Misspelt names inside a config stop a run before it starts."""
+
+from pathlib import Path
+
+import mmpretrain
+import pytest
+from mmengine.config import Config
+
+from mmclip.engine.config import load_config
+from mmclip.engine.config_check import check_arguments
+from tests.conftest import REPOSITORY
+
+BASE = REPOSITORY / 'configs' / 'clip' / 'clip-demo-digits.py'
+DECAY = "constructor='LearningRateDecayOptimWrapperConstructor'"
+DEFAULT = "constructor='DefaultOptimWrapperConstructor'"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a config that changes one thing of the demo's."""
+
+    def _load(text: str) -> Config:
+        path = tmp_path / 'config.py'
+        path.write_text(f"_base_ = ['{BASE}']\n{text}\n")
+        return load_config(path)
+
+    return _load
+
+
+@pytest.mark.parametrize(
+    ('text', 'place', 'nearest'),
+    [
+        # These four pass mmengine silently.
+        (
+            f'optim_wrapper = dict({DECAY}, '
+            'paramwise_cfg=dict(layer_decay_rat=0.5))',
+            "optim_wrapper.paramwise_cfg has no 'layer_decay_rat'",
+            'layer_decay_rate',
+        ),
+        (
+            f'optim_wrapper = dict({DEFAULT}, '
+            'paramwise_cfg=dict(_delete_=True, norm_decay_mul=0.0))',
+            "optim_wrapper.paramwise_cfg has no 'norm_decay_mul'",
+            'norm_decay_mult',
+        ),
+        (
+            f'optim_wrapper = dict({DEFAULT}, paramwise_cfg=dict('
+            "_delete_=True, custom_keys={'head': dict(lr_mul=0.1)}))",
+            "optim_wrapper.paramwise_cfg.custom_keys.head has no 'lr_mul'",
+            'lr_mult',
+        ),
+        (
+            'auto_scale_lr = dict(base_batch_size=4, enabl=True)',
+            "auto_scale_lr has no 'enabl'",
+            'enable',
+        ),
+        (
+            'env_cfg = dict(cudnn_benchmar=True)',
+            "env_cfg has no 'cudnn_benchmar'",
+            'cudnn_benchmark',
+        ),
+        # Seen only with several processes, or only when testing.
+        (
+            "env_cfg = dict(dist_cfg=dict(backnd='gloo'))",
+            "env_cfg.dist_cfg has no 'backnd'",
+            'backend',
+        ),
+        (
+            "model_wrapper_cfg = dict(type='MMDistributedDataParallel', "
+            'find_unused_parameter=True)',
+            'model_wrapper_cfg (MMDistributedDataParallel) has no '
+            "'find_unused_parameter'",
+            'find_unused_parameters',
+        ),
+        (
+            'test_cfg = dict(fp6=True)',
+            "test_cfg (TestLoop) has no 'fp6'",
+            'fp16',
+        ),
+        # mmengine says so at the first checkpoint, of save_checkpoint().
+        (
+            'default_hooks = dict(checkpoint=dict(intervl=1))',
+            'default_hooks.checkpoint (ReliableCheckpointHook) has no '
+            "'intervl'",
+            'interval',
+        ),
+        # mmengine names the class alone.
+        (
+            'default_hooks = dict(logger=dict(intervl=1))',
+            "default_hooks.logger (LoggerHook) has no 'intervl'",
+            'interval',
+        ),
+        (
+            'default_hooks = dict(interrupt=dict(priorityy=1))',
+            "default_hooks.interrupt (InterruptHook) has no 'priorityy'",
+            'priority',
+        ),
+        (
+            'train_cfg = dict(val_intervl=3)',
+            " has no 'val_intervl'",
+            'val_interval',
+        ),
+        (
+            'train_dataloader = dict(batch_siz=3)',
+            "train_dataloader has no 'batch_siz'",
+            'batch_size',
+        ),
+        (
+            'optim_wrapper = dict(clip_gradd=dict(max_norm=1.0))',
+            "optim_wrapper (OptimWrapper) has no 'clip_gradd'",
+            'clip_grad',
+        ),
+        (
+            'optim_wrapper = dict(optimizer=dict(weight_decy=1.0))',
+            "optim_wrapper.optimizer (AdamW) has no 'weight_decy'",
+            'weight_decay',
+        ),
+        (
+            'model = dict(backbone=dict(drop_pth_rate=0.1))',
+            "model.backbone (CLIPVisionTransformer) has no 'drop_pth_rate'",
+            'drop_path_rate',
+        ),
+        (
+            'model = dict(head=dict(num_class=3))',
+            "model.head (LinearClsHead) has no 'num_class'",
+            'num_classes',
+        ),
+        # mmengine says that a key "type" is missing somewhere.
+        (
+            'default_hooks = dict(checkpoin=dict(interval=1))',
+            'default_hooks.checkpoin has no type',
+            'checkpoint',
+        ),
+        # mmengine asserts without a word.
+        (
+            'default_hooks = dict(chek_classes=None)',
+            'default_hooks.chek_classes is None',
+            'check_classes',
+        ),
+    ],
+)
+def test_a_misspelling_is_named_with_its_place(load, text, place, nearest):
+    with pytest.raises(KeyError) as error:
+        load(text)
+    assert place in str(error.value)
+    assert f'did you mean {nearest!r}?' in str(error.value)
+
+
+def test_all_misspellings_are_named_at_once(load):
+    with pytest.raises(KeyError) as error:
+        load('val_cfg = dict(fp6=1)\ntest_cfg = dict(fp6=1)')
+    assert 'val_cfg (ValLoop)' in str(error.value)
+    assert 'test_cfg (TestLoop)' in str(error.value)
+
+
+def test_default_hooks_are_removed_by_none(load):
+    hooks = load('default_hooks = dict(check_classes=None, timer=None)')
+    assert 'check_classes' not in hooks.default_hooks
+    assert hooks.default_hooks.timer is None  # mmengine removes its own
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        # Extra settings of parameter groups, which an optimizer or a hook
+        # reads; arguments that a class takes and passes on to others.
+        dict(
+            optim_wrapper=dict(
+                optimizer=dict(type='LARS', lr=1.0),
+                paramwise_cfg=dict(
+                    custom_keys=dict(
+                        bn=dict(decay_mult=0, lars_exclude=True),
+                        predictor=dict(fix_lr=True),
+                    )
+                ),
+            )
+        ),
+        dict(custom_hooks=[dict(type='EMAHook', momentum=0.1, gamma=1)]),
+        dict(
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', save_optimizer=False)
+            )
+        ),
+        dict(
+            model=dict(
+                type='ImageClassifier',
+                backbone=dict(type='TIMMBackbone', model_name='x', rate=0.1),
+            )
+        ),
+        # Of a library that is not installed, and of no class at all.
+        dict(model=dict(type='mmnothing.Model', anything=1)),
+        dict(
+            param_scheduler=dict(
+                type='CosineAnnealingLR', convert_to_iter_based=True, T_max=3
+            ),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=3),
+        ),
+    ],
+)
+def test_what_may_be_right_passes(config):
+    check_arguments(Config(dict(default_scope='mmpretrain') | config))
+
+
+@pytest.mark.slow
+def test_mmpretrains_configs_pass():
+    """All that can be loaded, but for one real mistake in them."""
+    folder = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
+    num_passed = 0
+    for path in sorted(folder.glob('*/*.py')):
+        if path.parent.name == '_base_':
+            continue
+        try:
+            cfg = Config.fromfile(path)
+        except Exception:  # of those that need other packages, or are broken
+            continue
+        if path.parent.name == 'twins':  # _delete_ is meant
+            with pytest.raises(KeyError, match="paramwise_cfg has no '_dele"):
+                check_arguments(cfg)
+        else:
+            check_arguments(cfg)
+            num_passed += 1
+    assert num_passed > 400
