@@ -32,7 +32,7 @@ model = dict(
 
 train_pipeline = [
     dict(type='mmclip.SeedSample'),
-    dict(type='LoadImageFromFile'),
+    dict(type='mmclip.LoadImage'),
     dict(
         type='RandomResizedCrop',
         scale=32,
@@ -42,7 +42,7 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+test_pipeline = [dict(type='mmclip.LoadImage'), dict(type='PackInputs')]
 
 data_root = 'data/demo_digits'
 train_dataloader = dict(

@@ -29,11 +29,7 @@ model = dict(
 
 # mmclip.datasets.preprocessing.test_pipeline gives the same for timm's tag.
 test_pipeline = [
-    dict(
-        type='LoadImageFromFile',
-        imdecode_backend='pillow',
-        color_type='color_ignore_orientation',
-    ),
+    dict(type='mmclip.LoadImage'),
     dict(  # timm: crop_mode squash, crop_pct 1.0, bicubic
         type='Resize',
         scale=(336, 336),

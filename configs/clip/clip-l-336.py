@@ -53,7 +53,7 @@ model = dict(
 
 train_pipeline = [
     dict(type='mmclip.SeedSample'),
-    dict(type='LoadImageFromFile'),
+    dict(type='mmclip.LoadImage'),
     dict(  # D: scale 0.08-1, bicubic
         type='RandomResizedCrop',
         scale=336,
@@ -84,7 +84,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmclip.LoadImage'),
     dict(  # D: crop_pct 1.0
         type='ResizeEdge',
         scale=336,

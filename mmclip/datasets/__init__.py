@@ -1,6 +1,7 @@
 """Data sets, samplers and transforms: what mmpretrain lacks."""
 
 from mmclip.datasets.imagenet import ImageNet
+from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
 from mmclip.datasets.resumable_sampler import (
     ResumableInfiniteSampler,
     ResumableSampler,
@@ -24,8 +25,11 @@ __all__ = [
     'ImageNetSketch',
     'ImageNetV2',
     'ImageNetVal',
+    'LoadImage',
+    'LoadImageError',
     'ObjectNet',
     'ResumableInfiniteSampler',
     'ResumableSampler',
     'SeedSample',
+    'read_image',
 ]

@@ -18,10 +18,11 @@ def test_pipeline(
     """The transforms of mmpretrain that do what open_clip does at test time.
 
     Pixels are those of ``image_transform`` in ``open_clip/transform.py``, bit
-    for bit, of images with three channels or one: images are decoded and
+    for bit, of images that are RGB or grey of 8 bits: images are decoded and
     resized by Pillow and not turned by their EXIF data. Others (palette,
-    transparency) open_clip resizes before it makes them RGB; here they are
-    RGB first.
+    transparency, CMYK) open_clip resizes before it makes them RGB; here they
+    are RGB first, as in torchvision's ``ImageFolder``. mmpretrain's
+    inferencers decode images themselves, with OpenCV.
 
     Args:
         preprocess (dict): From the metadata.
@@ -55,11 +56,7 @@ def test_pipeline(
     crop = dict(type='CenterCrop', crop_size=(width, height))
     needs_crop = preprocess['resize_mode'] == 'shortest' or crop_pct != 1.0
     return [
-        dict(
-            type='LoadImageFromFile',
-            imdecode_backend='pillow',
-            color_type='color_ignore_orientation',
-        ),
+        dict(type='mmclip.LoadImage'),
         *resize,
         *([crop] if needs_crop else []),
         dict(type='PackInputs'),

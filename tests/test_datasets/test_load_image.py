@@ -1,0 +1,536 @@
+"""Images of every kind load right; those that cannot, obey one policy."""
+
+import copy
+import os
+import re
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.datasets import CustomDataset
+from PIL import Image, ImageFile
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from mmclip.datasets import LoadImage, LoadImageError, read_image
+from mmclip.datasets.resumable_sampler import SampleIndex
+
+HEIGHT, WIDTH = 6, 9
+ROTATED = 6  # EXIF: the camera was held upright
+# EXIF orientation -> what shows the image upright.
+UPRIGHT = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: np.rot90(np.fliplr(x), 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(np.fliplr(x), -1),
+    8: lambda x: np.rot90(x, 1),
+}
+
+
+def random_pixels(channels=3, dtype=np.uint8, seed=0):
+    shape = (HEIGHT, WIDTH, channels)[: 3 if channels > 1 else 2]
+    high = np.iinfo(dtype).max
+    random = np.random.default_rng(seed)
+    return random.integers(0, high, shape, dtype, endpoint=True)
+
+
+def exif(orientation):
+    data = Image.Exif()
+    data[0x0112] = orientation
+    return data
+
+
+def read_rgb(path, **settings):
+    return read_image(path, **settings)[..., ::-1]
+
+
+def grey_to_rgb(grey):
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def save_rgb(path, **save):
+    Image.fromarray(random_pixels()).save(path, **save)
+    return random_pixels()
+
+
+def save_grey(path):
+    Image.fromarray(random_pixels(1)).save(path)
+    return grey_to_rgb(random_pixels(1))
+
+
+def save_grey_with_transparency(path):
+    pixels = random_pixels(2)
+    Image.fromarray(pixels, 'LA').save(path)
+    return grey_to_rgb(pixels[..., 0])
+
+
+def save_colour_with_transparency(path):
+    Image.fromarray(random_pixels(4), 'RGBA').save(path)
+    return random_pixels(4)[..., :3]
+
+
+def save_one_bit(path):
+    bits = random_pixels(1) > 127
+    Image.fromarray(bits).save(path)
+    return grey_to_rgb(bits * np.uint8(255))
+
+
+def save_palette(path, **save):
+    colours = random_pixels(seed=1).reshape(-1, 3)[:16]
+    indices = random_pixels(1) % 16
+    image = Image.fromarray(indices, 'P')
+    image.putpalette(colours.tobytes())
+    image.save(path, **save)
+    return colours[indices]
+
+
+def save_palette_with_transparency(path):
+    return save_palette(path, transparency=bytes(range(16)))
+
+
+def save_palette_with_transparent_colour(path):
+    return save_palette(path, transparency=3)
+
+
+def save_cmyk(path):
+    inks = [[255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255]]
+    pixels = np.uint8(inks).repeat(8, 0)[None].repeat(8, 0)
+    Image.fromarray(pixels, 'CMYK').save(path)
+    # Cyan, magenta, yellow, black.
+    colours = [[0, 255, 255], [255, 0, 255], [255, 255, 0], [0, 0, 0]]
+    return np.uint8(colours).repeat(8, 0)[None].repeat(8, 0)
+
+
+def save_colour_of_16_bits(path):
+    pixels = random_pixels(3, np.uint16)
+    assert cv2.imwrite(str(path), pixels[..., ::-1])
+    return np.uint8(pixels >> 8)
+
+
+def save_animation(path, **save):
+    colours = ['red', 'lime', 'blue']
+    first, *others = (Image.new('RGB', (WIDTH, HEIGHT), c) for c in colours)
+    first.save(path, save_all=True, append_images=others, **save)
+    with Image.open(path) as saved:
+        assert saved.n_frames == 3
+    return np.full((HEIGHT, WIDTH, 3), [255, 0, 0], np.uint8)
+
+
+def save_lossless_animation(path):
+    return save_animation(path, lossless=True)
+
+
+def save_png(path):
+    return save_rgb(path, format='PNG')
+
+
+def save_rotated(path):
+    return save_rgb(path, exif=exif(ROTATED))
+
+
+KINDS = {
+    'colour.png': save_rgb,
+    'colour.bmp': save_rgb,
+    'grey.png': save_grey,
+    'grey and alpha.png': save_grey_with_transparency,
+    'colour and alpha.png': save_colour_with_transparency,
+    'one bit.png': save_one_bit,
+    'palette.png': save_palette,
+    'palette.gif': save_palette,
+    'palette and alpha.png': save_palette_with_transparency,
+    'palette and transparent colour.png': save_palette_with_transparent_colour,
+    'cmyk.tiff': save_cmyk,
+    'colour of 16 bits.png': save_colour_of_16_bits,
+    'colour of 16 bits.tiff': save_colour_of_16_bits,
+    'animated.gif': save_animation,
+    'animated.png': save_animation,
+    'animated.webp': save_lossless_animation,
+    'really png.JPEG': save_png,
+    'really png.gif': save_png,
+    'rotated.png': save_rotated,
+    'émoji 🐱.png': save_rgb,
+}
+every_kind = pytest.mark.parametrize('name', KINDS)
+
+
+@every_kind
+def test_pixels_are_those_that_were_saved(tmp_path, name, recwarn):
+    wanted = KINDS[name](tmp_path / name)
+    np.testing.assert_array_equal(read_rgb(tmp_path / name), wanted)
+    assert not recwarn.list
+
+
+@every_kind
+def test_pixels_are_those_of_torchvision(tmp_path, name):
+    (tmp_path / 'class').mkdir()
+    path = tmp_path / 'class' / name
+    KINDS[name](path)
+    folder = ImageFolder(str(tmp_path), is_valid_file=lambda path: True)
+    theirs = np.asarray(folder[0][0])
+    np.testing.assert_array_equal(read_rgb(path), theirs)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
+def test_jpeg_pixels_are_pillows(tmp_path, mode):
+    path = tmp_path / 'x.jpg'
+    Image.fromarray(random_pixels()).convert(mode).resize((99, 70)).save(path)
+    theirs = np.asarray(Image.open(path).convert('RGB'))
+    np.testing.assert_array_equal(read_rgb(path), theirs)
+
+
+def test_cmyk_jpeg_has_the_right_colours(tmp_path):
+    wanted = save_cmyk(tmp_path / 'x.jpg').astype(int)
+    # JPEG loses little of large patches; inverted colours differ by 255.
+    np.testing.assert_allclose(read_rgb(tmp_path / 'x.jpg'), wanted, atol=8)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tiff', 'jp2', 'pgm'])
+def test_grey_of_16_bits_keeps_its_high_bytes(tmp_path, suffix):
+    grey = random_pixels(1, np.uint16)
+    path = tmp_path / f'x.{suffix}'
+    Image.fromarray(grey).save(path)
+    wanted = grey_to_rgb(np.uint8(grey >> 8))
+    np.testing.assert_array_equal(read_rgb(path), wanted)
+
+
+def test_grey_of_16_bits_with_the_high_byte_first(tmp_path):
+    grey = random_pixels(1, np.uint16)
+    image = Image.frombytes('I;16B', grey.shape[::-1], grey.byteswap())
+    image.save(tmp_path / 'x.tiff')
+    wanted = grey_to_rgb(np.uint8(grey >> 8))
+    np.testing.assert_array_equal(read_rgb(tmp_path / 'x.tiff'), wanted)
+
+
+@pytest.mark.parametrize('orientation', UPRIGHT)
+def test_exif_orientation_is_obeyed_on_request(tmp_path, orientation):
+    path = tmp_path / 'x.png'
+    pixels = save_rgb(path, exif=exif(orientation))
+    turned = read_rgb(path, exif_orientation='apply')
+    np.testing.assert_array_equal(turned, UPRIGHT[orientation](pixels))
+
+
+def test_exif_turns_grey_of_16_bits_too(tmp_path):
+    grey = random_pixels(1, np.uint16)
+    path = tmp_path / 'x.png'
+    Image.fromarray(grey).save(path, exif=exif(ROTATED))
+    wanted = np.rot90(grey_to_rgb(np.uint8(grey >> 8)), -1)
+    turned = read_rgb(path, exif_orientation='apply')
+    np.testing.assert_array_equal(turned, wanted)
+
+
+def test_results_are_those_of_mmcv(tmp_path):
+    path = tmp_path / 'x.png'
+    save_rgb(path)
+    ours = LoadImage()(dict(img_path=str(path), gt_label=3))
+    theirs = LoadImageFromFile()(dict(img_path=str(path), gt_label=3))
+    np.testing.assert_array_equal(ours.pop('img'), theirs.pop('img'))
+    assert ours == theirs
+
+
+def test_the_image_is_contiguous_and_can_be_written_to(tmp_path):
+    save_rgb(tmp_path / 'x.png')
+    flags = read_image(tmp_path / 'x.png').flags
+    assert flags.c_contiguous
+    assert flags.writeable
+
+
+def test_what_has_an_image_already_passes():
+    image = random_pixels()
+    assert LoadImage()(dict(img=image)) == dict(img=image)
+
+
+def save_text(path):
+    path.write_text('<html>404</html>')
+
+
+def save_truncated(path, **save):
+    """All of the header, and half of the pixels."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **save)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def save_jpeg_without_its_end(path):
+    save_truncated(path)
+    Image.new('RGB', (64, 64)).save(path)
+    os.truncate(path, path.stat().st_size - 2)
+
+
+def save_broken_png(path):
+    save_rgb(path)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 255  # in the pixels, which have a check sum
+    path.write_bytes(content)
+
+
+def save_floats(path):
+    Image.fromarray(random_pixels(1).astype(np.float32)).save(path)
+
+
+def save_integers_of_32_bits(path):
+    Image.fromarray(random_pixels(1).astype(np.int32)).save(path)
+
+
+DAMAGES = {
+    'missing.jpg': (lambda path: None, 'no such file'),
+    'folder.jpg': (lambda path: path.mkdir(), 'is a directory'),
+    'empty.jpg': (lambda path: path.touch(), 'is empty'),
+    'text.jpg': (save_text, 'no image format'),
+    'floats.tiff': (save_floats, "TIFF mode 'F'"),
+    'integers.tiff': (save_integers_of_32_bits, "TIFF mode 'I'"),
+    'broken.png': (save_broken_png, ''),
+    'without end.jpg': (save_jpeg_without_its_end, 'truncated'),
+    **{
+        f'truncated.{suffix}': (save_truncated, '')
+        for suffix in ('jpg', 'png', 'gif', 'webp', 'bmp', 'tiff', 'jp2')
+    },
+}
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_what_cannot_be_loaded_raises_one_kind_of_error(tmp_path, name):
+    damage, reason = DAMAGES[name]
+    damage(tmp_path / name)
+    message = f'{re.escape(str(tmp_path / name))}: .*{reason}.*on_error'
+    with pytest.raises(LoadImageError, match=message) as caught:
+        LoadImage()(dict(img_path=str(tmp_path / name)))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_what_cannot_be_loaded_is_skipped_on_request(tmp_path, name):
+    DAMAGES[name][0](tmp_path / name)
+    load = LoadImage(on_error='skip')
+    assert load(dict(img_path=str(tmp_path / name))) is None
+
+
+def test_a_decompression_bomb_raises_the_same(tmp_path, monkeypatch):
+    save_rgb(tmp_path / 'x.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', HEIGHT * WIDTH // 2 - 1)
+    with pytest.raises(LoadImageError, match=r'x\.png.*decompression bomb'):
+        read_image(tmp_path / 'x.png')
+
+
+def test_a_setting_that_hides_truncation_is_refused(tmp_path, monkeypatch):
+    save_truncated(tmp_path / 'x.jpg')
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
+    with pytest.raises(RuntimeError, match='LOAD_TRUNCATED_IMAGES'):
+        read_image(tmp_path / 'x.jpg')
+
+
+def test_a_wrong_file_backend_is_no_damaged_image(tmp_path):
+    save_rgb(tmp_path / 'x.png')
+    load = LoadImage('skip', backend_args=dict(backend='clay tablets'))
+    with pytest.raises(KeyError, match='clay tablets'):
+        load(dict(img_path=str(tmp_path / 'x.png')))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(on_error='ignore'), "on_error must be .*'ignore'"),
+        (dict(exif_orientation=True), 'exif_orientation must be .*True'),
+        (dict(on_error='skip', max_errors=0), 'max_errors .*got 0'),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LoadImage(**settings)
+
+
+BAD = ('1.png', '4.png', '5.png')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight images of one class, of which three are truncated."""
+    root = tmp_path / 'images'
+    (root / 'class').mkdir(parents=True)
+    for i in range(8):
+        path = root / 'class' / f'{i}.png'
+        Image.fromarray(random_pixels(seed=i)).save(path)
+        if path.name in BAD:
+            os.truncate(path, path.stat().st_size // 2)
+    return root
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The file that the current logger writes."""
+    path = tmp_path / 'run.log'
+    MMLogger.get_instance(tmp_path.name, log_file=str(path))
+    return path
+
+
+def pipeline(**settings):
+    return [
+        dict(type='mmclip.SeedSample'),
+        dict(type='mmclip.LoadImage', **settings),
+        dict(type='PackInputs'),
+    ]
+
+
+def make_dataset(root, **settings):
+    init_default_scope('mmpretrain')
+    return CustomDataset(str(root), pipeline=pipeline(**settings))
+
+
+def skips(log):
+    """The numbers and the names of the files that a log says are skipped."""
+    pattern = r'Skipped image (\d+) \(at most \d+\): .*/(\d\.png): .*truncated'
+    found = re.findall(pattern, log.read_text())
+    return [int(number) for number, _ in found], {name for _, name in found}
+
+
+def test_a_skipped_image_is_logged_once_with_a_number(folder, log):
+    load = LoadImage('skip')
+    for name in (*BAD, *BAD):
+        load(dict(img_path=str(folder / 'class' / name)))
+    assert skips(log) == ([1, 2, 3], set(BAD))
+
+
+def test_one_file_too_many_raises(folder, log):
+    load = LoadImage('skip', max_errors=2)
+    for name in BAD[:2] * 3:
+        load(dict(img_path=str(folder / 'class' / name)))
+    with pytest.raises(LoadImageError, match=r'More than 2 .*5\.png'):
+        load(dict(img_path=str(folder / 'class' / BAD[2])))
+
+
+def test_copies_count_together(folder, log):
+    loads = [LoadImage('skip', max_errors=2)]
+    loads += [copy.deepcopy(loads[0]) for _ in range(2)]
+    with pytest.raises(LoadImageError, match='More than 2'):
+        for load, name in zip(loads, BAD, strict=True):
+            load(dict(img_path=str(folder / 'class' / name)))
+
+
+def test_workers_count_and_log_together(folder, log):
+    dataset = make_dataset(folder, on_error='skip')
+    loader = DataLoader(dataset, batch_size=None, num_workers=2)
+    for _ in range(2):  # epochs, each with workers of its own
+        assert len(list(loader)) == 8
+    numbers, names = skips(log)
+    assert sorted(numbers) == [1, 2, 3]
+    assert names == set(BAD)
+
+
+@pytest.mark.parametrize(
+    'start', ['fork', pytest.param('spawn', marks=pytest.mark.slow)]
+)
+def test_workers_have_one_limit_and_one_log(folder, log, start):
+    loader = DataLoader(
+        make_dataset(folder, on_error='skip', max_errors=2),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context=start,
+    )
+    with pytest.raises(LoadImageError, match='More than 2 images'):
+        list(loader)
+    numbers, names = skips(log)
+    assert sorted(numbers) == [1, 2]
+    assert len(names & set(BAD)) == 2
+
+
+def test_the_image_in_its_place_depends_on_the_seed_alone(folder, log):
+    dataset = make_dataset(folder, on_error='skip')
+
+    def drawn(seed):
+        np.random.seed(None)
+        return dataset[SampleIndex(1, seed)]['data_samples'].img_path
+
+    paths = [drawn(seed) for seed in range(10)]
+    assert paths == [drawn(seed) for seed in range(10)]
+    assert len(set(paths)) > 1
+    assert not any(path.endswith(BAD) for path in paths)
+
+
+class Mean(BaseModel):
+    """Learns one number, and remembers which images it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def forward(self, inputs, data_samples, mode='tensor'):
+        self.seen += [sample.img_path for sample in data_samples]
+        pixels = torch.stack(inputs) / 255
+        return dict(loss=(pixels - self.number).square().mean())
+
+
+def train(tmp_path, folder, num_workers, **settings):
+    """Two epochs of four batches of two images."""
+    runner = Runner(
+        Mean(),
+        work_dir=str(tmp_path / 'work'),
+        train_dataloader=dict(
+            batch_size=2,
+            num_workers=num_workers,
+            dataset=dict(
+                type='CustomDataset',
+                data_root=str(folder),
+                pipeline=pipeline(**settings),
+            ),
+            sampler=dict(type='mmclip.ResumableSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_scope='mmpretrain',
+        randomness=dict(seed=0),
+        experiment_name=f'{tmp_path.name}-{num_workers}',
+    )
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_training_stops_at_a_truncated_image(tmp_path, folder, num_workers):
+    with pytest.raises(LoadImageError, match=r'/[145]\.png: .*truncated'):
+        train(tmp_path, folder, num_workers)
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_training_goes_on_with_other_images(tmp_path, folder, num_workers):
+    runner = train(tmp_path, folder, num_workers, on_error='skip')
+    assert len(runner.model.seen) == 16
+    assert not any(path.endswith(BAD) for path in runner.model.seen)
+    (log,) = (tmp_path / 'work').glob('*/*.log')
+    numbers, names = skips(log)
+    assert sorted(numbers) == [1, 2, 3]
+    assert names == set(BAD)
+
+
+def test_workers_do_not_change_what_is_seen(tmp_path, folder):
+    runs = [
+        train(tmp_path / str(n), folder, n, on_error='skip') for n in (0, 2)
+    ]
+    assert runs[0].model.seen == runs[1].model.seen
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_training_stops_at_the_limit(tmp_path, folder, num_workers):
+    with pytest.raises(LoadImageError, match='More than 2 images'):
+        train(tmp_path, folder, num_workers, on_error='skip', max_errors=2)
+
+
+def test_mmcv_turns_what_we_do_not(tmp_path):
+    """Why our pipelines have their own loader."""
+    Image.fromarray(random_pixels()).save(
+        tmp_path / 'x.jpg', exif=exif(ROTATED)
+    )
+    assert mmcv.imread(str(tmp_path / 'x.jpg')).shape == (WIDTH, HEIGHT, 3)
+    assert read_image(tmp_path / 'x.jpg').shape == (HEIGHT, WIDTH, 3)
