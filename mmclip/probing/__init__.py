@@ -1,0 +1,17 @@
+"""Probing: how good are the features of a frozen tower."""
+
+from mmclip.probing.features import Features, extract_features
+from mmclip.probing.knn import knn_predictions
+from mmclip.probing.logistic import LinearClassifier, fit, sweep
+from mmclip.probing.probe import ProbeResult, probe
+
+__all__ = [
+    'Features',
+    'LinearClassifier',
+    'ProbeResult',
+    'extract_features',
+    'fit',
+    'knn_predictions',
+    'probe',
+    'sweep',
+]

@@ -1,0 +1,229 @@
+"""Features of a frozen model, computed once and kept in files."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
+from tqdm import tqdm
+
+from mmclip.checkpoint.atomic import TEMPORARY
+
+FEATURES, LABELS, DONE = 'features.npy', 'labels.npy', 'done.npy'
+SOURCE = 'source.json'
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of a data set.
+
+    Args:
+        features (np.ndarray): ``(N, C)``, float32, memory-mapped.
+        labels (np.ndarray): ``(N,)``, int64.
+        classes (tuple[str, ...]): The names of the classes.
+        folder (Path): Where they are kept.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    folder: Path
+
+
+def extract_features(
+    model: nn.Module,
+    cfg: Config,
+    split: str,
+    cache: str | Path,
+    *,
+    amp: bool = False,
+) -> Features:
+    """Compute what the linear layer of a classifier's head sees, or read it.
+
+    Images of every split pass through the *test* pipeline, and the model is
+    in eval mode. The files lie in a folder whose name is a hash of the
+    model's config and weights (without the head), the pipeline, and the data
+    set's paths and labels; images that change under the same path are not
+    noticed. Each row is marked as done after it is on the disk, so that an
+    extraction that was killed goes on where it was. Under ``torchrun`` each
+    process computes and writes its own rows.
+
+    Args:
+        model (nn.Module): A classifier of mmpretrain, with its weights.
+        cfg (Config): Its config, with the dataloaders.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+        cache (str | Path): The folder of folders, on a disk of this machine.
+        amp (bool): Compute in mixed precision (bfloat16 on the CPU, float16
+            on a GPU). Defaults to False.
+
+    Raises:
+        ValueError: If the split has no pipeline of its own, or features are
+            not finite.
+    """
+    dataset = build_dataset(cfg, split)
+    paths, labels = _list_images(dataset)
+    source = dict(
+        model={k: v for k, v in _plain(cfg.model).items() if k != 'head'},
+        weights=hash_weights(model),
+        pipeline=_plain(cfg.test_dataloader.dataset.pipeline),
+        amp=amp,
+        num_images=len(paths),
+        images=_hash_images(paths, labels),
+    )
+    folder = Path(cache) / _digest(json.dumps(source, sort_keys=True))[:16]
+    model.eval().to(get_device())
+    if get_rank() == 0 and not folder.exists():
+        width = next(_compute(model, cfg, dataset, [0], amp))[1].shape[1]
+        _create(folder, source, labels, width)
+    barrier()  # the files are there
+    todo = np.flatnonzero(np.load(folder / DONE) == 0)
+    print_log(
+        f'{split}: {len(paths) - len(todo)} of {len(paths)} features are in '
+        f'{folder}; {len(todo)} to compute.',
+        logger='current',
+    )
+    barrier()  # every process has read which rows are missing
+    mine = np.array_split(todo, get_world_size())[get_rank()]
+    if len(mine):
+        _write(_compute(model, cfg, dataset, mine.tolist(), amp), folder, mine)
+    barrier()  # all rows are there
+    classes = tuple(map(str, dataset.metainfo.get('classes') or ()))
+    return Features(
+        np.load(folder / FEATURES, mmap_mode='r'),
+        np.load(folder / LABELS),
+        classes,
+        folder,
+    )
+
+
+def build_dataset(cfg: Config, split: str) -> Any:
+    """Build the data set of a split with the test pipeline.
+
+    Raises:
+        ValueError: If the split is missing, or wraps other data sets.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    if loader is None or 'pipeline' not in loader.dataset:
+        raise ValueError(
+            f'{split}_dataloader must have a dataset with a pipeline of its '
+            'own, which is replaced by that of test_dataloader; it has '
+            f'{loader and loader.dataset.get("type")}.'
+        )
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    return DATASETS.build({**loader.dataset, 'pipeline': pipeline})
+
+
+def hash_weights(model: nn.Module) -> str:
+    """The SHA-256 of all weights but the head's, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith('head.'):
+            digest.update(f'{name} {tensor.dtype} {tensor.shape}'.encode())
+            raw = tensor.detach().cpu().contiguous().view(torch.uint8)
+            digest.update(raw.numpy())
+    return digest.hexdigest()
+
+
+def _list_images(dataset: Any) -> tuple[list[str], np.ndarray]:
+    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+    pairs = [(str(info['img_path']), info['gt_label']) for info in infos]
+    paths = [path for path, _ in pairs]
+    return paths, np.array([label for _, label in pairs], dtype=np.int64)
+
+
+def _hash_images(paths: list[str], labels: np.ndarray) -> str:
+    return _digest('\0'.join(paths) + str(labels.tolist()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(cfg: Any) -> Any:
+    """A config as plain containers, without where weights come from."""
+    if isinstance(cfg, dict):
+        return {k: _plain(v) for k, v in cfg.items() if k != 'init_cfg'}
+    return [_plain(v) for v in cfg] if isinstance(cfg, list | tuple) else cfg
+
+
+def _create(
+    folder: Path, source: dict[str, Any], labels: np.ndarray, width: int
+) -> None:
+    """Make a folder whose files are there, and no row is done."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
+    try:
+        num_images = len(labels)
+        np.lib.format.open_memmap(
+            new / FEATURES, 'w+', np.float32, (num_images, width)
+        )
+        np.save(new / DONE, np.zeros(num_images, np.uint8))
+        np.save(new / LABELS, labels)
+        text = json.dumps(source, indent=2)
+        (new / SOURCE).write_text(text + '\n', encoding='utf-8')
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+@torch.inference_mode()
+def _compute(
+    model: Any, cfg: Config, dataset: Dataset, rows: list[int], amp: bool
+) -> Iterator[tuple[int, Tensor]]:
+    """The features of rows, in batches: how many, and ``(B, C)``."""
+    loader = Runner.build_dataloader(
+        {
+            **cfg.test_dataloader,
+            'dataset': Subset(dataset, rows),
+            'sampler': torch.utils.data.SequentialSampler(rows),
+            'drop_last': False,
+        }
+    )
+    device = get_device()
+    precision = torch.autocast(device) if amp else nullcontext()
+    for batch in loader:
+        inputs = model.data_preprocessor(batch, False)['inputs']
+        with precision:
+            features = model.extract_feat(inputs, stage='pre_logits')
+        yield len(features), features.float().cpu()
+
+
+def _write(
+    batches: Iterator[tuple[int, Tensor]], folder: Path, rows: np.ndarray
+) -> None:
+    """Write batches into their rows, and then mark these as done."""
+    features = np.load(folder / FEATURES, mmap_mode='r+')
+    done = np.load(folder / DONE, mmap_mode='r+')
+    written = 0
+    # Off where no one looks: not a terminal, or another process's.
+    disable = True if get_rank() else None
+    with tqdm(total=len(rows), unit='image', disable=disable) as progress:
+        for number, batch in batches:
+            where = rows[written : written + number]
+            if not batch.isfinite().all():
+                raise ValueError(
+                    'The model gives NaN or infinite features for images '
+                    f'{where[0]} to {where[-1]} of {folder}; try without '
+                    '--amp, or check its weights.'
+                )
+            features[where] = batch.numpy()
+            features.flush()
+            done[where] = 1
+            done.flush()
+            written += number
+            progress.update(number)

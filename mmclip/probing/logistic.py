@@ -1,0 +1,271 @@
+"""Logistic regression on frozen features, as in the CLIP paper.
+
+Source: arXiv 2103.00020, appendix A.3: L-BFGS, at most 1,000 iterations, the
+strength of the L2 regularisation swept on a validation split.
+
+Shapes: N samples, C channels, K classes.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.device import get_device
+from torch import Tensor
+
+from mmclip.models.base_vit import check_choice
+
+SOLVERS = ('auto', 'sklearn', 'torch')
+MAX_ITERATIONS = 1000
+TOLERANCE = 1e-4  # of the gradient, scikit-learn's default
+# With more multiplications an iteration, a library for small problems is slow.
+MOST_FOR_SKLEARN = 10**9
+CHUNK = 2**16  # samples whose logits are in memory at once
+STEPS = 96  # from 1e-6 to 1e6, 8 a decade
+FIRST_STRIDE = 16  # 2 decades
+
+
+@dataclass(frozen=True)
+class LinearClassifier:
+    """A linear layer.
+
+    Args:
+        weight (np.ndarray): ``(K, C)``, float32.
+        bias (np.ndarray): ``(K,)``, float32.
+        converged (bool): Whether the solver was done before its last
+            iteration.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    converged: bool
+
+    def scores(self, features: np.ndarray) -> Tensor:
+        """The logits ``(N, K)`` of features ``(N, C)``, on the CPU."""
+        weight, bias = torch.tensor(self.weight), torch.tensor(self.bias)
+        chunks = (
+            F.linear(_tensor(features[start : start + CHUNK]), weight, bias)
+            for start in range(0, len(features), CHUNK)
+        )
+        return torch.cat(list(chunks))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One strength of the regularisation that was tried.
+
+    Args:
+        c (float): Its inverse, scikit-learn's ``C``.
+        accuracy (float): Top-1 in percent on the validation split.
+        loss (float): Mean cross entropy there.
+        converged (bool): As in :class:`LinearClassifier`.
+    """
+
+    c: float
+    accuracy: float
+    loss: float
+    converged: bool
+
+
+def fit(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    c: float,
+    solver: str = 'auto',
+    tolerance: float = TOLERANCE,
+) -> LinearClassifier:
+    """Minimise ``C * sum of cross entropies + squared norm of weights / 2``.
+
+    That is scikit-learn's ``LogisticRegression(C=c, max_iter=1000)``, also
+    for two classes, where it has one row of weights.
+
+    Args:
+        features (np.ndarray): ``(N, C)``.
+        labels (np.ndarray): ``(N,)``, from 0 to ``num_classes - 1``.
+        num_classes (int): K.
+        c (float): scikit-learn's ``C``.
+        solver (str): ``'sklearn'``, ``'torch'`` (float32, on the GPU if there
+            is one) or ``'auto'``, by the size of the problem.
+        tolerance (float): At which largest entry of the mean loss's gradient
+            to stop. Defaults to 1e-4.
+
+    Raises:
+        ImportError: If the solver is scikit-learn, and it is not installed.
+        ValueError: If a class has no sample.
+    """
+    check_choice('solver', solver, SOLVERS)
+    missing = sorted(set(range(num_classes)) - set(labels.tolist()))
+    if missing:
+        raise ValueError(
+            f'{len(missing)} of {num_classes} classes have no image to train '
+            f'on, such as number {missing[0]}; add some, or leave them out.'
+        )
+    if solver == 'auto':
+        solver = choose_solver(features, num_classes)
+    solve = _fit_sklearn if solver == 'sklearn' else _fit_torch
+    return solve(features, labels, num_classes, c, tolerance)
+
+
+def choose_solver(features: np.ndarray, num_classes: int) -> str:
+    """What ``'auto'`` means for a problem."""
+    small = features.size * num_classes <= MOST_FOR_SKLEARN
+    return 'sklearn' if small else 'torch'
+
+
+def sweep(
+    fit_one: Callable[[float], LinearClassifier],
+    features: np.ndarray,
+    labels: np.ndarray,
+    report: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """Search for the best ``C`` on a validation split.
+
+    The paper's parametric binary search: of 1e-6, 1e-4, ... 1e6 the best,
+    then its neighbours at half the distance, until the distance is an eighth
+    of a decade. Of equal accuracies the lower loss is better; the paper does
+    not say.
+
+    Args:
+        fit_one (Callable): From a ``C`` to the classifier trained with it.
+        features (np.ndarray): Of the validation split, ``(N, C)``.
+        labels (np.ndarray): ``(N,)``.
+        report (Callable): What to call after each trial.
+
+    Returns:
+        list[Trial]: The best first.
+    """
+    trials: dict[int, Trial] = {}
+    stride = FIRST_STRIDE
+    candidates = list(range(0, STEPS + 1, stride))
+    while stride >= 1:
+        for step in candidates:
+            if step in range(STEPS + 1) and step not in trials:
+                trials[step] = _try(
+                    10 ** (step / 8 - 6), fit_one, features, labels
+                )
+                report(trials[step])
+        best = min(trials, key=lambda step: _rank(trials[step]))
+        stride //= 2
+        candidates = [best - stride, best + stride]
+    return sorted(trials.values(), key=_rank)
+
+
+def _rank(trial: Trial) -> tuple[float, float]:
+    return -trial.accuracy, trial.loss
+
+
+def _try(
+    c: float,
+    fit_one: Callable[[float], LinearClassifier],
+    features: np.ndarray,
+    labels: np.ndarray,
+) -> Trial:
+    classifier = fit_one(c)
+    scores, targets = classifier.scores(features), torch.tensor(labels)
+    right = (scores.argmax(dim=1) == targets).float().mean().item()
+    loss = F.cross_entropy(scores, targets).item()
+    return Trial(c, 100 * right, loss, classifier.converged)
+
+
+def _fit_sklearn(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    c: float,
+    tolerance: float,
+) -> LinearClassifier:
+    sklearn = import_sklearn()
+    model = sklearn.linear_model.LogisticRegression(
+        C=c, max_iter=MAX_ITERATIONS, tol=tolerance
+    )
+    with warnings.catch_warnings():  # ``converged`` says it
+        warnings.simplefilter('ignore', sklearn.exceptions.ConvergenceWarning)
+        model.fit(features.astype(np.float64), labels)
+    converged = bool(model.n_iter_.max() < MAX_ITERATIONS)
+    return _classifier(model.coef_, model.intercept_, converged)
+
+
+def import_sklearn():
+    """scikit-learn, with the modules that probing needs.
+
+    Raises:
+        ImportError: Saying how to install it.
+    """
+    try:
+        import sklearn
+        import sklearn.exceptions
+        import sklearn.linear_model
+        import sklearn.neighbors
+    except ModuleNotFoundError:
+        raise ImportError(
+            'Probing needs scikit-learn, which is not installed; run: pip '
+            'install scikit-learn'
+        ) from None
+    return sklearn
+
+
+def _fit_torch(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    c: float,
+    tolerance: float,
+) -> LinearClassifier:
+    device = get_device()
+    x = _tensor(features).to(device)
+    y = torch.tensor(labels, device=device)
+    # Two opposite rows, as here, have half the squared norm of their
+    # difference, which is scikit-learn's one row.
+    weight_decay = (2 if num_classes == 2 else 1) / (c * len(x))
+    weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(num_classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=MAX_ITERATIONS,
+        max_eval=15 * MAX_ITERATIONS,  # scipy's default, so scikit-learn's
+        tolerance_grad=tolerance,
+        tolerance_change=torch.finfo(x.dtype).eps,
+        history_size=10,  # scipy's default
+        line_search_fn='strong_wolfe',
+    )
+
+    def mean_loss() -> Tensor:
+        optimizer.zero_grad()
+        total = weight_decay / 2 * weight.square().sum()
+        total.backward()
+        total = total.detach()
+        for start in range(0, len(x), CHUNK):
+            rows = slice(start, start + CHUNK)
+            logits = F.linear(x[rows], weight, bias)
+            loss = F.cross_entropy(logits, y[rows], reduction='sum') / len(x)
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    optimizer.step(mean_loss)
+    iterations = optimizer.state[weight]['n_iter']
+    return _classifier(
+        weight.detach().cpu().numpy(),
+        bias.detach().cpu().numpy(),
+        iterations < MAX_ITERATIONS,
+    )
+
+
+def _classifier(
+    weight: np.ndarray, bias: np.ndarray, converged: bool
+) -> LinearClassifier:
+    if len(weight) == 1:  # scikit-learn's two classes
+        weight = np.concatenate([-weight / 2, weight / 2])
+        bias = np.concatenate([-bias / 2, bias / 2])
+    return LinearClassifier(
+        weight.astype(np.float32), bias.astype(np.float32), converged
+    )
+
+
+def _tensor(features: np.ndarray) -> Tensor:
+    """As a tensor; a copy, since read-only memory maps make no tensors."""
+    return torch.tensor(np.asarray(features))

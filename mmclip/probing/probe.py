@@ -1,0 +1,254 @@
+"""The linear probe of a config and a checkpoint, from images to a file."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from mmclip.checkpoint.pretrained_init import PretrainedCLIP
+from mmclip.probing.features import Features, extract_features
+from mmclip.probing.knn import knn_predictions
+from mmclip.probing.logistic import (
+    LinearClassifier,
+    Trial,
+    choose_solver,
+    fit,
+    sweep,
+)
+from mmclip.version import __version__
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What came out of a linear probe.
+
+    Args:
+        linear_top1 (float): Top-1 in percent on the test set.
+        knn_top1 (float): The same of nearest neighbours.
+        c (float): The inverse strength of the regularisation.
+        solver (str): ``'sklearn'`` or ``'torch'``.
+        converged (bool): Whether the final classifier's solver was done
+            before 1,000 iterations.
+        validation (str): What ``C`` was chosen on.
+        trials (list[Trial]): Every ``C`` that was tried, the best first.
+    """
+
+    linear_top1: float
+    knn_top1: float
+    c: float
+    solver: str
+    converged: bool
+    validation: str
+    trials: list[Trial]
+
+
+def probe(
+    cfg: Config,
+    checkpoint: str,
+    cache: str | Path,
+    *,
+    solver: str = 'auto',
+    amp: bool = False,
+    report: Callable[[Trial], None] = lambda trial: None,
+) -> tuple[ProbeResult, dict[str, Any]] | None:
+    """Train a linear classifier on the frozen features of a tower.
+
+    The features are those that the linear layer of the config's head gets:
+    with ``out_type='pooled'`` and no ``proj_dim`` those before CLIP's
+    projection, as in arXiv 2103.00020, appendix A.3. ``C`` is chosen on the
+    validation set of the config if that is another than the test set, else
+    on a tenth of the training set, at least one image a class, drawn with
+    seed 0; then the classifier is trained on both.
+
+    Args:
+        cfg (Config): With a classifier whose head is a linear layer ``fc``.
+        checkpoint (str): A tower or a whole classifier, in any form that
+            ``init_cfg`` takes; see :class:`PretrainedCLIP`.
+        cache (str | Path): Where features are kept.
+        solver (str): See :func:`mmclip.probing.fit`.
+        amp (bool): See :func:`extract_features`.
+        report (Callable): What to call with each trial.
+
+    Returns:
+        tuple[ProbeResult, dict] | None: The numbers, and the checkpoint of
+        the classifier; None in all processes but the first.
+
+    Raises:
+        CheckpointError: If the checkpoint does not fit the backbone.
+        ValueError: If the model, the data sets or their classes do not fit.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = MODELS.build(_with_preprocessor(cfg))
+    _check_model(model)
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    PretrainedCLIP(checkpoint).load(loaded, model.backbone)
+    splits = ['train', 'test']
+    if cfg.val_dataloader and _data(cfg, 'val') != _data(cfg, 'test'):
+        splits.insert(1, 'val')
+    found = {
+        split: extract_features(model, cfg, split, cache, amp=amp)
+        for split in splits
+    }
+    if not is_main_process():
+        return None
+    _check_classes(found, model.head.fc.out_features)
+    classifier, result = _train_and_test(found, solver, report)
+    return result, _make_checkpoint(
+        model, cfg, classifier, loaded, result, found['train'].classes
+    )
+
+
+def _with_preprocessor(cfg: Config) -> dict[str, Any]:
+    """The model's config, completed as mmengine's runner does."""
+    preprocessor = cfg.get('data_preprocessor')
+    model = copy.deepcopy(cfg.model)  # building changes it
+    if preprocessor is not None:
+        model.setdefault('data_preprocessor', preprocessor)
+    return model
+
+
+def _check_model(model: Any) -> None:
+    head = getattr(model, 'head', None)
+    fc = getattr(head, 'fc', None)
+    if not isinstance(fc, nn.Linear) or fc.bias is None:
+        raise ValueError(
+            'A linear probe wants a head with one linear layer, such as '
+            f'LinearClsHead; the config has {type(head).__name__}.'
+        )
+    if getattr(model, 'neck', None) and list(model.neck.parameters()):
+        raise ValueError(
+            f'The neck {type(model.neck).__name__} has weights, which no '
+            'checkpoint of a tower holds; remove it from the config.'
+        )
+
+
+def _data(cfg: Config, split: str) -> dict[str, Any]:
+    dataset = cfg[f'{split}_dataloader'].dataset.to_dict()
+    return {k: v for k, v in dataset.items() if k != 'pipeline'}
+
+
+def _check_classes(found: dict[str, Features], num_classes: int) -> None:
+    train = found['train']
+    for split, other in found.items():
+        if other.classes != train.classes:
+            raise ValueError(
+                f'The classes of the {split} set are not those of the train '
+                'set, so that labels would not mean the same: '
+                f'{sorted(set(other.classes) ^ set(train.classes))[:10]}.'
+            )
+        largest = int(other.labels.max()) + 1
+        if max(len(other.classes), largest) != num_classes:
+            raise ValueError(
+                f'The {split} set has {max(len(other.classes), largest)} '
+                f'classes, and the head {num_classes}: set '
+                'model.head.num_classes.'
+            )
+
+
+def _train_and_test(
+    found: dict[str, Features], solver: str, report: Callable[[Trial], None]
+) -> tuple[LinearClassifier, ProbeResult]:
+    train, test = found['train'], found['test']
+    num_classes = max(len(train.classes), int(train.labels.max()) + 1)
+    x, y = np.asarray(train.features), train.labels
+    if solver == 'auto':
+        solver = choose_solver(x, num_classes)
+    if 'val' in found:
+        validation = "the config's validation set"
+        x_train, y_train = x, y
+        x_val, y_val = np.asarray(found['val'].features), found['val'].labels
+        x, y = np.concatenate([x, x_val]), np.concatenate([y, y_val])
+    else:
+        first, second = hold_out(y)
+        validation = f'{len(second)} images of the train set'
+        x_train, y_train, x_val, y_val = (
+            x[first],
+            y[first],
+            x[second],
+            y[second],
+        )
+    trials = sweep(
+        lambda c: fit(x_train, y_train, num_classes, c, solver),
+        x_val,
+        y_val,
+        report,
+    )
+    classifier = fit(x, y, num_classes, trials[0].c, solver)
+    linear = classifier.scores(test.features).argmax(dim=1).numpy()
+    knn = knn_predictions(train.features, train.labels, test.features)
+    return classifier, ProbeResult(
+        linear_top1=100 * float((linear == test.labels).mean()),
+        knn_top1=100 * float((knn == test.labels).mean()),
+        c=trials[0].c,
+        solver=solver,
+        converged=classifier.converged,
+        validation=validation,
+        trials=trials,
+    )
+
+
+def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split indices: a tenth of each class, at least one, is held out.
+
+    Args:
+        labels (np.ndarray): ``(N,)``.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: To train on, and held out.
+
+    Raises:
+        ValueError: If a class has one image only.
+    """
+    values, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise ValueError(
+            f'Class number {values[counts.argmin()]} has one image to train '
+            'on, so that none can be held out to choose C on; give '
+            'val_dataloader a data set other than the test set.'
+        )
+    random = np.random.default_rng(0)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for value, count in zip(values, counts, strict=True):
+        rows = random.permutation(np.flatnonzero(labels == value))
+        held_out[rows[: max(1, round(VALIDATION_SHARE * count))]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _make_checkpoint(
+    model: Any,
+    cfg: Config,
+    classifier: LinearClassifier,
+    loaded: dict[str, Any],
+    result: ProbeResult,
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
+    with torch.no_grad():
+        model.head.fc.weight.copy_(torch.tensor(classifier.weight))
+        model.head.fc.bias.copy_(torch.tensor(classifier.bias))
+    meta: dict[str, Any] = dict(
+        mmclip_version=__version__,
+        dataset_meta=dict(classes=classes),
+        probe=asdict(result),
+        versions=dict(torch=version('torch'), sklearn=version('scikit-learn')),
+    )
+    clip = (loaded.get('meta') or {}).get('clip')
+    if clip is not None:
+        backbone = {**cfg.model.backbone.to_dict(), 'init_cfg': None}
+        del backbone['init_cfg']
+        # The tower as it now is: perhaps resized, or without projection.
+        size = backbone.get('img_size', clip['img_size'])
+        meta['clip'] = clip | dict(backbone=backbone, img_size=size)
+    state_dict = {k: v.cpu() for k, v in model.state_dict().items()}
+    return dict(meta=meta, state_dict=state_dict)

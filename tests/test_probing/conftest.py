@@ -1,0 +1,99 @@
+"""A data set that a probe of random weights gets partly right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+from mmclip.analysis.parity import randomize
+from mmclip.checkpoint import write_checkpoint
+from mmclip.engine.config import load_config
+from tests.conftest import REPOSITORY
+
+NUM_CLASSES, NUM_TRAIN, NUM_TEST = 4, 12, 10  # images of each class
+CONFIG = """
+_base_ = ['{base}']
+loader = dict(
+    batch_size=7,
+    num_workers=0,
+    dataset=dict(type='CustomDataset', data_root='{root}'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+)
+train_dataloader = dict(loader)
+test_dataloader = dict(loader)
+# What probing must not do to its training images.
+flip = dict(type='RandomFlip', prob=1.0, direction='vertical')
+load, pack = dict(type='LoadImageFromFile'), dict(type='PackInputs')
+train_dataloader['dataset'] = dict(
+    loader['dataset'], data_prefix='train', pipeline=[load, flip, pack]
+)
+test_dataloader['dataset'] = dict(
+    loader['dataset'], data_prefix='test', pipeline=[load, pack]
+)
+val_dataloader = test_dataloader
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(
+        num_classes=4, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True
+    ),
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
+        act='quick_gelu',
+        img_size=32,
+        patch_size=8,
+    ),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=4,
+        in_channels=32,
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+val_cfg = dict()
+test_cfg = dict()
+"""
+
+
+def make_project(folder: Path) -> Path:
+    """Write images, ``config.py`` and ``tower.pth`` with random weights."""
+    random = np.random.default_rng(0)
+    for split, number in (('train', NUM_TRAIN), ('test', NUM_TEST)):
+        for label in range(NUM_CLASSES):
+            target = folder / 'images' / split / f'class{label}'
+            target.mkdir(parents=True)
+            for i in range(number):
+                pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
+                pixels[4 * label : 4 * label + 8] //= 3
+                Image.fromarray(pixels).save(target / f'{i}.png')
+    base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+    config = folder / 'config.py'
+    config.write_text(CONFIG.format(base=base, root=folder / 'images'))
+    cfg = load_config(config)
+    torch.manual_seed(0)
+    backbone = MODELS.build(cfg.model.backbone)
+    randomize(backbone)
+    tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    write_checkpoint(dict(state_dict=tensors), folder / 'tower.pth')
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with images, a config and a tower."""
+    return make_project(tmp_path)
+
+
+@pytest.fixture
+def cfg(project: Path) -> Config:
+    """The config of the project."""
+    cfg = load_config(project / 'config.py')
+    init_default_scope(cfg.default_scope)
+    return cfg

@@ -1,0 +1,142 @@
+"""The probe: what is trained on what, and what is refused."""
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from mmclip.checkpoint import CheckpointError, read_checkpoint
+from mmclip.checkpoint.files import write_checkpoint
+from mmclip.probing import probe
+from mmclip.probing.probe import hold_out
+
+
+def run(cfg, project, checkpoint='tower.pth', **options):
+    """Probe with the features beside the project."""
+    return probe(cfg, str(project / checkpoint), project / 'cache', **options)
+
+
+def cached(project, number):
+    """The features and labels of the data set with so many images."""
+    for folder in (project / 'cache').iterdir():
+        labels = np.load(folder / 'labels.npy')
+        if len(labels) == number:
+            return np.load(folder / 'features.npy'), labels
+    raise AssertionError(f'no {number} images')
+
+
+@pytest.mark.parametrize('solver', ['sklearn', 'torch'])
+def test_the_head_predicts_what_scikit_learn_does(cfg, project, solver):
+    """Trained on the whole training set, with the best C."""
+    result, checkpoint = run(cfg, project, solver=solver)
+    x, y = cached(project, 48)
+    x_test, y_test = cached(project, 40)
+    theirs = LogisticRegression(C=result.c, max_iter=1000).fit(
+        x.astype(np.float64), y
+    )
+    wanted = theirs.predict(x_test)
+    tensors = checkpoint['state_dict']
+    scores = torch.nn.functional.linear(
+        torch.tensor(x_test),
+        tensors['head.fc.weight'],
+        tensors['head.fc.bias'],
+    )
+    assert scores.argmax(1).tolist() == wanted.tolist()
+    assert result.linear_top1 == pytest.approx(100 * (wanted == y_test).mean())
+    assert 30 < result.linear_top1 < 100  # or the test means little
+
+
+def test_the_validation_set_of_the_config_is_used(cfg, project):
+    held_out, _ = run(cfg, project)
+    assert held_out.validation == '4 images of the train set'
+    cfg.val_dataloader.dataset.data_prefix = 'train'
+    given, _ = run(cfg, project)
+    assert given.validation == "the config's validation set"
+    assert given.trials[0].accuracy > held_out.trials[0].accuracy
+
+
+def test_what_is_held_out_has_every_class():
+    labels = np.repeat([0, 1, 2], [2, 30, 50])
+    first, second = hold_out(labels)
+    assert sorted([*first, *second]) == list(range(82))
+    assert len(second) == 1 + 3 + 5
+    assert set(labels[first]) == set(labels[second]) == {0, 1, 2}
+    again = hold_out(labels)[1]
+    assert again.tolist() == second.tolist()
+
+
+def test_one_image_of_a_class_cannot_be_held_out():
+    with pytest.raises(ValueError, match='number 1 has one image'):
+        hold_out(np.array([0, 0, 1]))
+
+
+def test_a_classifier_serves_as_a_tower(cfg, project):
+    result, checkpoint = run(cfg, project)
+    write_checkpoint(checkpoint, project / 'classifier.pth')
+    again, _ = run(cfg, project, 'classifier.pth')
+    assert again == result
+    assert len(list((project / 'cache').iterdir())) == 2
+
+
+def test_the_description_of_the_tower_goes_along(cfg, project):
+    tower = read_checkpoint(project / 'tower.pth')
+    backbone = cfg.model.backbone.to_dict() | dict(
+        norm_eps=1e-5, pre_norm=True, pool='cls_token', proj_dim=24
+    )
+    tower['state_dict']['backbone.proj'] = torch.zeros(32, 24)
+    tower['meta'] = dict(
+        clip=dict(
+            backbone=backbone,
+            img_size=32,
+            preprocess=dict(mean=[0.5] * 3),
+            source=dict(name='tiny'),
+        )
+    )
+    write_checkpoint(tower, project / 'described.pth')
+    _, checkpoint = run(cfg, project, 'described.pth')
+    clip = checkpoint['meta']['clip']
+    assert clip['source'] == dict(name='tiny')
+    assert 'proj_dim' not in clip['backbone']
+    assert 'backbone.proj' not in checkpoint['state_dict']
+    cfg.model.backbone.act = 'gelu'
+    with pytest.raises(CheckpointError, match='act: checkpoint'):
+        run(cfg, project, 'described.pth')
+
+
+def test_a_head_that_is_not_linear_is_refused(cfg, project):
+    cfg.model.head = dict(
+        type='StackedLinearClsHead',
+        num_classes=4,
+        in_channels=32,
+        mid_channels=[8],
+    )
+    with pytest.raises(ValueError, match='StackedLinearClsHead'):
+        run(cfg, project)
+
+
+def test_another_number_of_classes_is_refused(cfg, project):
+    cfg.model.head.num_classes = 5
+    with pytest.raises(ValueError, match='4 classes, and the head 5'):
+        run(cfg, project)
+
+
+def test_other_classes_in_the_test_set_are_refused(cfg, project):
+    test = project / 'images' / 'test'
+    (test / 'class0').rename(test / 'other')
+    with pytest.raises(ValueError, match='class0'):
+        run(cfg, project)
+
+
+def test_a_missing_scikit_learn_is_explained(cfg, project, monkeypatch):
+    real_import = builtins.__import__
+
+    def no_sklearn(name, *arguments, **options):
+        if name.split('.')[0] == 'sklearn':
+            raise ModuleNotFoundError(name)
+        return real_import(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, '__import__', no_sklearn)
+    with pytest.raises(ImportError, match='pip install scikit-learn'):
+        run(cfg, project)

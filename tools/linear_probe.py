@@ -1,0 +1,134 @@
+"""Probe a tower: logistic regression and nearest neighbours on its features.
+
+As in the CLIP paper (arXiv 2103.00020, appendix A.3). Features are computed
+once and kept in WORK_DIR/features. Writes WORK_DIR/linear_probe.pth, a
+classifier that tools/test.py evaluates, and WORK_DIR/linear_probe.json.
+"""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import init_dist
+
+from mmclip.checkpoint import CheckpointError, write_checkpoint
+from mmclip.checkpoint.atomic import atomic_file
+from mmclip.engine.config import complete_dataloaders, load_config
+from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.probing import ProbeResult, probe
+from mmclip.probing.logistic import SOLVERS, Trial
+
+EXAMPLES = """examples:
+  python %(prog)s configs/clip/clip-l-336_linear-probe_in1k.py \\
+      open_clip://ViT-L-14-336/openai
+  # on 8 GPUs of one machine, in mixed precision
+  torchrun --nproc_per_node 8 %(prog)s CONFIG CHECKPOINT --amp \\
+      --launcher pytorch
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('config', help='the config of a classifier with a linear head')
+    add(
+        'checkpoint',
+        help='a tower or a classifier: a file, or open_clip://NAME/TAG, '
+        'timm://NAME.TAG, hf-hub:ORG/REPOSITORY, local-dir:FOLDER',
+    )
+    add('--work-dir', help='where features, classifier and numbers go')
+    add(
+        '--solver',
+        choices=SOLVERS,
+        default='auto',
+        help='scikit-learn, torch (on the GPU if there is one), or by size',
+    )
+    add('--amp', action='store_true', help='features in mixed precision')
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config, such as test_dataloader.batch_size=8',
+    )
+    add(
+        '--launcher',
+        choices=['none', 'pytorch'],
+        default='none',
+        help='how the processes were started',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    cfg.launcher = args.launcher
+    start_processes(cfg)
+    complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
+    work_dir = Path(cfg.work_dir)
+    try:
+        found = probe(
+            cfg,
+            args.checkpoint,
+            work_dir / 'features',
+            solver=args.solver,
+            amp=args.amp,
+            report=print_trial,
+        )
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    if found is not None:
+        write(*found, work_dir)
+
+
+def start_processes(cfg: Config) -> None:
+    """Join the process group, if there is one, of this machine.
+
+    Raises:
+        SystemExit: If there are several machines: they would write to files
+            of which each has its own view.
+    """
+    if cfg.launcher == 'none':
+        return
+    if os.environ.get('LOCAL_WORLD_SIZE') != os.environ.get('WORLD_SIZE'):
+        sys.exit('error: use the processes of one machine alone.')
+    use_gloo_without_gpu(cfg)
+    if not torch.distributed.is_initialized():
+        init_dist('pytorch', backend='nccl')
+
+
+def print_trial(trial: Trial) -> None:
+    note = '' if trial.converged else ' (1,000 iterations were not enough)'
+    print(
+        f'C={trial.c:.3g}: validation top-1 {trial.accuracy:.2f} %, loss '
+        f'{trial.loss:.4f}{note}'
+    )
+
+
+def write(result: ProbeResult, checkpoint: dict, work_dir: Path) -> None:
+    out = work_dir / 'linear_probe.pth'
+    write_checkpoint(checkpoint, out)
+    numbers = json.dumps(asdict(result), indent=2) + '\n'
+    with atomic_file(out.with_suffix('.json')) as path:
+        path.write_text(numbers, encoding='utf-8')
+    print(
+        f'C={result.c:.3g}, chosen on {result.validation}, solver '
+        f'{result.solver}'
+    )
+    print(f'linear probe: top-1 {result.linear_top1:.2f} %')
+    print(f'nearest neighbours: top-1 {result.knn_top1:.2f} %')
+    print(f'wrote {out}')
+
+
+if __name__ == '__main__':
+    main()
