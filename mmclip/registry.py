@@ -44,6 +44,18 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope='mmclip',
     locations=['mmclip.engine'],
 )
+RUNNERS = Registry(
+    'runner',
+    parent=registry.RUNNERS,
+    scope='mmclip',
+    locations=['mmclip.engine'],
+)
+STRATEGIES = Registry(
+    'strategy',
+    parent=registry.STRATEGIES,
+    scope='mmclip',
+    locations=['mmclip.engine'],
+)
 DATA_SAMPLERS = Registry(
     'data sampler',
     parent=registry.DATA_SAMPLERS,

@@ -2,8 +2,10 @@
 
 from mmclip.engine.bf16_optim_wrapper import BFloat16OptimWrapper
 from mmclip.engine.check_classes_hook import CheckClassesHook
+from mmclip.engine.compile_hook import CompileHook
 from mmclip.engine.exact_resume_hook import ExactResumeHook
 from mmclip.engine.finite_loss_hook import FiniteLossHook, NonFiniteLossError
+from mmclip.engine.fully_shard import FullyShardStrategy, StrategyRunner
 from mmclip.engine.interrupt_hook import InterruptHook
 from mmclip.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmclip.engine.reliable_checkpoint_hook import ReliableCheckpointHook
@@ -12,11 +14,14 @@ from mmclip.engine.strict_load_hook import StrictLoadHook
 __all__ = [
     'BFloat16OptimWrapper',
     'CheckClassesHook',
+    'CompileHook',
     'ExactResumeHook',
     'FiniteLossHook',
+    'FullyShardStrategy',
     'InterruptHook',
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteLossError',
     'ReliableCheckpointHook',
+    'StrategyRunner',
     'StrictLoadHook',
 ]

@@ -1,0 +1,190 @@
+"""Weights, gradients and optimizer in shards, checkpoints in whole files."""
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import mmengine
+import torch
+from mmengine._strategy import DDPStrategy
+from mmengine.device import get_device
+from mmengine.dist import broadcast, is_main_process
+from mmengine.runner import FlexibleRunner
+from mmengine.runner.checkpoint import save_checkpoint
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from mmclip.models.base_vit import BaseViT
+from mmclip.registry import RUNNERS, STRATEGIES
+
+
+@RUNNERS.register_module()
+class StrategyRunner(FlexibleRunner):
+    """mmengine's ``FlexibleRunner``, whose hooks come before its loading.
+
+    mmengine's ``Runner`` calls ``before_run`` first, and ``FlexibleRunner``
+    after it has loaded a checkpoint: too late for
+    ``mmclip.ReliableCheckpointHook``, which finds what to resume from, and for
+    ``EMAHook``, whose averages are loaded.
+    """
+
+    _ran = False
+
+    def load_or_resume(self) -> None:
+        """Load what the config and the hooks say."""
+        self.call_hook('before_run')
+        self._ran = True
+        super().load_or_resume()
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks, ``before_run`` only once."""
+        if fn_name == 'before_run' and self._ran:
+            return
+        super().call_hook(fn_name, **kwargs)
+
+
+@STRATEGIES.register_module()
+class FullyShardStrategy(DDPStrategy):
+    """Train with torch's ``fully_shard`` (FSDP2).
+
+    Each process keeps its share of the weights, of their gradients, of the
+    optimizer and of the averages of ``EMAHook``; a block of the backbone is
+    put together while it is needed. Names and shapes of parameters stay as
+    they are, and so does layer-wise learning rate decay. A checkpoint is the
+    same file as one of data-parallel training: either goes on from the
+    other's, on any number of processes.
+
+    For ``runner_type='mmclip.StrategyRunner'``, as configs/_base_/fsdp.py.
+    """
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        """Shard the blocks of the backbones, then all the rest."""
+        device = get_device()
+        model = self.convert_model(model.to(device))
+        for tensor in model.state_dict().values():
+            broadcast(tensor)  # seeds may differ between processes
+        mesh = init_device_mesh(device, (self.world_size,))
+        for backbone in model.modules():
+            if isinstance(backbone, BaseViT):
+                for layer in backbone.layers:
+                    fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        for module in model.modules():
+            module.register_load_state_dict_pre_hook(_shard_on_load)
+        # EMAHook copies the model, and torch does not copy sharded modules.
+        model.__deepcopy__ = lambda memo: copy_tensors(model)  # type: ignore
+        model.register_forward_hook(_reshard_in_evaluation)
+        return model
+
+    def save_checkpoint(
+        self,
+        filename: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        extra_ckpt: dict | None = None,
+        callback: Callable | None = None,
+    ) -> None:
+        """Gather all shards, with the help of all processes, and write them.
+
+        Arguments are those of mmengine's strategies.
+        """
+        checkpoint: dict[str, Any] = dict(extra_ckpt or {})
+        checkpoint['state_dict'] = self.model.state_dict()
+        if save_optimizer and hasattr(self, 'optim_wrapper'):
+            checkpoint['optimizer'] = self.optim_state_dict()
+        if save_param_scheduler and hasattr(self, 'param_schedulers'):
+            checkpoint['param_schedulers'] = self.scheduler_state_dict()
+        checkpoint['meta'] = dict(
+            checkpoint.get('meta', {}),
+            seed=self.seed,
+            time=time.strftime('%Y%m%d_%H%M%S'),
+            mmengine=mmengine.__version__,
+        )
+        if callback is not None:
+            callback(checkpoint)
+        checkpoint = gather(checkpoint)
+        if is_main_process():
+            save_checkpoint(checkpoint, filename)
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Keep this process's share of a whole optimizer's state."""
+        groups = self.optim_wrapper.param_groups
+        params = [param for group in groups for param in group['params']]
+        state = {
+            index: {
+                key: _shard_like(params[index], value)
+                for key, value in values.items()
+            }
+            for index, values in state_dict['state'].items()
+        }
+        super().load_optim_state_dict(dict(state_dict, state=state))
+
+
+def gather(tree: Any) -> Any:
+    """A copy of nested dicts and lists, with whole tensors on the CPU.
+
+    All processes take part; only the main process keeps what was gathered.
+    """
+    if isinstance(tree, DTensor):
+        whole = tree.full_tensor()
+        return whole.cpu() if is_main_process() else None
+    if isinstance(tree, Tensor):
+        return tree.cpu()
+    if isinstance(tree, list):
+        return [gather(value) for value in tree]
+    if isinstance(tree, dict):
+        copied = copy.copy(tree)  # with the versions in a state dict
+        copied.update((key, gather(value)) for key, value in tree.items())
+        return copied
+    return tree
+
+
+def copy_tensors(module: nn.Module) -> nn.Module:
+    """A tree of modules that only hold copies of weights and buffers."""
+    copied = nn.Module()
+    for name, child in module.named_children():
+        copied.add_module(name, copy_tensors(child))
+    for name, param in module.named_parameters(recurse=False):
+        copied.register_parameter(name, nn.Parameter(param.detach().clone()))
+    for name, buffer in module.named_buffers(recurse=False):
+        persistent = name not in module._non_persistent_buffers_set
+        copied.register_buffer(name, buffer.clone(), persistent)
+    copied.register_load_state_dict_pre_hook(_shard_on_load)
+    return copied
+
+
+def _shard_on_load(
+    module: nn.Module, state_dict: dict, prefix: str, *_: Any
+) -> None:
+    """Let ``load_state_dict`` take whole tensors."""
+    for name, param in module.named_parameters(recurse=False):
+        key = f'{prefix}{name}'
+        if key in state_dict:  # else a strict load reports it
+            state_dict[key] = _shard_like(param, state_dict[key])
+
+
+def _shard_like(param: Tensor, given: Any) -> Any:
+    """The shards of a whole tensor of the shape of a sharded parameter."""
+    if (
+        not isinstance(param, DTensor)
+        or not isinstance(given, Tensor)
+        or isinstance(given, DTensor)
+        or given.shape != param.shape
+    ):
+        return given
+    return distribute_tensor(
+        given.to(param.device), param.device_mesh, param.placements
+    )
+
+
+def _reshard_in_evaluation(model: Any, *_: Any) -> None:
+    """Give back the weights, which torch keeps for a backward pass.
+
+    EMAHook exchanges the shards after validation.
+    """
+    if not torch.is_grad_enabled():
+        model.reshard()
