@@ -1,0 +1,231 @@
+"""Test the weights between a zero-shot and a fine-tuned model (WiSE-FT)."""
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from tqdm import tqdm
+
+from mmclip.checkpoint import CheckpointError, write_checkpoint
+from mmclip.checkpoint.averaging import averaged_checkpoint, interpolate
+from mmclip.checkpoint.compatibility import (
+    check_compatible,
+    check_fits_model,
+    read_weights,
+)
+from mmclip.engine.config import complete_dataloaders, load_config
+from mmclip.evaluation import build_test_runner
+from mmclip.evaluation.weight_space import (
+    WeightTester,
+    best_alpha,
+    curve_to_markdown,
+    parse_alphas,
+    write_curve,
+)
+
+EXAMPLES = """examples:
+  # the config's test set (clean), and another folder of its data set
+  %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
+      --eval shifted dataset.data_prefix=val_shifted --out OUT.pth
+  # the test set of another config; the alpha that is best on a third
+  %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
+      --eval sketch SKETCH_CONFIG.py \\
+      --eval held_out dataset.data_prefix=held_out \\
+      --choose best:held_out --out OUT.pth
+"""
+CLEAN = 'clean'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('zero_shot', help='the checkpoint of alpha 0')
+    add('fine_tuned', help='the checkpoint of alpha 1')
+    add(
+        '--config',
+        required=True,
+        help="the config of both; its test set is called 'clean'",
+    )
+    add(
+        '--alphas',
+        default='0:1:0.1',
+        metavar='FIRST:LAST:STEP|A,B,C',
+        help='what to test (default: %(default)s)',
+    )
+    add(
+        '--eval',
+        nargs='+',
+        action='append',
+        default=[],
+        metavar=('NAME', 'FILE|KEY=VALUE'),
+        help='one more data set: its name, and a config file whose test set '
+        "it is, or what to change in the config's test_dataloader; may be "
+        'given several times',
+    )
+    add('--metric', default='top1', help='what counts (default: %(default)s)')
+    add(
+        '--choose',
+        default='0.5',
+        metavar='ALPHA|best:NAME',
+        help="the weights for OUT: an alpha, or that which is best on NAME's "
+        'data (default: %(default)s)',
+    )
+    add('--out', type=Path, help='where to write the chosen weights')
+    add('--force', action='store_true', help='overwrite OUT if it exists')
+    add(
+        '--same-classes',
+        action='store_true',
+        help='the class names in the checkpoints differ, but mean the same '
+        'classes in the same order',
+    )
+    add(
+        '--work-dir',
+        help='where the table, the curve and the log go (default: the folder '
+        "interpolation in the config's)",
+    )
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config, such as test_dataloader.batch_size=8',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        check_arguments(args)
+        run(args)
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what would only fail after the tests."""
+    if args.out and args.out.exists() and not args.force:
+        raise ValueError(f'{args.out} exists; pass --force to overwrite it.')
+    names = [CLEAN, *(name for name, *_ in args.eval)]
+    if len(set(names)) < len(names):
+        raise ValueError(f'Two data sets have one name: {", ".join(names)}.')
+    best = args.choose.removeprefix('best:')
+    if args.choose != best and best not in names:
+        raise ValueError(
+            f'--choose {args.choose}: the data sets are {", ".join(names)}.'
+        )
+
+
+def run(args: argparse.Namespace) -> None:
+    alphas = parse_alphas(args.alphas)
+    if not args.choose.startswith('best:'):
+        alphas = sorted({*alphas, *parse_alphas(args.choose)})
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.work_dir = args.work_dir or f'{cfg.work_dir}/interpolation'
+    cfg.log_level = 'WARNING'  # the table says it all
+    ends = read_ends(args, cfg)
+    zero_shot, fine_tuned = (end['state_dict'] for end in ends.values())
+
+    runner = build_test_runner(cfg)
+    test = WeightTester(runner, data_sets(runner.cfg, args.eval), args.metric)
+    curve = {
+        alpha: test(interpolate(zero_shot, fine_tuned, alpha))
+        for alpha in tqdm(alphas, unit='alpha')
+    }
+    chosen = choose(curve, args.choose)
+    write_curve(
+        curve,
+        chosen,
+        cfg.work_dir,
+        dict(
+            zero_shot=args.zero_shot,
+            fine_tuned=args.fine_tuned,
+            config=args.config,
+            metric=args.metric,
+            choose=args.choose,
+        ),
+    )
+    print(f'\n{curve_to_markdown(curve, chosen)}')
+    print(f'wrote table.md, curve.json and curve.png to {cfg.work_dir}')
+    if args.out:
+        weights = interpolate(zero_shot, fine_tuned, chosen)
+        shares = dict(zip(ends, (1 - chosen, chosen), strict=True))
+        write_checkpoint(averaged_checkpoint(weights, ends, shares), args.out)
+        print(f'wrote: {args.out} (alpha {chosen:g})')
+
+
+def read_ends(args: argparse.Namespace, cfg: Config) -> dict[str, Any]:
+    """Both checkpoints by path, if they fit one another and the config."""
+    if args.zero_shot == args.fine_tuned:
+        raise ValueError(f'Both checkpoints are {args.zero_shot}.')
+    ends = {
+        path: read_weights(path) for path in (args.zero_shot, args.fine_tuned)
+    }
+    try:
+        notes = check_compatible(
+            *ends.values(), same_classes=args.same_classes
+        )
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'{args.zero_shot} and {args.fine_tuned} cannot be averaged. '
+            f'{error}\nIf only names differ, and mean the same classes in the '
+            'same order, pass --same-classes.'
+        ) from None
+    for note in notes:
+        print(f'note: {note}')
+    for path, checkpoint in ends.items():
+        try:
+            check_fits_model(checkpoint, cfg.model)
+        except CheckpointError as error:
+            raise CheckpointError(f'{path}: {error}') from None
+    return ends
+
+
+def data_sets(
+    cfg: Config, wanted: list[list[str]]
+) -> dict[str, tuple[dict[str, Any], Any]]:
+    """The dataloader and the evaluator of each data set, by name."""
+    sets = {CLEAN: (cfg.test_dataloader, cfg.test_evaluator)}
+    for name, *said in wanted:
+        if len(said) == 1 and Path(said[0]).suffix in ('.py', '.json', '.yml'):
+            other = load_config(said[0])
+            complete_dataloaders(other, pin_memory=torch.cuda.is_available())
+            sets[name] = (other.test_dataloader, other.test_evaluator)
+            continue
+        if not said or not all('=' in pair for pair in said):
+            raise ValueError(
+                f'--eval {" ".join([name, *said])}: after the name comes a '
+                'config file, or one or more KEY=VALUE.'
+            )
+        changed = Config(dict(loader=copy.deepcopy(cfg.test_dataloader)))
+        pairs = (pair.split('=', 1) for pair in said)
+        changed.merge_from_dict(
+            {f'loader.{k}': DictAction._parse_iterable(v) for k, v in pairs}
+        )
+        sets[name] = (changed.loader, cfg.test_evaluator)
+    return sets
+
+
+def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:
+    """The alpha that was asked for."""
+    if not wanted.startswith('best:'):
+        return parse_alphas(wanted)[0]
+    name = wanted.removeprefix('best:')
+    chosen = best_alpha(curve, name)
+    print(
+        f'\nalpha {chosen:g} is best on {name}; having been chosen there, its '
+        f'{name} number is not that of new images'
+    )
+    return chosen
+
+
+if __name__ == '__main__':
+    main()
