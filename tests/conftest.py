@@ -67,3 +67,45 @@ class TinyModel:
         model = open_clip.CLIP(**model_cfg)
         randomize(model.visual)
         return cls(config, model.eval())
+
+
+def save_whole_model(folder: Path, **changes: object) -> nn.Module:
+    """Write a random model with both towers as open_clip's training does.
+
+    Args:
+        folder (Path): Gets ``open_clip_config.json`` and
+            ``open_clip_model.safetensors``.
+        changes (object): Of the model config.
+    """
+    import json
+
+    from safetensors.torch import save_file
+
+    model_cfg = dict(
+        embed_dim=24,
+        quick_gelu=True,
+        vision_cfg=dict(
+            layers=2,
+            width=32,
+            head_width=16,
+            mlp_ratio=2.0,
+            patch_size=8,
+            image_size=32,
+        ),
+        text_cfg=dict(
+            context_length=16, vocab_size=49408, width=16, heads=2, layers=2
+        ),
+    )
+    config = dict(
+        model_cfg=model_cfg | changes,
+        preprocess_cfg=dict(mean=[0.5] * 3, std=[0.5] * 3),
+    )
+    (folder / 'open_clip_config.json').write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = open_clip.create_model(f'local-dir:{folder}').eval()
+    randomize(model)
+    nn.init.constant_(model.logit_scale, 3.0)
+    if model.logit_bias is not None:
+        nn.init.constant_(model.logit_bias, -7.0)
+    save_file(model.state_dict(), folder / 'open_clip_model.safetensors')
+    return model

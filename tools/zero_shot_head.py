@@ -2,15 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-import open_clip
 import torch
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.class_embeddings import Template
-from mmclip.checkpoint.zero_shot import read_lines, zero_shot_checkpoint
+from mmclip.checkpoint.class_embeddings import class_names, named_templates
+from mmclip.checkpoint.zero_shot import zero_shot_checkpoint
 
 EXAMPLES = """examples:
   # ImageNet's classes with OpenAI's 80 templates, then its accuracy
@@ -21,10 +19,6 @@ EXAMPLES = """examples:
   # a local file
   %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
 """
-TEMPLATES = {
-    'openai': open_clip.OPENAI_IMAGENET_TEMPLATES,
-    'simple': open_clip.SIMPLE_IMAGENET_TEMPLATES,
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,8 +72,8 @@ def main() -> None:
     if args.out.exists() and not args.force:
         sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
-        classes = read_classes(args.classes)
-        templates = read_templates(args.templates)
+        classes = class_names(args.classes)
+        templates = named_templates(args.templates)
         print(f'{len(classes)} classes x {len(templates)} templates')
         checkpoint = zero_shot_checkpoint(
             args.name,
@@ -93,16 +87,6 @@ def main() -> None:
         sys.exit(f'error: {error}')
     write_checkpoint(checkpoint, args.out)
     print_report(checkpoint, args.out)
-
-
-def read_classes(classes: str) -> Sequence[str]:
-    if classes == 'imagenet':
-        return open_clip.IMAGENET_CLASSNAMES
-    return read_lines(classes)
-
-
-def read_templates(templates: str) -> Sequence[Template]:
-    return TEMPLATES.get(templates) or read_lines(templates)
 
 
 def print_report(checkpoint: dict, out: Path) -> None:

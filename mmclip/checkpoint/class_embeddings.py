@@ -16,16 +16,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmclip.checkpoint.atomic import atomic_file
-from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import SafetensorsFiles, is_local, sha256
-from mmclip.checkpoint.from_open_clip import find_model, open_clip_source
+from mmclip.checkpoint.files import SafetensorsFiles, sha256
+from mmclip.checkpoint.whole_model import load_whole_model
 
 Template = str | Callable[[str], str]
-# What OpenAI's archives hold beside weights.
-_NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,15 @@ class ClassEmbeddings:
     embeddings: Tensor
     logit_scale: float
     logit_bias: float
+
+    def head(self) -> dict[str, Tensor]:
+        """Weights of a :class:`mmclip.models.ZeroShotClsHead`."""
+        return {
+            'fc.weight': self.logit_scale * self.embeddings,
+            'fc.bias': self.embeddings.new_full(
+                (len(self.embeddings),), self.logit_bias
+            ),
+        }
 
 
 def embed_classes(
@@ -81,17 +87,55 @@ def embed_classes(
     if path.is_file():
         return _read(path)
     model, tokenizer = load_whole_model(name, pretrained, tag)
-    found = _embed(model.to(device).eval(), tokenizer, classes, templates)
+    found = embed_with(model.to(device).eval(), tokenizer, classes, templates)
     with atomic_file(path) as temporary:
         save_file(
             {
-                'embeddings': found.embeddings,
+                'embeddings': found.embeddings.cpu(),
                 'logit_scale': torch.tensor(found.logit_scale).double(),
                 'logit_bias': torch.tensor(found.logit_bias).double(),
             },
             temporary,
         )
-    return found
+    return _read(path)
+
+
+def class_names(classes: str | Sequence[str]) -> list[str]:
+    """``'imagenet'`` for open_clip's names of ImageNet-1k, or a text file.
+
+    Args:
+        classes (str | Sequence[str]): The word, a file with a name a line,
+            or the names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    import open_clip
+
+    if classes == 'imagenet':
+        return list(open_clip.IMAGENET_CLASSNAMES)
+    return _lines(classes) if isinstance(classes, str) else list(classes)
+
+
+def named_templates(templates: str | Sequence[Template]) -> list[Template]:
+    """``'openai'`` for OpenAI's 80, ``'simple'`` for its best 7, or a file.
+
+    Args:
+        templates (str | Sequence): The word, a file with a template a line,
+            or the templates.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    import open_clip
+
+    known = dict(
+        openai=open_clip.OPENAI_IMAGENET_TEMPLATES,
+        simple=open_clip.SIMPLE_IMAGENET_TEMPLATES,
+    )
+    if not isinstance(templates, str):
+        return list(templates)
+    return list(known.get(templates) or _lines(templates))
 
 
 def make_texts(
@@ -119,55 +163,25 @@ def make_texts(
     ]
 
 
-def load_whole_model(
-    name: str, pretrained: str, tag: str | None = None
-) -> tuple[nn.Module, Any]:
-    """Both towers of an open_clip model, and its tokenizer.
-
-    Unlike ``open_clip.create_model`` it takes the activation from the tag,
-    and reads OpenAI's archives. Arguments and errors as in
-    :func:`embed_classes`.
-    """
-    import open_clip
-
-    is_file = Path(name).is_file()
-    if is_file and Path(name).name != 'open_clip_config.json':
-        raise CheckpointError(
-            f'{name} must be a model name of open_clip or an '
-            'open_clip_config.json, which says what the text tower is.'
-        )
-    _, read = open_clip_source(name, pretrained, tag)
-    _, _, quick_gelu = find_model(
-        name, tag if is_local(pretrained) else pretrained
-    )
-    identifier = f'local-dir:{Path(name).parent}' if is_file else name
-    model = open_clip.create_model(
-        identifier,
-        load_weights=False,
-        force_quick_gelu=quick_gelu,
-        pretrained_text=False,
-    )
-    tensors = {k: t for k, t in read().items() if k not in _NOT_WEIGHTS}
-    try:
-        model.load_state_dict(_as_open_clip_has_it(tensors, model))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f'{pretrained} does not hold both towers of {name}: {error}'
-        ) from None
-    return model, open_clip.get_tokenizer(identifier)
-
-
 def cache_folder() -> Path:
     """Where embeddings are kept: below ``torch.hub.get_dir()``."""
     return Path(torch.hub.get_dir()) / 'mmclip' / 'class_embeddings'
 
 
-def _embed(
+def embed_with(
     model: Any,
     tokenizer: Any,
     classes: Sequence[str],
     templates: Sequence[Template],
 ) -> ClassEmbeddings:
+    """Embed classes with a model as it is, where it is, without the cache.
+
+    Args:
+        model (nn.Module): A model of open_clip; its image tower may be gone.
+        tokenizer (Callable): Its tokenizer.
+        classes (Sequence[str]): Their names.
+        templates (Sequence[str | Callable]): As in :func:`embed_classes`.
+    """
     from open_clip import build_zero_shot_classifier
 
     device = next(model.parameters()).device
@@ -176,31 +190,10 @@ def _embed(
     )
     bias = getattr(model, 'logit_bias', None)
     return ClassEmbeddings(
-        embeddings=embeddings.T.contiguous().cpu(),
+        embeddings=embeddings.T.contiguous(),
         logit_scale=model.logit_scale.exp().item(),
         logit_bias=0.0 if bias is None else bias.item(),
     )
-
-
-def _as_open_clip_has_it(
-    tensors: dict[str, Tensor], model: Any
-) -> dict[str, Tensor]:
-    """The renaming of ``open_clip.load_checkpoint``, of read tensors."""
-    from open_clip.convert import convert_state_dict
-    from open_clip.model import convert_to_custom_text_state_dict
-
-    tensors = convert_state_dict(model, tensors)
-    if 'positional_embedding' in tensors and not hasattr(
-        model, 'positional_embedding'
-    ):
-        tensors = convert_to_custom_text_state_dict(tensors)
-    own = model.state_dict()
-    return {
-        key: tensor.reshape(own[key].shape)
-        if key in ('logit_scale', 'logit_bias') and key in own
-        else tensor
-        for key, tensor in tensors.items()
-    }
 
 
 def _hash(
@@ -226,3 +219,12 @@ def _read(path: Path) -> ClassEmbeddings:
         logit_scale=tensors['logit_scale'].item(),
         logit_bias=tensors['logit_bias'].item(),
     )
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a text file that are not blank."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f'{path} does not exist.')
+    lines = file.read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines if line.strip()]

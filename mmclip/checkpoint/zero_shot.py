@@ -1,16 +1,11 @@
 """A whole classifier from a CLIP model and the names of classes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from mmclip.checkpoint.class_embeddings import (
-    ClassEmbeddings,
-    Template,
-    embed_classes,
-)
+from mmclip.checkpoint.class_embeddings import Template, embed_classes
+from mmclip.checkpoint.convert import check_complete
+from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.sources import convert_source
 
 HEAD = 'mmclip.ZeroShotClsHead'
@@ -50,7 +45,9 @@ def zero_shot_checkpoint(
     checkpoint, _ = convert_source(name, pretrained, tag)
     found = embed_classes(name, pretrained, classes, templates, tag, device)
     num_classes, width = found.embeddings.shape
-    checkpoint['state_dict'] |= _head(found)
+    checkpoint['state_dict'] |= {
+        f'head.{key}': tensor for key, tensor in found.head().items()
+    }
     checkpoint['meta']['clip']['head'] = dict(
         type=HEAD, num_classes=num_classes, in_channels=width
     )
@@ -58,21 +55,34 @@ def zero_shot_checkpoint(
     return checkpoint
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file that are not blank.
+def without_text_tower(checkpoint: dict[str, Any], model: Any) -> dict:
+    """The zero-shot classifier that a tuned ``ContrastiveClassifier`` is.
+
+    Args:
+        checkpoint (dict): Of its training.
+        model (ContrastiveClassifier): Built from its config.
+
+    Returns:
+        dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the classes as
+        the tuned text tower embeds them) and the names of the classes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        CheckpointError: If the model is another, or the weights do not fit.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist.')
-    lines = path.read_text(encoding='utf-8').splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _head(found: ClassEmbeddings) -> dict[str, torch.Tensor]:
-    return {
-        'head.fc.weight': found.logit_scale * found.embeddings,
-        'head.fc.bias': torch.full((len(found.embeddings),), found.logit_bias),
+    if not hasattr(model, 'update_head'):
+        raise CheckpointError(
+            'The config must be that of a mmclip.ContrastiveClassifier, got '
+            f'a {type(model).__name__}.'
+        )
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    check_complete(state_dict, model.state_dict())
+    model.load_state_dict(state_dict)
+    model.eval().update_head()
+    kept = {
+        key: tensor
+        for key, tensor in model.state_dict().items()
+        if key.startswith(('backbone.', 'head.'))
     }
+    return dict(
+        meta=dict(dataset_meta=dict(classes=model.classes)), state_dict=kept
+    )

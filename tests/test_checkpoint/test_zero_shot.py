@@ -1,19 +1,22 @@
 """Zero-shot classifiers are open_clip's own, in an ordinary checkpoint."""
 
-import json
-
 import open_clip
 import pytest
 import torch
 from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 
-from mmclip.analysis.parity import randomize, relative_difference
+from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint import class_embeddings as module
-from mmclip.checkpoint.class_embeddings import embed_classes
-from mmclip.checkpoint.zero_shot import read_lines, zero_shot_checkpoint
-from tests.conftest import RELATIVE_TOLERANCE
+from mmclip.checkpoint.class_embeddings import (
+    class_names,
+    embed_classes,
+    named_templates,
+)
+from mmclip.checkpoint.whole_model import build_whole_model
+from mmclip.checkpoint.zero_shot import zero_shot_checkpoint
+from tests.conftest import RELATIVE_TOLERANCE, save_whole_model
 
 CLASSES = ['a cat', 'dog', 'fire truck']
 TEMPLATES = ['a photo of {}', 'the {}.', 'a drawing of {}']
@@ -26,29 +29,9 @@ def cache(tmp_path, monkeypatch):
 
 
 def make_model(folder, **changes):
-    """A whole random model as open_clip's training leaves it."""
-    model_cfg = dict(
-        embed_dim=24,
-        quick_gelu=True,
-        vision_cfg=dict(
-            layers=2, width=32, head_width=16, patch_size=8, image_size=32
-        ),
-        text_cfg=dict(
-            context_length=16, vocab_size=49408, width=16, heads=2, layers=2
-        ),
-        **changes,
-    )
-    config = folder / 'open_clip_config.json'
-    config.write_text(json.dumps(dict(model_cfg=model_cfg)))
-    torch.manual_seed(0)
-    model = open_clip.create_model(f'local-dir:{folder}').eval()
-    randomize(model)
-    if getattr(model, 'logit_bias', None) is not None:
-        torch.nn.init.constant_(model.logit_bias, -7.0)
-    torch.nn.init.constant_(model.logit_scale, 3.0)
-    weights = folder / 'open_clip_model.safetensors'
-    save_file(model.state_dict(), weights)
-    return model, str(config), str(weights)
+    model = save_whole_model(folder, **changes)
+    config = str(folder / 'open_clip_config.json')
+    return model, config, str(folder / 'open_clip_model.safetensors')
 
 
 def build(checkpoint):
@@ -164,7 +147,7 @@ class TestRefusals:
 
     def test_a_config_that_does_not_say_the_text_tower(self, tiny_model):
         with pytest.raises(CheckpointError, match=r'open_clip_config\.json'):
-            embed_classes(str(tiny_model.config), 'x', CLASSES, TEMPLATES)
+            build_whole_model(str(tiny_model.config))
 
     @pytest.mark.parametrize(
         ('classes', 'templates', 'message'),
@@ -180,9 +163,12 @@ class TestRefusals:
             embed_classes(config, weights, classes, templates)
 
 
-def test_lines(tmp_path):
+def test_names_and_templates_by_word_and_by_file(tmp_path):
+    assert class_names('imagenet')[:2] == ['tench', 'goldfish']
+    assert len(named_templates('openai')) == 80
+    assert len(named_templates('simple')) == 7
     path = tmp_path / 'names.txt'
     path.write_text('cat\n\n  fire truck \n')
-    assert read_lines(path) == ['cat', 'fire truck']
+    assert class_names(str(path)) == ['cat', 'fire truck']
     with pytest.raises(FileNotFoundError, match=r'no\.txt does not exist'):
-        read_lines(tmp_path / 'no.txt')
+        named_templates(str(tmp_path / 'no.txt'))

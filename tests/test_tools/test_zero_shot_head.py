@@ -5,9 +5,9 @@ import json
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
 from torchvision.datasets import ImageFolder
 
+from tests.conftest import save_whole_model
 from tests.test_tools.conftest import TOOLS
 
 CLASSES = ['blue', 'green', 'red']
@@ -29,28 +29,7 @@ model = dict(
 @pytest.fixture
 def inputs(project):
     """A whole random model for the images of ``project``, and its texts."""
-    model_cfg = dict(
-        embed_dim=24,
-        quick_gelu=True,
-        vision_cfg=dict(
-            layers=2,
-            width=32,
-            head_width=16,
-            mlp_ratio=2.0,
-            patch_size=8,
-            image_size=32,
-        ),
-        text_cfg=dict(
-            context_length=8, vocab_size=49408, width=16, heads=2, layers=1
-        ),
-    )
-    preprocess_cfg = dict(mean=[0.5] * 3, std=[0.5] * 3)
-    (project / 'open_clip_config.json').write_text(
-        json.dumps(dict(model_cfg=model_cfg, preprocess_cfg=preprocess_cfg))
-    )
-    torch.manual_seed(0)
-    model = open_clip.create_model(f'local-dir:{project}')
-    save_file(model.state_dict(), project / 'open_clip_model.safetensors')
+    save_whole_model(project)
     (project / 'names.txt').write_text('\n'.join(CLASSES))
     (project / 'texts.txt').write_text(TEMPLATE)
     (project / 'zero_shot.py').write_text(CONFIG)

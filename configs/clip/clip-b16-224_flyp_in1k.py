@@ -1,0 +1,51 @@
+r"""CLIP ViT-B/16 at 224 px, fine-tuned against captions of its classes.
+
+FLYP: arXiv 2212.00638 and its repository locuslab/FLYP, README.md (R),
+src/models/flyp_loss.py (F). Not trained by this project.
+R trains on the GPUs of one machine, 512 images a step; the loss is over all
+of them.
+
+    python3 tools/model_converters/openclip_to_mmcls.py \
+        ViT-B-16 openai ViT-B-16.pth
+    bash tools/dist_train.sh configs/clip/clip-b16-224_flyp_in1k.py 8
+    python tools/model_converters/flyp_to_classifier.py \
+        configs/clip/clip-b16-224_flyp_in1k.py \
+        work_dirs/clip-b16-224_flyp_in1k/epoch_10.pth flyp.pth
+"""
+
+_base_ = ['./clip-l-336_wise-ft_in1k.py']
+
+load_from = None
+model = dict(
+    _delete_=True,
+    type='mmclip.ContrastiveClassifier',
+    data_preprocessor=_base_.model.data_preprocessor,
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch='base',
+        act='quick_gelu',
+        img_size=224,
+        patch_size=16,
+        proj_dim=512,
+        init_cfg=dict(type='mmclip.PretrainedCLIP', checkpoint='ViT-B-16.pth'),
+    ),
+    text=dict(
+        type='mmclip.OpenCLIPTextTower', model='ViT-B-16', pretrained='openai'
+    ),
+    classes='imagenet',
+    templates='openai',  # R
+)
+
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scale = 224
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = 224
+test_pipeline[2].crop_size = (224, 224)
+train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=128, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+# R; F decays every parameter and does not clip
+optim_wrapper = dict(
+    _delete_=True, optimizer=dict(type='AdamW', lr=1e-5, weight_decay=0.1)
+)

@@ -1,0 +1,131 @@
+"""A classifier that is tuned as CLIP was pre-trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_rank, get_world_size
+from mmpretrain.models.classifiers import ImageClassifier
+from torch import Tensor
+
+from mmclip.checkpoint.class_embeddings import (
+    Template,
+    class_names,
+    embed_with,
+    make_texts,
+    named_templates,
+)
+from mmclip.registry import MODELS
+
+
+@MODELS.register_module()
+class ContrastiveClassifier(ImageClassifier):
+    """FLYP: fine-tune like you pretrain (https://arxiv.org/abs/2212.00638).
+
+    Both towers are trained with CLIP's loss on images and captions of their
+    classes, each a template drawn at random; images are classified by the
+    embeddings of the classes, which are computed anew whenever the model
+    leaves training. The loss is open_clip's, over the batches of all
+    processes; images of the same class count as one another's negatives, as
+    in FLYP's own ``src/models/flyp_loss.py``.
+
+    Args:
+        backbone (dict): The image tower; its feature must be the projected
+            one.
+        text (dict): The text tower, of type ``mmclip.OpenCLIPTextTower``.
+        classes (str | Sequence[str]): ``'imagenet'``, a file with a name a
+            line, or the names, in the order of the labels.
+        templates (str | Sequence[str]): ``'openai'``, ``'simple'``, a file
+            with a template a line, or the templates.
+        data_preprocessor (dict | None): As in mmpretrain's classifiers.
+        init_cfg (dict | None): As in mmpretrain's classifiers.
+
+    Raises:
+        FileNotFoundError: If a file of names is missing.
+        ValueError: If there are no classes or templates.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        text: dict[str, Any],
+        classes: str | Sequence[str] = 'imagenet',
+        templates: str | Sequence[Template] = 'openai',
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ):
+        from open_clip import ClipLoss
+
+        self.classes = class_names(classes)
+        self.templates = named_templates(templates)
+        texts = make_texts(self.classes, self.templates)
+        tower = MODELS.build(text)
+        super().__init__(
+            backbone,
+            head=dict(
+                type='mmclip.ZeroShotClsHead',
+                num_classes=len(self.classes),
+                in_channels=tower(['']).shape[1],
+            ),
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self.text = tower
+        self.captions = texts
+        self.head.requires_grad_(False)  # follows from the text tower
+        self._head_is_current = False
+        self.contrast = ClipLoss(
+            local_loss=True,
+            gather_with_grad=True,
+            rank=get_rank(),
+            world_size=get_world_size(),
+        )
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[Any]
+    ) -> dict[str, Tensor]:
+        """CLIP's loss of a batch.
+
+        Args:
+            inputs (Tensor): ``(B, 3, height, width)``, normalised.
+            data_samples (list): B samples with ``gt_label``.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, a scalar.
+        """
+        labels = [int(sample.gt_label) for sample in data_samples]
+        drawn = torch.randint(len(self.templates), (len(labels),)).tolist()
+        texts = [
+            self.captions[label][i]
+            for label, i in zip(labels, drawn, strict=True)
+        ]
+        images = F.normalize(self.extract_feat(inputs)[-1], dim=-1)  # (B, D)
+        loss = self.contrast(images, self.text(texts), self.text.logit_scale)
+        return dict(loss=loss)
+
+    def train(self, mode: bool = True) -> 'ContrastiveClassifier':
+        """Set the mode; the head is out of date from then on."""
+        super().train(mode)
+        self._head_is_current = False
+        return self
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[Any] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """As any classifier of mmpretrain."""
+        if mode != 'loss' and not self._head_is_current:
+            self.update_head()
+        return super().forward(inputs, data_samples, mode)
+
+    @torch.no_grad()
+    def update_head(self) -> None:
+        """Embed the classes with the text tower as it is now."""
+        found = embed_with(
+            self.text.clip, self.text.tokenizer, self.classes, self.templates
+        )
+        self.head.load_state_dict(found.head())
+        self._head_is_current = not self.training

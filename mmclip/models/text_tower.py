@@ -1,0 +1,74 @@
+"""open_clip's text tower, for models that train it."""
+
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmclip.registry import MODELS
+
+
+@MODELS.register_module()
+class OpenCLIPTextTower(BaseModule):
+    """A CLIP model of open_clip without its image tower.
+
+    Args:
+        model (str): A model name of open_clip, or an
+            ``open_clip_config.json``.
+        pretrained (str | None): Where ``init_weights`` takes its weights: a
+            pretrained tag, or a local file of the whole model. Defaults to
+            None, random weights.
+        tag (str | None): For a local file: the tag whose activation it
+            follows, ``'none'`` for the model config's own.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown.
+        ValueError: If the model has SigLIP's bias.
+    """
+
+    def __init__(
+        self, model: str, pretrained: str | None = None, tag: str | None = None
+    ):
+        super().__init__()
+        from mmclip.checkpoint.files import is_local
+        from mmclip.checkpoint.whole_model import build_whole_model
+
+        is_tag = pretrained is not None and not is_local(pretrained)
+        clip, self.tokenizer = build_whole_model(
+            model, pretrained if is_tag else tag
+        )
+        if getattr(clip, 'logit_bias', None) is not None:
+            raise ValueError(
+                f'{model} is a SigLIP, whose loss is another; name a CLIP.'
+            )
+        del clip.visual
+        self.clip: Any = clip
+        self._source = (model, pretrained, tag)
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """What cosines are multiplied by."""
+        return self.clip.logit_scale.exp()
+
+    def init_weights(self) -> None:
+        """Load the weights of ``pretrained``, if it is given."""
+        from mmclip.checkpoint.whole_model import load_whole_model
+
+        super().init_weights()
+        model, pretrained, tag = self._source
+        if pretrained is not None:
+            whole, _ = load_whole_model(model, pretrained, tag)
+            del whole.visual
+            self.clip.load_state_dict(whole.state_dict())
+
+    def forward(self, texts: list[str]) -> Tensor:
+        """Embed texts.
+
+        Args:
+            texts (list[str]): B texts.
+
+        Returns:
+            Tensor: ``(B, D)``, of length one.
+        """
+        tokens = self.tokenizer(texts).to(self.clip.logit_scale.device)
+        return self.clip.encode_text(tokens, normalize=True)

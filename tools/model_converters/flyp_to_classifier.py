@@ -1,0 +1,55 @@
+"""Make an ordinary zero-shot classifier of a model that was tuned by FLYP."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+
+import mmclip.models  # noqa: F401  reads checkpoints safely
+from mmclip.checkpoint import CheckpointError, write_checkpoint
+from mmclip.checkpoint.zero_shot import without_text_tower
+from mmclip.engine.config import load_config
+
+EXAMPLE = """example:
+  %(prog)s configs/clip/clip-b16-224_flyp_in1k.py epoch_10.pth OUT.pth
+
+OUT.pth is for a config with the same backbone and a mmclip.ZeroShotClsHead:
+for tools/test.py, tools/interpolate.py and export.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='the config that it was tuned with')
+    parser.add_argument('checkpoint', help='the checkpoint of the training')
+    parser.add_argument('out', type=Path, help='the file to write')
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite OUT if it exists'
+    )
+    args = parser.parse_args()
+    if args.out.exists() and not args.force:
+        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
+    cfg = load_config(args.config)
+    init_default_scope(cfg.default_scope)
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu')
+        classifier = without_text_tower(checkpoint, MODELS.build(cfg.model))
+    except (CheckpointError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
+    write_checkpoint(classifier, args.out)
+    num_classes, width = classifier['state_dict']['head.fc.weight'].shape
+    print(f'file: {args.out} ({args.out.stat().st_size:,} bytes)')
+    print(
+        "a config for it has head=dict(type='mmclip.ZeroShotClsHead', "
+        f'num_classes={num_classes}, in_channels={width})'
+    )
+
+
+if __name__ == '__main__':
+    main()
