@@ -1,0 +1,61 @@
+"""A metric over all images of the test set, or none."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmclip.datasets.load_image import LoadImage
+from mmclip.registry import HOOKS
+
+# Where data sets and transforms of OpenMMLab hold others.
+HOLDERS = ('dataset', 'datasets', 'pipeline', 'transforms', 'subroutines')
+
+
+@HOOKS.register_module()
+class EveryTestImageHook(Hook):
+    """Refuse to evaluate with ``mmclip.LoadImage(on_error='skip')``.
+
+    mmpretrain's data sets replace what a pipeline skips by another image
+    drawn at random, in validation and in testing too, without a word.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse before training, not after its first epoch."""
+        if runner.val_loop is not None:
+            self._check('val', runner.val_dataloader)
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation pipeline."""
+        self._check('val', runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the test pipeline.
+
+        Raises:
+            ValueError: If it may skip images.
+        """
+        self._check('test', runner.test_dataloader)
+
+    def _check(self, split: str, loader: DataLoader) -> None:
+        if any(load.on_error == 'skip' for load in _loads(loader.dataset)):
+            raise ValueError(
+                f"The pipeline of {split}_dataloader has on_error='skip' in "
+                'mmclip.LoadImage, so that its metric might be of other '
+                "images than those of the set: set on_error='raise' there, "
+                'and repair or remove the files that it names.'
+            )
+
+
+def _loads(holder: Any) -> Iterator[LoadImage]:
+    """All ``LoadImage`` in a data set, pipeline or transform."""
+    if isinstance(holder, LoadImage):
+        yield holder
+    elif isinstance(holder, list | tuple):
+        for item in holder:
+            yield from _loads(item)
+    else:
+        for name in HOLDERS:
+            yield from _loads(getattr(holder, name, ()))
