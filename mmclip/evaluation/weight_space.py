@@ -206,11 +206,11 @@ def _draw(curve: Curve, chosen: float, metric: str, path: Path) -> None:
 
 def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:
     """Class folders that one set lacks would shift its labels."""
-    known = {
-        name: list(dataloader.dataset.metainfo['classes'])
-        for name, dataloader in dataloaders.items()
-        if (getattr(dataloader.dataset, 'metainfo', {}) or {}).get('classes')
-    }
+    known = {}
+    for name, dataloader in dataloaders.items():
+        metainfo = getattr(dataloader.dataset, 'metainfo', {})
+        if metainfo.get('classes'):
+            known[name] = list(metainfo['classes'])
     for name, classes in known.items():
         first = next(iter(known))
         if classes != known[first]:
