@@ -1,0 +1,125 @@
+"""What ImageNet accuracy says about accuracy under a shift."""
+
+import csv
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+# timm's tags of models that were trained on ImageNet-1k alone and not for
+# robustness: ``a1_in1k``, ``in1k_384``. Others name more data (``_ft_in1k``,
+# ``ns_jft_in1k``), AdvProp (``ap``) or AugMix (``am``).
+STANDARD_TAG = r'(?!ap_|am_)([a-z0-9]+_)?in1k(_\d+)?'
+# timm's tables: ImageNet's validation set, all of it or the same classes, and
+# the shift.
+TABLES = {
+    'imagenetv2-matched-frequency': (
+        'results-imagenet.csv',
+        'results-imagenetv2-matched-frequency.csv',
+    ),
+    'imagenet-sketch': ('results-imagenet.csv', 'results-sketch.csv'),
+    'imagenet-r': ('results-imagenet-r-clean.csv', 'results-imagenet-r.csv'),
+    'imagenet-a': ('results-imagenet-a-clean.csv', 'results-imagenet-a.csv'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A line through standard models, in the plane of the logits.
+
+    Attributes:
+        slope (float): Of logit(shifted) over logit(ImageNet).
+        intercept (float): Of the same.
+        correlation (float): Pearson's r of the logits.
+        models (int): Number of models.
+    """
+
+    slope: float
+    intercept: float
+    correlation: float
+    models: int
+
+    def predict(self, imagenet: float) -> float:
+        """Accuracy under the shift, in percent, of a standard model.
+
+        Args:
+            imagenet (float): Its accuracy on ImageNet, in percent, on the
+                same classes.
+        """
+        if not 0 < imagenet < 100:
+            return imagenet  # the limit of every rising line
+        z = self.slope * _logit(imagenet) + self.intercept
+        return float(100 / (1 + np.exp(-z)))
+
+
+def fit_baseline(
+    imagenet: Path, shifted: Path, standard_tag: str = STANDARD_TAG
+) -> Baseline:
+    """Fit a line to the logits of accuracies of standard models.
+
+    Source: Taori et al. 2020, arXiv 2007.00644, section 3: effective
+    robustness is accuracy under the shift beyond this line.
+
+    Args:
+        imagenet (Path): A table in timm's format: columns ``model``
+            (``ARCHITECTURE.TAG``) and ``top1``, in percent.
+        shifted (Path): Another, of the same models on the shifted set.
+        standard_tag (str): A regular expression for the whole tag of the
+            models to fit. Defaults to those that timm's tags call trained on
+            ImageNet-1k alone.
+
+    Raises:
+        FileNotFoundError: If a table is missing.
+        ValueError: If a table has other columns, or fewer than three models
+            remain, or accuracy falls as ImageNet accuracy rises.
+    """
+    on_imagenet, on_shifted = _read(imagenet), _read(shifted)
+    pairs = [
+        (on_imagenet[key], on_shifted[key])
+        for key in on_imagenet
+        if key in on_shifted and _is_standard(key[0], standard_tag)
+    ]
+    # 0 and 100 percent have no logit.
+    pairs = [p for p in pairs if min(p) > 0 and max(p) < 100]
+    if len(pairs) < 3:
+        raise ValueError(
+            f'{shifted} and {imagenet.name} have {len(pairs)} models in '
+            f'common whose tag matches {standard_tag!r}; a line needs three.'
+        )
+    x, y = _logit(np.array(pairs)).T
+    slope, intercept = np.polyfit(x, y, 1)
+    if slope <= 0:
+        raise ValueError(
+            f'{shifted}: accuracy falls as that of {imagenet.name} rises '
+            f'(slope {slope:.2f}), so there is no baseline to compare with.'
+        )
+    correlation = np.corrcoef(x, y)[0, 1]
+    return Baseline(
+        float(slope), float(intercept), float(correlation), len(pairs)
+    )
+
+
+def _logit(percent: float | np.ndarray) -> np.ndarray:
+    p = np.asarray(percent, dtype=float) / 100
+    return np.log(p / (1 - p))
+
+
+def _read(path: Path) -> dict[tuple[str, str], float]:
+    """Top-1 by model and image size."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} is missing; it is a file of the folder results/ of '
+            "timm's repository, huggingface/pytorch-image-models."
+        )
+    with open(path, newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {'model', 'top1'} <= set(rows[0]):
+        raise ValueError(f'{path} has no columns model and top1, as timm has.')
+    return {
+        (r['model'], r.get('img_size', '')): float(r['top1']) for r in rows
+    }
+
+
+def _is_standard(model: str, standard_tag: str) -> bool:
+    return bool(re.fullmatch(standard_tag, model.partition('.')[2]))
