@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from mmclip.checkpoint.describe import carry_over
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
 from mmclip.probing.features import Features, extract_features
 from mmclip.probing.knn import knn_predictions
@@ -237,18 +238,12 @@ def _make_checkpoint(
     with torch.no_grad():
         model.head.fc.weight.copy_(torch.tensor(classifier.weight))
         model.head.fc.bias.copy_(torch.tensor(classifier.bias))
-    meta: dict[str, Any] = dict(
+    meta = dict(
+        **carry_over(loaded, cfg.model.backbone.to_dict(), model.backbone),
         mmclip_version=__version__,
         dataset_meta=dict(classes=classes),
         probe=asdict(result),
         versions=dict(torch=version('torch'), sklearn=version('scikit-learn')),
     )
-    clip = (loaded.get('meta') or {}).get('clip')
-    if clip is not None:
-        backbone = {**cfg.model.backbone.to_dict(), 'init_cfg': None}
-        del backbone['init_cfg']
-        # The tower as it now is: perhaps resized, or without projection.
-        size = backbone.get('img_size', clip['img_size'])
-        meta['clip'] = clip | dict(backbone=backbone, img_size=size)
     state_dict = {k: v.cpu() for k, v in model.state_dict().items()}
     return dict(meta=meta, state_dict=state_dict)

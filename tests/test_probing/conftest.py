@@ -14,7 +14,7 @@ from mmclip.checkpoint import write_checkpoint
 from mmclip.engine.config import load_config
 from tests.conftest import REPOSITORY
 
-NUM_CLASSES, NUM_TRAIN, NUM_TEST = 4, 12, 10  # images of each class
+NUM_CLASSES, NUM_TRAIN, NUM_TEST = 4, 20, 10  # images of each class
 CONFIG = """
 _base_ = ['{base}']
 loader = dict(
@@ -70,8 +70,11 @@ def make_project(folder: Path) -> Path:
             target = folder / 'images' / split / f'class{label}'
             target.mkdir(parents=True)
             for i in range(number):
-                pixels = random.integers(0, 200, (32, 32, 3), dtype=np.uint8)
-                pixels[4 * label : 4 * label + 8] //= 3
+                color = random.normal(110, 25, 3)
+                if label:
+                    color[label - 1] += 60
+                pixels = random.normal(color, 20, (32, 32, 3))
+                pixels = pixels.clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(target / f'{i}.png')
     base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
     config = folder / 'config.py'

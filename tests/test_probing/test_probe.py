@@ -31,7 +31,7 @@ def cached(project, number):
 def test_the_head_predicts_what_scikit_learn_does(cfg, project, solver):
     """Trained on the whole training set, with the best C."""
     result, checkpoint = run(cfg, project, solver=solver)
-    x, y = cached(project, 48)
+    x, y = cached(project, 80)
     x_test, y_test = cached(project, 40)
     theirs = LogisticRegression(C=result.c, max_iter=1000).fit(
         x.astype(np.float64), y
@@ -45,12 +45,12 @@ def test_the_head_predicts_what_scikit_learn_does(cfg, project, solver):
     )
     assert scores.argmax(1).tolist() == wanted.tolist()
     assert result.linear_top1 == pytest.approx(100 * (wanted == y_test).mean())
-    assert 30 < result.linear_top1 < 100  # or the test means little
+    assert 50 < result.linear_top1 < 100  # or the test means little
 
 
 def test_the_validation_set_of_the_config_is_used(cfg, project):
     held_out, _ = run(cfg, project)
-    assert held_out.validation == '4 images of the train set'
+    assert held_out.validation == '8 images of the train set'
     cfg.val_dataloader.dataset.data_prefix = 'train'
     given, _ = run(cfg, project)
     assert given.validation == "the config's validation set"
@@ -99,6 +99,8 @@ def test_the_description_of_the_tower_goes_along(cfg, project):
     clip = checkpoint['meta']['clip']
     assert clip['source'] == dict(name='tiny')
     assert 'proj_dim' not in clip['backbone']
+    write_checkpoint(checkpoint, project / 'classifier.pth')
+    run(cfg, project, 'classifier.pth')
     assert 'backbone.proj' not in checkpoint['state_dict']
     cfg.model.backbone.act = 'gelu'
     with pytest.raises(CheckpointError, match='act: checkpoint'):

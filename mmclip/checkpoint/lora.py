@@ -1,0 +1,93 @@
+"""From a model with LoRA to an ordinary one with the same outputs."""
+
+import copy
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
+from torch import nn
+
+from mmclip.checkpoint.describe import carry_over
+from mmclip.checkpoint.errors import CheckpointError
+
+
+def merge_lora(
+    cfg: Config, checkpoint: dict[str, Any]
+) -> tuple[Config, dict[str, Any]]:
+    """Add the updates of LoRA to the weights that they update.
+
+    Args:
+        cfg (Config): With a ``model`` whose backbone is a ``LoRAModel``.
+        checkpoint (dict): Of a training with it.
+
+    Returns:
+        tuple[Config, dict]: The config and the checkpoint of the same model
+        without LoRA.
+
+    Raises:
+        CheckpointError: If the backbone is no ``LoRAModel``, the checkpoint
+            does not fit, or it was trained on other base weights.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = MODELS.build(copy.deepcopy(cfg.model))
+    if not isinstance(getattr(model, 'backbone', None), LoRAModel):
+        raise CheckpointError(
+            "The config's backbone is no LoRAModel, so that there is nothing "
+            'to merge; name the config that the checkpoint was trained with.'
+        )
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'The checkpoint does not fit the config: {error}'
+        ) from None
+    merge_modules(model)
+    backbone = cfg.model.backbone.module
+    merged = copy.deepcopy(cfg)
+    merged.model.backbone = copy.deepcopy(backbone)
+    merged.model.backbone.pop('init_cfg')
+    meta = carry_over(
+        _base(backbone), merged.model.backbone.to_dict(), model.backbone
+    )
+    for key in ('dataset_meta', 'epoch', 'iter'):
+        if key in checkpoint.get('meta', {}):
+            meta[key] = checkpoint['meta'][key]
+    return merged, dict(meta=meta, state_dict=dict(model.state_dict()))
+
+
+def merge_modules(model: nn.Module) -> None:
+    """Replace, in place, every LoRA layer and model by what it wraps.
+
+    The sums are computed in float64 and rounded to the dtype of the weights.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoRALinear):
+            _set(model, name, _merged(module))
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoRAModel):
+            _set(model, name, module.module)
+
+
+@torch.no_grad()
+def _merged(lora: LoRALinear) -> nn.Linear:
+    linear = lora.original_layer
+    update = lora.lora_up.weight.double() @ lora.lora_down.weight.double()
+    linear.weight.copy_(linear.weight.double() + lora.scaling * update)
+    return linear
+
+
+def _set(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition('.')
+    setattr(model.get_submodule(parent), child, module)
+
+
+def _base(backbone: Any) -> dict[str, Any]:
+    """The checkpoint of the base weights, for its description."""
+    path = backbone.init_cfg.get('checkpoint')
+    return (
+        {} if path is None else CheckpointLoader.load_checkpoint(path, 'cpu')
+    )

@@ -1,0 +1,119 @@
+"""LoRA around a backbone: only small updates of its weights are trained."""
+
+from typing import Any
+
+import torch
+from mmpretrain.models.peft import LoRAModel as _LoRAModel
+from torch import Tensor
+
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.registry import MODELS
+
+BASE = 'lora_base'
+# Of the mean magnitudes: weights rounded to half precision are the same.
+TOLERANCE = 1e-3
+
+
+@MODELS.register_module()
+class LoRAModel(_LoRAModel):
+    """mmpretrain's ``LoRAModel`` that knows its base weights.
+
+    LoRA: https://arxiv.org/abs/2106.09685. Checkpoints hold the LoRA weights
+    and what is outside of this module, and none of the base weights: these
+    come from the ``init_cfg`` of ``module``, whenever the model is built.
+    Three things differ from mmpretrain's:
+
+    - The mean magnitude of each base tensor is kept in the checkpoint, and
+      other base weights are refused; mmpretrain's would compute with them.
+    - Only tensors of this module are left out of a checkpoint; mmpretrain's
+      leaves out all that precede it, such as the counter of the moving
+      average, which then starts anew in a resumed run.
+    - Unknown tensors in a checkpoint are not ignored.
+
+    ``tools/model_converters/merge_lora.py`` makes an ordinary checkpoint.
+
+    Args:
+        module (dict): The config of a backbone, with ``init_cfg``.
+        alpha (int): The updates are scaled by alpha / rank. Defaults to 1.
+        rank (int): Of the updates. Defaults to 0, which suits no target
+            without a rank of its own.
+        drop_rate (float): Dropout before the updates. Defaults to 0.
+        targets (list[dict]): Linear layers by the end of their name, or by a
+            regular expression: ``dict(type='attn.qkv')``, each perhaps with
+            its own ``alpha``, ``rank`` and ``drop_rate``.
+
+    Raises:
+        ValueError: If ``module`` has no ``init_cfg``, or no layer matches.
+    """
+
+    lora_base: Tensor
+
+    def __init__(
+        self,
+        module: dict[str, Any],
+        alpha: int = 1,
+        rank: int = 0,
+        drop_rate: float = 0.0,
+        targets: list[dict[str, Any]] | tuple = (),
+    ):
+        if module.get('init_cfg') is None:
+            raise ValueError(
+                'LoRAModel: module has no init_cfg, so that nothing says what '
+                "its weights are, which checkpoints of LoRA don't hold; set "
+                "it, such as dict(type='mmclip.PretrainedCLIP', "
+                'checkpoint=...).'
+            )
+        super().__init__(module, alpha, rank, drop_rate, list(targets))
+
+    def _register_state_dict_hooks(self) -> None:
+        # mmpretrain's constructor calls this at its end.
+        magnitudes = [
+            tensor.detach().abs().mean()
+            for name, tensor in self.module.named_parameters()
+            if '.lora_' not in name
+        ]
+        self.register_buffer(BASE, torch.stack(magnitudes))
+        self._register_state_dict_hook(_leave_out_base)
+        self.register_load_state_dict_pre_hook(_compare_base)
+        self.register_load_state_dict_post_hook(_forgive_missing_base)
+
+
+def _leave_out_base(
+    module: LoRAModel, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    for key in list(state_dict):
+        if key.startswith(f'{prefix}module.') and '.lora_' not in key:
+            del state_dict[key]
+
+
+def _compare_base(
+    module: LoRAModel, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    theirs = state_dict.get(f'{prefix}{BASE}')
+    ours = module.lora_base
+    if theirs is None or ours.is_meta:
+        return  # the strict check reports what is missing
+    theirs = theirs.to(ours)
+    if theirs.shape != ours.shape or not torch.allclose(
+        theirs, ours, rtol=TOLERANCE
+    ):
+        raise CheckpointError(
+            'The LoRA weights were trained on other base weights than '
+            f'{module.module.init_cfg} gives: these have mean magnitudes '
+            f'{ours[:3].tolist()} ..., those had {theirs[:3].tolist()} ...; '
+            'name those in the init_cfg of module.'
+        )
+
+
+def _forgive_missing_base(module: LoRAModel, incompatible: Any) -> None:
+    names = {
+        name
+        for name, _ in module.module.named_parameters(prefix='module')
+        if '.lora_' not in name
+    }
+    # Which prefix this module has in the whole model is not told.
+    incompatible.missing_keys[:] = [
+        key
+        for key in incompatible.missing_keys
+        if not any(key == n or key.endswith(f'.{n}') for n in names)
+    ]
