@@ -102,11 +102,13 @@ def draw(results: Sequence[Result], path: Path) -> None:
     ):
         points = [(i, v) for i, v in enumerate(values) if v is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), style, ms=9, label=label)
+            axes.plot(
+                *zip(*points, strict=True), style, ms=9, mew=2, label=label
+            )
     names = [r.name.replace('-', '-\n', 1) for r in results]
     axes.set_xticks(range(len(results)), names, fontsize=8)
     axes.set_ylabel('accuracy (%)')
-    axes.set_ylim(0, 105)
+    axes.set_ylim(0, 110)
     axes.legend(loc='upper center', bbox_to_anchor=(0.5, 1.12), ncols=3)
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)

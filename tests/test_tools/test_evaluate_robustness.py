@@ -129,14 +129,15 @@ def test_everything_that_is_there_is_evaluated(model, run):
 
 
 @pytest.mark.slow
-def test_only_the_sets_that_are_asked_for(model, run):
+def test_only_the_sets_that_are_asked_for_with_a_zero_shot_head(model, run):
     write_data(model / 'data')
-    log = run(
-        TOOL, 'config.py', 'model.pth', '--datasets', 'imagenet-r'
-    ).stdout
+    head = 'model.head.type=mmclip.ZeroShotClsHead'
+    options = ['--datasets', 'imagenet-r', '--cfg-options', head]
+    log = run(TOOL, 'config.py', 'model.pth', *options).stdout
     folder = model / 'work_dirs' / 'config' / 'robustness'
     (sets,) = json.loads((folder / 'table.json').read_text())['sets'].items()
     assert sets[0] == 'imagenet-r'
+    assert sets[1]['top1'] == 100
     assert sets[1]['imagenet'] is None  # ImageNet was not asked for
     assert 'not found' not in log
 
