@@ -1,8 +1,10 @@
 # make demo   fresh machine: environment, data, tiny CLIP, convert, fine-tune, test, report
 # make test   fresh machine: environment, lint, all tests
 PYTHON ?= python3
-BIN := .venv/bin
-INSTALLED := .venv/.installed
+VENV := .venv
+CONSTRAINTS := requirements/constraints.txt
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 DEMO := work_dirs/demo
 # torch's threads spin while they wait for one another, which slows everything
 # down where other programs use the same cores.
@@ -10,27 +12,28 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # mmcv-lite has no operators, mmcv warns of one, and nothing here needs it.
 export PYTHONWARNINGS ?= ignore:Fail to import
 
-.PHONY: help venv lint test demo docs clean
+.PHONY: help venv lint test test-oldest demo docs clean
 
 help:
-	@echo 'make venv   make .venv with mmclip and the tested set of packages'
-	@echo 'make demo   the whole path on real handwriting; results in $(DEMO)/'
-	@echo 'make test   lint and all tests'
-	@echo 'make docs   HTML pages in docs/_build/html'
-	@echo 'make clean  remove .venv and everything that was made'
+	@echo 'make venv         make .venv with mmclip and the tested set of packages'
+	@echo 'make demo         the whole path on real handwriting; results in $(DEMO)/'
+	@echo 'make test         lint and all tests'
+	@echo 'make test-oldest  all tests with the oldest supported packages, in .venv-oldest'
+	@echo 'make docs         HTML pages in docs/_build/html'
+	@echo 'make clean        remove the environments and everything that was made'
 
 venv: $(INSTALLED)
 
-$(INSTALLED): setup.py pyproject.toml requirements/constraints.txt mmclip/requirements.py
+$(INSTALLED): setup.py pyproject.toml $(CONSTRAINTS) mmclip/requirements.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo 'error: mmclip needs Python 3.10 or newer; name one: make PYTHON=python3.11' >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { \
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	    echo 'error: $(PYTHON) cannot make environments; install its venv package (Debian: apt install python3-venv)' >&2; exit 1; }
 	@probe=$$(mktemp -d); \
 	    $(BIN)/pip download --quiet --no-deps --retries 1 --timeout 15 --dest $$probe packaging >/dev/null 2>&1; \
 	    status=$$?; rm -r $$probe; test $$status = 0 || { \
 	    echo 'error: PyPI cannot be reached; connect to a network, or set PIP_INDEX_URL to a mirror, or PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR with a folder of wheels' >&2; exit 1; }
-	$(BIN)/pip install --constraint requirements/constraints.txt --editable '.[lite,dev,demo]'
+	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[lite,dev,demo]'
 	@touch $@
 
 lint: venv
@@ -41,6 +44,10 @@ lint: venv
 
 test: lint
 	$(BIN)/pytest -m 'slow or not slow'
+
+test-oldest:
+	$(MAKE) venv VENV=.venv-oldest CONSTRAINTS=requirements/constraints-oldest.txt
+	.venv-oldest/bin/pytest -m 'slow or not slow'
 
 # Each line is an ordinary command that can be typed alone.
 demo: venv
@@ -67,4 +74,4 @@ docs: venv
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 clean:
-	rm -rf .venv work_dirs/demo data/demo_digits docs/_build build dist *.egg-info mmclip/.mim
+	rm -rf .venv .venv-oldest work_dirs/demo data/demo_digits docs/_build build dist *.egg-info mmclip/.mim

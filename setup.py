@@ -77,7 +77,7 @@ setup(
             'setuptools>=77',
             'sphinx',
             'sphinx-rtd-theme',
-            'transformers',
+            'transformers>=4.49',
         ],
     },
     cmdclass={'build_py': BuildWithMim},

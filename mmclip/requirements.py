@@ -6,52 +6,57 @@ REQUIRED = {
     'packaging': '>=22',  # first, since it compares the others
     'torch': '>=2.6',  # torch.load with weights_only as the default
     'torchvision': '>=0.21',
-    'mmengine': '>=0.10.4,<1',
+    # 0.10.5 cannot be imported beside transformers 4 with torch >= 2.5.
+    'mmengine': '>=0.10.6,<1',
     'mmpretrain': '>=1.2,<2',
     'open_clip_torch': '>=3.0,<4',
-    'timm': '>=1.0.17',  # what open_clip builds most towers with
-    'huggingface_hub': '>=0.20',
-    'filelock': '>=3',
-    'safetensors': '>=0.4',
+    'timm': '>=1.0.21',  # the first to build all towers without memory
+    'huggingface_hub': '>=0.26',
+    'filelock': '>=3.9',
+    'safetensors': '>=0.4.1',
     'numpy': '>=1.26',
 }
-# mmcv and mmcv-lite both are the module `mmcv`: one of them, not both.
-MMCV = '>=2.0,<2.4'  # the upper bound is mmpretrain 1.2.0's own
+MMCV = '>=2.0,<2.4'  # the upper bound is mmpretrain's own
+# Packages with the same module: one of them, not two. Those of onedl are
+# maintained forks.
+SAME_MODULE = {
+    'mmcv': ('mmcv-lite', 'mmcv', 'onedl-mmcv'),
+    'mmengine': ('mmengine', 'onedl-mmengine'),
+    'mmpretrain': ('mmpretrain', 'onedl-mmpretrain'),
+}
 
 
 def check() -> None:
     """Compare the installed versions with the ranges.
 
     Raises:
-        ImportError: Naming what is missing or outside its range, and the
-            command that installs it.
+        ImportError: Naming what is missing, outside its range or installed
+            twice, and the command that mends it.
     """
-    for package, wanted in REQUIRED.items():
-        _check_one(package, wanted)
-    mmcvs = [name for name in ('mmcv', 'mmcv-lite') if _installed(name)]
-    if not mmcvs:
-        raise ImportError(
-            'mmclip needs mmcv or mmcv-lite, and neither is installed; run: '
-            f"pip install 'mmcv-lite{MMCV}'"
-        )
-    if len(mmcvs) > 1:
-        raise ImportError(
-            'mmclip needs one of mmcv and mmcv-lite, but both are installed '
-            'and overwrite each other; run: pip uninstall --yes mmcv '
-            f"mmcv-lite && pip install 'mmcv-lite{MMCV}' (or mmcv, for its "
-            'compiled operators)'
-        )
-    _check_one(mmcvs[0], MMCV)
+    for package, wanted in (REQUIRED | {'mmcv': MMCV}).items():
+        _check_one(SAME_MODULE.get(package, (package,)), wanted)
 
 
-def _check_one(package: str, wanted: str) -> None:
-    found = _installed(package)
+def _check_one(names: tuple[str, ...], wanted: str) -> None:
+    installed = {name: found for name in names if (found := _installed(name))}
+    if len(installed) > 1:
+        raise ImportError(
+            f'mmclip needs one of {" and ".join(installed)}, but they are '
+            'installed together and overwrite each other; run: pip uninstall '
+            f'--yes {" ".join(installed)} && {_install(names, wanted)}'
+        )
+    names = tuple(installed) or names
+    found = installed.get(names[0])
     if found is None or not _contains(wanted, found):
         raise ImportError(
-            f'mmclip needs {package}{wanted}, but '
-            f'{found or "no version of it"} is installed; run: '
-            f"pip install '{package}{wanted}'"
+            f'mmclip needs {" or ".join(name + wanted for name in names)}, '
+            f'but {found or "no version of it"} is installed; run: '
+            f'{_install(names, wanted)}'
         )
+
+
+def _install(names: tuple[str, ...], wanted: str) -> str:
+    return f"pip install '{names[0]}{wanted}'"
 
 
 def _contains(wanted: str, found: str) -> bool:

@@ -48,3 +48,18 @@ def test_an_old_python_is_refused(make, tmp_path):
     result = make('venv', f'PYTHON={old}')
     assert result.returncode != 0
     assert 'needs Python 3.10 or newer' in result.stdout
+
+
+def test_the_oldest_packages_get_their_own_environment(make):
+    plan = make('--dry-run', 'test-oldest').stdout
+    assert '-m venv .venv-oldest' in plan
+    assert '--constraint requirements/constraints-oldest.txt' in plan
+    assert '.venv-oldest/bin/pytest' in plan
+    assert '.venv/' not in plan
+
+
+def test_clean_removes_both_environments(make, tmp_path):
+    for name in ('.venv', '.venv-oldest'):
+        (tmp_path / name).mkdir()
+    assert make('clean').returncode == 0
+    assert not list(tmp_path.glob('.venv*'))

@@ -1,12 +1,17 @@
 """The package: its wheel, its import, its editable install."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from mmclip import requirements
 from tests.conftest import REPOSITORY
@@ -42,6 +47,21 @@ def installed(wheel, tmp_path_factory):
     command = ['pip', 'install', '--no-deps', '--target', folder, wheel]
     subprocess.run([sys.executable, '-m', *command], check=True)
     return folder
+
+
+def bound_of(wanted, operator):
+    for specifier in SpecifierSet(str(wanted)):
+        if specifier.operator == operator:
+            return specifier.version
+    return None
+
+
+RANGES = requirements.REQUIRED | {'mmcv-lite': requirements.MMCV}
+OUTSIDE = [(package, '0.0.1') for package in RANGES] + [
+    (package, bound)
+    for package, wanted in RANGES.items()
+    if (bound := bound_of(wanted, '<'))
+]
 
 
 def run_python(code, cwd, path=''):
@@ -159,6 +179,17 @@ def test_a_bare_interpreter_is_told_what_to_install(tmp_path):
     assert "run: pip install 'packaging>=22'" in result.stderr
 
 
+def test_the_import_says_which_version_is_too_old(tmp_path):
+    folder = tmp_path / 'torch-2.5.1.dist-info'
+    folder.mkdir()
+    (folder / 'METADATA').write_text('Name: torch\nVersion: 2.5.1\n')
+    result = run_python('import mmclip', tmp_path, tmp_path)
+    assert result.stderr.endswith(
+        'ImportError: mmclip needs torch>=2.6, but 2.5.1 is installed; '
+        "run: pip install 'torch>=2.6'\n"
+    )
+
+
 class TestRequirements:
     @pytest.fixture
     def versions(self, monkeypatch):
@@ -186,25 +217,71 @@ class TestRequirements:
         versions.update({'mmcv-lite': None, 'mmcv': '2.1.0'})
         requirements.check()
 
-    def test_neither_mmcv_nor_mmcv_lite(self, versions):
-        versions['mmcv-lite'] = None
-        with pytest.raises(ImportError, match='needs mmcv or mmcv-lite'):
+    def test_the_maintained_forks_pass(self, versions):
+        versions.update(dict.fromkeys(('mmengine', 'mmpretrain')))
+        versions.update({'mmcv-lite': None, 'onedl-mmcv': '2.3.6'})
+        versions['onedl-mmengine'] = '0.10.12'
+        versions['onedl-mmpretrain'] = '1.3.6'
+        requirements.check()
+
+    @pytest.mark.parametrize(('package', 'found'), OUTSIDE)
+    def test_too_old_or_too_new(self, versions, package, found):
+        versions[package] = found
+        wanted = RANGES[package]
+        message = (
+            f'mmclip needs {package}{wanted}, but {found} is installed; '
+            f"run: pip install '{package}{wanted}'"
+        )
+        with pytest.raises(ImportError, match=f'^{re.escape(message)}$'):
             requirements.check()
 
-    def test_both_mmcv_and_mmcv_lite(self, versions):
-        versions['mmcv'] = '2.2.0'
-        with pytest.raises(ImportError, match='but both are installed'):
+    @pytest.mark.parametrize('package', RANGES)
+    def test_missing(self, versions, package):
+        versions[package] = None
+        message = (
+            'but no version of it is installed; '
+            f"run: pip install '{package}{RANGES[package]}'"
+        )
+        with pytest.raises(ImportError, match=f'{re.escape(message)}$'):
             requirements.check()
 
     @pytest.mark.parametrize(
-        ('package', 'found', 'message'),
+        ('package', 'other'),
         [
-            ('torch', '2.3.0', r'needs torch>=2\.6, but 2\.3\.0 is'),
-            ('mmpretrain', None, "run: pip install 'mmpretrain>="),
-            ('mmcv-lite', '1.7.0', r'needs mmcv-lite>=2\.0'),
+            ('mmcv-lite', 'mmcv'),
+            ('mmcv-lite', 'onedl-mmcv'),
+            ('mmengine', 'onedl-mmengine'),
+            ('mmpretrain', 'onedl-mmpretrain'),
         ],
     )
-    def test_what_is_wrong_is_said(self, versions, package, found, message):
-        versions[package] = found
-        with pytest.raises(ImportError, match=message):
+    def test_two_packages_with_one_module(self, versions, package, other):
+        versions[other] = versions[package]
+        message = (
+            f'needs one of {package} and {other}, but they are installed '
+            'together and overwrite each other; run: pip uninstall --yes '
+            f"{package} {other} && pip install '{package}{RANGES[package]}'"
+        )
+        with pytest.raises(ImportError, match=f'{re.escape(message)}$'):
             requirements.check()
+
+
+@pytest.mark.parametrize('package', RANGES)
+def test_the_oldest_set_is_the_lower_bounds(package):
+    oldest = pins('constraints-oldest.txt')[canonicalize_name(package)]
+    assert oldest == Version(bound_of(RANGES[package], '>='))
+
+
+@pytest.mark.parametrize('package', RANGES)
+def test_the_newest_set_is_in_the_ranges(package):
+    newest = pins('constraints.txt')[canonicalize_name(package)]
+    assert newest in SpecifierSet(RANGES[package])
+
+
+def pins(name):
+    """The version of each package in a file of constraints."""
+    lines = (REPOSITORY / 'requirements' / name).read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if line[0] != '#']
+    return {
+        canonicalize_name(one.name): Version(bound_of(one.specifier, '=='))
+        for one in pinned
+    }
