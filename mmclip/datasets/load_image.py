@@ -238,8 +238,7 @@ def _message(path: str | Path, error: Exception) -> str:
         reason = str(error).rstrip('.') or type(error).__name__
     return (
         f'Cannot load image {path}: {reason}; replace the file or remove it '
-        "from the data set, or, to train without it, set on_error='skip' in "
-        'mmclip.LoadImage.'
+        'from the data set.'
     )
 
 

@@ -302,7 +302,7 @@ DAMAGES = {
 def test_what_cannot_be_loaded_raises_one_kind_of_error(tmp_path, name):
     damage, reason = DAMAGES[name]
     damage(tmp_path / name)
-    message = f'{re.escape(str(tmp_path / name))}: .*{reason}.*on_error'
+    message = f'{re.escape(str(tmp_path / name))}: .*{reason}.*; replace'
     with pytest.raises(LoadImageError, match=message) as caught:
         LoadImage()(dict(img_path=str(tmp_path / name)))
     assert '\n' not in str(caught.value)
@@ -534,3 +534,10 @@ def test_mmcv_turns_what_we_do_not(tmp_path):
     )
     assert mmcv.imread(str(tmp_path / 'x.jpg')).shape == (WIDTH, HEIGHT, 3)
     assert read_image(tmp_path / 'x.jpg').shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_png_without_its_end_has_all_its_pixels(tmp_path):
+    pixels = save_rgb(tmp_path / 'x.png')
+    size = (tmp_path / 'x.png').stat().st_size
+    os.truncate(tmp_path / 'x.png', size - 12)  # the chunk IEND
+    np.testing.assert_array_equal(read_rgb(tmp_path / 'x.png'), pixels)

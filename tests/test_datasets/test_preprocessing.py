@@ -6,14 +6,16 @@ import pytest
 import timm
 import torch
 from mmcv.transforms import Compose
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmpretrain import FeatureExtractor, ImageClassificationInferencer
 from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Normalize
 
 from mmclip.checkpoint.from_open_clip import find_tower
 from mmclip.checkpoint.from_timm import find_timm_tower
-from mmclip.datasets import preprocessing
+from mmclip.datasets import preprocessing, read_image
 
 SIZE = 224
 PHOTOS = [
@@ -146,3 +148,50 @@ def test_what_is_not_supported_is_refused():
     with pytest.raises(ValueError, match='is for square images'):
         pipeline(resize_mode='shortest')
     assert pipeline(resize_mode='squash')[1]['scale'] == (336, 224)
+
+
+@pytest.fixture
+def config():
+    """A tiny classifier with the pipeline of open_clip's commonest group."""
+    backbone = dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch=dict(width=32, depth=1, num_heads=2, mlp_width=64),
+        img_size=SIZE,
+        patch_size=56,
+        act='gelu',
+    )
+    pipeline = preprocessing.test_pipeline(GROUPS[0], SIZE)
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='ImageClassifier',
+                data_preprocessor=preprocessing.data_preprocessor(GROUPS[0]),
+                backbone=backbone,
+                head=dict(type='LinearClsHead', num_classes=3, in_channels=32),
+            ),
+            test_dataloader=dict(
+                dataset=dict(type='CustomDataset', pipeline=pipeline)
+            ),
+        )
+    )
+
+
+def test_features_of_an_array_are_those_of_open_clips_pixels(tmp_path, config):
+    path = photo(tmp_path / 'x.jpg', (500, 375))
+    extract = FeatureExtractor(config, pretrained=False, device='cpu')
+    ((feature,),) = extract(read_image(path))
+    with torch.no_grad():
+        pixels = theirs(path, GROUPS[0], normalize=True)[None]
+        (wanted,) = extract.model.extract_feat(pixels)
+    torch.testing.assert_close(feature, wanted[0])
+
+
+@pytest.mark.parametrize(
+    'inferencer', [FeatureExtractor, ImageClassificationInferencer]
+)
+def test_inferencers_take_paths(tmp_path, config, inferencer):
+    path = str(photo(tmp_path / 'x.png', (300, 260)))
+    infer = inferencer(config, pretrained=False, device='cpu')
+    (of_path,), (of_array,) = infer(path), infer(read_image(path))
+    torch.testing.assert_close(of_path, of_array)
