@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -70,6 +71,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@record  # a failure is explained by launch.py
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', args.local_rank)

@@ -1,0 +1,114 @@
+"""A process that dies takes the others with it, and the reason is said."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.test_engine.test_resume import images, write_config
+
+__all__ = ['images']
+DIST_TRAIN = REPOSITORY / 'tools' / 'dist_train.sh'
+SECONDS = 60  # in which all must have ended
+# At the third iteration (two are an epoch) rank 1 says so and dies.
+DIE = """
+import os, signal, sys
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Die(Hook):
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 2 and os.environ['RANK'] == '1':
+            print('dying', flush=True)
+            self.die(runner.model.module)
+
+    def die(self, model):
+        {how}
+"""
+WAYS = {
+    'killed': (
+        'os.kill(os.getpid(), signal.SIGKILL)',
+        'was killed by SIGKILL',
+    ),
+    'not a number': (
+        'model.head.fc.weight.data.fill_(torch.nan)',
+        'NonFiniteLossError: The loss is nan at epoch 2, iteration 3',
+    ),
+    'exit': ('os._exit(7)', 'exit code 7'),
+}
+
+
+def start(folder, how, processes, **environment) -> subprocess.Popen:
+    write_config(folder, 'epochs', workers=0)
+    (folder / 'die.py').write_text(DIE.format(how=how))
+    config = folder / 'dying.py'
+    config.write_text(
+        "_base_ = ['./config.py']\n"
+        "custom_imports = dict(imports=['slow_down', 'die'])\n"
+        "default_hooks = dict(die=dict(type='Die'))\n"
+    )
+    command = ['bash', DIST_TRAIN, config.name, str(processes)]
+    return subprocess.Popen(
+        [*command, '--work-dir', 'run'],
+        cwd=folder,
+        env=os.environ
+        | dict(PYTHON=sys.executable, PYTHONPATH=str(folder))
+        | dict(OMP_NUM_THREADS='1')
+        | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+def seconds_to_end(run: subprocess.Popen) -> tuple[float, str]:
+    """From the death of rank 1 to the end of the command, and the log."""
+    log = ''
+    for line in run.stdout:
+        log += line
+        if 'dying' in line:
+            break
+    died = time.monotonic()
+    log += run.communicate(timeout=2 * SECONDS)[0]
+    assert 'dying' in log, log
+    return time.monotonic() - died, log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('way', WAYS)
+def test_the_others_end_and_the_reason_is_said(images, way):
+    how, reason = WAYS[way]
+    run = start(images, how, 2, PORT=free_port())
+    seconds, log = seconds_to_end(run)
+    assert run.returncode == 1
+    assert seconds < SECONDS
+    (line,) = [x for x in log.splitlines() if x.startswith('error: ')]
+    assert line.startswith('error: rank 1 (pid ')
+    assert reason in line, line
+
+
+@pytest.mark.slow
+def test_another_machine_ends_too(images):
+    """Two launchers of one process each, as on two machines."""
+    how, reason = WAYS['killed']
+    shared = dict(NNODES='2', PORT=free_port(), MASTER_ADDR='127.0.0.1')
+    first = start(images, how, 1, NODE_RANK='0', **shared)
+    second = start(images, how, 1, NODE_RANK='1', **shared)
+    seconds, log = seconds_to_end(second)
+    first_log, _ = first.communicate(timeout=2 * SECONDS)
+    assert seconds < SECONDS
+    assert first.returncode == second.returncode == 1
+    assert reason in log
+    assert 'error: rank 0 (pid ' in first_log

@@ -1,0 +1,65 @@
+"""torchrun that says in one line why a run died.
+
+    python tools/launch.py --nproc_per_node=8 tools/train.py CONFIG \
+        --launcher pytorch
+
+The options are torchrun's. dist_train.sh and dist_test.sh call this.
+"""
+
+import os
+import signal
+import socket
+import sys
+
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+)
+from torch.distributed.run import parse_args, run
+
+
+def main() -> None:
+    try:
+        run(parse_args(sys.argv[1:]))
+    except ChildFailedError as error:
+        sys.exit(explain(error))
+
+
+def explain(error: ChildFailedError) -> str:
+    """Which process died first, and of what, in one line.
+
+    A process that was killed left the others with errors of their own, and
+    so did the first exception; SIGTERM is what torchrun stops the rest with.
+    """
+    rank, failure = min(error.failures.items(), key=lambda i: _order(i[1]))
+    where = f'rank {rank} (pid {failure.pid} on {socket.gethostname()})'
+    if failure.exitcode < 0:
+        return (
+            f'error: {where} was killed by {failure.signal_name()}, and the '
+            'others were stopped. Where nobody did that, look for too little '
+            'memory (dmesg) or time.'
+        )
+    return f'error: {where} failed, and the others were stopped: ' + _cause(
+        failure
+    )
+
+
+def _order(failure: ProcessFailure) -> tuple[bool, bool, float]:
+    if os.path.exists(failure.error_file):
+        written = os.stat(failure.error_file).st_mtime
+    else:
+        written = float(failure.timestamp)
+    stopped = failure.exitcode == -signal.SIGTERM
+    return stopped, failure.exitcode >= 0, written
+
+
+def _cause(failure: ProcessFailure) -> str:
+    """The first line of the exception, which torch's ``record`` wrote."""
+    message = failure.error_file_data.get('message')
+    if not isinstance(message, dict):  # none was written
+        return f'exit code {failure.exitcode}; its messages stand above.'
+    return message['message'].splitlines()[0]
+
+
+if __name__ == '__main__':
+    main()
