@@ -31,9 +31,13 @@ ONLY_TESTED = ('3rdparty', 'zeroshot')
 RECIPES = [
     path for path in IN1K if not any(word in path.name for word in ONLY_TESTED)
 ]
-every = pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+FLAT = ('linear-probe', 'lora', 'lp-ft')  # one learning rate for all layers
+DECAYED = [
+    path for path in RECIPES if not any(word in path.name for word in FLAT)
+]
+
 every_in1k = pytest.mark.parametrize('path', IN1K, ids=lambda p: p.stem)
-every_recipe = pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
+every_decayed = pytest.mark.parametrize('path', DECAYED, ids=lambda p: p.stem)
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +61,15 @@ def load(path):
     return cfg
 
 
-@every
+def tower(cfg):
+    """The config of the image tower, also of one inside of LoRA."""
+    return cfg.model.backbone.get('module', cfg.model.backbone)
+
+
+# LoRA loads weights when it is built: see tests/test_models/test_lora.py.
+@pytest.mark.parametrize(
+    'path', [p for p in CONFIGS if 'lora' not in p.name], ids=lambda p: p.stem
+)
 def test_the_model_builds(path):
     cfg = load(path)
     with torch.device('meta'):
@@ -76,7 +88,7 @@ def test_images_come_out_at_the_models_size(path, split, imagenet):
         assert path not in RECIPES
         return
     dataset = DATASETS.build(loader.dataset | dict(data_root=str(imagenet)))
-    size = cfg.model.backbone.img_size
+    size = tower(cfg).img_size
     assert dataset[1]['inputs'].shape == (3, size, size)
     assert dataset[1]['data_samples'].gt_label.item() == 1
 
@@ -127,7 +139,7 @@ def test_a_missing_imagenet_is_explained(path, tmp_path):
         )
 
 
-@every_recipe
+@every_decayed
 def test_layer_wise_learning_rates(path):
     cfg = load(path)
     cfg.model.backbone.init_cfg = None

@@ -1,0 +1,27 @@
+r"""CLIP ViT-L/14 at 336 px: a linear probe first, then fine-tuning from it.
+
+Source: LP-FT, arXiv 2202.10054, and its code AnanyaKumar/transfer_learning
+(K: scripts/run_adaptation_experiments.py). Its result, with CLIP ViT-B/16 at
+224 px: 81.7 % top-1 on ImageNet, as fine-tuning alone, and 10 points more
+than that under distribution shift (Table 1 and abstract). It has no result
+for this model. Not trained by this project.
+
+    python tools/linear_probe.py configs/clip/clip-l-336_linear-probe_in1k.py \
+        open_clip://ViT-L-14-336/openai --amp
+    bash tools/dist_train.sh configs/clip/clip-l-336_lp-ft_in1k.py 8
+
+Data, augmentation, batch (8 GPUs x 16 images) and schedule are those of the
+probe's config. K tries the learning rates 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2
+and keeps the best on the validation set; here stands the lowest.
+"""
+
+_base_ = ['./clip-l-336_linear-probe_in1k.py']
+
+load_from = 'work_dirs/clip-l-336_linear-probe_in1k/linear_probe.pth'
+model = dict(
+    backbone=dict(
+        frozen_stages=-1,
+        init_cfg=None,  # load_from has all weights
+    ),
+)
+optim_wrapper = dict(optimizer=dict(lr=3e-5))  # K: the lowest of the sweep
