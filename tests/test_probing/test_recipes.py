@@ -25,7 +25,7 @@ def load(name):
 
 @pytest.mark.parametrize('name', [PROBE, LP_FT])
 def test_the_feature_is_clips_before_its_projection(name):
-    cfg, model = load(name)
+    _, model = load(name)
     assert (model.backbone.out_type, model.backbone.pool) == (
         'pooled',
         'cls_token',
@@ -34,7 +34,7 @@ def test_the_feature_is_clips_before_its_projection(name):
 
 
 def test_the_probe_trains_the_head_alone():
-    cfg, model = load(PROBE)
+    _, model = load(PROBE)
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     assert trained == ['head.fc.weight', 'head.fc.bias']
 
