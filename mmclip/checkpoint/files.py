@@ -4,23 +4,24 @@ import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file as save_safetensors
 
+from mmclip.checkpoint.archive import (
+    is_archive,
+    refuse_compression,
+    refuse_greedy_pickles,
+    refuse_tricks,
+)
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.torchscript import (
-    is_archive,
-    is_torchscript,
-    read_torchscript,
-)
+from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
+from mmclip.checkpoint.training_state import only_allowed, unwrap
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
 NO_TAG = 'none'  # of a local file that follows no pretrained tag
@@ -65,18 +66,22 @@ def read_checkpoint(
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
     if is_torchscript(path):
-        return read_torchscript(path)
+        tensors = read_torchscript(path)
+        _refuse_inflated(path, tensors)
+        return tensors
     is_zip = is_archive(path)
-    if is_zip and not mmap:
-        _check_sums(path)
+    if is_zip:
+        _check_archive(path, sums=not mmap)
     try:
-        with torch.serialization.safe_globals(ALLOWED):
+        refuse_greedy_pickles(path)
+        with only_allowed():
             checkpoint = torch.load(
                 path,
                 map_location=map_location,
                 weights_only=True,
                 mmap=mmap and is_zip,
             )
+        checkpoint = unwrap(checkpoint)
     except Exception as error:
         raise CheckpointError(_explain(path, error)) from error
     if not isinstance(checkpoint, dict):
@@ -112,7 +117,9 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
         return SafetensorsFiles([path])
     checkpoint = read_checkpoint(path, mmap=True)
     if is_archive(path) and not is_torchscript(path):
-        _check_sums(path)  # the reader of TorchScript compares them
+        _check_archive(
+            path, sums=True
+        )  # the reader of TorchScript compares them
     state_dict = checkpoint.get('state_dict', checkpoint)
     if not isinstance(state_dict, dict) or not state_dict:
         raise CheckpointError(f'{path} holds no state dict.')
@@ -265,7 +272,7 @@ def _save_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
 def _parse_header(path: Path, header: str) -> dict[str, Any]:
     try:
         clip = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(_explain(path, error)) from error
     if not isinstance(clip, dict):
         raise CheckpointError(f'{path}: its description is no dict.')
@@ -274,11 +281,19 @@ def _parse_header(path: Path, header: str) -> dict[str, Any]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = json.loads(index.read_text('utf-8'))['weight_map'].values()
-    except (ValueError, KeyError, AttributeError) as error:
+        names = set(
+            json.loads(index.read_text('utf-8'))['weight_map'].values()
+        )
+        # Names, not paths: a shard lies beside its index.
+        return [index.parent / Path(name).name for name in sorted(names)]
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise CheckpointError(_explain(index, error)) from error
-    # Names, not paths: a shard lies beside its index.
-    return [index.parent / Path(name).name for name in sorted(set(names))]
 
 
 def _refuse_inflated(path: Path, tensors: dict[str, Any]) -> None:
@@ -295,14 +310,14 @@ def _refuse_inflated(path: Path, tensors: dict[str, Any]) -> None:
             )
 
 
-def _check_sums(path: Path) -> None:
-    """Read an archive and compare check sums, which torch does not do."""
+def _check_archive(path: Path, *, sums: bool) -> None:
+    """Refuse what torch does not write; compare check sums, as it does not."""
     try:
         with zipfile.ZipFile(path) as archive:
-            kinds = {info.compress_type for info in archive.infolist()}
-            if kinds - {zipfile.ZIP_STORED}:
-                raise CheckpointError('it is compressed')
-            damaged = archive.testzip()
+            refuse_tricks(archive)
+            for info in archive.infolist():
+                refuse_compression(info)
+            damaged = archive.testzip() if sums else None
     except Exception as error:  # of a damaged directory, almost any
         raise CheckpointError(_explain(path, error)) from error
     if damaged is not None:
@@ -315,6 +330,8 @@ def _check_sums(path: Path) -> None:
 def _explain(path: Path, error: Exception) -> str:
     """What is wrong with a file, from the exception of its library."""
     reason = str(error)
+    if isinstance(error, CheckpointError):
+        return f'{path} is refused: {reason}'
     start = _first_bytes(path)
     if not start:
         return f'{path} is empty or missing.'
@@ -362,34 +379,3 @@ def _first_bytes(path: Path) -> bytes:
 def _some(names: list[str], most: int = 5) -> str:
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return ', '.join(names[:most]) + more
-
-
-def _history_buffer_method(owner: Any, name: str) -> Callable:
-    """Stand in for ``getattr``, which HistoryBuffer's pickles call.
-
-    The real one would give a checkpoint access to any attribute of anything.
-    """
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(HistoryBuffer, name)
-    raise CheckpointError(
-        f'Unsupported attribute {name!r} of {owner!r} in a checkpoint.'
-    )
-
-
-# By way of what pickle calls: `numpy._core` is private, and new in numpy 2.
-_NUMPY = {
-    '_reconstruct': np.zeros(0).__reduce__()[0],
-    'scalar': np.float64(0).__reduce__()[0],
-}
-# What the message hub of mmengine's checkpoints is made of. numpy 1 wrote
-# `numpy.core` where numpy 2 writes `numpy._core`.
-ALLOWED: list[Any] = [
-    HistoryBuffer,
-    (_history_buffer_method, 'builtins.getattr'),
-    np.ndarray,
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Int64DType,
-    *((value, f'numpy._core.multiarray.{k}') for k, value in _NUMPY.items()),
-    *((value, f'numpy.core.multiarray.{k}') for k, value in _NUMPY.items()),
-]

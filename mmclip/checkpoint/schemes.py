@@ -1,20 +1,25 @@
 """Checkpoint paths of OpenMMLab's configs, read by our safe reader.
 
-mmengine's own loaders for local files fail on mmengine's own checkpoints with
-torch >= 2.6, and those for URLs would execute what they hold. The other
-schemes convert on the fly; downloads and their caches are those of open_clip,
+mmengine's own loaders fail on mmengine's own checkpoints with torch >= 2.6, or
+would execute what they hold; so all of its schemes are served here. The
+others convert on the fly; downloads and their caches are those of open_clip,
 timm and huggingface_hub, which lock them, so that the ranks of a node download
 once.
 """
 
+import difflib
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
 from filelock import FileLock
+from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as catalogue
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint
@@ -29,13 +34,71 @@ def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     """Download a checkpoint into torch's hub folder, once a node; read it."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    # Files of two repositories may have one name, and are not the same.
+    folder = Path(torch.hub.get_dir()) / 'checkpoints' / _short_hash(url)
+    name = os.path.basename(urlparse(url).path)
+    if name in ('', '.', '..'):
+        raise CheckpointError(f'{url} names no file.')
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / os.path.basename(urlparse(url).path)
+    path = folder / name
     with FileLock(f'{path}.lock'):
         if not path.exists():
             torch.hub.download_url_to_file(url, str(path))
     return read_checkpoint(path, map_location)
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=[r'(\S+\:)?s3://', r'(\S+\:)?petrel://'], force=True
+)
+def load_from_ceph(url: str, map_location: Any = None) -> dict[str, Any]:
+    """Fetch a checkpoint with mmengine's petrel backend; read it."""
+    backend = get_file_backend(url, backend_args=dict(backend='petrel'))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / os.path.basename(urlparse(url).path)
+        path.write_bytes(backend.get(url))
+        return read_checkpoint(path, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes='pavi://', force=True)
+def load_from_pavi(path: str, map_location: Any = None) -> dict[str, Any]:
+    """Refuse what only a package that is not public could fetch."""
+    raise CheckpointError(
+        f'{path} is not fetched here: download it with the package pavi, and '
+        'name the file.'
+    )
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=('torchvision://', 'modelzoo://'), force=True
+)
+def load_from_torchvision(
+    path: str, map_location: Any = None
+) -> dict[str, Any]:
+    """Download ``torchvision://NAME``; read it."""
+    url = _look_up(path, catalogue.get_torchvision_models())
+    return load_from_http(url, map_location)
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=('open-mmlab://', 'openmmlab://'), force=True
+)
+def load_from_openmmlab(path: str, map_location: Any = None) -> dict[str, Any]:
+    """Download ``open-mmlab://NAME``, or find it in mmengine's home."""
+    scheme, _, name = path.partition('://')
+    name = catalogue.get_deprecated_model_names().get(name, name)
+    url = _look_up(f'{scheme}://{name}', catalogue.get_external_models())
+    if url.startswith(('http://', 'https://')):
+        return load_from_http(url, map_location)
+    home = catalogue._get_mmengine_home()
+    return read_checkpoint(Path(home) / url, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes='mmcls://', force=True)
+def load_from_mmcls(path: str, map_location: Any = None) -> dict[str, Any]:
+    """Download ``mmcls://NAME``; read its backbone."""
+    url = _look_up(path, catalogue.get_mmcls_models())
+    checkpoint = load_from_http(url, map_location)
+    return catalogue._process_mmcls_checkpoint(checkpoint)
 
 
 @CheckpointLoader.register_scheme(prefixes='open_clip://')
@@ -91,3 +154,18 @@ def _moved(checkpoint: dict[str, Any], map_location: Any) -> dict[str, Any]:
             key: tensor.to(map_location) for key, tensor in tensors.items()
         }
     return checkpoint
+
+
+def _look_up(path: str, urls: dict[str, str]) -> str:
+    scheme, _, name = path.partition('://')
+    if name not in urls:
+        near = difflib.get_close_matches(name, urls, 3)
+        raise CheckpointError(
+            f'{scheme}:// has no model {name!r}; near are '
+            f'{", ".join(near) or "none"}.'
+        )
+    return urls[name]
+
+
+def _short_hash(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:16]

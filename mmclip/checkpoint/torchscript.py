@@ -14,6 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mmclip.checkpoint.archive import (
+    is_archive,
+    refuse_compression,
+    refuse_tricks,
+)
 from mmclip.checkpoint.errors import CheckpointError
 
 _STORAGES = {
@@ -41,14 +46,6 @@ _TYPED = {
 # about ten thousand attributes, and names of less than a hundred characters.
 _MAX_ATTRIBUTES = 10**6
 _MAX_NAME = 500
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a file is a zip, damaged perhaps."""
-    try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:
-        return True
 
 
 def is_torchscript(path: Path) -> bool:
@@ -79,12 +76,13 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            refuse_tricks(archive)
             data = next(
                 name
                 for name in archive.namelist()
                 if name.partition('/')[2] == 'data.pkl'
             )
-            _refuse_compression(archive.getinfo(data))
+            refuse_compression(archive.getinfo(data))
             with archive.open(data) as file:
                 root = _Unpickler(file, archive).load()
         tensors = _collect(root)
@@ -199,17 +197,11 @@ class _Unpickler(pickle._Unpickler):
 
     def _read(self, key: str, dtype: torch.dtype) -> Tensor:
         info = self._archive.getinfo(f'{self._folder}/data/{key}')
-        _refuse_compression(info)
+        refuse_compression(info)
         content = bytearray(self._archive.read(info))
         if not content:
             return torch.empty(0, dtype=dtype)
         return torch.frombuffer(content, dtype=dtype)
-
-
-def _refuse_compression(info: zipfile.ZipInfo) -> None:
-    # TorchScript compresses its code alone; a small file must not grow.
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise CheckpointError(f'its {info.filename} is compressed.')
 
 
 def _as_strided(

@@ -127,8 +127,8 @@ def load(tmp_path):
         ),
         # mmengine says that a key "type" is missing somewhere.
         (
-            'default_hooks = dict(checkpoin=dict(interval=1))',
-            'default_hooks.checkpoin has no type',
+            'default_hooks = dict(checkpointt=dict(interval=1))',
+            'default_hooks.checkpointt has no type',
             'checkpoint',
         ),
         # mmengine asserts without a word.
