@@ -71,16 +71,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
-    cfg.launcher = args.launcher
-    start_processes(cfg)
-    complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
-    work_dir = Path(cfg.work_dir)
     try:
+        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        cfg.launcher = args.launcher
+        start_processes(cfg)
+        complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
         found = probe(
             cfg,
             args.checkpoint,
-            work_dir / 'features',
+            Path(cfg.work_dir) / 'features',
             solver=args.solver,
             amp=args.amp,
             report=print_trial,
@@ -88,7 +87,7 @@ def main() -> None:
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     if found is not None:
-        write(*found, work_dir)
+        write(*found, Path(cfg.work_dir))
 
 
 def start_processes(cfg: Config) -> None:

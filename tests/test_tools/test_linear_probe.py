@@ -20,6 +20,7 @@ def probed(tmp_path, run):
     return tmp_path, log
 
 
+@pytest.mark.slow
 def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
     folder, log = probed
     numbers = json.loads((folder / 'work' / 'linear_probe.json').read_text())
@@ -40,6 +41,7 @@ def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
     )
 
 
+@pytest.mark.slow
 def test_errors_are_one_sentence(tmp_path, run):
     make_project(tmp_path)
     for arguments, message in (
@@ -48,6 +50,7 @@ def test_errors_are_one_sentence(tmp_path, run):
     ):
         log = run(TOOL, *arguments, fails=True).stdout
         assert message in log
+        assert 'Traceback' not in log
 
 
 @pytest.mark.slow

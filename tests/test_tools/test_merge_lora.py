@@ -78,6 +78,7 @@ def test_train_resume_test_merge_and_export(trained, run):
     )
 
 
+@pytest.mark.slow
 def test_errors_are_one_sentence_and_leave_no_file(project, run):
     write_tower(project / 'tower.pth')
     (project / 'taken.pth').write_text('')
