@@ -5,7 +5,6 @@ VENV := .venv
 CONSTRAINTS := requirements/constraints.txt
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-DEMO := work_dirs/demo
 # torch's threads spin while they wait for one another, which slows everything
 # down where other programs use the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -16,7 +15,7 @@ export PYTHONWARNINGS ?= ignore:Fail to import
 
 help:
 	@echo 'make venv         make .venv with mmclip and the tested set of packages'
-	@echo 'make demo         the whole path on real handwriting; results in $(DEMO)/'
+	@echo 'make demo         the whole path on real handwriting; results in work_dirs/demo/'
 	@echo 'make test         lint and all tests'
 	@echo 'make test-oldest  all tests with the oldest supported packages, in .venv-oldest'
 	@echo 'make docs         HTML pages in docs/_build/html'
@@ -49,26 +48,8 @@ test-oldest:
 	$(MAKE) venv VENV=.venv-oldest CONSTRAINTS=requirements/constraints-oldest.txt
 	.venv-oldest/bin/pytest -m 'slow or not slow'
 
-# Each line is an ordinary command that can be typed alone.
 demo: venv
-	@echo '== 1/6 data: real handwriting, 3 images a class to train on'
-	$(BIN)/python tools/demo/prepare_data.py
-	@echo '== 2/6 pre-train a tiny CLIP on glyphs and captions; zero-shot test'
-	$(BIN)/python tools/demo/pretrain.py
-	$(BIN)/python tools/demo/zero_shot.py
-	@echo '== 3/6 convert its image tower'
-	$(BIN)/python tools/model_converters/openclip_to_mmcls.py $(DEMO)/open_clip/open_clip_config.json $(DEMO)/open_clip/open_clip_pytorch_model.bin $(DEMO)/clip.pth --force
-	@echo '== 4/6 fine-tune it; train the same from scratch'
-	$(BIN)/python tools/train.py configs/clip/clip-demo-digits.py
-	$(BIN)/python tools/train.py configs/clip/clip-demo-digits_scratch.py
-	@echo '== 5/6 test both, on held-out and on shifted handwriting'
-	for model in fine_tuned from_scratch; do for split in val val_shifted; do \
-	    $(BIN)/python tools/test.py configs/clip/clip-demo-digits.py $$(cat $(DEMO)/$$model/last_checkpoint) \
-	        --work-dir $(DEMO)/test --out $(DEMO)/$${model}_$$split.pkl \
-	        --cfg-options test_dataloader.dataset.data_prefix=$$split || exit 1; \
-	done; done
-	@echo '== 6/6 report'
-	$(BIN)/python tools/demo/report.py
+	$(BIN)/python tools/demo/run.py
 
 docs: venv
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

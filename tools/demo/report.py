@@ -9,10 +9,15 @@ from mmengine.fileio import load
 from mmpretrain.evaluation import Accuracy
 
 MODELS = {
-    'zero_shot': 'zero-shot (open_clip)',
-    'fine_tuned': 'fine-tuned from CLIP',
+    'zero_shot': 'zero-shot',
+    'linear_probe': 'linear probe',
     'from_scratch': 'trained from scratch',
+    'fine_tuned': 'fine-tuned from CLIP',
+    'from_zero_shot': 'fine-tuned from zero-shot',
+    'wise_ft': 'WiSE-FT, alpha 0.5',
+    'flyp': 'FLYP',
 }
+TRAINED = ('from_scratch', 'fine_tuned', 'from_zero_shot', 'flyp')
 SPLITS = {'val': 'held-out', 'val_shifted': 'shifted'}
 EXAMPLE = """example:
   python %(prog)s work_dirs/demo
@@ -47,13 +52,13 @@ def main() -> None:
 
 def read_table(demo: Path) -> dict[str, dict[str, float]]:
     """Top-1 in percent by model and split, from the runs' own files."""
-    table = {'zero_shot': json.loads((demo / 'zero_shot.json').read_text())}
-    for model in ('fine_tuned', 'from_scratch'):
-        table[model] = {
+    return {
+        model: {
             split: top1(load(demo / f'{model}_{split}.pkl'))
             for split in SPLITS
         }
-    return table
+        for model in MODELS
+    }
 
 
 def top1(predictions: list[dict[str, Any]]) -> float:
@@ -80,9 +85,13 @@ def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
         positions = [k + 0.4 * i for k in range(len(MODELS))]
         heights = [table[model][split] for model in MODELS]
         bars = axes.bar(positions, heights, 0.38, label=label)
-        axes.bar_label(bars, fmt='%.1f')
+        axes.bar_label(bars, fmt='%.1f', fontsize=7)
     axes.axhline(10, color='grey', linestyle=':', label='chance')
-    axes.set_xticks([k + 0.2 for k in range(len(MODELS))], MODELS.values())
+    axes.set_xticks(
+        [k + 0.2 for k in range(len(MODELS))],
+        [label.replace(' ', '\n', 1) for label in MODELS.values()],
+        fontsize=8,
+    )
     axes.set_ylabel('top-1 (%)')
     axes.set_ylim(0, 125)
     axes.set_yticks(range(0, 101, 20))
@@ -96,7 +105,7 @@ def draw_curves(demo: Path, path: Path) -> None:
     curve = json.loads((demo / 'pretrain.json').read_text())['loss']
     pretraining.plot(curve)
     pretraining.set(title='CLIP on glyphs', xlabel='step', ylabel='CLIP loss')
-    for model in ('fine_tuned', 'from_scratch'):
+    for model in TRAINED:
         scalars = read_scalars(demo / model)
         for axes, key in ((loss, 'loss'), (accuracy, 'accuracy/top1')):
             points = [(s['step'], s[key]) for s in scalars if key in s]

@@ -1,0 +1,233 @@
+"""The demo: a tiny CLIP from nothing to a table of ways to use it.
+
+Everything is an ordinary command, printed before it runs; the results are in
+FOLDER/work_dirs/demo.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmclip.datasets.glyphs import DIGIT_NAMES
+
+EXAMPLES = """examples:
+  python %(prog)s
+  python %(prog)s --seed 1 --folder work_dirs/demo_seeds/1
+  python %(prog)s --dry-run     # only print the commands
+"""
+ROOT = Path(__file__).parents[2]
+DEMO = 'work_dirs/demo'
+OPEN_CLIP = f'{DEMO}/open_clip'
+TEMPLATES = (
+    'the digit {}',
+    'a handwritten digit {}',
+    'a scan of the number {}',
+)
+SPLITS = ('val', 'val_shifted')
+# What is tested: the config and the checkpoint of each row of the table.
+ROWS = {
+    'zero_shot': ('_zeroshot', 'zero_shot.pth'),
+    'linear_probe': ('', 'linear_probe/linear_probe.pth'),
+    'from_scratch': ('', 'from_scratch/iter_{iters}.pth'),
+    'fine_tuned': ('', 'fine_tuned/iter_{iters}.pth'),
+    'from_zero_shot': ('_zeroshot', 'from_zero_shot/iter_{iters}.pth'),
+    'wise_ft': ('_zeroshot', 'wise_ft.pth'),
+    'flyp': ('_zeroshot', 'flyp.pth'),
+}
+QUICK = [
+    'train_cfg.val_interval=2',
+    'default_hooks.checkpoint.interval=2',
+    'default_hooks.logger.interval=1',
+]
+
+Command = list[str]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('--seed', type=int, default=0, help='of everything (default: 0)')
+    add(
+        '--folder',
+        type=Path,
+        default=Path(),
+        help='where data/ and work_dirs/ go (default: here)',
+    )
+    add('--dry-run', action='store_true', help='only print the commands')
+    add(
+        '--quick',
+        action='store_true',
+        help='a few steps of each, to see whether the commands run',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if not args.dry_run:
+        write_texts(args.folder / DEMO)
+    for title, commands in steps(args.seed, args.quick):
+        print(f'== {title}', flush=True)
+        for command in commands:
+            print(f'$ {shlex.join(command)}', flush=True)
+            if not args.dry_run:
+                run(command, args.folder)
+
+
+def write_texts(folder: Path) -> None:
+    """The names of the digits and the templates, for the zero-shot head."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'names.txt').write_text('\n'.join(DIGIT_NAMES) + '\n')
+    (folder / 'templates.txt').write_text('\n'.join(TEMPLATES) + '\n')
+
+
+def run(command: Command, folder: Path) -> None:
+    """Run a command in a folder, with the tools and configs of this one."""
+    program, *arguments = command
+    here = [
+        str(ROOT / argument)
+        if argument.startswith(('tools/', 'configs/'))
+        else argument
+        for argument in arguments
+    ]
+    environment = os.environ | dict(PYTHONUNBUFFERED='1')
+    result = subprocess.run(
+        [sys.executable if program == 'python' else program, *here],
+        cwd=folder,
+        env=environment,
+    )
+    if result.returncode != 0:
+        sys.exit(f'error: exit code {result.returncode}: {command}')
+
+
+def steps(seed: int, quick: bool) -> Iterator[tuple[str, list[Command]]]:
+    """The commands of the demo, with a title for a few at a time."""
+    yield (
+        '1/7 data: real handwriting, 3 images a class to train on',
+        [['python', 'tools/demo/prepare_data.py', f'--seed={seed}']],
+    )
+    pretrain = ['python', 'tools/demo/pretrain.py', f'--seed={seed}']
+    few = ['--steps=3', '--batch-size=16'] if quick else []
+    yield '2/7 pre-train a tiny CLIP on glyphs and captions', [pretrain + few]
+    yield (
+        '3/7 convert its image tower; make its zero-shot classifier',
+        [
+            _convert('openclip_to_mmcls.py', f'{DEMO}/clip.pth'),
+            _zero_shot_head(),
+        ],
+    )
+    yield '4/7 probe the frozen tower', [_linear_probe()]
+    yield (
+        '5/7 train: from CLIP, from scratch, from zero-shot, by FLYP',
+        [_train(name, seed, quick) for name in ('', '_scratch', '_wise-ft')]
+        + [_train('_flyp', seed, quick), _flyp_to_classifier(quick)],
+    )
+    yield (
+        '6/7 average the weights before and after; test everything',
+        [
+            _interpolate(quick),
+            *(_test(row, split, quick) for row in ROWS for split in SPLITS),
+        ],
+    )
+    yield '7/7 report', [['python', 'tools/demo/report.py']]
+
+
+def _convert(tool: str, out: str) -> Command:
+    return [
+        'python',
+        f'tools/model_converters/{tool}',
+        f'{OPEN_CLIP}/open_clip_config.json',
+        f'{OPEN_CLIP}/open_clip_pytorch_model.bin',
+        out,
+        '--force',
+    ]
+
+
+def _zero_shot_head() -> Command:
+    return [
+        'python',
+        'tools/zero_shot_head.py',
+        f'{OPEN_CLIP}/open_clip_config.json',
+        f'{OPEN_CLIP}/open_clip_pytorch_model.bin',
+        f'{DEMO}/zero_shot.pth',
+        f'--classes={DEMO}/names.txt',
+        f'--templates={DEMO}/templates.txt',
+        '--force',
+    ]
+
+
+def _linear_probe() -> Command:
+    return [
+        'python',
+        'tools/linear_probe.py',
+        'configs/clip/clip-demo-digits.py',
+        f'{DEMO}/clip.pth',
+        f'--work-dir={DEMO}/linear_probe',
+    ]
+
+
+def _train(name: str, seed: int, quick: bool) -> Command:
+    config = f'configs/clip/clip-demo-digits{name}.py'
+    options = [f'randomness.seed={seed}']
+    if quick:
+        options += [f'train_cfg.max_iters={_iters(quick)}', *QUICK]
+    return ['python', 'tools/train.py', config, '--cfg-options', *options]
+
+
+def _flyp_to_classifier(quick: bool) -> Command:
+    return [
+        'python',
+        'tools/model_converters/flyp_to_classifier.py',
+        'configs/clip/clip-demo-digits_flyp.py',
+        f'{DEMO}/flyp/iter_{_iters(quick)}.pth',
+        f'{DEMO}/flyp.pth',
+        '--force',
+    ]
+
+
+def _interpolate(quick: bool) -> Command:
+    return [
+        'python',
+        'tools/interpolate.py',
+        f'{DEMO}/zero_shot.pth',
+        f'{DEMO}/from_zero_shot/iter_{_iters(quick)}.pth',
+        '--config',
+        'configs/clip/clip-demo-digits_zeroshot.py',
+        '--eval',
+        'shifted',
+        'dataset.data_prefix=val_shifted',
+        '--same-classes',  # their folders are called 0 to 9
+        f'--work-dir={DEMO}/interpolation',
+        f'--out={DEMO}/wise_ft.pth',
+        '--force',
+    ]
+
+
+def _test(row: str, split: str, quick: bool) -> Command:
+    config, checkpoint = ROWS[row]
+    return [
+        'python',
+        'tools/test.py',
+        f'configs/clip/clip-demo-digits{config}.py',
+        f'{DEMO}/{checkpoint.format(iters=_iters(quick))}',
+        f'--work-dir={DEMO}/test',
+        f'--out={DEMO}/{row}_{split}.pkl',
+        '--cfg-options',
+        f'test_dataloader.dataset.data_prefix={split}',
+    ]
+
+
+def _iters(quick: bool) -> int:
+    return 2 if quick else 200  # of configs/clip/clip-demo-digits.py
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,75 @@
+"""Run the demo with several seeds, and print the mean and spread of each row.
+
+The seed is that of the split, the shift, the pre-training and the training.
+A seed that has its table already is not run again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mmclip.checkpoint.atomic import atomic_file
+from tools.demo.report import MODELS, SPLITS
+
+EXAMPLE = """example:
+  python -m tools.demo.seeds --seeds 0 1 2
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    add(
+        '--folder',
+        type=Path,
+        default=Path('work_dirs/demo_seeds'),
+        help='gets a folder a seed, and table.md (default: %(default)s)',
+    )
+    add('--quick', action='store_true', help='as in run.py')
+    args = parser.parse_args()
+    tables = [
+        table_of(seed, args.folder / str(seed), args.quick)
+        for seed in args.seeds
+    ]
+    text = to_markdown(tables)
+    with atomic_file(args.folder / 'table.md') as path:
+        path.write_text(text, encoding='utf-8')
+    print(f'\nTop-1 in percent, mean and spread of {len(tables)} seeds\n')
+    print(text)
+
+
+def table_of(seed: int, folder: Path, quick: bool) -> dict:
+    """The table of one seed, made if it is not there."""
+    path = folder / 'work_dirs' / 'demo' / 'table.json'
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        tool = Path(__file__).with_name('run.py')
+        command = [sys.executable, tool, f'--seed={seed}', '--folder', folder]
+        subprocess.run([*command, *['--quick'] * quick], check=True)
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def to_markdown(tables: list[dict]) -> str:
+    """Mean and sample standard deviation over the tables, in Markdown."""
+    lines = [f'| | {" | ".join(SPLITS.values())} |', '| :-- | --: | --: |']
+    for model, label in MODELS.items():
+        cells = []
+        for split in SPLITS:
+            values = [table[model][split] for table in tables]
+            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+            cells.append(f'{np.mean(values):.1f} ± {spread:.1f}')
+        lines.append(f'| {label} | {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+    main()
