@@ -32,6 +32,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
+    _delete_=True,
     batch_size=64,
     num_workers=8,
     dataset=dict(
