@@ -21,6 +21,8 @@ default_hooks = dict(
     finite_loss=dict(type='mmclip.FiniteLossHook'),
     # A class folder that one split lacks would shift its labels.
     check_classes=dict(type='mmclip.CheckClassesHook'),
+    # Evaluation with images left out would be of another set.
+    every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Ctrl-C leaves a checkpoint.
     interrupt=dict(type='mmclip.InterruptHook'),
 )

@@ -3,6 +3,7 @@
 from mmclip.engine.bf16_optim_wrapper import BFloat16OptimWrapper
 from mmclip.engine.check_classes_hook import CheckClassesHook
 from mmclip.engine.compile_hook import CompileHook
+from mmclip.engine.every_test_image_hook import EveryTestImageHook
 from mmclip.engine.exact_resume_hook import ExactResumeHook
 from mmclip.engine.finite_loss_hook import FiniteLossHook, NonFiniteLossError
 from mmclip.engine.fully_shard import FullyShardStrategy, StrategyRunner
@@ -15,6 +16,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'CheckClassesHook',
     'CompileHook',
+    'EveryTestImageHook',
     'ExactResumeHook',
     'FiniteLossHook',
     'FullyShardStrategy',
