@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.evaluator import DumpResults
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -72,6 +73,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+@record  # tells tools/launch.py what went wrong
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', args.local_rank)
