@@ -8,7 +8,9 @@ __all__ = ['__version__']
 check()
 del check
 
-# After the check, since it imports what that is about.
+# After the check, since they import what that is about. The first makes the
+# schemes of checkpoint paths known.
+import mmclip.checkpoint  # noqa: E402, F401
 from mmclip.zoo import register_models  # noqa: E402
 
 register_models()

@@ -29,7 +29,6 @@ from mmclip.checkpoint.towers import (
     Tower,
     backbone_from_timm,
 )
-from mmclip.models.open_clip_tower import tower_config
 
 # Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
 # change neither the weights nor the image feature (the last two).
@@ -67,7 +66,7 @@ def open_clip_source(
         CheckpointError: If a name or tag is unknown or ambiguous.
         FileNotFoundError: If a local file is missing.
     """
-    name = name if Path(name).is_file() else name.replace('/', '-')
+    name = _clean_name(name)
     if is_local(pretrained):
         if tag is None:
             _refuse_ambiguity(name)
@@ -79,6 +78,8 @@ def open_clip_source(
             f'--tag {tag} is for local files, and {pretrained} is none.'
         )
     tower = find_tower(name, pretrained)
+    if tower.tag is None:
+        raise CheckpointError(_unknown_tag(name, pretrained))
     return tower, lambda: read_state_dict(_download(name, pretrained))
 
 
@@ -130,6 +131,7 @@ def find_model(
     Raises:
         CheckpointError: If the name or tag is unknown.
     """
+    name = _clean_name(name)
     model_cfg, preprocess = _read_config(name)
     tag_cfg: dict[str, Any] = {}
     if tag is not None and tag != NO_TAG:
@@ -145,6 +147,8 @@ def find_model(
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
     """The config of our backbone for a model config of open_clip."""
     from open_clip.model import CLIPVisionCfg
+
+    from mmclip.models.open_clip_tower import tower_config
 
     cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
     backbone = None
@@ -321,6 +325,11 @@ def _unknown_tag(name: str, tag: str) -> str:
         f'{name} has no pretrained tag {tag!r}; {what} '
         f'{", ".join(near or known)}.'
     )
+
+
+def _clean_name(name: str) -> str:
+    """``ViT-L/14`` is OpenAI's spelling; files are paths."""
+    return name if Path(name).is_file() else name.replace('/', '-')
 
 
 def _clean(tag: str) -> str:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.models.pos_embed import resize_pos_embed, square_grid
 from mmclip.registry import WEIGHT_INITIALIZERS
 
 PREFIX = 'backbone.'
@@ -124,6 +123,8 @@ class PretrainedCLIP:
     def _resize(
         self, state_dict: dict[str, Tensor], meta: dict | None, module: Any
     ) -> None:
+        from mmclip.models.pos_embed import resize_pos_embed, square_grid
+
         num_prefix = module.num_prefix_tokens
         num_patches = state_dict['pos_embed'].shape[1] - num_prefix
         if meta is not None:

@@ -186,6 +186,18 @@ def test_errors_are_one_sentence(cached, path, message):
         CheckpointLoader.load_checkpoint(path)
 
 
+def test_import_mmclip_makes_the_schemes_known():
+    code = f"""
+import mmclip
+from mmengine.runner import CheckpointLoader
+CheckpointLoader.load_checkpoint({URL.replace('openai', 'opanai')!r})
+"""
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
+    assert 'near are openai' in result.stderr
+
+
 def test_two_processes_load_at_once(hub):
     """As the ranks of a node do; neither waits for the other for ever."""
     code = f"""
