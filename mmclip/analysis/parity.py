@@ -10,17 +10,20 @@ import torch
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmclip.checkpoint.convert import convert, recognise
+from mmclip.checkpoint.convert import check_complete, convert, recognise
 from mmclip.checkpoint.dialects import OPEN_CLIP_TOWER
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import (
-    NO_TAG,
     is_local,
     read_checkpoint,
     read_metadata,
 )
-from mmclip.checkpoint.from_open_clip import find_tower
-from mmclip.checkpoint.sources import PREFIX, convert_source, find_source
+from mmclip.checkpoint.from_open_clip import (
+    find_model,
+    find_tower,
+    open_clip_source,
+)
+from mmclip.checkpoint.sources import PREFIX, convert_source
 from mmclip.checkpoint.towers import OTHER, Tower, build_backbone
 
 
@@ -106,7 +109,11 @@ def _shallow(depth: int) -> Iterator[None]:
 
 
 def compare_with_open_clip(
-    path: str, name: str, pretrained: str, num_images: int = 4
+    path: str,
+    name: str,
+    pretrained: str,
+    tag: str | None = None,
+    num_images: int = 4,
 ) -> float:
     """Compare a file of weights with a model of open_clip on random images.
 
@@ -115,20 +122,26 @@ def compare_with_open_clip(
             otherwise the tag does.
         name (str): A model name of open_clip.
         pretrained (str): A pretrained tag of it, or a local file.
+        tag (str | None): For a local file: the tag whose activation it
+            follows, ``'none'`` for the model config's own.
         num_images (int): How many normally distributed images. Defaults to 4.
 
     Returns:
         float: The largest difference over the largest feature value.
 
     Raises:
-        CheckpointError: If either cannot be read or converted.
+        CheckpointError: If either cannot be read or converted, or the local
+            file is of another model or of an activation that is not clear.
     """
-    tag = NO_TAG if is_local(pretrained) else pretrained
-    tower, read = find_source(
-        name, pretrained, NO_TAG if tag == NO_TAG else None
-    )
-    reference = load_reference(name, tower, read())
-    backbone = _load_ours(path, name, tag)
+    tower, read = open_clip_source(name, pretrained, tag)
+    try:
+        reference = load_reference(name, tower, read())
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'{pretrained} does not load into {name}: {error}'
+        ) from None
+    own_tag = tag if is_local(pretrained) else pretrained
+    backbone = _load_ours(path, name, own_tag)
     generator = torch.Generator().manual_seed(0)
     height, width = to_2tuple(tower.img_size)
     images = torch.randn(num_images, 3, height, width, generator=generator)
@@ -146,10 +159,9 @@ def load_reference(
     name: str, tower: Tower, weights: Mapping[str, Tensor]
 ) -> nn.Module:
     """open_clip's own image tower with weights of open_clip."""
-    import open_clip
     from open_clip.model import _build_vision_tower
 
-    model_cfg = open_clip.get_model_config(name)
+    model_cfg = find_model(name, None)[0]
     reference = _build_vision_tower(
         model_cfg['embed_dim'],
         dict(model_cfg['vision_cfg'], output_tokens=False),
@@ -160,11 +172,12 @@ def load_reference(
         for key in weights
         if key.startswith('visual.')
     }
+    check_complete(visual, reference.state_dict())
     reference.load_state_dict(visual)
     return reference.eval()
 
 
-def _load_ours(path: str, name: str, tag: str) -> nn.Module:
+def _load_ours(path: str, name: str, tag: str | None) -> nn.Module:
     if read_metadata(path) is None:
         checkpoint, _ = convert_source(name, path, tag)
     else:

@@ -124,11 +124,17 @@ def test_verify(tmp_path, run, convert):
         file = 'x.pth'
         write_checkpoint(checkpoint, tmp_path / file)
     verify = ('--verify', 'ViT-S-32', 'source.safetensors')
-    assert 'same outputs as ViT-S-32' in run(TOOL, file, *verify).stdout
+    report = run(TOOL, file, *verify, '--tag', 'none').stdout
+    assert 'same outputs as ViT-S-32' in report
     weights['visual.ln_post.bias'] += 0.1
     save_file(weights, tmp_path / 'source2.safetensors')
     verify = ('--verify', 'ViT-S-32', 'source2.safetensors')
     assert 'OTHER outputs' in run(TOOL, file, *verify, fails=True).stdout
+
+
+def test_a_tag_without_verify_is_refused(run):
+    result = run(TOOL, 'x.pth', '--tag', 'openai', fails=True)
+    assert '--tag is for a file in --verify' in result.stdout
 
 
 def test_unreadable_files(tmp_path, run):

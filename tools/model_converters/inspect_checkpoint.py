@@ -15,6 +15,8 @@ EXAMPLES = """examples:
   %(prog)s ViT-L-14-336px.pth --config configs/clip/clip-l-336.py
   # does it give the outputs of open_clip's model?
   %(prog)s ViT-L-14-336px.pth --verify ViT-L-14-336 openai
+  # ... from a local file of open_clip's, which follows that tag?
+  %(prog)s X.pth --verify ViT-L-14-336 ViT-L-14-336.pt --tag openai
 """
 # Of float32 towers: rounding in other orders of summation.
 TOLERANCE = 2e-5
@@ -42,7 +44,15 @@ def parse_args() -> argparse.Namespace:
         help="compare outputs with open_clip's model on random images; "
         'instead of the tag, a file of its weights may stand',
     )
-    return parser.parse_args()
+    parser.add_argument(
+        '--tag',
+        help='for a file in --verify: the pretrained tag whose activation it '
+        "follows, or 'none' for the model config's own",
+    )
+    args = parser.parse_args()
+    if args.tag and not args.verify:
+        parser.error('--tag is for a file in --verify')
+    return args
 
 
 def main() -> None:
@@ -56,7 +66,7 @@ def main() -> None:
     if args.config:
         fits = print_fit(found, args.file, args.config)
     if args.verify:
-        same = print_comparison(args.file, *args.verify)
+        same = print_comparison(args.file, *args.verify, args.tag)
     sys.exit(0 if fits and same else 1)
 
 
@@ -92,9 +102,11 @@ def print_fit(found: Findings, file: Path, config: str) -> bool:
     return problem is None
 
 
-def print_comparison(file: Path, name: str, pretrained: str) -> bool:
+def print_comparison(
+    file: Path, name: str, pretrained: str, tag: str | None
+) -> bool:
     try:
-        difference = compare_with_open_clip(str(file), name, pretrained)
+        difference = compare_with_open_clip(str(file), name, pretrained, tag)
     except (CheckpointError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     same = difference <= TOLERANCE
