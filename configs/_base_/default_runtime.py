@@ -25,6 +25,8 @@ default_hooks = dict(
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Ctrl-C leaves a checkpoint.
     interrupt=dict(type='mmclip.InterruptHook'),
+    # Histories of logged values do not grow with the run.
+    short_history=dict(type='mmclip.ShortHistoryHook'),
 )
 
 env_cfg = dict(

@@ -10,6 +10,7 @@ from mmclip.engine.fully_shard import FullyShardStrategy, StrategyRunner
 from mmclip.engine.interrupt_hook import InterruptHook
 from mmclip.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmclip.engine.reliable_checkpoint_hook import ReliableCheckpointHook
+from mmclip.engine.short_history_hook import ShortHistoryHook
 from mmclip.engine.strict_load_hook import StrictLoadHook
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteLossError',
     'ReliableCheckpointHook',
+    'ShortHistoryHook',
     'StrategyRunner',
     'StrictLoadHook',
 ]

@@ -1,0 +1,51 @@
+"""Ctrl-C under torchrun; tests/test_resume.py has that of one process."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.test_engine.test_resume import (
+    assert_identical,
+    final_checkpoint,
+    finish,
+    images,  # noqa: F401 (a fixture)
+    start,
+    write_config,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('everyone', [True, False])
+def test_ctrl_c_stops_two_processes_at_one_iteration(images, everyone):  # noqa: F811
+    """Sent to all, as a terminal does, or to one process of training."""
+    write_config(images, 'epochs', 0)
+    finish(start(images, 'whole', 2))
+    run = start(images, 'interrupted', 2)
+    for line in run.stdout:
+        if '(train)' in line:
+            break
+    time.sleep(0.3)
+    if everyone:
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        path = f'/proc/{run.pid}/task/{run.pid}/children'
+        with open(path) as children:
+            os.kill(int(children.read().split()[-1]), signal.SIGINT)
+    log, _ = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert 'Interrupted; writing iter_' in log, log
+    paths = list((images / 'interrupted').glob('iter_*.pth'))
+    assert len(paths) == 1, log
+    finish(start(images, 'interrupted', 2))
+    assert_identical(
+        final_checkpoint(images, 'interrupted'),
+        final_checkpoint(images, 'whole'),
+    )
+
+
+def test_the_signal_is_given_back(train):
+    before = signal.getsignal(signal.SIGINT)
+    train(epochs=1, interrupt=dict(type='mmclip.InterruptHook'))
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,67 @@
+"""Memory, open files and histories do not grow with a run."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+TOOL = REPOSITORY / 'tools' / 'benchmark' / 'long_run.py'
+# From the third of ten measurements on, in MiB: what an allocator may keep.
+MOST_GROWTH = 3.0
+
+
+def measure(tmp_path, *options: str) -> list[dict]:
+    result = subprocess.run(
+        [sys.executable, TOOL, '--out', tmp_path / 'rows.json', *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert result.returncode == 0, result.stdout
+    return json.loads((tmp_path / 'rows.json').read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', ['0', '2'])
+def test_two_thousand_iterations_take_no_more_than_six_hundred(
+    tmp_path, workers
+):
+    rows = measure(tmp_path, '--workers', workers)
+    assert rows[-1]['iteration'] == 2000
+    settled = rows[2:]
+    for key in ('memory', 'memory_of_workers'):
+        values = [row[key] for row in settled]
+        assert max(values) - values[0] < MOST_GROWTH, values
+    for key in ('open_files', 'open_files_of_workers'):
+        assert len({row[key] for row in settled}) == 1, key
+    # What logging an iteration costs is proportional to these.
+    assert max(row['log_length'] for row in rows) <= 300
+    sizes = [row['checkpoint_size'] for row in settled]
+    assert max(sizes) - sizes[0] < 20, sizes
+
+
+def test_histories_keep_the_newest_values(train):
+    runner = train(
+        epochs=120,
+        checkpoint=dict(interval=1000),
+        short=dict(type='mmclip.ShortHistoryHook', max_length=5),
+    )
+    history = runner.message_hub.get_scalar('train/loss')
+    assert history.max_length == 5
+    assert len(history.data[0]) == 5
+    assert history.current() == history.data[0][-1]
+
+
+def test_histories_are_as_long_as_an_epoch(train):
+    """Means over an epoch are of all of it; an epoch here is of two."""
+    runner = train(
+        epochs=120,
+        checkpoint=dict(interval=1000),
+        short=dict(type='mmclip.ShortHistoryHook', max_length=1),
+    )
+    assert runner.message_hub.get_scalar('train/loss').max_length == 2
