@@ -15,6 +15,7 @@ from mmengine.registry import (
     TRANSFORMS,
     init_default_scope,
 )
+from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmclip.analysis.parity import randomize, relative_difference
@@ -31,7 +32,8 @@ ONLY_TESTED = ('3rdparty', 'zeroshot')
 RECIPES = [
     path for path in IN1K if not any(word in path.name for word in ONLY_TESTED)
 ]
-FLAT = ('linear-probe', 'lora', 'lp-ft')  # one learning rate for all layers
+# One learning rate for all layers.
+FLAT = ('linear-probe', 'lora', 'lp-ft', 'flyp', 'wise-ft')
 DECAYED = [
     path for path in RECIPES if not any(word in path.name for word in FLAT)
 ]
@@ -68,7 +70,9 @@ def tower(cfg):
 
 # LoRA loads weights when it is built: see tests/test_models/test_lora.py.
 @pytest.mark.parametrize(
-    'path', [p for p in CONFIGS if 'lora' not in p.name], ids=lambda p: p.stem
+    'path',
+    [p for p in CONFIGS if 'lora' not in p.name and 'flyp' not in p.name],
+    ids=lambda p: p.stem,
 )
 def test_the_model_builds(path):
     cfg = load(path)
@@ -77,6 +81,20 @@ def test_the_model_builds(path):
         size = cfg.model.backbone.img_size
         logits = model(torch.zeros(2, 3, size, size))
     assert logits.shape == (2, cfg.model.head.num_classes)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_flyp_builds_with_its_text_tower():
+    cfg = load(REPOSITORY / 'configs' / 'clip' / 'clip-b16-224_flyp_in1k.py')
+    samples = [DataSample().set_gt_label(label) for label in (0, 999)]
+    model = MODELS.build(cfg.model)
+    images = torch.zeros(2, 3, 224, 224)
+    loss = model(images, samples, mode='loss')['loss']
+    assert loss.isfinite()
+    assert model.head.fc.weight.shape == (1000, 512)
+    act = model.text.clip.transformer.resblocks[0].mlp.gelu
+    assert type(act).__name__ == 'QuickGELU'  # as the tag has it
 
 
 @every_in1k
