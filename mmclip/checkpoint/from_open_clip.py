@@ -5,9 +5,11 @@ the meta device: configs say what the tower is, tags where the weights are and
 how images are prepared for them.
 """
 
+import copy
 import dataclasses
 import difflib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -208,25 +210,33 @@ def _pool(cfg: Any) -> str | None:
 
 def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
     """For a trunk of timm without further layers, if ours can be the same."""
-    import timm
-
     if cfg.timm_proj not in ('none', '', None) or not (
         cfg.timm_model_name.startswith('vit_')
         and cfg.timm_pool in ('token', 'map', 'avg')
     ):
         return None
-    with torch.device('meta'):
-        trunk = timm.create_model(
-            cfg.timm_model_name,
-            num_classes=0 if cfg.timm_proj == 'none' else embed_dim,
-            global_pool=cfg.timm_pool,
-        )
-    backbone = backbone_from_timm(trunk)
+    num_classes = 0 if cfg.timm_proj == 'none' else embed_dim
+    backbone = copy.deepcopy(
+        _plain_trunk(cfg.timm_model_name, num_classes, cfg.timm_pool)
+    )
     if backbone is not None and cfg.timm_proj != 'none':
         if backbone['type'] == SIGLIP:
             return None  # ours has no projection
         backbone |= dict(proj_dim=embed_dim, proj_bias=True)
     return backbone
+
+
+@cache  # several names and all of their tags have the same trunk
+def _plain_trunk(
+    name: str, num_classes: int, global_pool: str
+) -> dict[str, Any] | None:
+    import timm
+
+    with torch.device('meta'):
+        trunk = timm.create_model(
+            name, num_classes=num_classes, global_pool=global_pool
+        )
+    return backbone_from_timm(trunk)
 
 
 def _image_size(model_cfg: dict[str, Any]) -> int | tuple[int, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmclip.checkpoint.convert import Conversion, convert, recognise
@@ -67,7 +68,7 @@ def inspect_weights(path: str | Path) -> Findings:
     try:
         dialect = recognise(tensors)
         found.dialect = dialect.name
-        found.conversion = convert(tensors, dialect)
+        names = convert(_zeros(tensors), dialect)  # whatever the values are
     except CheckpointError as error:
         found.names = _towers_of_open_clip_itself(tensors)
         if found.names:
@@ -75,11 +76,15 @@ def inspect_weights(path: str | Path) -> Findings:
         else:
             found.problem = str(error)
         return found
-    found.parts = {'image tower': len(found.conversion.mapped)} | {
-        part: len(keys) for part, keys in found.conversion.left_out.items()
+    found.parts = {'image tower': len(names.mapped)} | {
+        part: len(keys) for part, keys in names.left_out.items()
     }
-    found.shapes = _shapes(found.conversion.state_dict)
+    found.shapes = _shapes(names.state_dict)
     found.names, found.activations = _similar(found.shapes)
+    try:
+        found.conversion = convert(tensors, dialect)
+    except CheckpointError as error:
+        found.problem = str(error)
     return found
 
 
@@ -118,6 +123,12 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
 def _dtypes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     names = (str(tensor.dtype) for tensor in tensors.values())
     return dict(Counter(name.removeprefix('torch.') for name in names))
+
+
+def _zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Other tensors of these shapes, which take no memory."""
+    zero = torch.zeros(())
+    return {key: zero.expand(tensor.shape) for key, tensor in tensors.items()}
 
 
 def _read_meta(path: Path) -> dict[str, Any] | None:
@@ -168,6 +179,9 @@ def _similar(
     names: list[str] = []
     activations: dict[str, list[str]] = {}
     for name in open_clip.list_models():
+        vision_cfg = open_clip.get_model_config(name)['vision_cfg']
+        if vision_cfg.get('image_size', 224) != shapes['img_size']:
+            continue  # before its trunk is built
         backbone = find_tower(name, None).backbone
         if backbone['type'] == OTHER or not _fits(backbone, shapes):
             continue
@@ -205,8 +219,15 @@ def _towers_of_open_clip_itself(tensors: Mapping[str, Tensor]) -> list[str]:
         for key, tensor in tensors.items()
         if key.startswith(prefix)
     }
+    heads = [key for key in shapes if 'head' in key.split('.')] or shapes
+    dims = {dim for key in heads for dim in shapes[key]}
+    has_trunk = any(key.startswith('trunk.') for key in shapes)
     names = []
     for name in open_clip.list_models():
+        model_cfg = open_clip.get_model_config(name)
+        is_trunk = 'timm_model_name' in model_cfg['vision_cfg']
+        if is_trunk != has_trunk or model_cfg['embed_dim'] not in dims:
+            continue  # before it is built
         backbone = find_tower(name, None).backbone
         if backbone['type'] != OTHER:
             continue

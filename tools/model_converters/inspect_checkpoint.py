@@ -57,6 +57,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    print(f'comparing {args.file} with what is known ...', file=sys.stderr)
     try:
         found = inspect_weights(args.file)
     except (CheckpointError, FileNotFoundError) as error:
