@@ -4,8 +4,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 REQUIRED = {
     'packaging': '>=22',  # first, since it compares the others
-    'torch': '>=2.6',  # torch.load with weights_only as the default
-    'torchvision': '>=0.21',
+    # Before, crafted files corrupt memory in spite of weights_only
+    # (CVE-2026-24747).
+    'torch': '>=2.10',
+    'torchvision': '>=0.25',
     # 0.10.5 cannot be imported beside transformers 4 with torch >= 2.5.
     'mmengine': '>=0.10.6,<1',
     'mmpretrain': '>=1.2,<2',

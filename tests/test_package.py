@@ -180,13 +180,13 @@ def test_a_bare_interpreter_is_told_what_to_install(tmp_path):
 
 
 def test_the_import_says_which_version_is_too_old(tmp_path):
-    folder = tmp_path / 'torch-2.5.1.dist-info'
+    folder = tmp_path / 'torch-2.9.1.dist-info'
     folder.mkdir()
-    (folder / 'METADATA').write_text('Name: torch\nVersion: 2.5.1\n')
+    (folder / 'METADATA').write_text('Name: torch\nVersion: 2.9.1\n')
     result = run_python('import mmclip', tmp_path, tmp_path)
     assert result.stderr.endswith(
-        'ImportError: mmclip needs torch>=2.6, but 2.5.1 is installed; '
-        "run: pip install 'torch>=2.6'\n"
+        'ImportError: mmclip needs torch>=2.10, but 2.9.1 is installed; '
+        "run: pip install 'torch>=2.10'\n"
     )
 
 
