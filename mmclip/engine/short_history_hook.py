@@ -30,7 +30,9 @@ class ShortHistoryHook(Hook):
         if self.every_n_train_iters(runner, 100):
             self._limit(runner)
 
-    def after_val_epoch(self, runner: Runner, *_: object) -> None:
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict | None = None
+    ) -> None:
         """Limit the histories of validation."""
         self._limit(runner)
 
