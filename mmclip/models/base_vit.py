@@ -8,6 +8,7 @@ token before them), C channels (the width), H W the patch grid.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmclip.checkpoint.errors import CheckpointError
 from mmclip.models.layers import ACTS, PatchEmbed, TransformerLayer
 from mmclip.models.pos_embed import Grid, resize_pos_embed, square_grid
 
@@ -121,6 +123,7 @@ class BaseViT(BaseModule):
         self.reset_parameters()
         for part in (*self._frozen_parts(), *self._unused_parts()):
             part.requires_grad_(False)
+        self.register_load_state_dict_pre_hook(refuse_whole_models)
         self.register_load_state_dict_pre_hook(_resize_pos_embed_on_load)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -286,6 +289,29 @@ def _drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
     kept = order.topk(num_kept, dim=-1).indices  # (B, kept)
     patches = patches.gather(1, kept[..., None].expand(-1, -1, width))
     return torch.cat([prefix, patches], dim=1)
+
+
+def refuse_whole_models(
+    module: nn.Module, state_dict: dict, prefix: str, *_: Any
+) -> None:
+    """Stop where mmengine would warn, and leave a backbone random.
+
+    A hook for ``register_load_state_dict_pre_hook`` of backbones.
+
+    Raises:
+        CheckpointError: If there is nothing for the backbone but what is
+            named as in a whole model.
+    """
+    whole = f'{prefix}backbone.'
+    if not any(key.startswith(whole) for key in state_dict):
+        return
+    names = chain(module.named_parameters(), module.named_buffers())
+    if not any(prefix + name in state_dict for name, _ in names):
+        raise CheckpointError(
+            f'The keys begin with {whole!r}, and those of a '
+            f"{type(module).__name__} do not: add prefix='backbone.' to its "
+            "init_cfg, or take mmclip.PretrainedCLIP instead of 'Pretrained'."
+        )
 
 
 def _resize_pos_embed_on_load(

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmclip.models.base_vit import check_choice
+from mmclip.models.base_vit import check_choice, refuse_whole_models
 from mmclip.registry import MODELS
 
 OUT_TYPES = ('pooled', 'featmap')
@@ -73,6 +73,7 @@ class OpenCLIPVisionTower(BaseModule):
         if with_cp:
             self.tower.set_grad_checkpointing()
         self.requires_grad_(not frozen)
+        self.register_load_state_dict_pre_hook(refuse_whole_models)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch of normalised RGB images.

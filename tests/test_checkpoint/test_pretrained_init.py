@@ -258,6 +258,38 @@ class TestMMPretrainsCheckpoints:
         assert missing.unexpected_keys == ['proj']
 
 
+VISION = dict(layers=[1, 1, 1, 1], width=8, image_size=32)
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        BACKBONE,
+        BACKBONE | dict(type='mmclip.SigLIPVisionTransformer'),
+        dict(
+            type='mmclip.OpenCLIPVisionTower',
+            model=dict(embed_dim=16, vision_cfg=VISION),
+        ),
+    ],
+    ids=lambda backbone: backbone['type'],
+)
+def test_mmengines_initializer_needs_the_prefix(tmp_path, backbone):
+    init_default_scope('mmpretrain')
+    source = MODELS.build(backbone)
+    whole = {f'backbone.{k}': v for k, v in source.state_dict().items()}
+    path = tmp_path / 'x.safetensors'
+    write_checkpoint(dict(state_dict=whole), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    with pytest.raises(CheckpointError, match=r"add prefix='backbone\.'"):
+        MODELS.build(backbone | dict(init_cfg=init_cfg)).init_weights()
+    init_cfg |= dict(prefix='backbone.')
+    module = MODELS.build(backbone | dict(init_cfg=init_cfg))
+    module.init_weights()
+    torch.testing.assert_close(
+        module.state_dict(), source.state_dict(), rtol=0, atol=0
+    )
+
+
 def test_loading_without_the_initializer_resizes_too(converted):
     _, checkpoint = converted
     state_dict = weights(checkpoint)
