@@ -20,7 +20,7 @@ def measure(tmp_path, *options: str) -> list[dict]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     assert result.returncode == 0, result.stdout
     return json.loads((tmp_path / 'rows.json').read_text())
