@@ -1,5 +1,6 @@
 """Features of a frozen model, computed once and kept in files."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -77,8 +78,9 @@ def extract_features(
     """
     dataset = build_dataset(cfg, split)
     paths, labels = _list_images(dataset)
+    config = model_config(cfg)
     source = dict(
-        model={k: v for k, v in _plain(cfg.model).items() if k != 'head'},
+        model=_plain({k: v for k, v in config.items() if k != 'head'}),
         weights=hash_weights(model),
         pipeline=_plain(cfg.test_dataloader.dataset.pipeline),
         amp=amp,
@@ -109,6 +111,18 @@ def extract_features(
         classes,
         folder,
     )
+
+
+def model_config(cfg: Config) -> dict[str, Any]:
+    """A copy of the model's config, completed as mmengine's runner does.
+
+    A ``data_preprocessor`` at the top level is the model's, if it has none.
+    """
+    model = copy.deepcopy(cfg.model)  # building changes it
+    preprocessor = cfg.get('data_preprocessor')
+    if preprocessor is not None:
+        model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    return model
 
 
 def build_dataset(cfg: Config, split: str) -> Any:

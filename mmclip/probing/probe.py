@@ -1,6 +1,5 @@
 """The linear probe of a config and a checkpoint, from images to a file."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,7 +16,11 @@ from torch import nn
 
 from mmclip.checkpoint.describe import carry_over
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
-from mmclip.probing.features import Features, extract_features
+from mmclip.probing.features import (
+    Features,
+    extract_features,
+    model_config,
+)
 from mmclip.probing.knn import knn_predictions
 from mmclip.probing.logistic import (
     LinearClassifier,
@@ -91,7 +94,7 @@ def probe(
         ValueError: If the model, the data sets or their classes do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(_with_preprocessor(cfg))
+    model = MODELS.build(model_config(cfg))
     _check_model(model)
     loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     PretrainedCLIP(checkpoint).load(loaded, model.backbone)
@@ -109,15 +112,6 @@ def probe(
     return result, _make_checkpoint(
         model, cfg, classifier, loaded, result, found['train'].classes
     )
-
-
-def _with_preprocessor(cfg: Config) -> dict[str, Any]:
-    """The model's config, completed as mmengine's runner does."""
-    preprocessor = cfg.get('data_preprocessor')
-    model = copy.deepcopy(cfg.model)  # building changes it
-    if preprocessor is not None:
-        model.setdefault('data_preprocessor', preprocessor)
-    return model
 
 
 def _check_model(model: Any) -> None:

@@ -60,13 +60,19 @@ def test_a_second_time_nothing_is_computed(model, cfg, project):
     assert again.classes == tuple(f'class{i}' for i in range(NUM_CLASSES))
 
 
-@pytest.mark.parametrize('change', ['weights', 'pipeline', 'images', 'amp'])
+@pytest.mark.parametrize(
+    'change', ['weights', 'pipeline', 'preprocessor', 'images', 'amp']
+)
 def test_what_changes_them_changes_their_folder(model, cfg, project, change):
+    # Where mmengine's runner looks too: the top level.
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
     first = extract_features(model, cfg, 'train', project / 'cache')
     if change == 'weights':
         model.backbone.ln1.bias.data[0] += 1
     elif change == 'pipeline':
         cfg.test_dataloader.dataset.pipeline[0].imdecode_backend = 'pillow'
+    elif change == 'preprocessor':
+        cfg.data_preprocessor.std = [63.75] * 3
     elif change == 'images':
         (project / 'images' / 'train' / 'class0' / '0.png').unlink()
     second = extract_features(
