@@ -84,7 +84,14 @@ def main() -> None:
             amp=args.amp,
             report=print_trial,
         )
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
+    except KeyError as error:  # str() would put its sentence in quotes
+        sys.exit(f'error: {error.args[0]}')
+    except (
+        CheckpointError,
+        FileNotFoundError,
+        ImportError,
+        ValueError,
+    ) as error:
         sys.exit(f'error: {error}')
     if found is not None:
         write(*found, Path(cfg.work_dir))

@@ -131,15 +131,17 @@ def build_dataset(cfg: Config, split: str) -> Any:
     Raises:
         ValueError: If the split is missing, or wraps other data sets.
     """
-    loader = cfg.get(f'{split}_dataloader')
-    if loader is None or 'pipeline' not in loader.dataset:
-        raise ValueError(
-            f'{split}_dataloader must have a dataset with a pipeline of its '
-            'own, which is replaced by that of test_dataloader; it has '
-            f'{loader and loader.dataset.get("type")}.'
-        )
+    for name in (split, 'test'):
+        loader = cfg.get(f'{name}_dataloader')
+        if loader is None or 'pipeline' not in loader.dataset:
+            raise ValueError(
+                f'{name}_dataloader must have a dataset with a pipeline of '
+                'its own; images pass through that of test_dataloader. It '
+                f'has {loader and loader.dataset.get("type")}.'
+            )
     pipeline = cfg.test_dataloader.dataset.pipeline
-    return DATASETS.build({**loader.dataset, 'pipeline': pipeline})
+    dataset = cfg[f'{split}_dataloader'].dataset
+    return DATASETS.build({**dataset, 'pipeline': pipeline})
 
 
 def hash_weights(model: nn.Module) -> str:

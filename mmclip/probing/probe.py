@@ -27,6 +27,7 @@ from mmclip.probing.logistic import (
     Trial,
     choose_solver,
     fit,
+    import_sklearn,
     sweep,
 )
 from mmclip.version import __version__
@@ -72,9 +73,10 @@ def probe(
     The features are those that the linear layer of the config's head gets:
     with ``out_type='pooled'`` and no ``proj_dim`` those before CLIP's
     projection, as in arXiv 2103.00020, appendix A.3. ``C`` is chosen on the
-    validation set of the config if that is another than the test set, else
-    on a tenth of the training set, at least one image a class, drawn with
-    seed 0; then the classifier is trained on both.
+    validation set of the config if its images are others than those of the
+    training set and of the test set, else on a tenth of the training set, at
+    least one image a class, drawn with seed 0; then the classifier is trained
+    on both.
 
     Args:
         cfg (Config): With a classifier whose head is a linear layer ``fc``.
@@ -91,15 +93,17 @@ def probe(
 
     Raises:
         CheckpointError: If the checkpoint does not fit the backbone.
+        ImportError: If scikit-learn is not installed.
         ValueError: If the model, the data sets or their classes do not fit.
     """
+    import_sklearn()  # or it would be missed after all features
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(model_config(cfg))
     _check_model(model)
     loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     PretrainedCLIP(checkpoint).load(loaded, model.backbone)
     splits = ['train', 'test']
-    if cfg.val_dataloader and _data(cfg, 'val') != _data(cfg, 'test'):
+    if cfg.get('val_dataloader'):
         splits.insert(1, 'val')
     found = {
         split: extract_features(model, cfg, split, cache, amp=amp)
@@ -129,11 +133,6 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _data(cfg: Config, split: str) -> dict[str, Any]:
-    dataset = cfg[f'{split}_dataloader'].dataset.to_dict()
-    return {k: v for k, v in dataset.items() if k != 'pipeline'}
-
-
 def _check_classes(found: dict[str, Features], num_classes: int) -> None:
     train = found['train']
     for split, other in found.items():
@@ -160,14 +159,15 @@ def _train_and_test(
     x, y = np.asarray(train.features), train.labels
     if solver == 'auto':
         solver = choose_solver(x, num_classes)
-    if 'val' in found:
+    why_not = _why_not_validation(found)
+    if why_not is None:
         validation = "the config's validation set"
         x_train, y_train = x, y
         x_val, y_val = np.asarray(found['val'].features), found['val'].labels
         x, y = np.concatenate([x, x_val]), np.concatenate([y, y_val])
     else:
         first, second = hold_out(y)
-        validation = f'{len(second)} images of the train set'
+        validation = f'{len(second)} images of the train set, as {why_not}'
         x_train, y_train, x_val, y_val = (
             x[first],
             y[first],
@@ -194,6 +194,17 @@ def _train_and_test(
     )
 
 
+def _why_not_validation(found: dict[str, Features]) -> str | None:
+    """Why ``C`` cannot be chosen on the config's validation set, if so."""
+    if 'val' not in found:
+        return 'the config has no validation set'
+    for split in ('train', 'test'):
+        # Folders are called after a hash of the images.
+        if found['val'].folder == found[split].folder:
+            return f"the config's validation set is its {split} set"
+    return None
+
+
 def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split indices: a tenth of each class, at least one, is held out.
 
@@ -211,7 +222,7 @@ def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f'Class number {values[counts.argmin()]} has one image to train '
             'on, so that none can be held out to choose C on; give '
-            'val_dataloader a data set other than the test set.'
+            'val_dataloader images that neither other set has.'
         )
     random = np.random.default_rng(0)
     held_out = np.zeros(len(labels), dtype=bool)

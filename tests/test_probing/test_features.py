@@ -156,3 +156,9 @@ def test_a_data_set_around_another_is_refused(model, cfg, project):
     )
     with pytest.raises(ValueError, match='RepeatDataset'):
         extract_features(model, cfg, 'train', project / 'cache')
+
+
+def test_a_config_without_a_test_set_is_refused(model, cfg, project):
+    cfg.test_dataloader = None
+    with pytest.raises(ValueError, match='test_dataloader must have'):
+        extract_features(model, cfg, 'train', project / 'cache')

@@ -1,6 +1,7 @@
 """The probe: what is trained on what, and what is refused."""
 
 import builtins
+import shutil
 
 import numpy as np
 import pytest
@@ -49,12 +50,36 @@ def test_the_head_predicts_what_scikit_learn_does(cfg, project, solver):
 
 
 def test_the_validation_set_of_the_config_is_used(cfg, project):
-    held_out, _ = run(cfg, project)
-    assert held_out.validation == '8 images of the train set'
-    cfg.val_dataloader.dataset.data_prefix = 'train'
+    """Which has wrong labels here, so that it cannot be another."""
+    names = [f'class{label}' for label in range(4)]
+    for name, other in zip(names, names[1:] + names[:1], strict=True):
+        images = project / 'images'
+        shutil.copytree(images / 'test' / name, images / 'val' / other)
+    cfg.val_dataloader.dataset.data_prefix = 'val'
     given, _ = run(cfg, project)
     assert given.validation == "the config's validation set"
-    assert given.trials[0].accuracy > held_out.trials[0].accuracy
+    assert given.trials[0].accuracy < 50
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_validation_set_that_is_another_set_is_not_used(cfg, project, split):
+    """Though the config writes its folder in another way."""
+    cfg.val_dataloader.dataset.update(
+        data_root=str(project / 'images' / split), data_prefix=''
+    )
+    found, _ = run(cfg, project)
+    assert found.validation == (
+        "8 images of the train set, as the config's validation set is its "
+        f'{split} set'
+    )
+
+
+def test_without_a_validation_set_a_tenth_is_held_out(cfg, project):
+    cfg.val_dataloader = None
+    found, _ = run(cfg, project)
+    assert found.validation == (
+        '8 images of the train set, as the config has no validation set'
+    )
 
 
 def test_what_is_held_out_has_every_class():
@@ -131,7 +156,7 @@ def test_other_classes_in_the_test_set_are_refused(cfg, project):
         run(cfg, project)
 
 
-def test_a_missing_scikit_learn_is_explained(cfg, project, monkeypatch):
+def test_a_missing_scikit_learn_is_explained_first(cfg, project, monkeypatch):
     real_import = builtins.__import__
 
     def no_sklearn(name, *arguments, **options):
@@ -142,3 +167,4 @@ def test_a_missing_scikit_learn_is_explained(cfg, project, monkeypatch):
     monkeypatch.setattr(builtins, '__import__', no_sklearn)
     with pytest.raises(ImportError, match='pip install scikit-learn'):
         run(cfg, project)
+    assert not (project / 'cache').exists()

@@ -1,5 +1,6 @@
 """tools/linear_probe.py, and what tools/test.py makes of its classifier."""
 
+import builtins
 import json
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from mmclip.checkpoint import read_checkpoint
 from tests.test_probing.conftest import make_project
 from tests.test_tools.conftest import TOOLS
+from tools.linear_probe import main
 
 TOOL = TOOLS / 'linear_probe.py'
 
@@ -41,16 +43,43 @@ def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
     )
 
 
-@pytest.mark.slow
-def test_errors_are_one_sentence(tmp_path, run):
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['config.py', 'missing.pth'], 'missing.pth does not exist'),
+        (['missing.py', 'tower.pth'], 'missing.py does not exist'),
+        (
+            ['config.py', 'tower.pth', '--cfg-options', 'test_dataloder.a=1'],
+            "key 'test_dataloder' (did you mean 'test_dataloader'?)",
+        ),
+    ],
+)
+def test_errors_are_one_sentence(tmp_path, monkeypatch, arguments, message):
     make_project(tmp_path)
-    for arguments, message in (
-        (('config.py', 'missing.pth'), 'missing.pth does not exist'),
-        (('missing.py', 'tower.pth'), 'missing.py does not exist'),
-    ):
-        log = run(TOOL, *arguments, fails=True).stdout
-        assert message in log
-        assert 'Traceback' not in log
+    assert message in exit_message(tmp_path, monkeypatch, *arguments)
+
+
+def test_a_missing_scikit_learn_is_one_sentence(tmp_path, monkeypatch):
+    make_project(tmp_path)
+    real_import = builtins.__import__
+
+    def no_sklearn(name, *arguments, **options):
+        if name.split('.')[0] == 'sklearn':
+            raise ModuleNotFoundError(name)
+        return real_import(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, '__import__', no_sklearn)
+    message = exit_message(tmp_path, monkeypatch, 'config.py', 'tower.pth')
+    assert message.startswith('error: Probing needs scikit-learn')
+
+
+def exit_message(folder, monkeypatch, *arguments):
+    """What the tool, in this process, exits with."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', ['linear_probe.py', *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return exit_.value.code
 
 
 @pytest.mark.slow
