@@ -107,6 +107,30 @@ def test_the_learning_rate_of_every_step(name):
     assert (at_steps <= high * (1 + 1e-6)).all()
 
 
+@pytest.mark.parametrize(
+    ('name', 'lr', 'max_norm'),
+    [
+        ('clip-l-336_wise-ft_in1k', 3e-5, 1.0),
+        ('clip-b16-224_flyp_in1k', 1e-5, None),
+    ],
+)
+@pytest.mark.filterwarnings('ignore:Detected call of')
+def test_the_schedule_of_wise_ft_and_flyp(name, lr, max_norm):
+    """cosine_lr of src/models/utils.py in mlfoundations/wise-ft."""
+    cfg = load(name)
+    steps = math.ceil(NUM_IMAGES / 512)
+    ours = our_schedule(cfg, steps)
+    warmup, rest = 500, 10 * steps - 500
+    falling = 0.5 * (1 + np.cos(np.pi * np.arange(rest) / rest))
+    theirs = lr * np.concatenate([np.arange(1, warmup + 1) / warmup, falling])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-12)
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.1
+    clip = cfg.optim_wrapper.get('clip_grad') or {}
+    assert clip.get('max_norm') == max_norm
+    (crop,) = (t for t in cfg.train_pipeline if t.type == 'RandomResizedCrop')
+    assert crop.crop_ratio_range == (0.9, 1.0)
+
+
 @every
 def test_the_average_of_weights(name):
     source, cfg = SOURCES[name], load(name)

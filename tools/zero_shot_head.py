@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -75,6 +76,8 @@ def main() -> None:
         classes = class_names(args.classes)
         templates = named_templates(args.templates)
         print(f'{len(classes)} classes x {len(templates)} templates')
+        if twice := [name for name, n in Counter(classes).items() if n > 1]:
+            print(f'named twice, and so never told apart: {", ".join(twice)}')
         checkpoint = zero_shot_checkpoint(
             args.name,
             args.pretrained,

@@ -3,7 +3,8 @@ r"""CLIP ViT-B/16 at 224 px, fine-tuned against captions of its classes.
 FLYP: arXiv 2212.00638 and its repository locuslab/FLYP, README.md (R),
 src/models/flyp_loss.py (F). Not trained by this project.
 R trains on the GPUs of one machine, 512 images a step; the loss is over all
-of them.
+of them, so that accumulative_counts is no way to a smaller batch. The
+schedule is that of clip-l-336_wise-ft_in1k.py; see there for other data.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-B-16 openai ViT-B-16.pth
@@ -11,6 +12,7 @@ of them.
     python tools/model_converters/flyp_to_classifier.py \
         configs/clip/clip-b16-224_flyp_in1k.py \
         work_dirs/clip-b16-224_flyp_in1k/epoch_10.pth flyp.pth
+    python tools/test.py configs/clip/clip-b16-224_zeroshot_in1k.py flyp.pth
 """
 
 _base_ = ['./clip-l-336_wise-ft_in1k.py']

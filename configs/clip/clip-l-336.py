@@ -4,8 +4,11 @@ Source: arXiv 2212.06138 and its repository LightDXY/FT-CLIP,
 scripts/bash_fine_Openai_CLIP_Large_P14_336.sh (S below),
 models/finetune_clip.py (M), datasets.py (D), logs/CLIP_L14_336.log (L).
 Its result: 88.33 % top-1 (L, best epoch of the EMA weights; last epoch 87.7).
-One difference: M starts from OpenAI's 224 px weights and resizes the position
-embedding; this config starts from OpenAI's own 336 px weights.
+Differences: M starts from OpenAI's 224 px weights and resizes the position
+embedding; this config starts from OpenAI's own 336 px weights. M leaves out
+the end of an epoch that is no whole step (2 of 2,670 passes), and its rate
+changes with steps, not with passes. The head's bias starts at 0 instead of
+within 3e-5 of it.
 Not trained by this project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \

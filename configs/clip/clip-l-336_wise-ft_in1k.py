@@ -6,6 +6,8 @@ src/models/utils.py (U). Not trained by this project; its result is of the
 average of this model's weights and the zero-shot ones, see
 docs/weight_space.md.
 R trains ViT-B/32 on the GPUs of one machine, 512 images a step.
+The schedule is counted in iterations, as there: with other data or another
+batch, set iters to images / 512 x epochs in a config of your own.
 
     python tools/zero_shot_head.py ViT-L-14-336 openai clip-l-336_zeroshot.pth
     bash tools/dist_train.sh configs/clip/clip-l-336_wise-ft_in1k.py 8
@@ -59,7 +61,7 @@ param_scheduler = [
         type='LinearLR',
         by_epoch=False,
         start_factor=1 / warmup_iters,
-        end=warmup_iters - 1,
+        end=warmup_iters,
     ),
     dict(
         type='CosineAnnealingLR',

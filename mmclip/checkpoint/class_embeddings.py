@@ -1,9 +1,10 @@
 """What CLIP's text tower says of the names of classes.
 
 The text tower, its tokenizer, the names of ImageNet's classes and the
-templates are open_clip's. Embeddings are kept in torch's hub folder, under a
-hash of all that they depend on, because a thousand classes with eighty
-templates are 80,000 texts.
+templates are open_clip's. Embeddings are kept in torch's hub folder, because a
+thousand classes with eighty templates are 80,000 texts: under a hash of the
+texts, the names of model and tag, open_clip's version and, of local files,
+their contents.
 """
 
 import hashlib
@@ -78,8 +79,8 @@ def embed_classes(
         CheckpointError: If a name or tag is unknown, or the file is none of
             the whole model.
         FileNotFoundError: If a local file is missing.
-        ValueError: If there are no classes or templates, or a class is named
-            twice.
+        ValueError: If there are no classes or templates, or a template has
+            no ``{}``.
     """
     texts = make_texts(classes, templates)
     key = _hash(name, pretrained, tag, texts)
@@ -144,8 +145,8 @@ def make_texts(
     """Every template of every class.
 
     Raises:
-        ValueError: If there is nothing to embed, a template has no place for
-            the name, or classes would be embedded alike.
+        ValueError: If there is nothing to embed, or a template has no place
+            for the name.
     """
     if not classes or not templates:
         raise ValueError(
@@ -173,6 +174,8 @@ def embed_with(
     tokenizer: Any,
     classes: Sequence[str],
     templates: Sequence[Template],
+    *,
+    progress: bool = True,
 ) -> ClassEmbeddings:
     """Embed classes with a model as it is, where it is, without the cache.
 
@@ -181,12 +184,13 @@ def embed_with(
         tokenizer (Callable): Its tokenizer.
         classes (Sequence[str]): Their names.
         templates (Sequence[str | Callable]): As in :func:`embed_classes`.
+        progress (bool): Show a progress bar. Defaults to True.
     """
     from open_clip import build_zero_shot_classifier
 
     device = next(model.parameters()).device
     embeddings = build_zero_shot_classifier(
-        model, tokenizer, classes, templates, device=device, use_tqdm=True
+        model, tokenizer, classes, templates, device=device, use_tqdm=progress
     )
     bias = getattr(model, 'logit_bias', None)
     return ClassEmbeddings(

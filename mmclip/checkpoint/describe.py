@@ -3,6 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.runner import CheckpointLoader
+
+
+def base_checkpoint(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """What a backbone's ``init_cfg`` loads; empty if that names no file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it cannot be read.
+    """
+    path = (backbone.get('init_cfg') or {}).get('checkpoint')
+    return (
+        {} if path is None else CheckpointLoader.load_checkpoint(path, 'cpu')
+    )
+
 
 def carry_over(
     checkpoint: Mapping[str, Any], backbone: Mapping[str, Any], module: Any

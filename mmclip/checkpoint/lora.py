@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader
 from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
 from torch import nn
 
-from mmclip.checkpoint.describe import carry_over
+from mmclip.checkpoint.describe import base_checkpoint, carry_over
 from mmclip.checkpoint.errors import CheckpointError
 
 
@@ -51,7 +50,9 @@ def merge_lora(
     merged.model.backbone = copy.deepcopy(backbone)
     merged.model.backbone.pop('init_cfg')
     meta = carry_over(
-        _base(backbone), merged.model.backbone.to_dict(), model.backbone
+        base_checkpoint(backbone),
+        merged.model.backbone.to_dict(),
+        model.backbone,
     )
     for key in ('dataset_meta', 'epoch', 'iter'):
         if key in checkpoint.get('meta', {}):
@@ -83,11 +84,3 @@ def _merged(lora: LoRALinear) -> nn.Linear:
 def _set(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition('.')
     setattr(model.get_submodule(parent), child, module)
-
-
-def _base(backbone: Any) -> dict[str, Any]:
-    """The checkpoint of the base weights, for its description."""
-    path = backbone.init_cfg.get('checkpoint')
-    return (
-        {} if path is None else CheckpointLoader.load_checkpoint(path, 'cpu')
-    )

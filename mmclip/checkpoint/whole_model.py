@@ -1,5 +1,6 @@
 """CLIP models with both towers, built by open_clip."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,17 @@ def build_whole_model(name: str, tag: str | None = None) -> tuple[Any, Any]:
         )
     _, _, quick_gelu = find_model(name, tag)
     identifier = f'local-dir:{Path(name).parent}' if is_file else name
-    model = open_clip.create_model(
-        identifier,
-        load_weights=False,
-        force_quick_gelu=quick_gelu,
-        pretrained_text=False,
-    )
+    # open_clip warns of the random weights, which are wanted here.
+    logging.disable(logging.WARNING)
+    try:
+        model = open_clip.create_model(
+            identifier,
+            load_weights=False,
+            force_quick_gelu=quick_gelu,
+            pretrained_text=False,
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     return model, open_clip.get_tokenizer(identifier)
 
 

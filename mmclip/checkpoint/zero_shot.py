@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
 from mmclip.checkpoint.class_embeddings import Template, embed_classes
 from mmclip.checkpoint.convert import check_complete
+from mmclip.checkpoint.describe import base_checkpoint, carry_over
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.sources import convert_source
 
@@ -55,34 +59,48 @@ def zero_shot_checkpoint(
     return checkpoint
 
 
-def without_text_tower(checkpoint: dict[str, Any], model: Any) -> dict:
+def without_text_tower(
+    checkpoint: dict[str, Any], cfg: Config, device: str = 'cpu'
+) -> dict[str, Any]:
     """The zero-shot classifier that a tuned ``ContrastiveClassifier`` is.
 
     Args:
         checkpoint (dict): Of its training.
-        model (ContrastiveClassifier): Built from its config.
+        cfg (Config): The config that it was trained with.
+        device (str): Where the text tower runs. Defaults to ``'cpu'``.
 
     Returns:
         dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the classes as
-        the tuned text tower embeds them) and the names of the classes.
+        the tuned text tower embeds them) and, in ``meta``, what the one that
+        it started from says of its tower, and the names of the classes.
 
     Raises:
-        CheckpointError: If the model is another, or the weights do not fit.
+        CheckpointError: If the config is another model's, or the weights do
+            not fit.
+        FileNotFoundError: If what the backbone started from is missing.
     """
-    if not hasattr(model, 'update_head'):
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if cfg.model.type != 'mmclip.ContrastiveClassifier':
         raise CheckpointError(
             'The config must be that of a mmclip.ContrastiveClassifier, got '
-            f'a {type(model).__name__}.'
+            f'{cfg.model.type}.'
         )
+    model = MODELS.build(cfg.model)
     state_dict = checkpoint.get('state_dict', checkpoint)
     check_complete(state_dict, model.state_dict())
     model.load_state_dict(state_dict)
-    model.eval().update_head()
+    model.to(device).eval().update_head(progress=True)
+    backbone = cfg.model.backbone.to_dict()
+    meta = carry_over(base_checkpoint(backbone), backbone, model.backbone)
+    if 'clip' in meta:
+        num_classes, width = model.head.fc.weight.shape
+        meta['clip']['head'] = dict(
+            type=HEAD, num_classes=num_classes, in_channels=width
+        )
+    meta['dataset_meta'] = dict(classes=model.classes)
     kept = {
-        key: tensor
+        key: tensor.cpu()
         for key, tensor in model.state_dict().items()
         if key.startswith(('backbone.', 'head.'))
     }
-    return dict(
-        meta=dict(dataset_meta=dict(classes=model.classes)), state_dict=kept
-    )
+    return dict(meta=meta, state_dict=kept)

@@ -26,9 +26,9 @@ class ContrastiveClassifier(ImageClassifier):
     Both towers are trained with CLIP's loss on images and captions of their
     classes, each a template drawn at random; images are classified by the
     embeddings of the classes, which are computed anew whenever the model
-    leaves training. The loss is open_clip's, over the batches of all
-    processes; images of the same class count as one another's negatives, as
-    in FLYP's own ``src/models/flyp_loss.py``.
+    leaves training or is loaded. The loss is open_clip's, over the batches of
+    all processes; images of the same class count as one another's negatives,
+    as in FLYP's own ``src/models/flyp_loss.py``.
 
     Args:
         backbone (dict): The image tower; its feature must be the projected
@@ -75,6 +75,7 @@ class ContrastiveClassifier(ImageClassifier):
         self.captions = texts
         self.head.requires_grad_(False)  # follows from the text tower
         self._head_is_current = False
+        self.register_load_state_dict_post_hook(_head_is_out_of_date)
         self.contrast = ClipLoss(
             local_loss=True,
             gather_with_grad=True,
@@ -93,16 +94,39 @@ class ContrastiveClassifier(ImageClassifier):
 
         Returns:
             dict[str, Tensor]: ``loss``, a scalar.
+
+        Raises:
+            ValueError: If a label has no class, or the image feature is not
+                as wide as that of the text.
         """
         labels = [int(sample.gt_label) for sample in data_samples]
+        if max(labels) >= len(self.classes):
+            raise ValueError(
+                f'An image has the label {max(labels)}, and there are '
+                f'{len(self.classes)} classes: their names must be those of '
+                'the data set, in its order.'
+            )
         drawn = torch.randint(len(self.templates), (len(labels),)).tolist()
         texts = [
             self.captions[label][i]
             for label, i in zip(labels, drawn, strict=True)
         ]
         images = F.normalize(self.extract_feat(inputs)[-1], dim=-1)  # (B, D)
+        if images.shape[1] != self.head.in_channels:
+            raise ValueError(
+                f'The image feature has {images.shape[1]} numbers, that of '
+                f'the text {self.head.in_channels}: set '
+                f'model.backbone.proj_dim={self.head.in_channels}.'
+            )
         loss = self.contrast(images, self.text(texts), self.text.logit_scale)
         return dict(loss=loss)
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[Any] | None = None, **_: Any
+    ) -> list[Any]:
+        """Classify by the classes as they are embedded now."""
+        self._update_head_if_needed()
+        return super().predict(inputs, data_samples)
 
     def train(self, mode: bool = True) -> 'ContrastiveClassifier':
         """Set the mode; the head is out of date from then on."""
@@ -117,15 +141,32 @@ class ContrastiveClassifier(ImageClassifier):
         mode: str = 'tensor',
     ) -> Any:
         """As any classifier of mmpretrain."""
-        if mode != 'loss' and not self._head_is_current:
-            self.update_head()
+        if mode == 'tensor':
+            self._update_head_if_needed()
         return super().forward(inputs, data_samples, mode)
 
-    @torch.no_grad()
-    def update_head(self) -> None:
-        """Embed the classes with the text tower as it is now."""
-        found = embed_with(
-            self.text.clip, self.text.tokenizer, self.classes, self.templates
-        )
+    def update_head(self, progress: bool = False) -> None:
+        """Embed the classes with the text tower as it is now, in float32.
+
+        Args:
+            progress (bool): Show a progress bar. Defaults to False.
+        """
+        device = self.head.fc.weight.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            found = embed_with(
+                self.text.clip,
+                self.text.tokenizer,
+                self.classes,
+                self.templates,
+                progress=progress,
+            )
         self.head.load_state_dict(found.head())
         self._head_is_current = not self.training
+
+    def _update_head_if_needed(self) -> None:
+        if not self._head_is_current:
+            self.update_head()
+
+
+def _head_is_out_of_date(model: ContrastiveClassifier, _: Any) -> None:
+    model._head_is_current = False

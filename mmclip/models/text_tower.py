@@ -1,10 +1,14 @@
 """open_clip's text tower, for models that train it."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmclip.checkpoint.files import SUFFIXES
 from mmclip.registry import MODELS
 
 
@@ -30,12 +34,14 @@ class OpenCLIPTextTower(BaseModule):
         self, model: str, pretrained: str | None = None, tag: str | None = None
     ):
         super().__init__()
-        from mmclip.checkpoint.files import is_local
         from mmclip.checkpoint.whole_model import build_whole_model
 
-        is_tag = pretrained is not None and not is_local(pretrained)
+        # A file may be gone when a checkpoint of a training is tested.
+        is_file = pretrained is not None and (
+            Path(pretrained).suffix in SUFFIXES or '/' in pretrained
+        )
         clip, self.tokenizer = build_whole_model(
-            model, pretrained if is_tag else tag
+            model, tag if is_file or pretrained is None else pretrained
         )
         if getattr(clip, 'logit_bias', None) is not None:
             raise ValueError(
@@ -56,10 +62,17 @@ class OpenCLIPTextTower(BaseModule):
 
         super().init_weights()
         model, pretrained, tag = self._source
-        if pretrained is not None:
-            whole, _ = load_whole_model(model, pretrained, tag)
-            del whole.visual
-            self.clip.load_state_dict(whole.state_dict())
+        if pretrained is None:
+            print_log(
+                'OpenCLIPTextTower starts from random weights, unless a '
+                'checkpoint of the whole model is loaded: pretrained is None.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return
+        whole, _ = load_whole_model(model, pretrained, tag)
+        del whole.visual
+        self.clip.load_state_dict(whole.state_dict())
 
     def forward(self, texts: list[str]) -> Tensor:
         """Embed texts.

@@ -128,3 +128,92 @@ def test_siglip_is_refused(tmp_path):
                 model=str(tmp_path / 'open_clip_config.json'),
             )
         )
+
+
+@torch.no_grad()
+def test_other_weights_are_another_head(tmp_path):
+    model, _ = make_twins(tmp_path)
+    images, _ = batch()
+    before = model.eval()(images)
+    torch.manual_seed(1)
+    weights = {
+        key: torch.randn_like(tensor) if 'text_projection' in key else tensor
+        for key, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(weights)
+    assert not torch.allclose(model(images), before)
+
+
+@torch.no_grad()
+def test_predictions_are_those_of_the_logits(tmp_path):
+    model, _ = make_twins(tmp_path)
+    images, samples = batch()
+    predicted = model.eval().predict(images, samples)
+    wanted = model(images).softmax(dim=1)
+    scores = torch.stack([sample.pred_score for sample in predicted])
+    torch.testing.assert_close(scores, wanted)
+
+
+def test_captions_are_drawn_from_all_templates(tmp_path):
+    model, _ = make_twins(tmp_path, ['a photo of {}', 'the {}', 'no {}'])
+    seen = []
+    embed = model.text.forward
+    model.text.forward = lambda texts: seen.extend(texts) or embed(texts)
+    torch.manual_seed(0)
+    for _ in range(10):
+        model.loss(*batch())
+    assert set(seen) >= {'a photo of a cat', 'the a cat', 'no a cat'}
+
+
+@pytest.mark.parametrize(
+    ('labels', 'message'), [((0, 3), 'the label 3, and there are 3 classes')]
+)
+def test_labels_without_a_class_are_refused(tmp_path, labels, message):
+    model, _ = make_twins(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        model.loss(*batch(labels))
+
+
+def test_a_backbone_without_projection_is_refused(tmp_path):
+    model, _ = make_twins(tmp_path)
+    model.backbone.proj = None
+    with pytest.raises(ValueError, match=r'model\.backbone\.proj_dim=24'):
+        model.loss(*batch())
+
+
+def _gradients_of_a_rank(rank, folder):
+    """What data-parallel training of two processes averages to."""
+    torch.distributed.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/store',
+        rank=rank,
+        world_size=2,
+    )
+    model, _ = make_twins(folder / str(rank))
+    images, samples = batch()
+    half = slice(2 * rank, 2 * rank + 2)
+    model.train()
+    model.loss(images[half], samples[half])['loss'].backward()
+    gradients = []
+    for parameter in (model.backbone.proj, model.text.clip.logit_scale):
+        torch.distributed.all_reduce(parameter.grad)
+        gradients.append(parameter.grad / 2)
+    if rank == 0:
+        torch.save(gradients, folder / 'gradients.pt')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_contrast_all_images(tmp_path):
+    for rank in ('0', '1', 'whole'):
+        (tmp_path / rank).mkdir()
+    torch.multiprocessing.spawn(
+        _gradients_of_a_rank, args=(tmp_path,), nprocs=2
+    )
+    model, _ = make_twins(tmp_path / 'whole')
+    model.train()
+    model.loss(*batch())['loss'].backward()
+    wanted = (model.backbone.proj.grad, model.text.clip.logit_scale.grad)
+    found = torch.load(tmp_path / 'gradients.pt')
+    for ours, whole in zip(found, wanted, strict=True):
+        assert relative_difference(ours, whole) < 1e-4

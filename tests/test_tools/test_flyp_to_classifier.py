@@ -54,6 +54,9 @@ def test_the_classifier_predicts_what_the_tuned_model_predicts(project, run):
     key = 'backbone.proj'
     assert not torch.equal(tuned[key], tower['state_dict'][key])
     run(CONVERTER, 'flyp.py', 'work/epoch_1.pth', 'out.pth')
+    clip = read_checkpoint(project / 'out.pth')['meta']['clip']
+    assert clip['backbone']['act'] == 'quick_gelu'
+    assert clip['head']['num_classes'] == 3
     scores = {}
     for config, checkpoint in (
         ('flyp.py', 'work/epoch_1.pth'),
@@ -74,5 +77,5 @@ def load_scores(path):
 def test_another_model_is_refused(project, run):
     torch.save(dict(state_dict={}), project / 'x.pth')
     log = run(CONVERTER, 'config.py', 'x.pth', 'out.pth', fails=True).stdout
-    assert 'mmclip.ContrastiveClassifier, got a ImageClassifier' in log
+    assert 'mmclip.ContrastiveClassifier, got ImageClassifier' in log
     assert not (project / 'out.pth').exists()

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mmclip.checkpoint.atomic import atomic_file
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from tools.demo.report import MODELS, SPLITS
 
 EXAMPLE = """example:
-  python -m tools.demo.seeds --seeds 0 1 2
+  python %(prog)s --seeds 0 1 2
 """
 
 
@@ -27,19 +29,23 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    add(
+        '--seeds',
+        type=int,
+        nargs='+',
+        default=[0, 1, 2],
+        help='at least two (default: 0 1 2)',
+    )
     add(
         '--folder',
         type=Path,
         default=Path('work_dirs/demo_seeds'),
         help='gets a folder a seed, and table.md (default: %(default)s)',
     )
-    add('--quick', action='store_true', help='as in run.py')
     args = parser.parse_args()
-    tables = [
-        table_of(seed, args.folder / str(seed), args.quick)
-        for seed in args.seeds
-    ]
+    if len(set(args.seeds)) < 2:
+        parser.error('a spread wants at least two seeds')
+    tables = [table_of(seed, args.folder / str(seed)) for seed in args.seeds]
     text = to_markdown(tables)
     with atomic_file(args.folder / 'table.md') as path:
         path.write_text(text, encoding='utf-8')
@@ -47,14 +53,14 @@ def main() -> None:
     print(text)
 
 
-def table_of(seed: int, folder: Path, quick: bool) -> dict:
+def table_of(seed: int, folder: Path) -> dict:
     """The table of one seed, made if it is not there."""
     path = folder / 'work_dirs' / 'demo' / 'table.json'
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         tool = Path(__file__).with_name('run.py')
         command = [sys.executable, tool, f'--seed={seed}', '--folder', folder]
-        subprocess.run([*command, *['--quick'] * quick], check=True)
+        subprocess.run(command, check=True)
     return json.loads(path.read_text(encoding='utf-8'))
 
 
@@ -65,8 +71,9 @@ def to_markdown(tables: list[dict]) -> str:
         cells = []
         for split in SPLITS:
             values = [table[model][split] for table in tables]
-            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            cells.append(f'{np.mean(values):.1f} ± {spread:.1f}')
+            cells.append(
+                f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}'
+            )
         lines.append(f'| {label} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 

@@ -4,11 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader
+import torch
 
-import mmclip.models  # noqa: F401  reads checkpoints safely
-from mmclip.checkpoint import CheckpointError, write_checkpoint
+from mmclip.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
 from mmclip.checkpoint.zero_shot import without_text_tower
 from mmclip.engine.config import load_config
 
@@ -30,16 +32,22 @@ def main() -> None:
     parser.add_argument('checkpoint', help='the checkpoint of the training')
     parser.add_argument('out', type=Path, help='the file to write')
     parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='where the text tower runs (default: %(default)s)',
+    )
+    parser.add_argument(
         '--force', action='store_true', help='overwrite OUT if it exists'
     )
     args = parser.parse_args()
     if args.out.exists() and not args.force:
         sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
-    cfg = load_config(args.config)
-    init_default_scope(cfg.default_scope)
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu')
-        classifier = without_text_tower(checkpoint, MODELS.build(cfg.model))
+        classifier = without_text_tower(
+            read_checkpoint(args.checkpoint),
+            load_config(args.config),
+            args.device,
+        )
     except (CheckpointError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     write_checkpoint(classifier, args.out)

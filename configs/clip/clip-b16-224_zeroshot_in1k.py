@@ -1,0 +1,23 @@
+r"""CLIP ViT-B/16 at 224 px on ImageNet-1k without any training (OpenAI).
+
+As clip-l-336_zeroshot_in1k.py, which this config changes. Source: arXiv
+2103.00020. Its result: 68.6 % top-1 (Table 11, ViT-B/16). Not measured by
+this project. Also for what flyp_to_classifier.py makes.
+
+    python tools/zero_shot_head.py ViT-B-16 openai clip-b16_zeroshot.pth
+    python tools/test.py configs/clip/clip-b16-224_zeroshot_in1k.py \
+        clip-b16_zeroshot.pth
+"""
+
+_base_ = ['./clip-l-336_zeroshot_in1k.py']
+
+model = dict(
+    backbone=dict(arch='base', img_size=224, patch_size=16, proj_dim=512),
+    head=dict(in_channels=512),
+)
+
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = 224
+test_pipeline[2].crop_size = (224, 224)
+val_dataloader = dict(batch_size=128, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
