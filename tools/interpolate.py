@@ -17,8 +17,9 @@ from mmclip.checkpoint.compatibility import (
     check_fits_model,
     read_weights,
 )
-from mmclip.engine.config import complete_dataloaders, load_config
+from mmclip.engine.config import complete_dataloaders
 from mmclip.evaluation import build_test_runner
+from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import (
     WeightTester,
     best_alpha,
@@ -38,6 +39,7 @@ EXAMPLES = """examples:
       --choose best:held_out --out OUT.pth
 """
 CLEAN = 'clean'
+NEEDED = ('test_dataloader', 'test_evaluator')
 
 
 def parse_args() -> argparse.Namespace:
@@ -122,13 +124,18 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ValueError(
             f'--choose {args.choose}: the data sets are {", ".join(names)}.'
         )
+    if args.choose == best and len(parse_alphas(args.choose)) > 1:
+        raise ValueError(
+            f'--choose {args.choose}: OUT has the weights of one alpha; give '
+            'one, or best:NAME.'
+        )
 
 
 def run(args: argparse.Namespace) -> None:
     alphas = parse_alphas(args.alphas)
     if not args.choose.startswith('best:'):
         alphas = sorted({*alphas, *parse_alphas(args.choose)})
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config_with(NEEDED, args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or f'{cfg.work_dir}/interpolation'
     cfg.log_level = 'WARNING'  # the table says it all
     ends = read_ends(args, cfg)
@@ -196,7 +203,7 @@ def data_sets(
     sets = {CLEAN: (cfg.test_dataloader, cfg.test_evaluator)}
     for name, *said in wanted:
         if len(said) == 1 and Path(said[0]).suffix in ('.py', '.json', '.yml'):
-            other = load_config(said[0])
+            other = load_config_with(NEEDED, said[0])
             complete_dataloaders(other, pin_memory=torch.cuda.is_available())
             sets[name] = (other.test_dataloader, other.test_evaluator)
             continue

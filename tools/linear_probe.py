@@ -18,8 +18,9 @@ from mmengine.dist import init_dist
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.atomic import atomic_file
-from mmclip.engine.config import complete_dataloaders, load_config
+from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.evaluation.config import load_config_with
 from mmclip.probing import ProbeResult, probe
 from mmclip.probing.logistic import SOLVERS, Trial
 
@@ -72,7 +73,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        cfg = load_config_with(
+            ('train_dataloader', 'test_dataloader'),
+            args.config,
+            args.cfg_options,
+            args.work_dir,
+        )
         cfg.launcher = args.launcher
         start_processes(cfg)
         complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
@@ -84,8 +90,6 @@ def main() -> None:
             amp=args.amp,
             report=print_trial,
         )
-    except KeyError as error:  # str() would put its sentence in quotes
-        sys.exit(f'error: {error.args[0]}')
     except (
         CheckpointError,
         FileNotFoundError,

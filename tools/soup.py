@@ -22,8 +22,8 @@ from mmclip.checkpoint.compatibility import (
     check_fits_model,
     read_weights,
 )
-from mmclip.engine.config import load_config
 from mmclip.evaluation import build_test_runner
+from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import WeightTester
 
 EXAMPLES = """examples:
@@ -109,7 +109,12 @@ class Validation:
     """The score of weights on the validation set of a config."""
 
     def __init__(self, args: argparse.Namespace, checkpoints: dict[str, Any]):
-        cfg = load_config(args.config, args.cfg_options, args.work_dir)
+        cfg = load_config_with(
+            ('val_dataloader', 'val_evaluator'),
+            args.config,
+            args.cfg_options,
+            args.work_dir,
+        )
         cfg.log_level = 'WARNING'  # the table says it all
         for path, checkpoint in checkpoints.items():
             try:

@@ -146,13 +146,18 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
     [
         (['--choose', 'best:shifted'], 'the data sets are clean'),
         (['--choose', 'half'], 'Alphas are'),
+        (['--choose', '0.3,0.5'], 'the weights of one alpha'),
+        (['--choose', '0:1:0.1'], 'the weights of one alpha'),
         (['--alphas', '0:2:1'], 'between 0 and 1'),
         (['--eval', 'clean', 'a=b'], 'one name'),
         (['--eval', 'shifted'], 'one or more KEY=VALUE'),
         (['--eval', 'shifted', 'missing.py'], 'missing.py does not exist'),
+        (['--eval', 'a', 'no_test.py'], 'no_test.py has no test_dataloader'),
+        (['--cfg-options', 'test_dataloder.a=1'], "'test_dataloder' (did you"),
         (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),
         (['--out', 'config.py'], 'pass --force'),
     ],
 )
-def test_what_is_wrong_is_named(call, arguments, message):
+def test_what_is_wrong_is_named(project, call, arguments, message):
+    (project / 'no_test.py').write_text('train_cfg = None\n')
     assert message in call(*arguments)

@@ -110,9 +110,24 @@ def test_one_that_does_not_fit_is_named(project, call):
         (['a.pth', 'b.pth', 'a.pth'], 'two or more different'),
         (['a.pth', 'b.pth', '--method', 'greedy'], 'needs --config'),
         (['a.pth', 'missing.pth'], 'missing.pth does not exist'),
+        (
+            ['a.pth', 'b.pth', '--config', 'no_val.py'],
+            'no_val.py has no val_dataloader and no val_evaluator',
+        ),
+        (
+            [
+                *('a.pth', 'b.pth', '--config', 'config.py'),
+                *('--cfg-options', 'val_dataloder.a=1'),
+            ],
+            "'val_dataloder' (did you mean 'val_dataloader'?)",
+        ),
     ],
 )
-def test_what_is_wrong_is_named(call, arguments, message):
+def test_what_is_wrong_is_named(project, call, arguments, message):
+    (project / 'no_val.py').write_text(
+        "_base_ = ['config.py']\n"
+        'val_dataloader = val_evaluator = val_cfg = None\n'
+    )
     assert message in call(*arguments)
 
 

@@ -1,0 +1,41 @@
+"""Configs of which a tool needs more than a runner does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmclip.engine.config import load_config
+
+
+def load_config_with(
+    needed: Sequence[str],
+    path: str | Path,
+    options: dict[str, Any] | None = None,
+    work_dir: str | None = None,
+) -> Config:
+    """Load a config that must have some top-level keys.
+
+    Args:
+        needed (Sequence[str]): The keys, such as ``test_dataloader``.
+        path (str | Path): See :func:`mmclip.engine.config.load_config`.
+        options (dict | None): See there.
+        work_dir (str | None): See there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it lacks a key or sets it to None, or nothing reads
+            one that it has.
+    """
+    try:
+        cfg = load_config(path, options, work_dir)
+    except KeyError as error:  # its str() is the sentence in quotes
+        raise ValueError(error.args[0]) from None
+    missing = [key for key in needed if cfg.get(key) is None]
+    if missing:
+        raise ValueError(
+            f'{path} has no {" and no ".join(missing)}, which is what would '
+            'be tested: add it, as in configs/clip/clip-l-336.py.'
+        )
+    return cfg
