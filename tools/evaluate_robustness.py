@@ -8,10 +8,12 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
+from mmengine.runner import CheckpointLoader, Runner
 
-from mmclip.engine.config import load_config
+from mmclip.checkpoint import CheckpointError
 from mmclip.evaluation import build_test_runner
 from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
+from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.robustness import (
     NAMES,
     check_head,
@@ -19,6 +21,7 @@ from mmclip.evaluation.robustness import (
     find_sets,
 )
 from mmclip.evaluation.robustness_report import write_report
+from mmclip.evaluation.weight_space import load_weights
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py work_dirs/clip-l-336/epoch_30.pth
@@ -85,14 +88,23 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', args.local_rank)
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    try:
+        run(args)
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+
+
+def run(args: argparse.Namespace) -> None:
+    cfg = load_config_with(
+        ('test_dataloader',), args.config, args.cfg_options, args.work_dir
+    )
     cfg.launcher = args.launcher
     sets, missing = choose_sets(cfg, args)
     baselines = fit_baselines(args.baseline, sets)
 
     runner = build_test_runner(cfg)
     check_head(runner)
-    runner.load_checkpoint(args.checkpoint)
+    load(runner, args.checkpoint)
     out = args.out or Path(cfg.work_dir) / 'robustness'
     facts = dict(
         config=args.config,
@@ -110,21 +122,34 @@ def main() -> None:
         print(f'\n{table}\nwrote table.md, table.json and plot.png to {out}')
 
 
+def load(runner: Runner, path: str) -> None:
+    """Load all weights; mmengine's way would go on with random ones.
+
+    Raises:
+        CheckpointError: If they do not fit the model, key by key.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
+    try:
+        load_weights(runner, checkpoint.get('state_dict', checkpoint))
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from None
+    runner.logger.info(f'Load checkpoint from {path}')
+
+
 def choose_sets(
     cfg: Config, args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """What is there, after saying what is not."""
-    if not cfg.get('test_dataloader'):
-        sys.exit(
-            f'{args.config} has no test_dataloader, whose pipeline would '
-            'prepare the images: add one.'
-        )
+    """What is there, after saying what is not.
+
+    Raises:
+        ValueError: If nothing is there, or not all that was asked for.
+    """
     sets, missing = find_sets(cfg, args.data_root, args.datasets or NAMES)
     for name, tried in missing.items():
         print(f'{name} not found: looked for class folders in')
         print('\n'.join(f'  {folder}' for folder in tried), flush=True)
     if not sets or (args.datasets and missing):
-        sys.exit(
+        raise ValueError(
             f'Not found: {", ".join(missing)}. Give the folder that holds the '
             'folders of the data sets with --data-root, or choose others '
             'with --datasets.'

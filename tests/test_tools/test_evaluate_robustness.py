@@ -1,6 +1,7 @@
 """tools/evaluate_robustness.py, on tiny trees in the published layouts."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from tests.shift_trees import write_images, write_objectnet
 from tests.test_tools.conftest import TOOLS
+from tools.evaluate_robustness import main
 
 TOOL = TOOLS / 'evaluate_robustness.py'
 PLACES = {
@@ -42,6 +44,21 @@ def model(project: Path) -> Path:
         )
     write_checkpoint(project)
     return project
+
+
+@pytest.fixture
+def call(project, monkeypatch):
+    """Run the tool in this process; returns what it exits with."""
+    write_data(project / 'data')
+
+    def _call(*arguments: str) -> str:
+        monkeypatch.chdir(project)
+        monkeypatch.setattr(sys, 'argv', ['evaluate.py', *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return exit_.value.code
+
+    return _call
 
 
 def write_checkpoint(project: Path) -> None:
@@ -152,19 +169,46 @@ def test_a_set_that_was_asked_for_must_be_there(model, run):
     assert 'Not found: imagenet, imagenet-r. Give the folder' in log
 
 
-def test_a_head_of_other_classes_is_refused(project, run):
-    write_data(project / 'data')
-    log = run(TOOL, 'config.py', 'missing.pth', fails=True).stdout
-    assert 'The head of this model (LinearClsHead) has 3 classes' in log
-    assert 'model.head.num_classes=1000' in log
+def test_a_head_of_other_classes_is_refused(project, call):
+    message = call('config.py', 'missing.pth')
+    assert message.startswith('error: The head of this model (LinearClsHead)')
+    assert 'has 3 classes' in message
+    assert 'model.head.num_classes=1000' in message
 
 
-@pytest.mark.slow
-def test_a_checkpoint_that_does_not_fit_stops_it(model, run):
-    write_data(model / 'data')
-    torch.save(dict(state_dict=dict(nothing=torch.zeros(1))), model / 'x.pth')
-    log = run(TOOL, 'config.py', 'x.pth', fails=True).stdout
-    assert 'The checkpoint does not fit the model' in log
+def test_a_checkpoint_that_does_not_fit_stops_it(model, call):
+    """Also where no hook of the config looks at what is loaded."""
+    tensors = torch.load(model / 'model.pth')['state_dict']
+    del tensors['backbone.ln1.bias']
+    torch.save(dict(state_dict=tensors), model / 'x.pth')
+    with open(model / 'config.py', 'a') as config:
+        config.write('default_hooks = dict(strict_load=None)\n')
+    message = call('config.py', 'x.pth')
+    assert message.startswith('error: x.pth: The weights do not fit the model')
+    assert 'backbone.ln1.bias' in message
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['missing.py', 'model.pth'], 'missing.py does not exist'),
+        (['config.py', 'missing.pth'], 'missing.pth does not exist'),
+        (['no_test.py', 'model.pth'], 'no_test.py has no test_dataloader'),
+        (
+            ['config.py', 'model.pth', '--baseline', 'images'],
+            'images/results-imagenet.csv is missing',
+        ),
+        (
+            ['config.py', 'model.pth', '--cfg-options', 'test_dataloder.a=1'],
+            "'test_dataloder' (did you mean 'test_dataloader'?)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(model, call, arguments, message):
+    (model / 'no_test.py').write_text('train_cfg = None\n')
+    said = call(*arguments)
+    assert said.startswith('error: ')
+    assert message in said
 
 
 @pytest.mark.slow
