@@ -45,11 +45,15 @@ def zoo_config(name: str, tag: str) -> Config:
     Raises:
         CheckpointError: If open_clip has no such pair.
     """
+    from mmclip.checkpoint.errors import CheckpointError
     from mmclip.checkpoint.from_open_clip import find_tower
     from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 
     tower = find_tower(name, tag)
-    assert tower.preprocess is not None  # all of open_clip's have one
+    if tower.preprocess is None:
+        raise CheckpointError(
+            f'open_clip does not say how images are prepared for {name} {tag}.'
+        )
     pipeline = test_pipeline(tower.preprocess, tower.img_size)
     return Config(
         dict(

@@ -14,7 +14,9 @@ from mmclip.checkpoint.dialects import (
     Rule,
     pattern,
 )
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.errors import CheckpointError, some
+
+_COUNTER = 'num_batches_tracked'  # of batch norms, the only integers
 
 # A rule and what its placeholders stand for: one tensor of one block, or a
 # few that belong together.
@@ -52,7 +54,7 @@ def recognise(keys: Iterable[str]) -> Dialect:
     raise CheckpointError(
         'The keys are those of no CLIP or SigLIP vision transformer that '
         f'{", ".join(d.name for d in PLAIN_DIALECTS)} have: '
-        f'{_some(keys)}.'
+        f'{some(keys)}.'
     )
 
 
@@ -74,7 +76,7 @@ def convert(
     Raises:
         CheckpointError: If a key is neither in the table nor known to belong
             to another part, two keys mean the same tensor, a part of a
-            tensor is missing, or a value is not finite.
+            tensor is missing, or a value is an integer or not finite.
     """
     prefix = dialect.prefix_in(source)
     if prefix is None:
@@ -83,6 +85,7 @@ def convert(
     left_out = _other_parts(others, dialect, prefix)
     state_dict: dict[str, Tensor] = {}
     mapped: dict[str, str] = {}
+    not_floating: list[str] = []
     not_finite: list[str] = []
     for place, keys in places.items():
         ours = _our_names(place)
@@ -94,13 +97,21 @@ def convert(
                 raise CheckpointError(f'Two source keys mean {name}: {keys}.')
             if tensor.is_floating_point():
                 tensor = tensor.to(dtype)
+            elif not name.endswith(_COUNTER):
+                not_floating += keys
             if not tensor.isfinite().all():
                 not_finite += keys
             state_dict[name] = tensor
+    if not_floating:
+        raise CheckpointError(
+            f'{len(not_floating)} tensors hold no floating-point numbers, '
+            f'such as {source[not_floating[0]].dtype}: {some(not_floating)}; '
+            'quantised weights must be restored first.'
+        )
     if not_finite:
         raise CheckpointError(
             f'{len(not_finite)} tensors hold NaN or infinite values, or too '
-            f'large ones for {dtype}: {_some(not_finite)}.'
+            f'large ones for {dtype}: {some(not_finite)}.'
         )
     return Conversion(dialect, state_dict, mapped, left_out)
 
@@ -129,7 +140,7 @@ def export(
     if homeless:
         raise CheckpointError(
             f'{dialect.name} has no place for {len(homeless)} tensors: '
-            f'{_some(homeless)}.'
+            f'{some(homeless)}.'
         )
     exported: dict[str, Tensor] = {}
     for (rule, groups), keys in found.items():
@@ -158,12 +169,11 @@ def check_complete(
         wanted (Mapping[str, Tensor]): The module's own state dict.
 
     Raises:
-        CheckpointError: If they differ, with all the differences.
+        CheckpointError: If they differ, with the first differences.
     """
     if problems := differences(state_dict, wanted):
         raise CheckpointError(
-            f'{len(problems)} keys do not fit the model:\n  '
-            + '\n  '.join(problems)
+            f'{len(problems)} keys do not fit the model: {some(problems)}.'
         )
 
 
@@ -253,7 +263,7 @@ def _other_parts(
     if unknown:
         raise CheckpointError(
             f'{len(unknown)} keys are not {dialect.name} names of a CLIP or '
-            f'SigLIP vision transformer: {_some(unknown)}.'
+            f'SigLIP vision transformer: {some(unknown)}.'
         )
     return left_out
 
@@ -279,14 +289,9 @@ def _to_ours(
     except (RuntimeError, TypeError) as error:
         shapes = [tuple(source[key].shape) for key in keys]
         raise CheckpointError(
-            f'{_some(keys)} of shape {shapes} cannot be what their names say.'
+            f'{some(keys)} of shape {shapes} cannot be what their names say.'
         ) from error
 
 
 def _join(tensors: list[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more

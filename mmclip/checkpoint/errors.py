@@ -1,5 +1,7 @@
 """The one exception that checkpoint handling raises."""
 
+from collections.abc import Iterable
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read, converted or loaded as asked.
@@ -7,3 +9,10 @@ class CheckpointError(RuntimeError):
     The message names the file or key, what was found, what was wanted and
     the next step.
     """
+
+
+def some(names: Iterable[object], most: int = 5) -> str:
+    """The first few of many names, and how many more there are."""
+    texts = [str(name) for name in names]
+    more = f' and {len(texts) - most} more' if len(texts) > most else ''
+    return ', '.join(texts[:most]) + more

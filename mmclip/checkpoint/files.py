@@ -19,7 +19,7 @@ from mmclip.checkpoint.archive import (
     refuse_tricks,
 )
 from mmclip.checkpoint.atomic import atomic_file
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 from mmclip.checkpoint.training_state import only_allowed, unwrap
 
@@ -123,19 +123,37 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
     state_dict = checkpoint.get('state_dict', checkpoint)
     if not isinstance(state_dict, dict) or not state_dict:
         raise CheckpointError(f'{path} holds no state dict.')
+    _check_tensors(path, state_dict)
+    if all(key.startswith('module.') for key in state_dict):
+        return {k.removeprefix('module.'): v for k, v in state_dict.items()}
+    return dict(state_dict)
+
+
+def _check_tensors(path: Path, state_dict: dict[Any, Any]) -> None:
+    numbers = [key for key in state_dict if not isinstance(key, str)]
+    if numbers:
+        raise CheckpointError(
+            f'{path} holds no state dict: the keys must be names, and '
+            f'{some(numbers)} {"is" if len(numbers) == 1 else "are"} none.'
+        )
     others = [
         key
         for key, value in state_dict.items()
         if not isinstance(value, torch.Tensor)
     ]
-    if others:
-        raise CheckpointError(
-            f'{path} holds no state dict: {_some(others)} '
-            f'{"is" if len(others) == 1 else "are"} no tensor.'
+    if not others:
+        return
+    wrappers = [key for key in others if isinstance(state_dict[key], dict)]
+    raise CheckpointError(
+        f'{path} holds no state dict: {some(others)} '
+        f'{"is" if len(others) == 1 else "are"} no tensor'
+        + (
+            f'; if the weights are in {some(wrappers)}, save that dict alone, '
+            "or as 'state_dict'."
+            if wrappers
+            else '.'
         )
-    if all(key.startswith('module.') for key in state_dict):
-        return {k.removeprefix('module.'): v for k, v in state_dict.items()}
-    return dict(state_dict)
+    )
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:
@@ -237,6 +255,27 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         else:
             with open(temporary, 'wb') as file:
                 torch.save(checkpoint, file)
+
+
+def check_out(path: Path, *, force: bool) -> None:
+    """Refuse a file to write before the work for it is done.
+
+    Args:
+        path (Path): The file.
+        force (bool): Whether it may exist.
+
+    Raises:
+        CheckpointError: If it exists, is a folder, or is named as no format.
+    """
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(
+            f'{path} must end in one of {", ".join(SUFFIXES)}: the suffix '
+            'says which format to write.'
+        )
+    if path.is_dir():
+        raise CheckpointError(f'{path} is a folder: name a file.')
+    if path.exists() and not force:
+        raise CheckpointError(f'{path} exists; pass --force to overwrite it.')
 
 
 def sha256(path: str | Path) -> str:
@@ -374,8 +413,3 @@ def _first_bytes(path: Path) -> bytes:
         return b''
     with open(path, 'rb') as file:
         return file.read(512)
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more

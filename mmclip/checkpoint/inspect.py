@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.convert import Conversion, convert, recognise
+from mmclip.checkpoint.convert import (
+    Conversion,
+    convert,
+    differences,
+    recognise,
+)
 from mmclip.checkpoint.dialects import OPEN_CLIP_TOWER
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_metadata, read_state_dict
@@ -96,9 +101,9 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
         path (str | Path): The file, for the message.
         backbone (dict): A backbone's config.
     """
-    module = build_backbone({**backbone, 'init_cfg': None})
     conversion = found.conversion
     try:
+        module = build_backbone({**backbone, 'init_cfg': None}, 'meta')
         if conversion is None and backbone['type'] == OTHER:
             conversion = convert(read_state_dict(path), OPEN_CLIP_TOWER)
         if conversion is None:
@@ -114,10 +119,10 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
                 if not key.startswith('head.')
             },
         )
-        PretrainedCLIP(str(path)).load(checkpoint, module)
+        tensors = PretrainedCLIP(str(path)).prepare(checkpoint, module)
     except (CheckpointError, ValueError) as error:
         return str(error)
-    return None
+    return '\n  '.join(differences(tensors, module.state_dict())) or None
 
 
 def _dtypes(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -56,12 +56,7 @@ class PretrainedCLIP:
 
     def load(self, checkpoint: dict[str, Any], module: nn.Module) -> None:
         """Load a checkpoint that was read before."""
-        meta = checkpoint.get('meta', {}).get('clip')
-        state_dict = self._backbone(checkpoint)
-        self._compare(meta, module)
-        if 'pos_embed' in state_dict and hasattr(module, 'grid'):
-            self._resize(state_dict, meta, module)
-        self._drop_unwanted(state_dict, module)
+        state_dict = self.prepare(checkpoint, module)
         num_fresh = self._keep_fresh(state_dict, module)
         try:
             check_complete(state_dict, module.state_dict())
@@ -73,6 +68,30 @@ class PretrainedCLIP:
                 module, f'PretrainedCLIP: load from {self.checkpoint}'
             )
         self._log(f'Loaded {len(state_dict) - num_fresh} tensors.')
+
+    def prepare(
+        self, checkpoint: dict[str, Any], module: nn.Module
+    ) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, as they are for this backbone.
+
+        Args:
+            checkpoint (dict): As it was read.
+            module (nn.Module): A backbone of mmclip, on any device.
+
+        Returns:
+            dict[str, Tensor]: In the backbone's names; not yet compared with
+            its keys and shapes.
+
+        Raises:
+            CheckpointError: If the metadata does not fit.
+        """
+        meta = checkpoint.get('meta', {}).get('clip')
+        state_dict = self._backbone(checkpoint)
+        self._compare(meta, module)
+        if 'pos_embed' in state_dict and hasattr(module, 'grid'):
+            self._resize(state_dict, meta, module)
+        self._drop_unwanted(state_dict, module)
+        return state_dict
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -118,7 +137,11 @@ class PretrainedCLIP:
                 f'{self.checkpoint} does not fit the backbone: '
                 f'{"; ".join(differences)}.'
             )
-        self._log(f'Images must be prepared so: {meta["preprocess"]}.')
+        self._log(
+            f'Images must be prepared so: {meta["preprocess"]}.'
+            if meta.get('preprocess')
+            else 'It does not say how images must be prepared.'
+        )
 
     def _resize(
         self, state_dict: dict[str, Tensor], meta: dict | None, module: Any

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmclip.checkpoint.errors import CheckpointError
 from mmclip.registry import MODELS
 
 CLIP = 'mmclip.CLIPVisionTransformer'
 SIGLIP = 'mmclip.SigLIPVisionTransformer'
 OTHER = 'mmclip.OpenCLIPVisionTower'
+BACKBONES = (CLIP, SIGLIP, OTHER)
 _TIMM_ACTS = {
     'GELU': 'gelu',
     'GELUTanh': 'gelu_tanh',
@@ -63,12 +66,34 @@ def build_backbone(cfg: dict[str, Any], device: str = 'cpu') -> Any:
         nn.Module: The backbone.
 
     Raises:
-        ValueError: If it is no backbone of ours.
+        CheckpointError: If it is no backbone of ours.
+        ValueError: If an argument is none that it takes.
     """
-    if cfg.get('type') not in (CLIP, SIGLIP, OTHER):
-        raise ValueError(f'{cfg.get("type")} is no backbone of mmclip.')
+    if cfg.get('type') not in BACKBONES:
+        raise CheckpointError(
+            f'The backbone is a {cfg.get("type")}, and must be one of '
+            f'{", ".join(BACKBONES)}.'
+        )
     with torch.device(device):
         return MODELS.build(dict(cfg))
+
+
+def backbone_of_config(path: str | Path) -> dict[str, Any]:
+    """The backbone in a config file of OpenMMLab.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it has no backbone.
+    """
+    from mmclip.engine.config import load_config
+
+    backbone = (load_config(path).get('model') or {}).get('backbone')
+    if backbone is None:
+        raise CheckpointError(
+            f'{path} has no model with a backbone; name the config that the '
+            'weights were trained with.'
+        )
+    return backbone.to_dict()
 
 
 def backbone_from_timm(vit: Any) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from mmclip.checkpoint.convert import check_complete, convert
 from mmclip.checkpoint.dialects import (
     MMPRETRAIN,
     OPEN_CLIP,
+    OPEN_CLIP_TOWER,
     PLAIN_DIALECTS,
     TIMM_CLASSIFIER,
 )
@@ -53,6 +54,27 @@ def test_rules_are_one_to_one(dialect):
     ours = [name for rule in dialect.rules for name in rule.our_names]
     if dialect is not MMPRETRAIN:  # two of its heads are one of ours
         assert len(set(ours)) == len(ours)
+
+
+@pytest.mark.parametrize('dtype', [torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers(tiny_model, dtype):
+    source = tiny_model.model.state_dict()
+    source['visual.proj'] = source['visual.proj'].to(dtype)
+    with pytest.raises(CheckpointError, match=rf'such as {dtype}: visual\.p'):
+        convert(source, OPEN_CLIP)
+
+
+def test_counters_of_batch_norms_stay_integers():
+    counter = {'visual.bn1.num_batches_tracked': torch.tensor(3)}
+    converted = convert(counter, OPEN_CLIP_TOWER).state_dict
+    assert converted == {'tower.bn1.num_batches_tracked': torch.tensor(3)}
+
+
+def test_check_complete_is_short():
+    found = {str(i): torch.zeros(1) for i in range(300)}
+    with pytest.raises(CheckpointError) as error:
+        check_complete(found, {})
+    assert str(error.value).endswith('unexpected: 4 (1,) and 295 more.')
 
 
 def test_check_complete_lists_every_difference():

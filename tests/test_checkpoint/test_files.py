@@ -13,7 +13,7 @@ from mmclip.checkpoint import (
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.files import sha256
+from mmclip.checkpoint.files import check_out, sha256
 
 WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
 
@@ -89,6 +89,18 @@ class TestReading:
         with pytest.raises(CheckpointError, match='lr is no tensor'):
             read_state_dict(path)
 
+    def test_keys_that_are_no_names_are_named(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(WEIGHTS | {3: torch.zeros(1)}, path)
+        with pytest.raises(CheckpointError, match='names, and 3 is none'):
+            read_state_dict(path)
+
+    def test_a_wrapper_of_another_name_gets_the_next_step(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(dict(model=WEIGHTS, epoch=3), path)
+        with pytest.raises(CheckpointError, match='are in model, save that'):
+            read_state_dict(path)
+
 
 class TestSafety:
     @pytest.fixture(autouse=True)
@@ -136,6 +148,24 @@ class TestWriting:
             write_checkpoint(dict(unpicklable=lambda: None), path)
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize(
+        ('name', 'message'),
+        [
+            ('x.ckpt', 'must end in one of'),
+            ('x', 'must end in one of'),
+            ('folder.pth', 'is a folder'),
+            ('old.pth', 'pass --force'),
+        ],
+    )
+    def test_outputs_are_refused_before_the_work(
+        self, tmp_path, name, message
+    ):
+        (tmp_path / 'folder.pth').mkdir()
+        (tmp_path / 'old.pth').touch()
+        with pytest.raises(CheckpointError, match=message):
+            check_out(tmp_path / name, force=False)
+        check_out(tmp_path / 'old.pth', force=True)
 
     def test_folders_are_made(self, tmp_path):
         write_checkpoint(WEIGHTS, tmp_path / 'new' / 'x.pth')

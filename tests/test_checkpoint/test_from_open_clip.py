@@ -106,10 +106,8 @@ def test_a_file_that_is_another_model_is_refused(tiny_model, tmp_path):
     with pytest.raises(CheckpointError) as error:
         convert_source('ViT-B-32', str(path), 'openai')
     assert 'cannot be converted as ViT-B-32' in str(error.value)
-    assert 'missing: layers.11.ffn.layers.1.bias' in str(error.value)
-    assert 'shape: cls_token is (1, 1, 32), wanted (1, 1, 768)' in str(
-        error.value
-    )
+    assert 'missing: layers.2.ln1.weight' in str(error.value)
+    assert str(error.value).endswith(' more.')
 
 
 def test_a_local_file_needs_a_tag_where_the_tags_differ(tiny_model, tmp_path):

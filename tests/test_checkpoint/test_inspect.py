@@ -1,6 +1,7 @@
 """What is found out about every kind of file."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -119,3 +120,16 @@ def test_what_would_not_load_and_why(files):
     assert "act: checkpoint 'quick_gelu', backbone 'gelu'" in why_not(
         found, file, BACKBONE | dict(act='gelu')
     )
+    assert 'a ResNet, and must be' in why_not(found, file, dict(type='ResNet'))
+
+
+def test_all_that_would_not_load_is_listed(files):
+    file = files / 'open_clip.safetensors'
+    arch = BACKBONE['arch'] | dict(mlp_width=64)
+    problem = why_not(inspect_weights(file), file, BACKBONE | dict(arch=arch))
+    keys = [
+        f'layers.{i}.ffn.layers.{layer}'
+        for i in range(2)
+        for layer in ('0.0.weight', '0.0.bias', '1.weight')
+    ]
+    assert sorted(re.findall(r'shape: (\S+) is', problem)) == sorted(keys)
