@@ -1,13 +1,20 @@
 """From our checkpoints back to open_clip, timm and Hugging Face."""
 
+import json
+import math
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.utils import to_2tuple
 from torch import Tensor
 
+from mmclip.checkpoint.atomic import TEMPORARY
 from mmclip.checkpoint.convert import check_complete, export
 from mmclip.checkpoint.dialects import (
     HF_CLIP,
@@ -18,7 +25,8 @@ from mmclip.checkpoint.dialects import (
     TIMM_CLASSIFIER,
     Dialect,
 )
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.checkpoint.files import write_checkpoint
 from mmclip.checkpoint.from_hugging_face import ACTS, INTERPOLATIONS
 from mmclip.checkpoint.towers import (
     CLIP,
@@ -29,6 +37,16 @@ from mmclip.checkpoint.towers import (
 
 TARGETS = ('open_clip', 'timm', 'hf')
 _HEAD = 'head.fc.'
+_WEIGHTS = 'model.safetensors'
+_CONFIG, _PROCESSOR = 'config.json', 'preprocessor_config.json'
+_HUGGING_FACE_FILES = (_CONFIG, _PROCESSOR)
+# In OpenAI's archives; open_clip's models have no place for them.
+OPENAI_BUFFERS = (
+    'input_resolution',
+    'context_length',
+    'vocab_size',
+    'attn_mask',
+)
 
 
 @dataclass
@@ -67,8 +85,8 @@ def export_checkpoint(
             whose text tower, and projection if ours has none, go with it.
 
     Raises:
-        CheckpointError: If the checkpoint does not fit its backbone, or the
-            other project has no place for something in it.
+        CheckpointError: If it is no checkpoint of ours or does not fit its
+            backbone, or the other project has no place for something in it.
     """
     meta = checkpoint.get('meta', {}).get('clip') or {}
     backbone = backbone or meta.get('backbone')
@@ -78,7 +96,7 @@ def export_checkpoint(
             'do not (heads, activation); pass --config with the config that '
             'it was trained with.'
         )
-    tower, head = _split(checkpoint['state_dict'])
+    tower, head = _split(checkpoint.get('state_dict', checkpoint))
     module = build_backbone(backbone, 'meta')
     check_complete(tower, module.state_dict())
     backbone = backbone | module.describe()  # numbers for names of presets
@@ -87,9 +105,40 @@ def export_checkpoint(
     if base is not None:
         raise CheckpointError('--base is for open_clip.')
     _refuse_what_only_open_clip_has(backbone, to)
+    if to == 'hf':
+        _refuse_what_hugging_face_lacks(backbone)
     if to == 'timm':
         return _to_timm(tower, head, backbone)
     return _to_hugging_face(tower, head, backbone, meta)
+
+
+def write_export(exported: Export, out: Path) -> None:
+    """Write an exported tower, whole or not at all.
+
+    Args:
+        exported (Export): Of :func:`export_checkpoint`.
+        out (Path): A ``.safetensors`` or torch file; a folder, for
+            ``from_pretrained``, if there are JSON files beside the weights.
+
+    Raises:
+        OSError: If it cannot be written; what was there is as before.
+    """
+    if not exported.files:
+        is_safe = out.suffix == '.safetensors'
+        tensors = exported.state_dict
+        write_checkpoint(dict(state_dict=tensors) if is_safe else tensors, out)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out) as folder:
+        new = Path(folder)
+        for name, content in exported.files.items():
+            (new / name).write_text(json.dumps(content, indent=2) + '\n')
+        write_checkpoint(dict(state_dict=exported.state_dict), new / _WEIGHTS)
+        # The weights go first and come last: without them nothing is loaded.
+        for name in (_WEIGHTS, *_HUGGING_FACE_FILES):
+            (out / name).unlink(missing_ok=True)
+        for name in (*exported.files, _WEIGHTS):
+            os.replace(new / name, out / name)
 
 
 def _split(
@@ -98,6 +147,7 @@ def _split(
     """The backbone's tensors without prefix, and the linear classifier's."""
     tower, head, others = {}, {}, []
     for key, tensor in state_dict.items():
+        key = str(key)
         if key.startswith('backbone.'):
             tower[key.removeprefix('backbone.')] = tensor
         elif key.startswith(_HEAD):
@@ -107,7 +157,8 @@ def _split(
     if others or not tower:
         raise CheckpointError(
             'Only a backbone and a linear head can be exported; the '
-            f'checkpoint holds {", ".join(others[:5]) or "no backbone"}.'
+            f'checkpoint holds {some(others) or "no backbone"}. Weights of '
+            'other projects are converted by openclip_to_mmcls.py first.'
         )
     return tower, head
 
@@ -119,6 +170,8 @@ def _to_open_clip(
     meta: dict[str, Any],
     base: Mapping[str, Tensor] | None,
 ) -> Export:
+    import open_clip
+
     dialect, prefix = _open_clip_names(backbone)
     notes = _note_head(head, 'open_clip')
     if backbone.get('out_type') == 'avg_featmap':
@@ -127,7 +180,7 @@ def _to_open_clip(
             'and open_clip pools as before'
         )
     source = meta.get('source', {})
-    is_theirs = source.get('library') == 'open_clip'
+    is_theirs = source.get('name') in open_clip.list_models()
     name = repr(source['name']) if is_theirs else 'NAME'
     if backbone.get('act') == 'quick_gelu':
         notes.append(
@@ -148,9 +201,12 @@ def _to_open_clip(
         return Export(tensors, usage, notes)
     tensors = export(tower, dialect, prefix)
     whole = {key: base[key] for key in base}
+    if sizes := [key for key in OPENAI_BUFFERS if key in whole]:
+        whole = {key: whole[key] for key in whole if key not in sizes}
+        notes.append(f'left out of the base: {", ".join(sizes)}')
     if alien := [key for key in tensors if key not in whole]:
         raise CheckpointError(
-            f'The base is another model: it has no {", ".join(alien[:5])}.'
+            f'The base is another model: it has no {some(alien)}.'
         )
     check_complete(tensors, {key: whole[key] for key in tensors})
     kept = [key for key in whole if key not in tensors]
@@ -237,15 +293,13 @@ def _to_hugging_face(
     meta: dict[str, Any],
 ) -> Export:
     is_clip = backbone['type'] == CLIP
-    if not is_clip and backbone['pool'] != 'attention':
-        raise CheckpointError('SiglipVisionModel pools by attention alone.')
     tensors = export(tower, HF_CLIP if is_clip else HF_SIGLIP, 'vision_model.')
     name = 'SiglipVisionModel'
     if is_clip:
         name = 'CLIPVisionModel' + 'WithProjection' * ('proj' in tower)
-    files = {'config.json': _hugging_face_config(tower, backbone, name)}
+    files = {_CONFIG: _hugging_face_config(tower, backbone, name)}
     if preprocess := meta.get('preprocess'):
-        files['preprocessor_config.json'] = _processor_config(
+        files[_PROCESSOR] = _processor_config(
             preprocess, meta['img_size'], is_clip
         )
     return Export(
@@ -285,15 +339,23 @@ def _hugging_face_config(
 def _processor_config(
     preprocess: dict[str, Any], img_size: int, is_clip: bool
 ) -> dict[str, Any]:
+    """What transformers' image processors do the same pixels by."""
+    crop_pct = preprocess.get('crop_pct', 1.0)
     resample = {v: k for k, v in INTERPOLATIONS.items()}
     crops = preprocess['resize_mode'] == 'shortest'
+    if crop_pct != 1.0 and not crops:
+        raise CheckpointError(
+            "transformers cannot prepare images with resize_mode 'squash' "
+            f'and crop_pct {crop_pct}, only with crop_pct 1.0.'
+        )
+    edge = math.floor(img_size / crop_pct)
     square = dict(height=img_size, width=img_size)
     kind = 'CLIP' if is_clip else 'Siglip'
     config = dict(
         image_processor_type=f'{kind}ImageProcessor',
         do_resize=True,
         resample=resample[preprocess['interpolation']],
-        size=dict(shortest_edge=img_size) if crops else square,
+        size=dict(shortest_edge=edge) if crops else square,
         do_center_crop=crops,
         do_rescale=True,
         do_normalize=True,
@@ -312,10 +374,27 @@ def _refuse_what_only_open_clip_has(backbone: dict[str, Any], to: str) -> None:
         reason = f'it pools by {backbone["pool"]}'
     elif is_clip and not backbone['pre_norm']:
         reason = 'it has no norm before its blocks'
-    elif to == 'hf' and backbone.get('out_type') == 'avg_featmap':
-        reason = 'it was fine-tuned with the mean of the patches'
     if reason:
         raise CheckpointError(f'{to} cannot hold this tower: {reason}.')
+
+
+def _refuse_what_hugging_face_lacks(backbone: dict[str, Any]) -> None:
+    height, width = to_2tuple(backbone.get('img_size', 224))
+    reason = None
+    if backbone.get('out_type') == 'avg_featmap':
+        reason = 'it was fine-tuned with the mean of the patches'
+    elif height != width:
+        reason = f'its images are {height}x{width}, and must be square'
+    elif backbone['type'] == SIGLIP and backbone['pool'] != 'attention':
+        reason = (
+            f'it pools by {backbone["pool"]}, and SiglipVisionModel by '
+            'attention'
+        )
+    if reason:
+        raise CheckpointError(
+            f'transformers cannot hold this tower: {reason}; open_clip and '
+            'timm may (--to).'
+        )
 
 
 def _note_head(head: dict[str, Tensor], where: str) -> list[str]:

@@ -1,17 +1,27 @@
 """There and back: other projects load what is exported, strictly."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
+from mmengine.dataset import Compose
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint import CheckpointError, convert_source
-from mmclip.checkpoint.to_others import export_checkpoint, timm_arguments
+from mmclip.checkpoint.to_others import (
+    export_checkpoint,
+    timm_arguments,
+    write_export,
+)
 from mmclip.checkpoint.towers import CLIP, build_backbone
+from mmclip.datasets import preprocessing
 from tests.conftest import RELATIVE_TOLERANCE
 
 transformers = pytest.importorskip('transformers')
@@ -92,6 +102,14 @@ class TestOpenCLIP:
         exported = export_checkpoint(checkpoint, 'open_clip', base=base)
         assert set(exported.state_dict) == set(base)
         assert any("'visual.proj'" in note for note in exported.notes)
+
+    def test_the_call_names_what_open_clip_knows(self, converted):
+        checkpoint, _ = converted
+        source = checkpoint['meta']['clip']['source']
+        for name, printed in (('tiny', 'NAME'), ('ViT-B-32', "'ViT-B-32'")):
+            source['name'] = name
+            usage = export_checkpoint(checkpoint, 'open_clip').usage
+            assert usage.startswith(f'open_clip.create_model({printed}, ')
 
     def test_another_base_is_refused(self, converted):
         with pytest.raises(CheckpointError, match='base is another model'):
@@ -236,11 +254,108 @@ class TestHuggingFace:
         assert list(processor.image_mean) == [0.5] * 3
         assert dict(processor.size) == dict(height=32, width=32)
 
+    def test_the_processor_gives_the_same_pixels(self, tmp_path):
+        """At margins that are even: odd ones are halved in two ways."""
+        preprocess = dict(
+            mean=[0.0] * 3,
+            std=[1.0] * 3,
+            interpolation='bicubic',
+            resize_mode='shortest',
+            crop_pct=0.88,
+        )
+        checkpoint, _ = make_checkpoint(
+            CLIP_BACKBONE, preprocess=preprocess, img_size=32
+        )
+        files = export_checkpoint(checkpoint, 'hf').files
+        processor = transformers.CLIPImageProcessor(
+            **files['preprocessor_config.json']
+        )
+        colours = np.random.default_rng(0).integers(0, 256, (9, 12, 3))
+        photo = Image.fromarray(colours.astype(np.uint8)).resize((64, 48))
+        photo.save(tmp_path / 'photo.png')
+        theirs = processor(photo, return_tensors='pt')['pixel_values'][0]
+        pipeline = Compose(
+            [
+                TRANSFORMS.build(transform)
+                for transform in preprocessing.test_pipeline(preprocess, 32)
+            ]
+        )
+        ours = pipeline(dict(img_path=str(tmp_path / 'photo.png')))['inputs']
+        difference = 255 * theirs - ours.flip(0)  # BGR
+        assert difference.abs().max() < 1.5  # of 255: rounded once more
+
+    def test_a_squashed_crop_is_refused(self):
+        preprocess = dict(
+            mean=[0.5] * 3,
+            std=[0.5] * 3,
+            interpolation='bicubic',
+            resize_mode='squash',
+            crop_pct=0.9,
+        )
+        checkpoint, _ = make_checkpoint(
+            CLIP_BACKBONE, preprocess=preprocess, img_size=32
+        )
+        with pytest.raises(CheckpointError, match=r'crop_pct 0\.9'):
+            export_checkpoint(checkpoint, 'hf')
+
+    @pytest.mark.parametrize(
+        ('backbone', 'message'),
+        [
+            (CLIP_BACKBONE | dict(img_size=(32, 64)), 'images are 32x64'),
+            (SIGLIP_BACKBONE | dict(pool='avg'), 'it pools by avg'),
+            (CLIP_BACKBONE | dict(out_type='avg_featmap'), 'the mean of the'),
+        ],
+    )
+    def test_what_transformers_lacks_is_refused(self, backbone, message):
+        checkpoint, _ = make_checkpoint(backbone, a=1)
+        with pytest.raises(CheckpointError, match=message):
+            export_checkpoint(checkpoint, 'hf')
+
+    def test_a_folder_is_written_whole_or_not_at_all(self, tmp_path):
+        preprocess = dict(
+            mean=[0.5] * 3,
+            std=[0.5] * 3,
+            interpolation='bicubic',
+            resize_mode='shortest',
+        )
+        old, _ = make_checkpoint(
+            CLIP_BACKBONE, preprocess=preprocess, img_size=32
+        )
+        write_export(export_checkpoint(old, 'hf'), tmp_path / 'out')
+        before = contents(tmp_path / 'out')
+        assert len(before) == 3
+        new = export_checkpoint(make_checkpoint(SIGLIP_BACKBONE, a=1)[0], 'hf')
+        broken = replace(new, state_dict=dict(a=None))
+        with pytest.raises(AttributeError):
+            write_export(broken, tmp_path / 'out')
+        assert contents(tmp_path / 'out') == before
+        write_export(new, tmp_path / 'out')
+        # Without the other checkpoint's preprocessing.
+        assert set(contents(tmp_path / 'out')) == {
+            'config.json',
+            'model.safetensors',
+        }
+
     def test_what_it_cannot_hold_is_refused(self):
         changes = dict(layer_scale_init=0.1)
         checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
         with pytest.raises(CheckpointError, match=r'no place for .*gamma1'):
             export_checkpoint(checkpoint, 'hf')
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_weights_of_other_projects_are_refused(tiny_model):
+    with pytest.raises(CheckpointError, match='other projects are converted'):
+        export_checkpoint(tiny_model.model.state_dict(), 'timm', CLIP_BACKBONE)
+
+
+def test_other_backbones_are_refused():
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
+    with pytest.raises(CheckpointError, match='a ResNet, and must be one of'):
+        export_checkpoint(checkpoint, 'timm', dict(type='ResNet', depth=50))
 
 
 def test_training_checkpoints_need_their_config():

@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmclip.checkpoint import CheckpointError, convert_source, read_checkpoint
+from mmclip.checkpoint import (
+    CheckpointError,
+    convert_source,
+    read_checkpoint,
+    read_state_dict,
+)
+from mmclip.checkpoint.to_others import export_checkpoint
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 
 # torch.jit is deprecated, and OpenAI's files are what they are.
@@ -103,6 +109,19 @@ def test_conversion_of_an_archive(archive, tiny_model):
         'context_length',
         'vocab_size',
     ]
+
+
+def test_an_archive_as_the_base_of_an_export(archive, tiny_model, tmp_path):
+    checkpoint, _ = convert_source(str(tiny_model.config), str(archive))
+    base = tiny_model.model.state_dict() | read_state_dict(archive)
+    exported = export_checkpoint(checkpoint, 'open_clip', base=base)
+    torch.save(exported.state_dict, tmp_path / 'out.pt')
+    open_clip.add_model_config(tiny_model.config)
+    open_clip.create_model('tiny', str(tmp_path / 'out.pt'))  # strictly
+    assert (
+        'left out of the base: input_resolution, context_length, vocab_size'
+        in exported.notes
+    )
 
 
 class Touch:

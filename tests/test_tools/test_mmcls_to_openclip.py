@@ -1,6 +1,9 @@
 """Exporting on the command line, converted and fine-tuned checkpoints."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -8,11 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmclip.analysis.parity import relative_difference
+from mmclip.checkpoint import convert_source, write_checkpoint
 from tests.conftest import RELATIVE_TOLERANCE
 from tests.test_tools.conftest import TOOLS
 
 TO_MMCLS = TOOLS / 'model_converters' / 'openclip_to_mmcls.py'
 TOOL = TOOLS / 'model_converters' / 'mmcls_to_openclip.py'
+
+VIT = dict(
+    type='mmclip.CLIPVisionTransformer',
+    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
+    act='quick_gelu',
+    img_size=32,
+    patch_size=8,
+)
 
 
 @pytest.fixture
@@ -80,16 +92,43 @@ def test_an_output_that_exists_is_kept_without_force(converted, run):
     assert 'pass --force' in run(*arguments, fails=True).stdout
 
 
-def test_errors_are_one_sentence_and_leave_no_file(converted, tmp_path, run):
-    for arguments, message in (
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
         (('missing.pth', 'x.pt'), 'missing.pth does not exist'),
-        (('source.safetensors', 'x.pt'), "no meta['clip']"),
-        (('clip.pth', 'x.pt', '--to', 'hf', '--base', 'clip.pth'), 'is for'),
+        (('source.pt', 'x.pt'), "no meta['clip']"),
+        (('source.pt', 'x.pt', '--config', 'vit.py'), 'the checkpoint holds'),
+        (('source.pt', 'x.pt', '--config', 'no_model.py'), 'no model with a'),
+        (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'is for'),
+        (('x.pth', 'x.pt', '--config', 'resnet.py'), 'a ResNet, and must be'),
+        (('x.pth', 'folder.pt'), 'is a folder'),
+        (('x.pth', 'x.onnx'), 'must end in one of'),
+        (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
+        (('x.pth', 'x.pth/y.pt'), "exists: 'x.pth'"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_no_file(
+    tiny_model, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save(tiny_model.model.state_dict(), 'source.pt')
+    write_checkpoint(
+        convert_source(str(tiny_model.config), 'source.pt')[0], 'x.pth'
+    )
+    Path('folder.pt').mkdir()
+    for name, text in (
+        ('no_model', 'work_dir = "x"'),
+        ('resnet', "model = dict(backbone=dict(type='ResNet', depth=50))"),
+        ('vit', f'model = dict(backbone={VIT})'),
     ):
-        result = run(TOOL, *arguments, fails=True)
-        assert message in result.stdout
-        assert 'Traceback' not in result.stdout
-        assert not (tmp_path / 'x.pt').exists()
+        Path(f'{name}.py').write_text(text)
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
+    with pytest.raises(SystemExit) as error:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    assert str(error.value).startswith('error: ')
+    assert message in str(error.value)
+    assert '\n' not in str(error.value)
+    assert not Path('x.pt').exists() and not Path('x').exists()
 
 
 def test_open_clip_loads_what_training_changed(

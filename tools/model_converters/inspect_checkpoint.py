@@ -7,7 +7,7 @@ from pathlib import Path
 from mmclip.analysis.parity import compare_with_open_clip
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.inspect import Findings, inspect_weights, why_not
-from mmclip.engine.config import load_config
+from mmclip.checkpoint.towers import backbone_of_config
 
 EXAMPLES = """examples:
   %(prog)s ViT-L-14-336.pt
@@ -58,16 +58,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     print(f'comparing {args.file} with what is known ...', file=sys.stderr)
+    fits = same = True
     try:
         found = inspect_weights(args.file)
-    except (CheckpointError, FileNotFoundError) as error:
+        print_findings(found)
+        if args.config:
+            fits = print_fit(found, args.file, args.config)
+        if args.verify:
+            same = print_comparison(args.file, *args.verify, args.tag)
+    except (CheckpointError, OSError) as error:
         sys.exit(f'error: {error}')
-    print_findings(found)
-    fits = same = True
-    if args.config:
-        fits = print_fit(found, args.file, args.config)
-    if args.verify:
-        same = print_comparison(args.file, *args.verify, args.tag)
     sys.exit(0 if fits and same else 1)
 
 
@@ -92,8 +92,7 @@ def print_findings(found: Findings) -> None:
 
 
 def print_fit(found: Findings, file: Path, config: str) -> bool:
-    backbone = load_config(config).model.backbone.to_dict()
-    problem = why_not(found, file, backbone)
+    problem = why_not(found, file, backbone_of_config(config))
     if problem is None:
         print(f'fits the backbone of {config}')
         if not found.meta:
@@ -106,10 +105,7 @@ def print_fit(found: Findings, file: Path, config: str) -> bool:
 def print_comparison(
     file: Path, name: str, pretrained: str, tag: str | None
 ) -> bool:
-    try:
-        difference = compare_with_open_clip(str(file), name, pretrained, tag)
-    except (CheckpointError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    difference = compare_with_open_clip(str(file), name, pretrained, tag)
     same = difference <= TOLERANCE
     print(
         f'{"same" if same else "OTHER"} outputs as {name} {pretrained}: '

@@ -5,7 +5,6 @@ outputs there.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -13,10 +12,14 @@ from mmclip.checkpoint import (
     CheckpointError,
     read_checkpoint,
     read_state_dict,
-    write_checkpoint,
 )
-from mmclip.checkpoint.to_others import TARGETS, Export, export_checkpoint
-from mmclip.engine.config import load_config
+from mmclip.checkpoint.files import check_out
+from mmclip.checkpoint.to_others import (
+    TARGETS,
+    export_checkpoint,
+    write_export,
+)
+from mmclip.checkpoint.towers import backbone_of_config
 
 EXAMPLES = """examples:
   # for open_clip: the image tower alone
@@ -55,42 +58,42 @@ def parse_args() -> argparse.Namespace:
         'goes with the image tower',
     )
     parser.add_argument(
-        '--force', action='store_true', help='overwrite OUT if it exists'
+        '--force',
+        action='store_true',
+        help='overwrite OUT, of a folder what is written',
     )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists() and not args.force:
-        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
+        check(args)
         exported = export_checkpoint(
             read_checkpoint(args.checkpoint),
             args.to,
-            load_config(args.config).model.backbone.to_dict()
-            if args.config
-            else None,
+            backbone_of_config(args.config) if args.config else None,
             read_state_dict(args.base) if args.base else None,
         )
-    except (CheckpointError, FileNotFoundError) as error:
-        sys.exit(f'error: {args.checkpoint}: {error}')
-    write(exported, args.out)
+        write_export(exported, args.out)
+    except (CheckpointError, OSError) as error:
+        sys.exit(f'error: {args.checkpoint} to {args.out}: {error}')
     print(f'wrote: {args.out} ({len(exported.state_dict)} tensors)')
     for note in exported.notes:
         print(note)
     print(f'use it as: {exported.usage}')
 
 
-def write(exported: Export, out: Path) -> None:
-    """The weights, in a folder with its configs if there are any."""
-    weights = out / 'model.safetensors' if exported.files else out
-    if weights.suffix == '.safetensors':
-        write_checkpoint(dict(state_dict=exported.state_dict), weights)
-    else:
-        write_checkpoint(exported.state_dict, weights)
-    for name, content in exported.files.items():
-        (out / name).write_text(json.dumps(content, indent=2) + '\n')
+def check(args: argparse.Namespace) -> None:
+    """Refuse an output before the work for it is done."""
+    if args.to != 'hf':
+        check_out(args.out, force=args.force)
+    elif args.out.is_file():
+        raise CheckpointError(f'{args.out} is a file: name a folder for hf.')
+    elif args.out.exists() and not args.force:
+        raise CheckpointError(
+            f'{args.out} exists; pass --force to overwrite the files in it.'
+        )
 
 
 if __name__ == '__main__':

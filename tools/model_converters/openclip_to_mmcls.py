@@ -13,7 +13,7 @@ from mmclip.checkpoint import (
     convert_source,
     write_checkpoint,
 )
-from mmclip.checkpoint.files import sha256
+from mmclip.checkpoint.files import check_out, sha256
 from mmclip.checkpoint.sources import DTYPES
 from mmclip.models.base_vit import ARCHS
 
@@ -71,15 +71,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists() and not args.force:
-        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
+        check_out(args.out, force=args.force)
         checkpoint, conversion = convert_source(
             args.name, args.pretrained, args.tag, args.dtype
         )
-    except (CheckpointError, FileNotFoundError) as error:
+        write_checkpoint(checkpoint, args.out)
+    except (CheckpointError, OSError) as error:
         sys.exit(f'error: {error}')
-    write_checkpoint(checkpoint, args.out)
     print_report(checkpoint, conversion, args.out)
 
 
