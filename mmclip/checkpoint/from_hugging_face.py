@@ -110,7 +110,7 @@ def _find_tower(path: Path, keys: set[str]) -> Tower:
         backbone |= dict(proj_dim=dim)
     return Tower(
         library='transformers',
-        name=config.get('_name_or_path') or path.parent.name,
+        name=config.get('_name_or_path') or path.absolute().parent.name,
         tag=None,
         backbone=backbone,
         img_size=vision['image_size'],

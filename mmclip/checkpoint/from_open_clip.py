@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mmclip.checkpoint.downloads import use_only_cached_files_if_offline
+from mmclip.checkpoint.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import (
     NO_TAG,
@@ -102,7 +102,7 @@ def find_tower(name: str, tag: str | None) -> Tower:
     settings = dataclasses.asdict(PreprocessCfg()) | preprocess
     return Tower(
         library='open_clip',
-        name=Path(name).name,
+        name=_given_name(name),
         tag=None if tag == NO_TAG else tag,
         backbone=_backbone(model_cfg, quick_gelu),
         img_size=_image_size(model_cfg),
@@ -113,6 +113,14 @@ def find_tower(name: str, tag: str | None) -> Tower:
             resize_mode=settings['resize_mode'],
         ),
     )
+
+
+def _given_name(name: str) -> str:
+    """What to call a tower: open_clip's own config files have one name."""
+    path = Path(name)
+    if path.name == 'open_clip_config.json':
+        return path.absolute().parent.name
+    return path.name
 
 
 def find_model(
@@ -251,8 +259,8 @@ def _download(name: str, tag: str) -> Path:
     repository = tag_cfg['hf_hub'].strip('/')
     where = f'huggingface.co/{repository}' if repository else tag_cfg['url']
     try:
-        use_only_cached_files_if_offline()
-        return Path(download_pretrained(tag_cfg))
+        with only_cached_files_if_offline():
+            return Path(download_pretrained(tag_cfg))
     except Exception as error:
         raise CheckpointError(
             f'The weights of {name} {tag} could not be downloaded (no '

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmclip.checkpoint.downloads import use_only_cached_files_if_offline
+from mmclip.checkpoint.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import (
     NO_TAG,
@@ -62,7 +62,8 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
     if tag is not None and tag not in tags:
         near = difflib.get_close_matches(tag, tags, 3, 0.5) or tags
         raise CheckpointError(
-            f'timm has no weights {name}.{tag}; there are {", ".join(near)}.'
+            f'timm has no weights {name}.{tag}; there are '
+            f'{", ".join(near) or "none of that name"}.'
         )
     _refuse_wrong_activation(name, tag)
     full_name = name if tag is None else f'{name}.{tag}'
@@ -140,8 +141,8 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
     import timm
 
     try:
-        use_only_cached_files_if_offline()
-        return timm.create_model(full_name, pretrained=True).state_dict()
+        with only_cached_files_if_offline():
+            return timm.create_model(full_name, pretrained=True).state_dict()
     except Exception as error:
         cfg = timm.get_pretrained_cfg(full_name)
         repository = cfg.hf_hub_id if cfg else full_name

@@ -104,7 +104,8 @@ def load_from_mmcls(path: str, map_location: Any = None) -> dict[str, Any]:
 @CheckpointLoader.register_scheme(prefixes='open_clip://')
 def load_from_open_clip(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``open_clip://NAME/TAG``."""
-    from mmclip.checkpoint.sources import convert_source
+    from mmclip.checkpoint.from_open_clip import open_clip_source
+    from mmclip.checkpoint.sources import convert_found
 
     name, slash, tag = path.removeprefix('open_clip://').rpartition('/')
     if not slash:
@@ -112,13 +113,15 @@ def load_from_open_clip(path: str, map_location: Any = None) -> dict[str, Any]:
             f'{path} must be open_clip://NAME/TAG, such as '
             'open_clip://ViT-L-14-336/openai.'
         )
-    return _moved(convert_source(name, tag)[0], map_location)
+    checkpoint, _ = convert_found(open_clip_source(name, tag), tag)
+    return _moved(checkpoint, map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes='timm://')
 def load_from_timm(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``timm://NAME.TAG``, with its classifier if it has one."""
-    from mmclip.checkpoint.sources import convert_source
+    from mmclip.checkpoint.from_timm import timm_source
+    from mmclip.checkpoint.sources import convert_found
 
     name, dot, tag = path.removeprefix('timm://').partition('.')
     if not dot:
@@ -126,7 +129,8 @@ def load_from_timm(path: str, map_location: Any = None) -> dict[str, Any]:
             f'{path} must be timm://NAME.TAG, such as '
             'timm://vit_large_patch14_clip_336.laion2b_ft_in12k_in1k.'
         )
-    return _moved(convert_source(name, tag)[0], map_location)
+    checkpoint, _ = convert_found(timm_source(name, tag), tag)
+    return _moved(checkpoint, map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes='hf-hub:')

@@ -1,6 +1,7 @@
 """From any source of weights to a checkpoint of ours."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mmclip.checkpoint.dialects import (
     TIMM_CLASSIFIER,
     Dialect,
 )
-from mmclip.checkpoint.downloads import use_only_cached_files_if_offline
+from mmclip.checkpoint.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import WEIGHT_NAMES, is_local
 from mmclip.checkpoint.from_hugging_face import (
@@ -66,13 +67,27 @@ def convert_source(
         CheckpointError: If anything is unknown, ambiguous or does not fit.
         FileNotFoundError: If a local file is missing.
     """
-    tower, read = find_source(name, pretrained, tag)
-    source = read()
+    source = find_source(name, pretrained, tag)
+    return convert_found(source, pretrained, DTYPES[dtype])
+
+
+def convert_found(
+    source: Source, pretrained: str, dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, Any], Conversion]:
+    """Convert a tower that was looked up before.
+
+    Args:
+        source (Source): Of :func:`find_source`, or of one library's own.
+        pretrained (str): The tag, file or folder that it was found by.
+        dtype (torch.dtype): Defaults to float32.
+    """
+    tower, read = source
+    weights = read()
     local = is_local(pretrained)
     try:
-        conversion = _convert(tower, source, DTYPES[dtype])
+        conversion = _convert(tower, weights, dtype)
     except CheckpointError as error:
-        what = pretrained if local else f'{name} {pretrained}'
+        what = pretrained if local else f'{tower.name} {pretrained}'
         raise CheckpointError(
             f'{what} cannot be converted as {tower.name}: {error}'
         ) from None
@@ -93,18 +108,27 @@ def find_source(name: str, pretrained: str, tag: str | None = None) -> Source:
     Args and errors as in :func:`convert_source`.
     """
     if is_hugging_face_config(name):
+        if tag is not None:
+            raise CheckpointError(
+                f'--tag {tag} is for files of open_clip and timm; {name} '
+                'says all of Hugging Face.'
+            )
         return hugging_face_source(name, pretrained)
     if _is_timm_name(name):
         return timm_source(name, pretrained, tag)
     return open_clip_source(name, pretrained, tag)
 
 
-def convert_folder(folder: str | Path) -> dict[str, Any]:
+def convert_folder(
+    folder: str | Path, name: str | None = None
+) -> dict[str, Any]:
     """Convert from a folder of open_clip or of Hugging Face.
 
     Args:
         folder (str | Path): With ``open_clip_config.json`` or, as
             transformers writes it, ``config.json``, and the weights.
+        name (str | None): What the metadata calls it; by default the
+            folder's name.
 
     Raises:
         FileNotFoundError: If it holds neither.
@@ -112,7 +136,9 @@ def convert_folder(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder).expanduser()
     for config in ('open_clip_config.json', 'config.json'):
         if (folder / config).is_file():
-            return convert_source(str(folder / config), str(folder))[0]
+            tower, read = find_source(str(folder / config), str(folder))
+            named = replace(tower, name=name or tower.name)
+            return convert_found((named, read), str(folder))[0]
     raise FileNotFoundError(
         f'{folder} has neither an open_clip_config.json nor a config.json.'
     )
@@ -127,7 +153,7 @@ def convert_repository(repository: str) -> dict[str, Any]:
     Raises:
         CheckpointError: If it cannot be downloaded.
     """
-    return convert_folder(_download_repository(repository))
+    return convert_folder(_download_repository(repository), repository)
 
 
 def _convert(tower: Tower, source: Any, dtype: torch.dtype) -> Conversion:
@@ -191,26 +217,37 @@ def _is_timm_name(name: str) -> bool:
 
 
 def _download_repository(repository: str) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    use_only_cached_files_if_offline()
     try:
-        folder = Path(snapshot_download(repository, allow_patterns='*.json'))
-        for name in WEIGHT_NAMES:
-            try:
-                hf_hub_download(repository, name)
-            except EntryNotFoundError:
-                continue  # the next name; convert_folder misses the last
-            if name.endswith('.index.json'):
-                snapshot_download(repository, allow_patterns='*.safetensors')
-            break
+        with only_cached_files_if_offline():
+            return _download_files(repository)
     except Exception as error:
         raise CheckpointError(
             f'hf-hub:{repository} could not be downloaded ({error}); fetch '
             f'https://huggingface.co/{repository} elsewhere and name its '
             'folder: local-dir:FOLDER.'
         ) from error
+
+
+def _download_files(repository: str) -> Path:
+    from huggingface_hub import constants, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+    )
+
+    folder = Path(snapshot_download(repository, allow_patterns='*.json'))
+    for name in WEIGHT_NAMES:
+        try:
+            hf_hub_download(repository, name)
+        except LocalEntryNotFoundError:  # of online: the network failed
+            if not constants.HF_HUB_OFFLINE:
+                raise
+            continue
+        except EntryNotFoundError:
+            continue  # the next name; convert_folder misses the last
+        if name.endswith('.index.json'):
+            snapshot_download(repository, allow_patterns='*.safetensors')
+        break
     return folder
 
 

@@ -166,6 +166,8 @@ def test_folders_and_repositories(tiny_model, tmp_path, monkeypatch, scheme):
         checkpoint['state_dict']['backbone.proj'],
         tiny_model.model.visual.proj,
     )
+    name = 'org/tiny' if scheme == 'hf-hub:' else folder.name
+    assert checkpoint['meta']['clip']['source']['name'] == name
 
 
 @pytest.mark.parametrize(
@@ -177,6 +179,8 @@ def test_folders_and_repositories(tiny_model, tmp_path, monkeypatch, scheme):
         ('open_clip://ViT-B-16/openai', 'could not be downloaded'),
         ('timm://vit_base_patch32_clip_224', r'must be timm://NAME\.TAG'),
         ('timm://vit_base_patch32_clip_224.x', 'there are'),
+        ('timm://ViT-B-32.openai', 'timm has no weights ViT-B-32.openai'),
+        ('open_clip://vit_base_patch32_clip_224/openai', 'open_clip has no'),
         (f'timm://{TIMM.replace("32", "16")}', 'could not be downloaded'),
         ('hf-hub:org/nothing', 'could not be downloaded'),
     ],

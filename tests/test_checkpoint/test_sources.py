@@ -186,6 +186,12 @@ class TestHuggingFace:
             resize_mode='shortest',
         )
 
+    def test_a_tag_is_refused(self, tmp_path):
+        config = tmp_path / 'config.json'
+        config.write_text('{"model_type": "clip"}')
+        with pytest.raises(CheckpointError, match='--tag openai is for files'):
+            convert_source(str(config), str(tmp_path), 'openai')
+
     def test_other_models_are_refused(self, tmp_path):
         (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
         save_file(dict(a=torch.zeros(1)), tmp_path / 'model.safetensors')
@@ -436,8 +442,10 @@ def test_open_clips_folders(tiny_model, tmp_path):
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         wanted = model.encode_image(x)
-    ours = feature(convert_folder(tmp_path), x)
+    checkpoint = convert_folder(tmp_path)
+    ours = feature(checkpoint, x)
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+    assert checkpoint['meta']['clip']['source']['name'] == tmp_path.name
 
 
 def shallow(monkeypatch) -> None:
