@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError, PretrainedCLIP
@@ -18,6 +18,7 @@ from tests.test_checkpoint.lora import lora_config, write_tower
 @pytest.fixture
 def trained(tmp_path):
     """A config, and a model of it whose updates are not zero."""
+    init_default_scope('mmpretrain')
     write_tower(tmp_path / 'tower.pth')
     cfg = Config(
         dict(
