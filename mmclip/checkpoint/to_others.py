@@ -97,7 +97,10 @@ def export_checkpoint(
             'it was trained with.'
         )
     tower, head = _split(checkpoint.get('state_dict', checkpoint))
-    module = build_backbone(backbone, 'meta')
+    try:
+        module = build_backbone(backbone, 'meta')
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(str(error)) from error
     check_complete(tower, module.state_dict())
     backbone = backbone | module.describe()  # numbers for names of presets
     if to == 'open_clip':

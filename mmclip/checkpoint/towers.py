@@ -66,11 +66,10 @@ def build_backbone(cfg: dict[str, Any], device: str = 'cpu') -> Any:
         nn.Module: The backbone.
 
     Raises:
-        CheckpointError: If it is no backbone of ours.
-        ValueError: If an argument is none that it takes.
+        ValueError: If it is no backbone of ours, or cannot be built so.
     """
     if cfg.get('type') not in BACKBONES:
-        raise CheckpointError(
+        raise ValueError(
             f'The backbone is a {cfg.get("type")}, and must be one of '
             f'{", ".join(BACKBONES)}.'
         )
