@@ -1,6 +1,8 @@
 """WiSE-FT's curve, from random weights and a few images."""
 
 import json
+import re
+import shlex
 import shutil
 import sys
 
@@ -10,12 +12,14 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmclip.checkpoint import read_checkpoint
+from tests.conftest import REPOSITORY
 from tests.test_tools.conftest import TOOLS
 from tests.test_tools.weights import (
     CLASSES,
     load_in_this_process,
     write_random,
 )
+from tools.demo.run import steps
 from tools.interpolate import main
 
 TOOL = TOOLS / 'interpolate.py'
@@ -161,3 +165,12 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
 def test_what_is_wrong_is_named(project, call, arguments, message):
     (project / 'no_test.py').write_text('train_cfg = None\n')
     assert message in call(*arguments)
+
+
+def test_the_docs_have_the_command_of_the_demo():
+    text = (REPOSITORY / 'docs' / 'weight_space.md').read_text()
+    blocks = re.findall(r'```shell\n(.*?)```', text, re.DOTALL)
+    written = [shlex.split(block.replace('\\\n', '')) for block in blocks]
+    commands = [c for _, group in steps(0, quick=False) for c in group]
+    (wanted,) = [c for c in commands if 'tools/interpolate.py' in c]
+    assert wanted in written
