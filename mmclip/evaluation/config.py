@@ -35,7 +35,7 @@ def load_config_with(
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:
         raise ValueError(
-            f'{path} has no {" and no ".join(missing)}, which is what would '
-            'be tested: add it, as in configs/clip/clip-l-336.py.'
+            f'{path} has no {" and no ".join(missing)}, which is needed here: '
+            'add it, as in configs/clip/clip-l-336.py.'
         )
     return cfg
