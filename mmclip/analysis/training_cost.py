@@ -9,7 +9,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from mmclip.analysis.complexity import image_size
 
@@ -76,6 +80,26 @@ def count_training_cost(cfg: Config) -> TrainingCost:
     )
 
 
+def _attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _attention_backward(
+    grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any
+) -> int:
+    return sdpa_backward_flop_count(grad, q, k, v)
+
+
+# Of shapes. torch 2.10 itself counts attention on GPUs only.
+_aten = torch.ops.aten
+_ATTENTION = {
+    _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        _attention_backward
+    ),
+}
+
+
 def _count(
     model: nn.Module, batch: int, size: tuple[int, int]
 ) -> tuple[int, int]:
@@ -89,7 +113,7 @@ def _count(
 
     images = torch.zeros(batch, 3, *size)
     with (
-        FlopCounterMode(display=False) as counter,
+        FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast('cpu', torch.bfloat16),
     ):
