@@ -5,6 +5,7 @@ not needed.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,28 @@ def _preprocess(path: Path) -> dict[str, Any] | None:
             f'{path}: resample must be 2 (bilinear) or 3 (bicubic), got '
             f'{resample}.'
         )
-    return dict(
+    preprocess: dict[str, Any] = dict(
         mean=list(config['image_mean']),
         std=list(config['image_std']),
         interpolation=INTERPOLATIONS[resample],
         resize_mode='shortest' if crops else 'squash',
     )
+    size = config.get('size', 224)
+    edge = _side(size, 'shortest_edge')
+    crop = _side(config.get('crop_size', size), 'height')
+    if crops and edge and crop and crop != edge:
+        preprocess['crop_pct'] = _crop_pct(crop, edge)
+    return preprocess
+
+
+def _side(size: int | dict[str, int], name: str) -> int | None:
+    """A size of a processor, which older ones give as one number."""
+    return size if isinstance(size, int) else size.get(name)
+
+
+def _crop_pct(crop: int, edge: int) -> float:
+    """Their quotient, rounded so that ``crop / crop_pct`` is not below."""
+    crop_pct = crop / edge
+    if math.floor(crop / crop_pct) < edge:
+        crop_pct = math.nextafter(crop_pct, 0)
+    return crop_pct

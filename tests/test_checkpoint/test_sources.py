@@ -22,6 +22,7 @@ from mmclip.checkpoint.files import write_checkpoint
 from mmclip.checkpoint.from_timm import find_timm_tower
 from mmclip.checkpoint.sources import convert_folder
 from mmclip.checkpoint.towers import CLIP, SIGLIP, build_backbone
+from mmclip.datasets import preprocessing
 from mmclip.models import OpenCLIPVisionTower
 from tests.conftest import RELATIVE_TOLERANCE
 
@@ -185,6 +186,24 @@ class TestHuggingFace:
             interpolation='bilinear',
             resize_mode='shortest',
         )
+
+    # The last one's quotient times the edge is below the crop.
+    @pytest.mark.parametrize(
+        ('crop', 'edge'), [(32, 32), (32, 36), (224, 354)]
+    )
+    def test_images_larger_than_the_crop(self, tmp_path, crop, edge):
+        model = transformers.CLIPVisionModel(
+            transformers.CLIPVisionConfig(**SMALL)
+        )
+        model.save_pretrained(tmp_path)
+        processor = transformers.CLIPImageProcessor(
+            size=dict(shortest_edge=edge),
+            crop_size=dict(height=crop, width=crop),
+        )
+        processor.save_pretrained(tmp_path)
+        preprocess = convert_folder(tmp_path)['meta']['clip']['preprocess']
+        resize = preprocessing.test_pipeline(preprocess, crop)[1]
+        assert resize['scale'] == edge
 
     def test_a_tag_is_refused(self, tmp_path):
         config = tmp_path / 'config.json'
