@@ -39,6 +39,7 @@ FONTS = (
     'cmti10',
     'cmtt10',
 )
+NEW_FONT = 'cmti10'  # of matplotlib 3.11, which needs Python 3.11
 DIGIT_NAMES = (
     'zero',
     'one',
@@ -103,7 +104,8 @@ def font_files() -> list[Path]:
     import matplotlib
 
     folder = Path(matplotlib.get_data_path(), 'fonts', 'ttf')
-    return [folder / f'{name}.ttf' for name in FONTS]
+    paths = [folder / f'{name}.ttf' for name in FONTS]
+    return [path for path in paths if path.stem != NEW_FONT or path.is_file()]
 
 
 def render_fields() -> tuple[Tensor, list[str]]:
