@@ -82,11 +82,15 @@ def backbone_of_config(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it has no backbone.
+        CheckpointError: If it has no backbone, or keys that nothing reads.
     """
     from mmclip.engine.config import load_config
 
-    backbone = (load_config(path).get('model') or {}).get('backbone')
+    try:
+        model = load_config(path).get('model') or {}
+    except KeyError as error:
+        raise CheckpointError(error.args[0]) from error
+    backbone = model.get('backbone')
     if backbone is None:
         raise CheckpointError(
             f'{path} has no model with a backbone; name the config that the '

@@ -4,6 +4,7 @@ import json
 
 import open_clip
 import pytest
+import timm
 import torch
 
 from mmclip.analysis.parity import relative_difference
@@ -64,6 +65,20 @@ def test_unknown_names_and_tags_get_the_nearest():
         find_tower('ViT-L-14-336', 'xyz')
     with pytest.raises(CheckpointError, match='no pretrained weights'):
         find_tower('ViT-S-32', 'openai')
+
+
+def test_a_trunk_is_built_once_and_not_shared(monkeypatch):
+    create, built = timm.create_model, []
+    monkeypatch.setattr(
+        timm,
+        'create_model',
+        lambda *args, **kwargs: built.append(args) or create(*args, **kwargs),
+    )
+    first = find_tower('ViT-B-16-SigLIP', None).backbone
+    first['arch']['depth'] = 1
+    second = find_tower('ViT-B-16-SigLIP', 'webli').backbone
+    assert second['arch']['depth'] == 12
+    assert len(built) <= 1  # none, if another test asked for it
 
 
 def test_a_model_config_of_ones_own(tiny_model, tmp_path):

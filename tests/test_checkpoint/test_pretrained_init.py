@@ -103,6 +103,14 @@ def test_weights_survive_the_init_of_a_whole_classifier(converted):
     assert classifier.head.fc.weight.std() < 1e-4
 
 
+def test_what_is_not_known_of_the_images_is_said(converted, log):
+    path, checkpoint = converted
+    checkpoint['meta']['clip']['preprocess'] = None
+    write_checkpoint(checkpoint, path)
+    build(path)
+    assert 'does not say how images must be prepared' in log()
+
+
 def test_the_projection_is_left_out_and_said(converted, log):
     path, checkpoint = converted
     backbone = build(path)

@@ -101,6 +101,7 @@ def test_an_output_that_exists_is_kept_without_force(converted, run):
         (('source.pt', 'x.pt', '--config', 'no_model.py'), 'no model with a'),
         (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'is for'),
         (('x.pth', 'x.pt', '--config', 'resnet.py'), 'a ResNet, and must be'),
+        (('x.pth', 'x.pt', '--config', 'typo.py'), "'modle'"),
         (('x.pth', 'folder.pt'), 'is a folder'),
         (('x.pth', 'x.onnx'), 'must end in one of'),
         (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
@@ -118,6 +119,7 @@ def test_errors_are_one_sentence_and_leave_no_file(
     Path('folder.pt').mkdir()
     for name, text in (
         ('no_model', 'work_dir = "x"'),
+        ('typo', 'modle = dict()'),
         ('resnet', "model = dict(backbone=dict(type='ResNet', depth=50))"),
         ('vit', f'model = dict(backbone={VIT})'),
     ):
