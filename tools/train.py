@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.engine.reliable_checkpoint_hook import has_checkpoints
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py
@@ -95,7 +96,9 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     elif args.amp:
         cfg.optim_wrapper.type = 'mmclip.BFloat16OptimWrapper'
-    if args.resume:
+    if args.resume == 'auto' and cfg.load_from and not has_checkpoints(cfg):
+        print(f'No checkpoint yet: training starts from {cfg.load_from}.')
+    elif args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.auto_scale_lr:

@@ -17,7 +17,7 @@ default_hooks = dict(
     strict_load=dict(type='mmclip.StrictLoadHook'),
     # A resumed run is the same as one that was never interrupted.
     exact_resume=dict(type='mmclip.ExactResumeHook'),
-    # NaN stops the run before it reaches the weights; mmengine trains on.
+    # NaN in loss or gradients stops the run before it reaches the weights.
     finite_loss=dict(type='mmclip.FiniteLossHook'),
     # A class folder that one split lacks would shift its labels.
     check_classes=dict(type='mmclip.CheckClassesHook'),

@@ -70,6 +70,11 @@ def read_checkpoint(
         _refuse_inflated(path, tensors)
         return tensors
     is_zip = is_archive(path)
+    if is_zip and not _first_bytes(path).startswith(b'PK\x03\x04'):
+        # Python looks for an archive at a file's end, torch at its beginning.
+        raise CheckpointError(
+            f'{path} is refused: it is an archive with something before it.'
+        )
     if is_zip:
         _check_archive(path, sums=not mmap)
     try:

@@ -92,7 +92,7 @@ class SeedSample(BaseTransform):
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed of 32 bits from several numbers, alike for no two tuples."""
+    """A seed of 32 bits from several numbers, mixed well."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

@@ -69,17 +69,38 @@ def check_keys(cfg: Config, path: Path) -> None:
     """Refuse top-level keys that neither the runner nor the config reads.
 
     A variable that the config file uses to compute others, such as
-    ``train_pipeline``, is read by the config itself.
+    ``train_pipeline``, is read by the config itself. A file that computes
+    nothing, such as those in work directories, may hold such variables of the
+    one that it was made from: there only keys near a known one are refused.
 
     Raises:
         KeyError: Naming the keys, and the nearest known one for each.
     """
-    unread = sorted(set(cfg) - KNOWN_KEYS - set(_names_read(path)))
+    names = set(_names_read(path)) - {'dict'}
+    unread = sorted(set(cfg) - KNOWN_KEYS - names)
+    if not names:  # mmengine writes so what it has computed
+        known = [value for key, value in cfg.items() if key in KNOWN_KEYS]
+        unread = [
+            key
+            for key in unread
+            if nearest(key, KNOWN_KEYS) and not _occurs(cfg[key], known)
+        ]
     if not unread:
         return
     complaints = [f'{key!r}{nearest(key, KNOWN_KEYS)}' for key in unread]
     raise KeyError(
         f'{path}: nothing reads the top-level key {", ".join(complaints)}.'
+    )
+
+
+def _occurs(value: Any, tree: Any) -> bool:
+    """Whether a value stands somewhere in nested dicts and lists."""
+    if value == tree:
+        return True
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    return isinstance(tree, list | tuple) and any(
+        _occurs(value, child) for child in tree
     )
 
 

@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmclip.datasets.resumable_sampler import (
     ResumableInfiniteSampler,
     ResumableSampler,
+    SeedSample,
     derive_seed,
     seed_everything,
 )
@@ -38,8 +39,13 @@ class ExactResumeHook(Hook):
         if not exact:
             runner.logger.warning(
                 'A resumed run will not be exactly the same: that wants '
-                "train_dataloader.sampler.type='mmclip.ResumableSampler' and "
-                "dict(type='mmclip.SeedSample') first in its pipeline."
+                "train_dataloader.sampler.type='mmclip.ResumableSampler'."
+            )
+        if not _seeds_samples(runner.train_dataloader.dataset):
+            runner.logger.warning(
+                'A resumed run will not be exactly the same: that wants '
+                "dict(type='mmclip.SeedSample') first in the pipeline of a "
+                'data set that is not wrapped in another.'
             )
         if runner._randomness_cfg.get('seed') is None:
             runner.logger.warning(
@@ -55,6 +61,13 @@ class ExactResumeHook(Hook):
             return
         loader = runner.train_dataloader
         done = runner.iter - runner.epoch * len(loader)
+        if not 0 <= done < len(loader):
+            raise ValueError(
+                f'Iteration {runner.iter} is none of epoch {runner.epoch + 1}'
+                f', which has {len(loader)}: the checkpoint was written with '
+                'another batch size, number of processes or data set. Resume '
+                'with the same, or start anew with load_from.'
+            )
         _sampler(runner).start = done * loader.batch_sampler.batch_size
 
     def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
@@ -63,6 +76,11 @@ class ExactResumeHook(Hook):
         seed_everything(seed)
         if torch.cuda.is_available():
             torch.cuda.manual_seed(seed)
+
+
+def _seeds_samples(dataset: Any) -> bool:
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return any(isinstance(t, SeedSample) for t in transforms)
 
 
 def _sampler(runner: Runner) -> Any:

@@ -4,36 +4,54 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from mmclip.registry import HOOKS
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; the weights were not changed by it."""
+    """A loss or gradient was NaN or infinite; no weight was changed by it."""
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Stop before a NaN or infinite loss reaches the weights.
 
-    mmengine trains on with it to the end. The error names the iteration and
-    the images; the last checkpoint is that of a good model.
+    mmengine trains on with it to the end. A finite loss may have gradients
+    that are not: those are looked at too, unless a loss scaler does so and
+    leaves the step out. The error names the iteration and the images; the
+    last checkpoint is that of a good model.
     """
 
     def before_train(self, runner: Runner) -> None:
         """Put a check before the optimizer's step."""
         optim_wrapper: OptimWrapper = runner.optim_wrapper
-        update_params = optim_wrapper.update_params
+        update_params, step = optim_wrapper.update_params, optim_wrapper.step
 
         def checked(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             if not torch.isfinite(loss).all():
-                raise NonFiniteLossError(self._message(runner, loss))
+                what = f'The loss is {loss.tolist()}'
+                raise NonFiniteLossError(self._message(runner, what))
             update_params(loss, *args, **kwargs)
 
+        def checked_step(**kwargs: Any) -> None:
+            gradients = [
+                parameter.grad
+                for group in optim_wrapper.param_groups
+                for parameter in group['params']
+                if parameter.grad is not None
+            ]
+            if not get_total_norm(gradients).isfinite():
+                what = 'Gradients are not finite, though the loss is,'
+                raise NonFiniteLossError(self._message(runner, what))
+            step(**kwargs)
+
         optim_wrapper.update_params = checked
+        if not isinstance(optim_wrapper, AmpOptimWrapper):
+            optim_wrapper.step = checked_step
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -41,12 +59,12 @@ class FiniteLossHook(Hook):
         """Remember the batch, to be able to name it."""
         self._batch = data_batch
 
-    def _message(self, runner: Runner, loss: Tensor) -> str:
+    def _message(self, runner: Runner, what: str) -> str:
         samples = (self._batch or {}).get('data_samples') or []
         images = [getattr(sample, 'img_path', '?') for sample in samples]
         return (
-            f'The loss is {loss.tolist()} at epoch {runner.epoch + 1}, '
-            f'iteration {runner.iter + 1}; the weights are those before it. '
+            f'{what} at epoch {runner.epoch + 1}, iteration '
+            f'{runner.iter + 1}; the weights are those before it. '
             'Lower the learning rate, or look at the images of the batch: '
             f'{", ".join(images)}'
         )

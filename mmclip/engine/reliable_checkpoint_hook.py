@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -34,15 +35,20 @@ class ReliableCheckpointHook(CheckpointHook):
         """Choose what to resume from.
 
         Raises:
-            CheckpointError: If there are checkpoints, and none can be read.
+            CheckpointError: If there are checkpoints, and none can be read,
+                or the one that was named holds weights alone.
         """
         use_atomic_backend()
-        if not runner._resume or runner._load_from is not None:
+        if not runner._resume:
+            return
+        if runner._load_from is not None:
+            _check_resumable(runner._load_from)
             return
         found: list[Any] = [None, None]
         if is_main_process():
             try:
-                found[0] = find_newest_checkpoint(self._folder(runner), runner)
+                folder = _folder(runner.work_dir, self.out_dir)
+                found[0] = find_newest_checkpoint(folder, runner)
             except CheckpointError as error:
                 found[1] = str(error)
         broadcast_object_list(found)
@@ -87,12 +93,6 @@ class ReliableCheckpointHook(CheckpointHook):
                 remove = backend.rmtree if backend.isdir(path) else None
                 (remove or backend.remove)(path)
 
-    def _folder(self, runner: Runner) -> Path:
-        work_dir = Path(runner.work_dir)
-        if self.out_dir is None:
-            return work_dir
-        return Path(self.out_dir) / work_dir.name
-
 
 class _PostponedRemoval:
     """A file backend that only notes what is to be removed."""
@@ -133,12 +133,7 @@ def find_newest_checkpoint(folder: Path, runner: Runner) -> str | None:
     passed_over = []
     for path in sorted(paths, key=_age):
         try:
-            checkpoint = read_checkpoint(path)
-            missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
-            if missing:
-                raise CheckpointError(
-                    f'{path} lacks {", ".join(sorted(missing))}.'
-                )
+            _check_resumable(path)
         except CheckpointError as error:
             passed_over.append(str(error))
             runner.logger.warning(f'Passed over: {error}')
@@ -149,6 +144,31 @@ def find_newest_checkpoint(folder: Path, runner: Runner) -> str | None:
         f'None of the {len(paths)} checkpoints in {folder} can be resumed '
         f'from; move them away to start at the beginning. {passed_over[0]}'
     )
+
+
+def has_checkpoints(cfg: Config) -> bool:
+    """Whether a run of a config has left a checkpoint, good or bad."""
+    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    folder = _folder(cfg.work_dir, hook.get('out_dir'))
+    return any(_NAME.fullmatch(p.name) for p in folder.glob('*.pth'))
+
+
+def _folder(work_dir: str, out_dir: str | None) -> Path:
+    """Where mmengine writes checkpoints."""
+    if out_dir is None:
+        return Path(work_dir)
+    return Path(out_dir) / Path(work_dir).name
+
+
+def _check_resumable(path: str | Path) -> None:
+    checkpoint = read_checkpoint(path)
+    missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
+    if missing:
+        raise CheckpointError(
+            f'{path} cannot be resumed from: it lacks '
+            f'{", ".join(sorted(missing))}. To start from its weights, set '
+            'load_from.'
+        )
 
 
 _NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')

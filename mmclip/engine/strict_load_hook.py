@@ -26,7 +26,7 @@ class StrictLoadHook(Hook):
             CheckpointError: If keys or shapes differ, listing them.
         """
         model: Any = runner.model
-        if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         state_dict = checkpoint.get('state_dict', checkpoint)
         try:

@@ -229,3 +229,15 @@ def test_shards_lie_beside_their_index(tmp_path):
     path.write_text(json.dumps(index))
     with pytest.raises(CheckpointError):
         read_state_dict(path)
+
+
+def test_an_archive_behind_a_legacy_file(tmp_path):
+    """torch reads the beginning, Python's zipfile the end."""
+    torch.save(dict(a=torch.ones(1)), tmp_path / 'zip.pth')
+    path = tmp_path / 'both.pth'
+    torch.save(
+        dict(a=torch.ones(1)), path, _use_new_zipfile_serialization=False
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / 'zip.pth').read_bytes())
+    with pytest.raises(CheckpointError, match='something before it'):
+        read_checkpoint(path)

@@ -48,6 +48,9 @@ def train(tmp_path) -> Callable[..., Runner]:
         checkpoint: dict | None = None,
         resume: bool = False,
         work_dir: Path | str = 'work',
+        load_from: str | None = None,
+        batch_size: int = 4,
+        sampler: str = 'DefaultSampler',
         **hooks: dict,
     ) -> Runner:
         torch.manual_seed(0)
@@ -55,9 +58,9 @@ def train(tmp_path) -> Callable[..., Runner]:
             model or Linear(),
             work_dir=str(tmp_path / work_dir),
             train_dataloader=dict(
-                batch_size=4,
+                batch_size=batch_size,
                 dataset=Numbers(),
-                sampler=dict(type='DefaultSampler', shuffle=False),
+                sampler=dict(type=sampler, shuffle=False),
                 collate_fn=dict(type='pseudo_collate'),
             ),
             train_cfg=dict(by_epoch=True, max_epochs=epochs),
@@ -70,6 +73,7 @@ def train(tmp_path) -> Callable[..., Runner]:
                 **hooks,
             ),
             resume=resume,
+            load_from=load_from,
             randomness=dict(seed=0),
             experiment_name=f'{tmp_path.name}-{epochs}-{torch.rand(1).item()}',
         )

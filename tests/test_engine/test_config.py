@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmclip.engine.config import complete_dataloaders, load_config
+from tests.conftest import REPOSITORY
 
 
 def write(tmp_path, text, name='config.py'):
@@ -40,9 +41,21 @@ def test_variables_that_the_config_itself_reads_are_none(tmp_path):
 
 
 def test_variables_that_nobody_reads_are_errors(tmp_path):
-    path = write(tmp_path, 'model = dict()\nleft_over = 1\n')
+    path = write(tmp_path, 'lr = 1\nmodel = dict(lr=lr)\nleft_over = 1\n')
     with pytest.raises(KeyError, match="top-level key 'left_over'"):
         load_config(path)
+
+
+@pytest.mark.parametrize('suffix', ['.py', '.json'])
+def test_what_mmengine_wrote_of_a_recipe_is_read_again(tmp_path, suffix):
+    cfg = load_config(REPOSITORY / 'configs' / 'clip' / 'clip-l-224.py')
+    cfg.dump(tmp_path / f'x{suffix}')
+    again = load_config(tmp_path / f'x{suffix}')
+    assert again.model.backbone.img_size == 224
+    cfg.optim_wraper = cfg.pop('optim_wrapper')
+    cfg.dump(tmp_path / f'y{suffix}')
+    with pytest.raises(KeyError, match=r"'optim_wraper' \(did you mean"):
+        load_config(tmp_path / f'y{suffix}')
 
 
 def test_a_missing_config_is_named(tmp_path):

@@ -29,3 +29,19 @@ def test_without_the_hook_the_weights_are_lost(train, tmp_path):
 def test_a_good_run_is_the_same_with_and_without(train):
     one, other = train(**HOOK), train(work_dir='other')
     assert torch.equal(one.model.layer.weight, other.model.layer.weight)
+
+
+class SquareRoot(Linear):
+    """Finite losses whose gradients are not: the root of a weight of zero."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        outputs = super().forward(inputs, data_samples, 'tensor')
+        return dict(loss=outputs.mean() + (0 * self.layer.weight).sqrt().sum())
+
+
+def test_gradients_that_are_not_finite_stop_too(train, tmp_path):
+    model = SquareRoot()
+    with pytest.raises(NonFiniteLossError, match='Gradients are not finite'):
+        train(model=model, **HOOK)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert not list((tmp_path / 'work').glob('*.pth'))

@@ -112,3 +112,22 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['x.pth']
+
+
+def test_weights_alone_are_not_resumed_from(train, tmp_path):
+    train(epochs=1)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    checkpoint = read_checkpoint(path)
+    del checkpoint['optimizer']
+    torch.save(checkpoint, tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match='lacks optimizer'):
+        train(epochs=2, resume=True, load_from=str(tmp_path / 'weights.pth'))
+
+
+def test_another_length_of_an_epoch_is_refused(train):
+    """Instead of epochs that train nothing."""
+    exact = dict(exact_resume=dict(type='mmclip.ExactResumeHook'))
+    sampler = 'mmclip.ResumableSampler'
+    train(epochs=2, sampler=sampler, **exact)
+    with pytest.raises(ValueError, match='none of epoch 3, which has 1'):
+        train(epochs=3, sampler=sampler, batch_size=8, resume=True, **exact)
