@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.engine.interrupt_hook import keep_interrupts_from_workers
 from mmclip.engine.reliable_checkpoint_hook import has_checkpoints
 
 EXAMPLES = """examples:
@@ -79,6 +80,7 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     apply_args(cfg, args)
     use_gloo_without_gpu(cfg)
+    keep_interrupts_from_workers()
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     try:
         build(cfg).train()

@@ -1,6 +1,6 @@
 """ImageNet-1k, with a helpful error where it is missing."""
 
-from mmengine.fileio import isdir
+from mmengine.fileio import isdir, list_dir_or_file
 from mmpretrain.datasets import ImageNet as _ImageNet
 
 from mmclip.registry import DATASETS
@@ -16,7 +16,7 @@ class ImageNet(_ImageNet):
 
     Raises:
         FileNotFoundError: When it is loaded, if the folder of the split does
-            not exist.
+            not exist, or classes are missing, naming them.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -31,4 +31,19 @@ class ImageNet(_ImageNet):
                 'val_dataloader, test_dataloader). To see the whole path '
                 'without ImageNet, run: make demo'
             )
+        self._refuse_missing_classes()
         return super().load_data_list()
+
+    def _refuse_missing_classes(self) -> None:
+        folders = set(list_dir_or_file(self.img_prefix, list_file=False))
+        if len(folders) == 1000 or self.ann_file:
+            return
+        from timm.data import ImageNetInfo
+
+        synsets = set(ImageNetInfo().label_names())
+        missing, others = synsets - folders, folders - synsets
+        raise FileNotFoundError(
+            f'{self.img_prefix} has {len(folders)} class folders instead of '
+            f'1000. Missing: {", ".join(sorted(missing)[:10]) or "none"}; '
+            f'no classes: {", ".join(sorted(others)[:10]) or "none"}.'
+        )

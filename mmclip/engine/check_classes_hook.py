@@ -37,6 +37,13 @@ class CheckClassesHook(Hook):
             if hasattr(dataset, 'metainfo')
         }
         self._compare(classes)
+        # Names that were given say nothing of which folder is which.
+        self._compare(
+            {
+                split: sorted(getattr(dataset, 'folder_to_idx', None) or ())
+                for split, dataset in splits.items()
+            }
+        )
         for split, names in classes.items():
             self._check(split, splits[split], names, _num_classes(runner))
 

@@ -1,11 +1,12 @@
 """Ctrl-C at the end of an iteration, with a checkpoint."""
 
+import os
 import signal
 from types import FrameType
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from mmclip.registry import HOOKS
@@ -14,6 +15,8 @@ from mmclip.registry import HOOKS
 @HOOKS.register_module()
 class InterruptHook(Hook):
     """On Ctrl-C finish the iteration, write ``iter_N.pth``, then stop.
+
+    It stands where the checkpoint hook writes.
 
     ``--resume`` goes on from there. Several processes agree at each iteration
     whether one of them was interrupted, so that all stop at the same. A second
@@ -41,7 +44,7 @@ class InterruptHook(Hook):
         done = runner.iter + 1
         runner.logger.info(f'Interrupted; writing iter_{done}.pth.')
         runner.save_checkpoint(
-            runner.work_dir,
+            _checkpoint_folder(runner),
             f'iter_{done}.pth',
             meta=dict(epoch=runner.epoch, iter=done),
             by_epoch=False,
@@ -64,3 +67,26 @@ class InterruptHook(Hook):
         self._interrupted = True
         if get_world_size() == 1:
             signal.signal(signal.SIGINT, self._handler)
+
+
+def keep_interrupts_from_workers() -> None:
+    """Let data workers, which are forked from this process, ignore Ctrl-C.
+
+    Those of loops without epochs start before any hook could say so, and a
+    run whose workers are gone can write no checkpoint.
+    """
+    main = os.getpid()
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == main and callable(handler):
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def _checkpoint_folder(runner: Runner) -> str:
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            return hook.out_dir
+    return runner.work_dir

@@ -23,9 +23,11 @@ def root(tmp_path):
     return tmp_path
 
 
-def check(root, num_classes=3):
+def check(root, num_classes=3, **dataset):
     train, val = (
-        SimpleNamespace(dataset=CustomDataset(str(root), data_prefix=split))
+        SimpleNamespace(
+            dataset=CustomDataset(str(root), data_prefix=split, **dataset)
+        )
         for split in ('train', 'val')
     )
     head = SimpleNamespace(num_classes=num_classes)
@@ -61,3 +63,9 @@ def test_an_empty_folder_is_named(root, split):
 def test_a_head_of_another_size_is_refused(root):
     with pytest.raises(ValueError, match=r'set model\.head\.num_classes=3'):
         check(root, num_classes=10)
+
+
+def test_folders_count_where_names_are_given(root):
+    (root / 'val' / 'b').rename(root / 'val' / 'd')
+    with pytest.raises(ValueError, match='only in train: b; only in val: d'):
+        check(root, classes=['x', 'y', 'z'])

@@ -192,9 +192,16 @@ def test_a_killed_run_ends_bit_identical(images, way, workers, processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('workers', [0, 2])
-def test_ctrl_c_leaves_a_checkpoint(images, workers):
-    write_config(images, 'epochs', workers)
+@pytest.mark.parametrize(
+    ('way', 'workers', 'last'),
+    [
+        ('epochs', 0, 'epoch_5.pth'),
+        ('epochs', 2, 'epoch_5.pth'),
+        ('iterations', 2, 'iter_20.pth'),
+    ],
+)
+def test_ctrl_c_leaves_a_checkpoint(images, way, workers, last):
+    write_config(images, way, workers)
     finish(start(images, 'whole', 1))
     run = start(images, 'interrupted', 1)
     for line in run.stdout:
@@ -205,11 +212,11 @@ def test_ctrl_c_leaves_a_checkpoint(images, workers):
     log, _ = run.communicate(timeout=60)
     assert run.returncode == 130, log
     assert 'Traceback' not in log
-    assert list((images / 'interrupted').glob('iter_*.pth'))
+    assert 'Interrupted; writing iter_' in log
     finish(start(images, 'interrupted', 1))
     assert_identical(
-        read_checkpoint(images / 'interrupted' / 'epoch_5.pth'),
-        read_checkpoint(images / 'whole' / 'epoch_5.pth'),
+        read_checkpoint(images / 'interrupted' / last),
+        read_checkpoint(images / 'whole' / last),
     )
 
 
