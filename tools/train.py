@@ -98,7 +98,8 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     elif args.amp:
         cfg.optim_wrapper.type = 'mmclip.BFloat16OptimWrapper'
-    if args.resume == 'auto' and cfg.load_from and not has_checkpoints(cfg):
+    starts = cfg.get('load_from') and not has_checkpoints(cfg)
+    if args.resume == 'auto' and starts:
         print(f'No checkpoint yet: training starts from {cfg.load_from}.')
     elif args.resume:
         cfg.resume = True

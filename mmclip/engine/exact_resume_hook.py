@@ -61,7 +61,7 @@ class ExactResumeHook(Hook):
             return
         loader = runner.train_dataloader
         done = runner.iter - runner.epoch * len(loader)
-        if not 0 <= done < len(loader):
+        if not 0 <= done <= len(loader):
             raise ValueError(
                 f'Iteration {runner.iter} is none of epoch {runner.epoch + 1}'
                 f', which has {len(loader)}: the checkpoint was written with '
