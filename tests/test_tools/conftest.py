@@ -83,7 +83,11 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Run a Python or shell tool in ``tmp_path``; its output is ``stdout``."""
 
     def _run(
-        tool: Path, *args: object, fails: bool = False, **env: str
+        tool: Path,
+        *args: object,
+        fails: bool = False,
+        timeout: float = 600,
+        **env: str,
     ) -> subprocess.CompletedProcess:
         program = sys.executable if tool.suffix == '.py' else 'bash'
         result = subprocess.run(
@@ -93,7 +97,7 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=timeout,
         )
         assert (result.returncode != 0) == fails, result.stdout
         return result

@@ -20,7 +20,8 @@ ROWS = {
 
 @pytest.mark.slow
 def test_the_demo_ends_with_a_table_and_pictures(tmp_path, run):
-    report = run(TOOLS / 'demo' / 'run.py', '--quick').stdout
+    # Thirty commands, each of which imports torch.
+    report = run(TOOLS / 'demo' / 'run.py', '--quick', timeout=1800).stdout
     folder = tmp_path / 'work_dirs' / 'demo'
     table = json.loads((folder / 'table.json').read_text())
     assert set(table) == ROWS
