@@ -93,6 +93,8 @@ def test_what_was_killed_goes_on(model, cfg, project):
     """SIGKILL in the fourth batch, after the first image for the width."""
 
     def die_in_the_middle():
+        torch.set_num_threads(1)  # the pool of threads does not survive a fork
+
         def die(module, inputs):
             if model.seen >= 1 + 3 * 7:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -102,7 +104,7 @@ def test_what_was_killed_goes_on(model, cfg, project):
 
     process = fork.Process(target=die_in_the_middle)
     process.start()
-    process.join()
+    process.join(timeout=300)
     assert process.exitcode == -signal.SIGKILL
     assert model.seen == 0
     resumed = extract_features(model, cfg, 'train', project / 'cache')
@@ -113,6 +115,7 @@ def test_what_was_killed_goes_on(model, cfg, project):
 
 def test_two_processes_share_the_work(model, cfg, project):
     def work(rank):
+        torch.set_num_threads(1)  # as above
         torch.distributed.init_process_group(
             'gloo',
             init_method=f'file://{project}/store',
