@@ -38,7 +38,9 @@ def test_two_thousand_iterations_take_no_more_than_six_hundred(
         values = [row[key] for row in settled]
         assert max(values) - values[0] < MOST_GROWTH, values
     for key in ('open_files', 'open_files_of_workers'):
-        assert len({row[key] for row in settled}) == 1, key
+        # A log or a queue may be open at that moment; what leaks adds up.
+        values = [row[key] for row in settled]
+        assert max(values) - values[0] <= 2, (key, values)
     # What logging an iteration costs is proportional to these.
     assert max(row['log_length'] for row in rows) <= 300
     sizes = [row['checkpoint_size'] for row in settled]
