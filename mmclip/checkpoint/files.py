@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmclip.checkpoint.archive import (
 )
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.checkpoint.explain import explain, first_bytes
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 from mmclip.checkpoint.training_state import only_allowed, unwrap
 
@@ -70,7 +70,7 @@ def read_checkpoint(
         _refuse_inflated(path, tensors)
         return tensors
     is_zip = is_archive(path)
-    if is_zip and not _first_bytes(path).startswith(b'PK\x03\x04'):
+    if is_zip and not first_bytes(path).startswith(b'PK\x03\x04'):
         # Python looks for an archive at a file's end, torch at its beginning.
         raise CheckpointError(
             f'{path} is refused: it is an archive with something before it.'
@@ -88,7 +88,7 @@ def read_checkpoint(
             )
         checkpoint = unwrap(checkpoint)
     except Exception as error:
-        raise CheckpointError(_explain(path, error)) from error
+        raise CheckpointError(explain(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'{path} holds a {type(checkpoint).__name__}, not a dict of '
@@ -224,7 +224,7 @@ class SafetensorsFiles(Mapping[str, torch.Tensor]):
             try:
                 file = safe_open(path, framework='pt', device='cpu')
             except (SafetensorError, FileNotFoundError) as error:
-                raise CheckpointError(_explain(path, error)) from error
+                raise CheckpointError(explain(path, error)) from error
             header = (file.metadata() or {}).get('clip')
             if header is not None:
                 self.clip = _parse_header(path, header)
@@ -317,7 +317,7 @@ def _parse_header(path: Path, header: str) -> dict[str, Any]:
     try:
         clip = json.loads(header)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(_explain(path, error)) from error
+        raise CheckpointError(explain(path, error)) from error
     if not isinstance(clip, dict):
         raise CheckpointError(f'{path}: its description is no dict.')
     return clip
@@ -337,7 +337,7 @@ def _shards(index: Path) -> list[Path]:
         TypeError,
         ValueError,
     ) as error:
-        raise CheckpointError(_explain(index, error)) from error
+        raise CheckpointError(explain(index, error)) from error
 
 
 def _refuse_inflated(path: Path, tensors: dict[str, Any]) -> None:
@@ -363,58 +363,9 @@ def _check_archive(path: Path, *, sums: bool) -> None:
                 refuse_compression(info)
             damaged = archive.testzip() if sums else None
     except Exception as error:  # of a damaged directory, almost any
-        raise CheckpointError(_explain(path, error)) from error
+        raise CheckpointError(explain(path, error)) from error
     if damaged is not None:
         raise CheckpointError(
             f'{path} is damaged: {damaged} in it has another check sum than '
             'when it was written.'
         )
-
-
-def _explain(path: Path, error: Exception) -> str:
-    """What is wrong with a file, from the exception of its library."""
-    reason = str(error)
-    if isinstance(error, CheckpointError):
-        return f'{path} is refused: {reason}'
-    start = _first_bytes(path)
-    if not start:
-        return f'{path} is empty or missing.'
-    if start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
-        return (
-            f'{path} is a web page, not weights: the download went wrong; '
-            'open it in a browser to see why.'
-        )
-    if start.startswith(b'version https://git-lfs'):
-        return (
-            f'{path} is a pointer of git LFS, not the weights: run git lfs '
-            'pull where it comes from.'
-        )
-    if refused := re.search(r'GLOBAL (\S+)', reason):
-        return (
-            f'{path} is refused: besides tensors it holds {refused[1]}, and '
-            'loading that could execute code; save its state dict alone.'
-        )
-    lines = [
-        line.strip()
-        for line in reason.splitlines()
-        if line.strip() and not line.startswith(_TORCHS_ADVICE)
-    ]
-    return (
-        f'{path} is no readable checkpoint: damaged, incomplete or of another '
-        f'format ({type(error).__name__}: {" ".join(lines[:1])}).'
-    )
-
-
-# How torch's long message for a refused pickle goes on about other things.
-_TORCHS_ADVICE = (
-    'Weights only load failed',
-    'Please file an issue',
-    'Check the documentation',
-)
-
-
-def _first_bytes(path: Path) -> bytes:
-    if not path.is_file():
-        return b''
-    with open(path, 'rb') as file:
-        return file.read(512)

@@ -1,7 +1,6 @@
 """From our checkpoints back to open_clip, timm and Hugging Face."""
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.utils import to_2tuple
 from torch import Tensor
 
 from mmclip.checkpoint.atomic import TEMPORARY
@@ -27,7 +25,11 @@ from mmclip.checkpoint.dialects import (
 )
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import write_checkpoint
-from mmclip.checkpoint.from_hugging_face import ACTS, INTERPOLATIONS
+from mmclip.checkpoint.to_hugging_face import (
+    HUGGING_FACE_FILES,
+    hugging_face_files,
+    refuse_what_hugging_face_lacks,
+)
 from mmclip.checkpoint.towers import (
     CLIP,
     OTHER,
@@ -38,8 +40,6 @@ from mmclip.checkpoint.towers import (
 TARGETS = ('open_clip', 'timm', 'hf')
 _HEAD = 'head.fc.'
 _WEIGHTS = 'model.safetensors'
-_CONFIG, _PROCESSOR = 'config.json', 'preprocessor_config.json'
-_HUGGING_FACE_FILES = (_CONFIG, _PROCESSOR)
 # In OpenAI's archives; open_clip's models have no place for them.
 OPENAI_BUFFERS = (
     'input_resolution',
@@ -109,7 +109,7 @@ def export_checkpoint(
         raise CheckpointError('--base is for open_clip.')
     _refuse_what_only_open_clip_has(backbone, to)
     if to == 'hf':
-        _refuse_what_hugging_face_lacks(backbone)
+        refuse_what_hugging_face_lacks(backbone)
     if to == 'timm':
         return _to_timm(tower, head, backbone)
     return _to_hugging_face(tower, head, backbone, meta)
@@ -138,7 +138,7 @@ def write_export(exported: Export, out: Path) -> None:
             (new / name).write_text(json.dumps(content, indent=2) + '\n')
         write_checkpoint(dict(state_dict=exported.state_dict), new / _WEIGHTS)
         # The weights go first and come last: without them nothing is loaded.
-        for name in (_WEIGHTS, *_HUGGING_FACE_FILES):
+        for name in (_WEIGHTS, *HUGGING_FACE_FILES):
             (out / name).unlink(missing_ok=True)
         for name in (*exported.files, _WEIGHTS):
             os.replace(new / name, out / name)
@@ -295,77 +295,17 @@ def _to_hugging_face(
     backbone: dict[str, Any],
     meta: dict[str, Any],
 ) -> Export:
-    is_clip = backbone['type'] == CLIP
-    tensors = export(tower, HF_CLIP if is_clip else HF_SIGLIP, 'vision_model.')
-    name = 'SiglipVisionModel'
-    if is_clip:
-        name = 'CLIPVisionModel' + 'WithProjection' * ('proj' in tower)
-    files = {_CONFIG: _hugging_face_config(tower, backbone, name)}
-    if preprocess := meta.get('preprocess'):
-        files[_PROCESSOR] = _processor_config(
-            preprocess, meta['img_size'], is_clip
-        )
+    dialect = HF_CLIP if backbone['type'] == CLIP else HF_SIGLIP
+    tensors = export(tower, dialect, 'vision_model.')
+    name, files = hugging_face_files(
+        backbone, tower['proj'].shape[1] if 'proj' in tower else None, meta
+    )
     return Export(
         tensors,
         f'transformers.{name}.from_pretrained(OUT)',
         _note_head(head, 'the vision models of transformers'),
         files,
     )
-
-
-def _hugging_face_config(
-    tower: dict[str, Tensor], backbone: dict[str, Any], name: str
-) -> dict[str, Any]:
-    arch = backbone['arch']
-    acts = {ours: theirs for theirs, ours in ACTS.items()}
-    config = dict(
-        architectures=[name],
-        model_type=(
-            'clip_vision_model'
-            if backbone['type'] == CLIP
-            else 'siglip_vision_model'
-        ),
-        hidden_size=arch['width'],
-        intermediate_size=arch['mlp_width'],
-        num_hidden_layers=arch['depth'],
-        num_attention_heads=arch['num_heads'],
-        image_size=backbone.get('img_size', 224),
-        patch_size=backbone['patch_size'],
-        hidden_act=acts[backbone['act']],
-        layer_norm_eps=backbone['norm_eps'],
-    )
-    if 'proj' in tower:
-        config['projection_dim'] = tower['proj'].shape[1]
-    return config
-
-
-def _processor_config(
-    preprocess: dict[str, Any], img_size: int, is_clip: bool
-) -> dict[str, Any]:
-    """What transformers' image processors do the same pixels by."""
-    crop_pct = preprocess.get('crop_pct', 1.0)
-    resample = {v: k for k, v in INTERPOLATIONS.items()}
-    crops = preprocess['resize_mode'] == 'shortest'
-    if crop_pct != 1.0 and not crops:
-        raise CheckpointError(
-            "transformers cannot prepare images with resize_mode 'squash' "
-            f'and crop_pct {crop_pct}, only with crop_pct 1.0.'
-        )
-    edge = math.floor(img_size / crop_pct)
-    square = dict(height=img_size, width=img_size)
-    kind = 'CLIP' if is_clip else 'Siglip'
-    config = dict(
-        image_processor_type=f'{kind}ImageProcessor',
-        do_resize=True,
-        resample=resample[preprocess['interpolation']],
-        size=dict(shortest_edge=edge) if crops else square,
-        do_center_crop=crops,
-        do_rescale=True,
-        do_normalize=True,
-        image_mean=preprocess['mean'],
-        image_std=preprocess['std'],
-    )
-    return config | dict(crop_size=square) if crops else config
 
 
 def _refuse_what_only_open_clip_has(backbone: dict[str, Any], to: str) -> None:
@@ -379,25 +319,6 @@ def _refuse_what_only_open_clip_has(backbone: dict[str, Any], to: str) -> None:
         reason = 'it has no norm before its blocks'
     if reason:
         raise CheckpointError(f'{to} cannot hold this tower: {reason}.')
-
-
-def _refuse_what_hugging_face_lacks(backbone: dict[str, Any]) -> None:
-    height, width = to_2tuple(backbone.get('img_size', 224))
-    reason = None
-    if backbone.get('out_type') == 'avg_featmap':
-        reason = 'it was fine-tuned with the mean of the patches'
-    elif height != width:
-        reason = f'its images are {height}x{width}, and must be square'
-    elif backbone['type'] == SIGLIP and backbone['pool'] != 'attention':
-        reason = (
-            f'it pools by {backbone["pool"]}, and SiglipVisionModel by '
-            'attention'
-        )
-    if reason:
-        raise CheckpointError(
-            f'transformers cannot hold this tower: {reason}; open_clip and '
-            'timm may (--to).'
-        )
 
 
 def _note_head(head: dict[str, Tensor], where: str) -> list[str]:

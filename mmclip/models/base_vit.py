@@ -157,9 +157,11 @@ class BaseViT(BaseModule):
         return height // self.patch_size, width // self.patch_size
 
     def _embed(self, x: Tensor, grid: Grid) -> Tensor:
+        """Images ``(B, 3, height, width)`` to tokens; each subclass has it."""
         raise NotImplementedError
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
+        """Tokens of a block to what is returned; each subclass has it."""
         raise NotImplementedError
 
     def _add_pos_embed(self, x: Tensor, grid: Grid) -> Tensor:

@@ -118,7 +118,8 @@ class TestSafety:
         with pytest.raises(CheckpointError, match='mkdir'):
             read_checkpoint(path)
         assert not witness.exists()
-        torch.load(path, weights_only=False)  # the payload does work
+        # Unsafe on purpose: the payload of this test does work.
+        torch.load(path, weights_only=False)
         assert witness.exists()
 
     def test_payloads_are_refused_by_mmengines_loader(self, tmp_path):

@@ -183,6 +183,7 @@ class TestTimm:
         from functools import partial
 
         call = exported.usage.removesuffix('.load_state_dict(weights)')
+        # What we print for users to run, of our own config.
         model = eval(call, dict(timm=timm, torch=torch, partial=partial))
         model.load_state_dict(exported.state_dict)
         assert_same(module, model.eval())

@@ -68,6 +68,7 @@ def rewrite(source: Path, target: Path, **changes: bytes) -> Path:
 
 
 def test_every_tensor_as_torch_reads_it(archive):
+    # Run on purpose: an archive that this file made.
     wanted = torch.jit.load(archive).state_dict()
     ours = read_torchscript(archive)
     assert set(ours) == set(wanted)
@@ -93,6 +94,7 @@ def test_scripted_modules_lists_and_views(tmp_path):
 
     path = tmp_path / 'x.pt'
     torch.jit.script(Scripted()).save(str(path))
+    # As above: its own archive.
     wanted, ours = torch.jit.load(path).state_dict(), read_torchscript(path)
     assert set(ours) == set(wanted)
     assert all(torch.equal(ours[key], wanted[key]) for key in wanted)

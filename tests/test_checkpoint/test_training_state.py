@@ -64,6 +64,7 @@ def test_histories_and_numbers_are_as_they_were(saved):
 
 def test_they_can_be_saved_again(saved, tmp_path):
     torch.save(read_checkpoint(saved), tmp_path / 'again.pth')
+    # Unsafe on purpose: what this test wrote, as mmengine would read it.
     again = torch.load(tmp_path / 'again.pth', weights_only=False)
     assert type(again['loss']) is HistoryBuffer
 

@@ -76,6 +76,7 @@ def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run):
 
     from mmclip.engine.config import load_config
 
+    # What the tool prints for users to run, of our own config.
     theirs = eval(call, dict(timm=timm, torch=torch, partial=partial))
     theirs.load_state_dict(load_file(tmp_path / 'timm.safetensors'))
     init_default_scope('mmpretrain')

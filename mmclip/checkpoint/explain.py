@@ -1,0 +1,60 @@
+"""What is wrong with a file that cannot be read, in one sentence."""
+
+import re
+from pathlib import Path
+
+from mmclip.checkpoint.errors import CheckpointError
+
+# How torch's long message for a refused pickle goes on about other things.
+_TORCHS_ADVICE = (
+    'Weights only load failed',
+    'Please file an issue',
+    'Check the documentation',
+)
+
+
+def explain(path: Path, error: Exception) -> str:
+    """Put into one sentence what is wrong with a file.
+
+    Args:
+        path (Path): The file.
+        error (Exception): What its library, or a check of ours, raised.
+    """
+    reason = str(error)
+    if isinstance(error, CheckpointError):
+        return f'{path} is refused: {reason}'
+    start = first_bytes(path)
+    if not start:
+        return f'{path} is empty or missing.'
+    if start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
+        return (
+            f'{path} is a web page, not weights: the download went wrong; '
+            'open it in a browser to see why.'
+        )
+    if start.startswith(b'version https://git-lfs'):
+        return (
+            f'{path} is a pointer of git LFS, not the weights: run git lfs '
+            'pull where it comes from.'
+        )
+    if refused := re.search(r'GLOBAL (\S+)', reason):
+        return (
+            f'{path} is refused: besides tensors it holds {refused[1]}, and '
+            'loading that could execute code; save its state dict alone.'
+        )
+    lines = [
+        line.strip()
+        for line in reason.splitlines()
+        if line.strip() and not line.startswith(_TORCHS_ADVICE)
+    ]
+    return (
+        f'{path} is no readable checkpoint: damaged, incomplete or of another '
+        f'format ({type(error).__name__}: {" ".join(lines[:1])}).'
+    )
+
+
+def first_bytes(path: Path) -> bytes:
+    """The beginning of a file, nothing of one that is missing."""
+    if not path.is_file():
+        return b''
+    with open(path, 'rb') as file:
+        return file.read(512)
