@@ -17,6 +17,7 @@ from mmclip.checkpoint.compatibility import (
     check_fits_model,
     read_weights,
 )
+from mmclip.checkpoint.files import check_out
 from mmclip.engine.config import complete_dataloaders
 from mmclip.evaluation import build_test_runner
 from mmclip.evaluation.config import load_config_with
@@ -114,8 +115,8 @@ def main() -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse what would only fail after the tests."""
-    if args.out and args.out.exists() and not args.force:
-        raise ValueError(f'{args.out} exists; pass --force to overwrite it.')
+    if args.out:
+        check_out(args.out, force=args.force)
     names = [CLEAN, *(name for name, *_ in args.eval)]
     if len(set(names)) < len(names):
         raise ValueError(f'Two data sets have one name: {", ".join(names)}.')

@@ -18,6 +18,7 @@ from mmengine.dist import init_dist
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.atomic import atomic_file
+from mmclip.checkpoint.files import check_out
 from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.distributed import use_gloo_without_gpu
 from mmclip.evaluation.config import load_config_with
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   torchrun --nproc_per_node 8 %(prog)s CONFIG CHECKPOINT --amp \\
       --launcher pytorch
 """
+OUT = 'linear_probe.pth'
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,6 +81,8 @@ def main() -> None:
             args.cfg_options,
             args.work_dir,
         )
+        # A second run overwrites: it goes on with the features of the first.
+        check_out(Path(cfg.work_dir) / OUT, force=True)
         cfg.launcher = args.launcher
         start_processes(cfg)
         complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
@@ -126,7 +130,7 @@ def print_trial(trial: Trial) -> None:
 
 
 def write(result: ProbeResult, checkpoint: dict, work_dir: Path) -> None:
-    out = work_dir / 'linear_probe.pth'
+    out = work_dir / OUT
     write_checkpoint(checkpoint, out)
     numbers = json.dumps(asdict(result), indent=2) + '\n'
     with atomic_file(out.with_suffix('.json')) as path:

@@ -22,6 +22,7 @@ from mmclip.checkpoint.compatibility import (
     check_fits_model,
     read_weights,
 )
+from mmclip.checkpoint.files import check_out
 from mmclip.evaluation import build_test_runner
 from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import WeightTester
@@ -79,9 +80,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists() and not args.force:
-        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
+        check_out(args.out, force=args.force)
         run(args)
     except (CheckpointError, FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')

@@ -9,6 +9,7 @@ import torch
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.class_embeddings import class_names, named_templates
+from mmclip.checkpoint.files import check_out
 from mmclip.checkpoint.zero_shot import zero_shot_checkpoint
 
 EXAMPLES = """examples:
@@ -70,9 +71,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists() and not args.force:
-        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
+        check_out(args.out, force=args.force)
         classes = class_names(args.classes)
         templates = named_templates(args.templates)
         print(f'{len(classes)} classes x {len(templates)} templates')

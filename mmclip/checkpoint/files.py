@@ -277,6 +277,15 @@ def check_out(path: Path, *, force: bool) -> None:
             f'{path} must end in one of {", ".join(SUFFIXES)}: the suffix '
             'says which format to write.'
         )
+    check_free(path, force=force)
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Refuse a file to write of any format, as :func:`check_out` does.
+
+    Raises:
+        CheckpointError: If it is a folder, or exists and may not.
+    """
     if path.is_dir():
         raise CheckpointError(f'{path} is a folder: name a file.')
     if path.exists() and not force:

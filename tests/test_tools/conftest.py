@@ -79,6 +79,43 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def exit_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """What a tool's ``main``, in this process, exits with."""
+
+    def _exit_message(main: Callable[[], None], *args: object) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return exit_.value.code
+
+    return _exit_message
+
+
+@pytest.fixture(
+    params=[
+        ('old.pth', 'old.pth exists; pass --force to overwrite it.'),
+        ('folder.pth', 'folder.pth is a folder: name a file.'),
+        (
+            'x.onnx',
+            'x.onnx must end in one of .pt, .pth, .bin, .safetensors: the '
+            'suffix says which format to write.',
+        ),
+    ],
+    ids=['old', 'folder', 'format'],
+)
+def refused_out(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> tuple[str, str]:
+    """A name that no checkpoint may be written to, and what is said of it."""
+    (tmp_path / 'folder.pth').mkdir()
+    (tmp_path / 'old.pth').write_text('old')
+    return request.param
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Run a Python or shell tool in ``tmp_path``; its output is ``stdout``."""
 

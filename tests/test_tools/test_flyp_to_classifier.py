@@ -6,6 +6,7 @@ import torch
 from mmclip.checkpoint import convert_source, read_checkpoint
 from tests.conftest import save_whole_model
 from tests.test_tools.conftest import TOOLS
+from tools.model_converters.flyp_to_classifier import main
 
 FLYP = """
 _base_ = ['config.py']
@@ -72,6 +73,14 @@ def load_scores(path):
 
     predictions = sorted(load(path), key=lambda p: p['img_path'])
     return torch.stack([p['pred_score'] for p in predictions])
+
+
+def test_an_output_is_refused_before_the_inputs_are_read(
+    exit_message, refused_out
+):
+    out, error = refused_out
+    line = ('no.py', 'no.pth', out)
+    assert exit_message(main, *line) == f'error: {error}'
 
 
 def test_another_model_is_refused(project, run):

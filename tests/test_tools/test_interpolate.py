@@ -159,12 +159,19 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
         (['--eval', 'a', 'no_test.py'], 'no_test.py has no test_dataloader'),
         (['--cfg-options', 'test_dataloder.a=1'], "'test_dataloder' (did you"),
         (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),
-        (['--out', 'config.py'], 'pass --force'),
     ],
 )
 def test_what_is_wrong_is_named(project, call, arguments, message):
     (project / 'no_test.py').write_text('train_cfg = None\n')
     assert message in call(*arguments)
+
+
+def test_an_output_is_refused_before_the_inputs_are_read(
+    exit_message, refused_out
+):
+    out, error = refused_out
+    line = ('no.pth', 'neither.pth', '--config', 'no.py', '--out', out)
+    assert exit_message(main, *line) == f'error: {error}'
 
 
 def test_the_docs_have_the_command_of_the_demo():

@@ -54,12 +54,25 @@ def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
         ),
     ],
 )
-def test_errors_are_one_sentence(tmp_path, monkeypatch, arguments, message):
+def test_errors_are_one_sentence(tmp_path, exit_message, arguments, message):
     make_project(tmp_path)
-    assert message in exit_message(tmp_path, monkeypatch, *arguments)
+    assert message in exit_message(main, *arguments)
 
 
-def test_a_missing_scikit_learn_is_one_sentence(tmp_path, monkeypatch):
+def test_an_output_is_refused_before_the_inputs_are_read(
+    tmp_path, exit_message
+):
+    make_project(tmp_path)
+    (tmp_path / 'work' / 'linear_probe.pth').mkdir(parents=True)
+    line = ('config.py', 'no.pth', '--work-dir', 'work')
+    assert exit_message(main, *line) == (
+        'error: work/linear_probe.pth is a folder: name a file.'
+    )
+
+
+def test_a_missing_scikit_learn_is_one_sentence(
+    tmp_path, monkeypatch, exit_message
+):
     make_project(tmp_path)
     real_import = builtins.__import__
 
@@ -69,17 +82,8 @@ def test_a_missing_scikit_learn_is_one_sentence(tmp_path, monkeypatch):
         return real_import(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, '__import__', no_sklearn)
-    message = exit_message(tmp_path, monkeypatch, 'config.py', 'tower.pth')
+    message = exit_message(main, 'config.py', 'tower.pth')
     assert message.startswith('error: Probing needs scikit-learn')
-
-
-def exit_message(folder, monkeypatch, *arguments):
-    """What the tool, in this process, exits with."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', ['linear_probe.py', *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    return exit_.value.code
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from mmclip.checkpoint import read_checkpoint
 from tests.test_checkpoint.lora import write_tower
 from tests.test_tools.conftest import TOOLS
+from tools.model_converters.merge_lora import main
 
 CONVERTERS = TOOLS / 'model_converters'
 TOOL = CONVERTERS / 'merge_lora.py'
@@ -78,14 +79,26 @@ def test_train_resume_test_merge_and_export(trained, run):
     )
 
 
+def test_an_output_is_refused_before_the_inputs_are_read(
+    exit_message, refused_out
+):
+    out, error = refused_out
+    line = ('no.py', 'no.pth', out)
+    assert exit_message(main, *line) == f'error: {error}'
+
+
+def test_a_config_beside_the_output_is_kept(tmp_path, exit_message):
+    (tmp_path / 'x.py').write_text('old')
+    message = exit_message(main, 'no.py', 'no.pth', 'x.pth')
+    assert message == ('error: x.py exists; pass --force to overwrite it.')
+
+
 @pytest.mark.slow
 def test_errors_are_one_sentence_and_leave_no_file(project, run):
     write_tower(project / 'tower.pth')
-    (project / 'taken.pth').write_text('')
     for arguments, message in (
         (('config.py', 'tower.pth', 'x.pth'), 'is no LoRAModel'),
         (('config.py', 'missing.pth', 'x.pth'), 'missing.pth does not exist'),
-        (('config.py', 'tower.pth', 'taken.pth'), 'pass --force'),
     ):
         log = run(TOOL, *arguments, fails=True).stdout
         assert message in log

@@ -131,8 +131,14 @@ def test_what_is_wrong_is_named(project, call, arguments, message):
     assert message in call(*arguments)
 
 
-def test_a_file_that_exists_is_kept(project, call):
-    (project / 'soup.pth').write_text('precious')
-    assert 'pass --force' in call(*NAMES)
-    assert (project / 'soup.pth').read_text() == 'precious'
+def test_an_output_is_refused_before_the_inputs_are_read(
+    exit_message, refused_out
+):
+    out, error = refused_out
+    line = ('no.pth', 'neither.pth', '--out', out)
+    assert exit_message(main, *line) == f'error: {error}'
+
+
+def test_a_file_that_exists_is_overwritten_with_force(project, call):
+    (project / 'soup.pth').write_text('old')
     assert 'wrote' in call(*NAMES, '--force')

@@ -9,6 +9,7 @@ from torchvision.datasets import ImageFolder
 
 from tests.conftest import save_whole_model
 from tests.test_tools.conftest import TOOLS
+from tools.zero_shot_head import main
 
 CLASSES = ['blue', 'green', 'red']
 TEMPLATE = 'something {}'
@@ -97,11 +98,12 @@ def test_a_missing_file_of_names_is_said(inputs, run):
     assert not (inputs / 'x.pth').exists()
 
 
-def test_an_old_file_is_kept(inputs, run):
-    (inputs / 'x.pth').write_text('old')
-    log = run(*arguments('x.pth'), fails=True).stdout
-    assert 'pass --force to overwrite it' in log
-    assert (inputs / 'x.pth').read_text() == 'old'
+def test_an_output_is_refused_before_the_inputs_are_read(
+    exit_message, refused_out
+):
+    out, error = refused_out
+    line = ('no.json', 'no.pth', out)
+    assert exit_message(main, *line) == f'error: {error}'
 
 
 def test_help_has_an_example(run):

@@ -11,6 +11,7 @@ from mmclip.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from mmclip.checkpoint.files import check_out
 from mmclip.checkpoint.zero_shot import without_text_tower
 from mmclip.engine.config import load_config
 
@@ -40,9 +41,8 @@ def main() -> None:
         '--force', action='store_true', help='overwrite OUT if it exists'
     )
     args = parser.parse_args()
-    if args.out.exists() and not args.force:
-        sys.exit(f'error: {args.out} exists; pass --force to overwrite it.')
     try:
+        check_out(args.out, force=args.force)
         classifier = without_text_tower(
             read_checkpoint(args.checkpoint),
             load_config(args.config),

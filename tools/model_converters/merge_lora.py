@@ -15,6 +15,7 @@ from mmclip.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from mmclip.checkpoint.files import check_free, check_out
 from mmclip.checkpoint.lora import merge_lora
 from mmclip.engine.config import KNOWN_KEYS, load_config
 
@@ -38,15 +39,14 @@ def main() -> None:
     add('--force', action='store_true', help='overwrite what exists')
     args = parser.parse_args()
     config = args.out.with_suffix('.py')
-    for path in (args.out, config):
-        if path.exists() and not args.force:
-            sys.exit(f'error: {path} exists; pass --force to overwrite it.')
     try:
+        check_out(args.out, force=args.force)
+        check_free(config, force=args.force)
         cfg, checkpoint = merge_lora(
             load_config(args.config), read_checkpoint(args.checkpoint)
         )
     except (CheckpointError, FileNotFoundError) as error:
-        sys.exit(f'error: {args.checkpoint}: {error}')
+        sys.exit(f'error: {error}')
     write_checkpoint(checkpoint, args.out)
     # Without the variables that the config computed others from.
     known = {key: cfg[key] for key in cfg if key in KNOWN_KEYS}
