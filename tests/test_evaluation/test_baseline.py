@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmclip.evaluation.baseline import Baseline, fit_baseline
+from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
+
+# A few rows of timm's own files, see the README there.
+TIMM = Path(__file__).parent / 'timm_results'
 
 # Rows of timm's results-imagenet-r-clean.csv, shortened.
 HEADER = 'model,top1,top1_err,top5,top5_err,param_count,img_size'
@@ -100,3 +103,33 @@ def test_another_file_is_refused(tables, tmp_path):
     other.write_text('a,b\n1,2\n')
     with pytest.raises(ValueError, match='no columns model and top1'):
         fit_baseline(tables[0], other)
+
+
+@pytest.mark.parametrize(
+    ('shift', 'models'),
+    [
+        ('imagenetv2-matched-frequency', 8),
+        ('imagenet-sketch', 5),
+        ('imagenet-r', 5),
+        ('imagenet-a', 5),
+    ],
+)
+def test_timms_own_tables_are_read(shift, models):
+    baseline = fit_baseline(*(TIMM / name for name in TABLES[shift]))
+    assert baseline.models == models
+    assert baseline.correlation > 0.9
+
+
+def test_timms_models_are_where_the_literature_has_them():
+    """Standard models on the line, those that CLIP pre-trained above it."""
+    tables = [TIMM / name for name in TABLES['imagenetv2-matched-frequency']]
+    baseline = fit_baseline(*tables)
+    for imagenet, shifted in (  # maxvit_base, vgg19, mobilenetv3_small
+        (86.602, 77.44),
+        (72.378, 59.71),
+        (57.910, 44.85),
+    ):
+        assert baseline.predict(imagenet) == pytest.approx(shifted, abs=0.3)
+    # eva_giant_patch14_224.clip, vit_large_patch14_clip_336.openai
+    for imagenet, shifted in ((88.880, 81.75), (88.268, 80.53)):
+        assert shifted - baseline.predict(imagenet) > 0.5
