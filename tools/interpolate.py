@@ -19,6 +19,7 @@ from mmclip.checkpoint.compatibility import (
 )
 from mmclip.checkpoint.files import check_out
 from mmclip.engine.config import complete_dataloaders
+from mmclip.engine.config_check import unread
 from mmclip.evaluation import build_test_runner
 from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import (
@@ -213,13 +214,40 @@ def data_sets(
                 f'--eval {" ".join([name, *said])}: after the name comes a '
                 'config file, or one or more KEY=VALUE.'
             )
-        changed = Config(dict(loader=copy.deepcopy(cfg.test_dataloader)))
-        pairs = (pair.split('=', 1) for pair in said)
-        changed.merge_from_dict(
-            {f'loader.{k}': DictAction._parse_iterable(v) for k, v in pairs}
-        )
-        sets[name] = (changed.loader, cfg.test_evaluator)
+        try:
+            sets[name] = (changed_loader(cfg, said), cfg.test_evaluator)
+        except ValueError as error:
+            raise ValueError(
+                f'--eval {" ".join([name, *said])}: {error}'
+            ) from None
     return sets
+
+
+def changed_loader(cfg: Config, said: list[str]) -> dict[str, Any]:
+    """The config's test_dataloader with what was said by KEY=VALUE.
+
+    Raises:
+        ValueError: If there is nothing to change at a key, or nothing reads
+            what would be there.
+    """
+    changed = Config(
+        dict(
+            default_scope=cfg.get('default_scope', 'mmengine'),
+            test_dataloader=copy.deepcopy(cfg.test_dataloader),
+        )
+    )
+    pairs = (pair.split('=', 1) for pair in said)
+    options = {
+        f'test_dataloader.{key}': DictAction._parse_iterable(value)
+        for key, value in pairs
+    }
+    try:
+        changed.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise ValueError(error.args[0]) from None
+    if complaints := unread(changed):
+        raise ValueError(f'{"; ".join(complaints)}.')
+    return changed.test_dataloader
 
 
 def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:

@@ -98,7 +98,21 @@ def check_arguments(cfg: Config) -> None:
     Raises:
         KeyError: Naming each with its place, and the nearest known name.
     """
-    complaints = [
+    complaints = unread(cfg) + list(_hooks_without_type(cfg))
+    if complaints:
+        raise KeyError(f'{cfg.filename}: {"; ".join(complaints)}.')
+
+
+def unread(cfg: Config) -> list[str]:
+    """What nothing reads in a config, or in a part of one.
+
+    Args:
+        cfg (Config): With ``default_scope``, if it is not mmengine's.
+
+    Returns:
+        list[str]: Half a sentence for each argument or setting.
+    """
+    return [
         f'{place} has no {key!r}{nearest(key, known)}'
         for place, key, known in (
             *_unread_arguments(cfg),
@@ -107,9 +121,6 @@ def check_arguments(cfg: Config) -> None:
             *_unread_optimizer_settings(cfg),
         )
     ]
-    complaints += _hooks_without_type(cfg)
-    if complaints:
-        raise KeyError(f'{cfg.filename}: {"; ".join(complaints)}.')
 
 
 def nearest(key: str, known: Iterable[str]) -> str:

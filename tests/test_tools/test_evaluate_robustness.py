@@ -202,6 +202,10 @@ def test_a_checkpoint_that_does_not_fit_stops_it(model, call):
             ['config.py', 'model.pth', '--cfg-options', 'test_dataloder.a=1'],
             "'test_dataloder' (did you mean 'test_dataloader'?)",
         ),
+        (
+            ['config.py', 'model.pth', '--data-root', 'missing'],
+            'Give the folder that holds the folders of the data sets',
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(model, call, arguments, message):

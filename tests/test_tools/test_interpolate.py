@@ -156,6 +156,24 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
         (['--eval', 'clean', 'a=b'], 'one name'),
         (['--eval', 'shifted'], 'one or more KEY=VALUE'),
         (['--eval', 'shifted', 'missing.py'], 'missing.py does not exist'),
+        (
+            ['--eval', 'shifted', 'dataset.data_prefx=x'],
+            'error: --eval shifted dataset.data_prefx=x: '
+            "test_dataloader.dataset (CustomDataset) has no 'data_prefx' "
+            "(did you mean 'data_prefix'?).",
+        ),
+        (
+            ['--eval', 'shifted', 'datset.data_root=x'],
+            "test_dataloader has no 'datset' (did you mean 'dataset'?).",
+        ),
+        (
+            ['--eval', 'shifted', 'dataset.pipeline.9.type=X'],
+            '--eval shifted dataset.pipeline.9.type=X: Index 9 exceeds',
+        ),
+        (
+            ['--eval', 'shifted', 'batch_size.x=1'],
+            "--eval shifted batch_size.x=1: batch_size={'x': 1} in child",
+        ),
         (['--eval', 'a', 'no_test.py'], 'no_test.py has no test_dataloader'),
         (['--cfg-options', 'test_dataloder.a=1'], "'test_dataloder' (did you"),
         (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),

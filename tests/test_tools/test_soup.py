@@ -111,6 +111,10 @@ def test_one_that_does_not_fit_is_named(project, call):
         (['a.pth', 'b.pth', '--method', 'greedy'], 'needs --config'),
         (['a.pth', 'missing.pth'], 'missing.pth does not exist'),
         (
+            ['a.pth', 'b.pth', '--config', 'config.py', '--metric', 'top9'],
+            "error: 0 metrics of val are called 'top9'; there are: accuracy/",
+        ),
+        (
             ['a.pth', 'b.pth', '--config', 'no_val.py'],
             'no_val.py has no val_dataloader and no val_evaluator',
         ),
