@@ -1,10 +1,12 @@
 """What a training run costs, counted without running it."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -16,6 +18,7 @@ from torch.utils.flop_counter import (
 )
 
 from mmclip.analysis.complexity import image_size
+from mmclip.models.contrastive_classifier import ContrastiveClassifier
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,29 @@ class TrainingCost:
 
 
 def count_training_cost(cfg: Config) -> TrainingCost:
-    """Count for the model of a config, without memory for its weights.
+    """Count for the model of a config, without files of weights.
+
+    Of a :class:`ContrastiveClassifier`, an image is counted with its caption;
+    its weights are made, at random, while those of others take no memory.
 
     Args:
         cfg (Config): A config whose ``model`` is a classifier with a
             :class:`CLIPVisionTransformer` or
-            :class:`SigLIPVisionTransformer`; LoRA looks at its weights, of
-            which there are none here.
+            :class:`SigLIPVisionTransformer`, perhaps in a
+            :class:`LoRAModel`, or a :class:`ContrastiveClassifier`.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    size = image_size(cfg)
     model_cfg = copy.deepcopy(cfg.model)
-    model_cfg.backbone.init_cfg = None  # no file is needed
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    tower = model_cfg.backbone.get('module', model_cfg.backbone)
+    tower.init_cfg = {}  # no file is needed; LoRA asks for more than None
+    size = image_size(Config(dict(model=dict(backbone=tower))))
+    is_contrastive = MODELS.get(model_cfg.type) is ContrastiveClassifier
+    # open_clip moves the weights that it makes, which fake ones do not bear.
+    with (
+        nullcontext()
+        if is_contrastive
+        else FakeTensorMode(allow_non_fake_inputs=True)
+    ):
         model = MODELS.build(model_cfg).train()
         # Two, so that what all images share is not counted as an image's.
         one, flops = _count(model, 1, size)
@@ -117,6 +130,15 @@ def _count(
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast('cpu', torch.bfloat16),
     ):
-        model(images).float().logsumexp(dim=1).sum().backward()
+        _loss(model, images).backward()
     model.zero_grad()
     return sum(kept.values()), counter.get_total_flops()
+
+
+def _loss(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """A scalar with the cost of the loss, whatever the labels are."""
+    if not isinstance(model, ContrastiveClassifier):
+        return model(images).float().logsumexp(dim=1).sum()
+    features = F.normalize(model.extract_feat(images)[-1], dim=-1)
+    texts = model.text([''] * len(images))  # all are as long
+    return model.contrast(features, texts, model.text.logit_scale)

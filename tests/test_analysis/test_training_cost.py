@@ -9,7 +9,9 @@ from mmengine.config import Config
 
 from mmclip.analysis.complexity import count_complexity
 from mmclip.analysis.training_cost import count_training_cost
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, save_whole_model
+
+NOT_THERE = dict(type='mmclip.PretrainedCLIP', checkpoint='not/there.pth')
 
 
 def config(ema=False, **backbone):
@@ -31,6 +33,51 @@ def config(ema=False, **backbone):
             custom_hooks=[dict(type='EMAHook')] if ema else [],
         )
     )
+
+
+def lora(init_cfg=NOT_THERE):
+    cfg = config()
+    module = dict(cfg.model.backbone, init_cfg=init_cfg)
+    cfg.model.backbone = dict(
+        type='mmclip.LoRAModel',
+        module=module,
+        alpha=4,
+        rank=4,
+        drop_rate=0.1,
+        targets=[dict(type='attn.qkv')],
+    )
+    return cfg
+
+
+def flyp(folder, layers=2):
+    """A config, and open_clip's model with the same towers."""
+    text = dict(
+        context_length=16, vocab_size=49408, width=16, heads=2, layers=layers
+    )
+    folder = folder / str(layers)
+    folder.mkdir()
+    whole = save_whole_model(folder, text_cfg=text)
+    cfg = config()
+    cfg.model = dict(
+        type='mmclip.ContrastiveClassifier',
+        backbone=dict(
+            type='mmclip.CLIPVisionTransformer',
+            arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
+            act='quick_gelu',
+            img_size=32,
+            patch_size=8,
+            proj_dim=24,
+            init_cfg=NOT_THERE,
+        ),
+        text=dict(
+            type='mmclip.OpenCLIPTextTower',
+            model=str(folder / 'open_clip_config.json'),
+            pretrained='not/there.bin',
+        ),
+        classes=['cat', 'dog'],
+        templates=['a photo of a {}'],
+    )
+    return cfg, whole
 
 
 def test_backward_costs_twice_the_forward():
@@ -62,10 +109,44 @@ def test_recomputing_trades_memory_for_operations():
     assert recomputed.flops_per_image > 1.2 * plain.flops_per_image
 
 
-def test_activations_are_those_that_a_real_run_keeps():
+def test_lora_trains_its_updates_and_the_head():
+    whole, updates = count_training_cost(config()), count_training_cost(lora())
+    assert updates.params == 4 * 4 * (64 + 3 * 64) + 5 * (64 + 1)
+    frozen = whole.params - 5 * (64 + 1)
+    assert updates.bytes_of_states == 16 * updates.params + 4 * frozen
+    # Gradients of the weights, a third of it all, are left out.
+    assert 0.6 < updates.flops_per_image / whole.flops_per_image < 0.8
+
+
+def test_flyp_trains_both_towers(tmp_path):
+    cfg, whole = flyp(tmp_path)
+    cost = count_training_cost(cfg)
+    assert cost.params == sum(p.numel() for p in whole.parameters())
+
+
+def test_flyp_counts_a_caption_with_each_image(tmp_path):
+    """A block has 12 w^2 n multiplications, and 2 n^2 w in attention."""
+    cfg, _ = flyp(tmp_path, layers=2)
+    two = count_training_cost(cfg)
+    four = count_training_cost(flyp(tmp_path, layers=4)[0])
+    n = w = 16
+    block = 3 * 2 * 12 * w**2 * n + 14 * n**2 * w  # attention recomputes
+    assert four.flops_per_image - two.flops_per_image == 2 * block
+    assert four.bytes_per_image > two.bytes_per_image
+
+    images = config()
+    images.model.backbone = cfg.model.backbone
+    images.model.head.update(num_classes=2, in_channels=24)
+    flops = count_training_cost(images).flops_per_image + 2 * block
+    assert two.flops_per_image == pytest.approx(flops, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    'cfg', [config(), lora(init_cfg={})], ids=['fine-tuning', 'lora']
+)
+def test_activations_are_those_that_a_real_run_keeps(cfg):
     from mmengine.registry import MODELS, init_default_scope
 
-    cfg = config()
     init_default_scope('mmpretrain')
     model = MODELS.build(cfg.model).train()
 

@@ -51,10 +51,12 @@ def main() -> None:
         'for in bfloat16)',
     )
     args = parser.parse_args()
+    # All first: what building models logs is not for inside of the table.
+    rows = [row(path, args.images, args.tflops) for path in args.configs]
     print(f'| {" | ".join(HEADER)} |')
     print(f'| :-- |{" --: |" * (len(HEADER) - 1)}')
-    for path in args.configs:
-        print(f'| {" | ".join(row(path, args.images, args.tflops))} |')
+    for cells in rows:
+        print(f'| {" | ".join(cells)} |')
 
 
 def row(path: str, images: int, tflops: float) -> list[str]:
