@@ -28,7 +28,8 @@ class ContrastiveClassifier(ImageClassifier):
     embeddings of the classes, which are computed anew whenever the model
     leaves training or is loaded. The loss is open_clip's, over the batches of
     all processes; images of the same class count as one another's negatives,
-    as in FLYP's own ``src/models/flyp_loss.py``.
+    as in FLYP's own ``src/models/flyp_loss.py``. For data-parallel training:
+    torch's ``fully_shard`` refuses the text tower's scalar ``logit_scale``.
 
     Args:
         backbone (dict): The image tower; its feature must be the projected
