@@ -5,7 +5,7 @@ import os
 import sys
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py --amp --resume
   bash tools/dist_train.sh configs/clip/clip-l-336.py 8 --auto-scale-lr
 """
+BFLOAT16 = 'mmclip.BFloat16OptimWrapper'
 
 
 def parse_args() -> argparse.Namespace:
@@ -93,11 +94,8 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp and torch.cuda.is_available():
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    elif args.amp:
-        cfg.optim_wrapper.type = 'mmclip.BFloat16OptimWrapper'
+    if args.amp:
+        use_mixed_precision(cfg.optim_wrapper)
     starts = cfg.get('load_from') and not has_checkpoints(cfg)
     if args.resume == 'auto' and starts:
         print(f'No checkpoint yet: training starts from {cfg.load_from}.')
@@ -111,6 +109,31 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         pin_memory=not args.no_pin_memory and torch.cuda.is_available(),
         persistent_workers=not args.no_persistent_workers,
     )
+
+
+def use_mixed_precision(optim_wrapper: ConfigDict) -> None:
+    """Have the forward pass in float16, or bfloat16 where that is better.
+
+    Raises:
+        ValueError: If the optimizer wrapper is one of another kind.
+    """
+    kind = optim_wrapper.get('type', 'OptimWrapper')
+    if kind == BFLOAT16:
+        return
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(
+            '--amp takes the place of an OptimWrapper or AmpOptimWrapper, and '
+            f'optim_wrapper.type is {kind!r}: leave --amp out, and set the '
+            'precision in the config.'
+        )
+    bfloat16 = optim_wrapper.get('dtype') == 'bfloat16'
+    if torch.cuda.is_available() and not bfloat16:
+        optim_wrapper.type = 'AmpOptimWrapper'
+        optim_wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    optim_wrapper.type = BFLOAT16
+    for key in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper
+        optim_wrapper.pop(key, None)
 
 
 if __name__ == '__main__':

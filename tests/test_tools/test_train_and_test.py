@@ -8,11 +8,14 @@ import mmpretrain
 import pytest
 import timm
 import torch
+from mmengine.config import ConfigDict
 from safetensors.torch import save_file
 
 from mmclip.checkpoint import read_checkpoint
 from tests.conftest import put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
+from tests.test_tools.weights import load_in_this_process, write_random
+from tools.train import use_mixed_precision
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 TOOL_SETS = pytest.mark.parametrize(
@@ -131,6 +134,10 @@ def test_misspelt_keys_stop_the_training(project, run):
 
 
 def test_amp_no_validate_and_auto_scale_lr(project, run):
+    with open(project / 'config.py', 'a') as config:
+        config.write(
+            "optim_wrapper.update(type='AmpOptimWrapper', loss_scale=512.0)\n"
+        )
     log = run(
         TOOLS / 'train.py',
         'config.py',
@@ -147,6 +154,48 @@ def test_amp_no_validate_and_auto_scale_lr(project, run):
     assert 'Scaling the original LR by 1.5' in log
     for tensor in weights(project, 'work_dirs/config/epoch_2.pth').values():
         assert tensor.isfinite().all()
+
+
+BFLOAT16 = dict(type='mmclip.BFloat16OptimWrapper')
+
+
+@pytest.mark.parametrize(
+    ('on_gpu', 'given', 'wanted'),
+    [
+        (True, dict(), dict(type='AmpOptimWrapper', loss_scale='dynamic')),
+        (
+            True,
+            dict(type='AmpOptimWrapper', dtype='float16', loss_scale=512.0),
+            dict(type='AmpOptimWrapper', dtype='float16', loss_scale=512.0),
+        ),
+        # Of bfloat16 nothing needs scaling.
+        (
+            True,
+            dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=512.0),
+            BFLOAT16,
+        ),
+        (True, BFLOAT16, BFLOAT16),
+        (False, dict(type='OptimWrapper'), BFLOAT16),
+        (
+            False,
+            dict(type='AmpOptimWrapper', dtype='float16', loss_scale=512.0),
+            BFLOAT16,
+        ),
+    ],
+)
+def test_amp_keeps_of_the_config_what_has_a_meaning(
+    monkeypatch, on_gpu, given, wanted
+):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: on_gpu)
+    common = dict(accumulative_counts=2, optimizer=dict(type='AdamW'))
+    wrapper = ConfigDict(**given, **common)
+    use_mixed_precision(wrapper)
+    assert wrapper == ConfigDict(**wanted, **common)
+
+
+def test_amp_refuses_an_optimizer_wrapper_that_it_does_not_know():
+    with pytest.raises(ValueError, match="is 'DeepSpeedOptimWrapper': leave"):
+        use_mixed_precision(ConfigDict(type='DeepSpeedOptimWrapper'))
 
 
 def test_test_time_augmentation_pictures_and_predictions(project, run):
@@ -182,6 +231,43 @@ def test_two_processes(project, run):
         TOOLS / 'dist_test.sh', 'config.py', 'work/epoch_2.pth', 2, **port
     ).stdout
     assert 'accuracy/top1' in log
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does_and_one_of_them_writes_it(
+    project, run
+):
+    """With --tta, on eleven images: both processes get six, one twice."""
+    (project / 'images' / 'red' / '3.png').unlink()
+    write_random(project, 'x.pth', 0)
+    load_in_this_process(project)
+    # Each process works in a folder of its own, so that both could write;
+    # in one that they share, mmengine collects what they predict.
+    for name in ('alone', '0', '1'):
+        (project / name).mkdir()
+        (project / name / '.dist_test').symlink_to(project / 'shared')
+    (project / 'shared').mkdir()
+    (project / 'apart.py').write_text(
+        f"""
+_base_ = ['config.py']
+import os
+os.chdir({str(project)!r} + '/' + os.environ.get('RANK', 'alone'))
+test_dataloader = dict(dataset=dict(data_root={str(project / 'images')!r}))
+"""
+    )
+    out = ('--out', 'metrics.json', '--out-item', 'metrics')
+    files = (project / 'apart.py', project / 'x.pth')
+    run(TOOLS / 'test.py', *files, '--tta', *out)
+    dist_test = TOOLS / 'dist_test.sh'
+    run(dist_test, *files, 2, '--tta', *out, PORT='29613')
+    alone, first = (
+        json.loads((project / name / 'metrics.json').read_text())
+        for name in ('alone', '0')
+    )
+    assert first == alone
+    assert 0 < alone['accuracy/top1'] < 100
+    assert (project / '1' / 'work_dirs').is_dir()
+    assert not (project / '1' / 'metrics.json').exists()
 
 
 @pytest.mark.parametrize(
