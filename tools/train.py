@@ -12,8 +12,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.engine.find_checkpoint import has_checkpoints
 from mmclip.engine.interrupt_hook import keep_interrupts_from_workers
-from mmclip.engine.reliable_checkpoint_hook import has_checkpoints
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py

@@ -25,12 +25,14 @@ default_hooks = dict(
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Ctrl-C leaves a checkpoint.
     interrupt=dict(type='mmclip.InterruptHook'),
+    # A run killed in validation validates before it goes on.
+    unfinished_validation=dict(type='mmclip.UnfinishedValidationHook'),
     # Histories of logged values do not grow with the run.
     short_history=dict(type='mmclip.ShortHistoryHook'),
 )
 
 env_cfg = dict(
-    cudnn_benchmark=True,
+    cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )

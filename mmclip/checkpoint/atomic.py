@@ -1,7 +1,8 @@
 """Files that are whole or not there."""
 
+import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +28,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not under path's own name, not even in part.
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f'{TEMPORARY}{secrets.token_hex(8)}'
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         _flush(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(
@@ -43,7 +42,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    _flush(path.parent)  # so that the renaming survives a loss of power
+    _flush_folder(path.parent)  # so that the renaming survives a power cut
 
 
 def _flush(path: Path) -> None:
@@ -54,7 +53,11 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _flush_folder(folder: Path) -> None:
+    try:
+        _flush(folder)
+    except OSError as error:
+        # Some network file systems flush files, and have no such thing for
+        # folders: then there is nothing to be done.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise

@@ -19,7 +19,11 @@ from mmclip.registry import DATA_SAMPLERS, TRANSFORMS
 
 
 class SampleIndex(int):
-    """The index of a sample, with the seed of its augmentation."""
+    """The index of a sample, with the seed of its augmentation.
+
+    It keeps the seed where ``ConcatDataset`` subtracts the lengths of other
+    data sets, and ``RepeatDataset`` takes the remainder of one.
+    """
 
     seed: int
 
@@ -28,6 +32,14 @@ class SampleIndex(int):
         self = super().__new__(cls, index)
         self.seed = seed
         return self
+
+    def __sub__(self, other: int) -> 'SampleIndex':
+        """The index in one of several data sets."""
+        return SampleIndex(int(self) - other, self.seed)
+
+    def __mod__(self, other: int) -> 'SampleIndex':
+        """The index in a repeated data set."""
+        return SampleIndex(int(self) % other, self.seed)
 
     def __reduce__(self) -> tuple:
         """Let it travel to the workers."""

@@ -12,6 +12,7 @@ from mmclip.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mmclip.engine.reliable_checkpoint_hook import ReliableCheckpointHook
 from mmclip.engine.short_history_hook import ShortHistoryHook
 from mmclip.engine.strict_load_hook import StrictLoadHook
+from mmclip.engine.unfinished_validation_hook import UnfinishedValidationHook
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -28,4 +29,5 @@ __all__ = [
     'ShortHistoryHook',
     'StrategyRunner',
     'StrictLoadHook',
+    'UnfinishedValidationHook',
 ]

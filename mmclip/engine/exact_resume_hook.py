@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -44,8 +45,9 @@ class ExactResumeHook(Hook):
         if not _seeds_samples(runner.train_dataloader.dataset):
             runner.logger.warning(
                 'A resumed run will not be exactly the same: that wants '
-                "dict(type='mmclip.SeedSample') first in the pipeline of a "
-                'data set that is not wrapped in another.'
+                "dict(type='mmclip.SeedSample') first in the pipeline of "
+                'every data set, and none wrapped in another but '
+                'ConcatDataset and RepeatDataset.'
             )
         if runner._randomness_cfg.get('seed') is None:
             runner.logger.warning(
@@ -79,6 +81,11 @@ class ExactResumeHook(Hook):
 
 
 def _seeds_samples(dataset: Any) -> bool:
+    """Whether each sample, and each in a wrapped data set, draws its own."""
+    if isinstance(dataset, ConcatDataset):
+        return all(map(_seeds_samples, dataset.datasets))
+    if isinstance(dataset, RepeatDataset):
+        return _seeds_samples(dataset.dataset)
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     return any(isinstance(t, SeedSample) for t in transforms)
 

@@ -4,7 +4,11 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import (
+    AmpOptimWrapper,
+    OptimWrapper,
+    OptimWrapperDict,
+)
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -27,8 +31,15 @@ class FiniteLossHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Put a check before the optimizer's step."""
-        optim_wrapper: OptimWrapper = runner.optim_wrapper
+        """Put a check before the step of each optimizer."""
+        optim_wrapper = runner.optim_wrapper
+        if isinstance(optim_wrapper, OptimWrapperDict):
+            for part in optim_wrapper.optim_wrappers.values():
+                self._guard(part, runner)
+        else:
+            self._guard(optim_wrapper, runner)
+
+    def _guard(self, optim_wrapper: OptimWrapper, runner: Runner) -> None:
         update_params, step = optim_wrapper.update_params, optim_wrapper.step
 
         def checked(loss: Tensor, *args: Any, **kwargs: Any) -> None:

@@ -116,7 +116,7 @@ class FullyShardStrategy(DDPStrategy):
         params = [param for group in groups for param in group['params']]
         state = {
             index: {
-                key: _shard_like(params[index], value)
+                key: shard_like(params[index], value)
                 for key, value in values.items()
             }
             for index, values in state_dict['state'].items()
@@ -164,10 +164,10 @@ def _shard_on_load(
     for name, param in module.named_parameters(recurse=False):
         key = f'{prefix}{name}'
         if key in state_dict:  # else a strict load reports it
-            state_dict[key] = _shard_like(param, state_dict[key])
+            state_dict[key] = shard_like(param, state_dict[key])
 
 
-def _shard_like(param: Tensor, given: Any) -> Any:
+def shard_like(param: Tensor, given: Any) -> Any:
     """The shards of a whole tensor of the shape of a sharded parameter."""
     if (
         not isinstance(param, DTensor)

@@ -3,12 +3,14 @@
 import os
 import signal
 from types import FrameType
+from typing import NoReturn
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 
+from mmclip.engine.accumulated_gradients import share_gradients
 from mmclip.registry import HOOKS
 
 
@@ -19,12 +21,15 @@ class InterruptHook(Hook):
     It stands where the checkpoint hook writes.
 
     ``--resume`` goes on from there. Several processes agree at each iteration
-    whether one of them was interrupted, so that all stop at the same. A second
-    Ctrl-C stops a single process at once; torchrun, which passes each on to
-    its processes and so doubles it, kills them after 30 seconds.
+    whether one of them was interrupted, so that all stop at the same; a
+    validation they finish first, as not all of them need have the same number
+    of batches. A second Ctrl-C stops a single process at once; torchrun, which
+    passes each on to its processes and so doubles it, kills them after 30
+    seconds.
     """
 
     priority = 'LOWEST'
+    _interrupted = False
 
     def before_train(self, runner: Runner) -> None:
         """Take over the signal, also for data workers that are forked."""
@@ -39,10 +44,33 @@ class InterruptHook(Hook):
         Raises:
             KeyboardInterrupt: After the checkpoint is written.
         """
-        if not self._somewhere():
-            return
-        done = runner.iter + 1
+        if self._somewhere():
+            self._stop(runner, runner.iter + 1)
+
+    def after_val_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        """Stop in the middle of validation, if this is the only process.
+
+        Raises:
+            KeyboardInterrupt: After the checkpoint is written.
+        """
+        if get_world_size() == 1 and self._interrupted:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook._swap_ema_parameters()  # as after a whole validation
+            self._stop(runner, runner.iter)
+
+    def after_val(self, runner: Runner) -> None:
+        """Stop after validation; errors as in :meth:`after_train_iter`."""
+        if self._somewhere():
+            self._stop(runner, runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Give the signal back."""
+        signal.signal(signal.SIGINT, self._handler)
+
+    def _stop(self, runner: Runner, done: int) -> NoReturn:
         runner.logger.info(f'Interrupted; writing iter_{done}.pth.')
+        share_gradients(runner)
         runner.save_checkpoint(
             _checkpoint_folder(runner),
             f'iter_{done}.pth',
@@ -50,11 +78,8 @@ class InterruptHook(Hook):
             by_epoch=False,
         )
         barrier()  # the end of one process would end the one that writes
-        raise KeyboardInterrupt
-
-    def after_train(self, runner: Runner) -> None:
-        """Give the signal back."""
         signal.signal(signal.SIGINT, self._handler)
+        raise KeyboardInterrupt
 
     def _somewhere(self) -> bool:
         if get_world_size() == 1:

@@ -1,20 +1,28 @@
 """Checkpoints that survive: written whole, deleted late, found again."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmclip.checkpoint.atomic import TEMPORARY
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import read_checkpoint
+from mmclip.engine.accumulated_gradients import (
+    add_gradients,
+    restore_gradients,
+    share_gradients,
+)
 from mmclip.engine.atomic_backend import use_atomic_backend
+from mmclip.engine.find_checkpoint import (
+    check_resumable,
+    checkpoint_folder,
+    find_newest_checkpoint,
+    list_checkpoints,
+)
 from mmclip.registry import HOOKS
 
 
@@ -24,12 +32,15 @@ class ReliableCheckpointHook(CheckpointHook):
 
     Files are written under another name and renamed. An old checkpoint is
     deleted only after the new one is written. ``--resume`` goes on from the
-    newest checkpoint that can be read, whatever ``last_checkpoint`` says, and
-    names those that it passed over. Arguments are those of
-    ``CheckpointHook``.
+    checkpoint that was written last and can be read, whatever
+    ``last_checkpoint`` says, and names those that it passed over. Gradients
+    that ``accumulative_counts`` has gathered since the last step are in the
+    checkpoint, too. Arguments are those of ``CheckpointHook``.
     """
 
     file_backend: Any
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
 
     def before_run(self, runner: Runner) -> None:
         """Choose what to resume from.
@@ -40,32 +51,96 @@ class ReliableCheckpointHook(CheckpointHook):
         """
         use_atomic_backend()
         if not runner._resume:
+            self._warn_of_earlier_runs(runner)
+        elif isinstance(runner._resume, str):  # mmengine's FlexibleRunner
+            check_resumable(runner._resume)
+        elif runner._load_from is not None:
+            check_resumable(runner._load_from)
+        else:
+            runner._load_from = self._find(runner)
+            # mmengine would still follow last_checkpoint.
+            runner._resume = runner._load_from is not None
+
+    def _warn_of_earlier_runs(self, runner: Runner) -> None:
+        if '://' in (self.out_dir or '') or not is_main_process():
             return
-        if runner._load_from is not None:
-            _check_resumable(runner._load_from)
-            return
+        folder = checkpoint_folder(runner.work_dir, self.out_dir)
+        earlier = list_checkpoints(folder, self.filename_tmpl)
+        if earlier:
+            runner.logger.warning(
+                f'{folder} holds checkpoints of an earlier run, such as '
+                f'{earlier[0].name}. Until this run has written its own, '
+                '--resume would go on from those.'
+            )
+
+    def _find(self, runner: Runner) -> str | None:
+        """The main process looks, all hear of it."""
         found: list[Any] = [None, None]
         if is_main_process():
             try:
-                folder = _folder(runner.work_dir, self.out_dir)
-                found[0] = find_newest_checkpoint(folder, runner)
+                found[0] = find_newest_checkpoint(
+                    checkpoint_folder(runner.work_dir, self.out_dir),
+                    self.filename_tmpl,
+                    runner.logger,
+                )
             except CheckpointError as error:
                 found[1] = str(error)
         broadcast_object_list(found)
         if found[1] is not None:
             raise CheckpointError(found[1])
-        runner._load_from = found[0]
+        return found[0]
 
     def before_train(self, runner: Runner) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove what a killed process left half-written.
+
+        Raises:
+            ValueError: If the checkpoints are to be written at the ends of
+                epochs, of which the loop has none.
+        """
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError(
+                'This loop has no epochs, so that no checkpoint would be '
+                'written before its end: set by_epoch=False and an interval '
+                'in iterations in default_hooks.checkpoint.'
+            )
         super().before_train(runner)
+        self._take_best_from_here()
         if is_main_process():
             for path in Path(self.out_dir).glob(f'{TEMPORARY}*'):
                 path.unlink()
 
+    def _take_best_from_here(self) -> None:
+        """Forget where a copied or moved run had its best checkpoint.
+
+        That of the original is deleted otherwise when a better one comes.
+        """
+        if getattr(self, 'best_ckpt_path', None) is not None:
+            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = self._here(path)
+
+    def _here(self, path: str | None) -> str | None:
+        if path is None:
+            return None
+        return self.file_backend.join_path(self.out_dir, Path(path).name)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the gradients gathered since the last step."""
+        add_gradients(runner, checkpoint)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take them up again.
+
+        Raises:
+            ValueError: If the run now gathers another number of gradients.
+        """
+        if runner._resume:
+            restore_gradients(runner, checkpoint)
+
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
+        share_gradients(runner)
         with self._delete_afterwards():
             super()._save_checkpoint_with_step(runner, step, meta)
 
@@ -108,78 +183,3 @@ class _PostponedRemoval:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
-
-
-def find_newest_checkpoint(folder: Path, runner: Runner) -> str | None:
-    """The checkpoint of a run that has seen most iterations and can be read.
-
-    Args:
-        folder (Path): Where ``epoch_N.pth`` and ``iter_N.pth`` are.
-        runner (Runner): For its log.
-
-    Returns:
-        str | None: The file; None if there is none at all.
-
-    Raises:
-        CheckpointError: If there are some, and none can be read.
-    """
-    paths = [p for p in folder.glob('*.pth') if _NAME.fullmatch(p.name)]
-    if not paths:
-        runner.logger.warning(
-            f'Nothing to resume from in {folder}: there is no epoch_N.pth or '
-            'iter_N.pth. Training starts at the beginning.'
-        )
-        return None
-    passed_over = []
-    for path in sorted(paths, key=_age):
-        try:
-            _check_resumable(path)
-        except CheckpointError as error:
-            passed_over.append(str(error))
-            runner.logger.warning(f'Passed over: {error}')
-        else:
-            runner.logger.info(f'Resume from {path}.')
-            return str(path)
-    raise CheckpointError(
-        f'None of the {len(paths)} checkpoints in {folder} can be resumed '
-        f'from; move them away to start at the beginning. {passed_over[0]}'
-    )
-
-
-def has_checkpoints(cfg: Config) -> bool:
-    """Whether a run of a config has left a checkpoint, good or bad."""
-    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
-    folder = _folder(cfg.work_dir, hook.get('out_dir'))
-    return any(_NAME.fullmatch(p.name) for p in folder.glob('*.pth'))
-
-
-def _folder(work_dir: str, out_dir: str | None) -> Path:
-    """Where mmengine writes checkpoints."""
-    if out_dir is None:
-        return Path(work_dir)
-    return Path(out_dir) / Path(work_dir).name
-
-
-def _check_resumable(path: str | Path) -> None:
-    checkpoint = read_checkpoint(path)
-    missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
-    if missing:
-        raise CheckpointError(
-            f'{path} cannot be resumed from: it lacks '
-            f'{", ".join(sorted(missing))}. To start from its weights, set '
-            'load_from.'
-        )
-
-
-_NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
-
-
-def _age(path: Path) -> tuple[int, float]:
-    """Sorts newest first: by iterations done, if that can be read."""
-    try:
-        done = read_checkpoint(path, mmap=True)['meta']['iter']
-    except (CheckpointError, KeyError, TypeError):
-        done = None
-    if not isinstance(done, int):  # broken: try it first, to say so
-        return -(2**62), -path.stat().st_mtime
-    return -done, -path.stat().st_mtime

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
@@ -19,12 +19,21 @@ class StrictLoadHook(Hook):
     on with random ones.
     """
 
+    def before_run(self, runner: Runner) -> None:
+        """Let ``EMAHook`` load its averages strictly, too."""
+        for hook in _ema_hooks(runner):
+            hook.strict_load = True
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Load once more, strictly, before the runner's own way.
 
         Raises:
-            CheckpointError: If keys or shapes differ, listing them.
+            CheckpointError: If keys or shapes differ, listing them; if a run
+                is resumed with averaged weights that it had not, or without
+                those that it had.
         """
+        if runner._resume:
+            self._check_averages(runner, checkpoint)
         model: Any = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -37,3 +46,17 @@ class StrictLoadHook(Hook):
                 'To start from a backbone, name it in its init_cfg '
                 "(type='mmclip.PretrainedCLIP') instead of load_from."
             ) from None
+
+    def _check_averages(self, runner: Runner, checkpoint: dict) -> None:
+        has, wants = 'ema_state_dict' in checkpoint, bool(_ema_hooks(runner))
+        if has != wants:
+            raise CheckpointError(
+                f'The checkpoint {"has" if has else "lacks"} averaged weights '
+                f'(ema_state_dict), and this run has '
+                f'{"an" if wants else "no"} EMAHook. Resume with the same '
+                'custom_hooks, or start from the weights with load_from.'
+            )
+
+
+def _ema_hooks(runner: Runner) -> list[EMAHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]

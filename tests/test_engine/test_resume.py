@@ -34,7 +34,7 @@ train_dataloader = dict(
     dataset=dict(
         type='CustomDataset', data_root='images', pipeline=pipeline
     ),
-    sampler=dict(type='mmclip.ResumableSampler', shuffle=True),
+    sampler=dict(type='mmclip.{sampler}', shuffle=True),
     collate_fn=dict(type='default_collate'),
 )
 model = dict(
@@ -49,35 +49,65 @@ model = dict(
     head=dict(type='LinearClsHead', num_classes=2, in_channels=32),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
 )
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    dataset=dict(
+        type='CustomDataset', data_root='images', pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=(16, 16)),
+            dict(type='PackInputs'),
+        ]
+    ),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+)
+val_evaluator = dict(type='Accuracy', topk=(1,))
+val_cfg = dict()
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+    type='{optim_wrapper}',
+    accumulative_counts={accumulated},
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
 )
 param_scheduler = dict(type='CosineAnnealingLR', T_max=40, by_epoch=False)
-train_cfg = dict({train_cfg})
+train_cfg = dict({train_cfg}, val_interval={val_interval})
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(
         type='mmclip.ReliableCheckpointHook',
         by_epoch={by_epoch}, interval={interval}, max_keep_ckpts=1,
-        save_best=None,
+        save_best='auto',
     ),
-    exact_resume=dict(type='mmclip.ExactResumeHook'),
     slow=dict(type='SlowDown'),
 )
 custom_imports = dict(imports=['slow_down'])
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
-# So that a kill has something to hit: steps and writing take their time.
+# So that a kill has something to hit: steps and writing take their time. And
+# kills that are sure to hit: DIE_WRITING names the file that is half written,
+# DIE_VALIDATING the iteration that is being validated.
 SLOW_DOWN = """
+import os
+import signal
 import time
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.engine.atomic_backend import AtomicLocalBackend
 
+def die():
+    if is_main_process():  # the others do not wait for it to write
+        os.kill(os.getpid(), signal.SIGKILL)
+
 @HOOKS.register_module()
 class SlowDown(Hook):
     def after_train_iter(self, *args, **kwargs):
+        time.sleep(0.05)
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        if os.environ.get('DIE_VALIDATING') == str(runner.iter):
+            die()
         time.sleep(0.05)
 
 def slow_put(self, content, path):
@@ -86,18 +116,38 @@ def slow_put(self, content, path):
         for i in range(0, len(content), size):
             file.write(content[i : i + size])
             file.flush()
+            if os.path.basename(path) == os.environ.get('DIE_WRITING'):
+                die()
             time.sleep(0.03)
 
 AtomicLocalBackend.put = slow_put
 """
 EPOCHS = "type='EpochBasedTrainLoop', max_epochs=5"
 ITERS = "type='IterBasedTrainLoop', max_iters=20"
-# Loop, checkpoints by epoch, interval: at the end of epochs, within epochs
-# (of four iterations), by iterations.
+PLAIN = dict(
+    train_cfg=EPOCHS,
+    by_epoch=True,
+    interval=1,
+    val_interval=1,
+    accumulated=1,
+    sampler='ResumableSampler',
+    optim_wrapper='OptimWrapper',
+)
+# Checkpoints at the ends of epochs (of four iterations, or of two with two
+# processes), in the middle of steps, in the middle of epochs, and by
+# iterations.
 WAYS = {
-    'epochs': (EPOCHS, True, 1),
-    'mid-epoch': (EPOCHS, False, 3),
-    'iterations': (ITERS, False, 3),
+    'epochs': PLAIN | dict(accumulated=3),
+    'mid-epoch': PLAIN | dict(by_epoch=False, interval=3),
+    'iterations': PLAIN
+    | dict(
+        train_cfg=ITERS,
+        by_epoch=False,
+        interval=3,
+        val_interval=6,
+        sampler='ResumableInfiniteSampler',
+        optim_wrapper='mmclip.BFloat16OptimWrapper',
+    ),
 }
 
 
@@ -115,18 +165,17 @@ def images(tmp_path) -> Path:
 
 
 def write_config(folder: Path, way: str, workers: int) -> None:
-    train_cfg, by_epoch, interval = WAYS[way]
     text = CONFIG.format(
         base=REPOSITORY / 'configs' / '_base_' / 'default_runtime.py',
         workers=workers,
-        train_cfg=train_cfg,
-        by_epoch=by_epoch,
-        interval=interval,
+        **WAYS[way],
     )
     (folder / 'config.py').write_text(text)
 
 
-def start(folder: Path, work_dir: str, processes: int) -> subprocess.Popen:
+def start(
+    folder: Path, work_dir: str, processes: int, **environment: str
+) -> subprocess.Popen:
     launcher = [sys.executable]
     options = ['--resume']
     if processes > 1:
@@ -136,7 +185,9 @@ def start(folder: Path, work_dir: str, processes: int) -> subprocess.Popen:
     return subprocess.Popen(
         [*launcher, TRAIN, 'config.py', '--work-dir', work_dir, *options],
         cwd=folder,
-        env=os.environ | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS='1'),
+        env=os.environ
+        | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS='1')
+        | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -144,9 +195,11 @@ def start(folder: Path, work_dir: str, processes: int) -> subprocess.Popen:
     )
 
 
-def finish(run: subprocess.Popen) -> None:
+def finish(run: subprocess.Popen) -> str:
+    """Wait for it; returns its log."""
     log, _ = run.communicate(timeout=300)
     assert run.returncode == 0, log
+    return log
 
 
 def kill_in_training(run: subprocess.Popen, seconds: float) -> None:
@@ -160,10 +213,20 @@ def kill_in_training(run: subprocess.Popen, seconds: float) -> None:
 
 
 def final_checkpoint(folder: Path, work_dir: str) -> dict:
-    paths = (folder / work_dir).glob('*_*.pth')
+    paths = [
+        path
+        for path in (folder / work_dir).glob('*_*.pth')
+        if not path.name.startswith('best')
+    ]
     return read_checkpoint(
         max(paths, key=lambda path: int(path.stem.split('_')[1]))
     )
+
+
+def best_checkpoint(folder: Path, work_dir: str) -> tuple[str, dict]:
+    """Its name, and what is in it."""
+    (path,) = (folder / work_dir).glob('best_*.pth')
+    return path.name, read_checkpoint(path)['state_dict']
 
 
 def assert_identical(one: dict, other: dict) -> None:
@@ -172,6 +235,13 @@ def assert_identical(one: dict, other: dict) -> None:
         torch.testing.assert_close(
             one[part], other[part], rtol=0, atol=0, msg=part
         )
+
+
+def assert_best_identical(folder: Path, one: str, other: str) -> None:
+    name, weights = best_checkpoint(folder, one)
+    wanted_name, wanted = best_checkpoint(folder, other)
+    assert name == wanted_name
+    torch.testing.assert_close(weights, wanted, rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -188,7 +258,40 @@ def test_a_killed_run_ends_bit_identical(images, way, workers, processes):
         kill_in_training(run, kills.uniform(0.1, 1.2))
     finish(start(images, 'killed', processes))
     assert_identical(final_checkpoint(images, 'killed'), wanted)
+    assert_best_identical(images, 'killed', 'whole')
     assert not list((images / 'killed').glob('.mmclip-tmp-*'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize(
+    ('moment', 'log'),
+    [
+        (dict(DIE_WRITING='epoch_3.pth'), 'killed/epoch_2.pth.'),
+        (dict(DIE_VALIDATING='{3 epochs}'), 'Validate iteration {3 epochs}'),
+        (dict(DIE_VALIDATING='{5 epochs}'), 'Validate iteration {5 epochs}'),
+    ],
+)
+def test_killed_while_writing_or_validating(images, moment, log, processes):
+    """At an epoch in between, and at the last."""
+    length = 4 // processes
+    name, at = dict(moment).popitem()
+    for epochs in 3, 5:
+        at = at.replace(f'{{{epochs} epochs}}', str(epochs * length))
+        log = log.replace(f'{{{epochs} epochs}}', str(epochs * length))
+    write_config(images, 'epochs', 0)
+    finish(start(images, 'whole', processes))
+    run = start(images, 'killed', processes, **{name: at})
+    run.communicate(timeout=300)
+    assert run.returncode != 0
+    if name == 'DIE_WRITING':
+        assert list((images / 'killed').glob('.mmclip-tmp-*'))
+        assert not (images / 'killed' / at).exists()
+    assert log in finish(start(images, 'killed', processes))
+    assert_identical(
+        final_checkpoint(images, 'killed'), final_checkpoint(images, 'whole')
+    )
+    assert_best_identical(images, 'killed', 'whole')
 
 
 @pytest.mark.slow
