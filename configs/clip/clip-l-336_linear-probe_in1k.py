@@ -1,8 +1,10 @@
 r"""CLIP ViT-L/14 at 336 px, frozen, with a linear classifier on ImageNet-1k.
 
 Source: arXiv 2103.00020, appendix A.3: logistic regression by L-BFGS on the
-features before the projection. Its result: 85.4 % top-1 (Table 10,
-ViT-L/14-336px). Not measured by this project.
+features before the projection. Its result: 85.4 % top-1 (Table 16, of which
+only quotations were read; 85.40 for ViT-L/14 at 336 px in the model card of
+DeepGlint-AI/mlcd-vit-large-patch14-336). GPUs: not stated there. Not measured
+by this project.
 One GPU computes the features, or several with torchrun; without a GPU it is
 a matter of days.
 

@@ -2,8 +2,9 @@ r"""CLIP ViT-L/14 at 336 px, fine-tuned on ImageNet-1k with LoRA.
 
 Source: mmpretrain's configs/vision_transformer/
 vit-base-p16_8xb64-lora_in1k-384px.py (M), for ViT-B/16 of other weights, and
-arXiv 2106.09685. There is no published result for this model to reproduce;
-not trained by this project. Differences from M: our tower and its weights,
+arXiv 2106.09685. There is no published result for this model to reproduce,
+nor one of M in mmpretrain's metafile; M's name has 8 GPUs x 64 images. Not
+trained by this project. Differences from M: our tower and its weights,
 the class token before the projection, cross entropy as in FT-CLIP's config.
 
     python3 tools/model_converters/openclip_to_mmcls.py \

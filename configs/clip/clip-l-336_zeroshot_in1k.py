@@ -1,7 +1,9 @@
 r"""CLIP ViT-L/14 at 336 px on ImageNet-1k without any training (OpenAI).
 
-Source: arXiv 2103.00020. Its result: 76.2 % top-1 (Table 11, ViT-L/14-336px,
-with OpenAI's 80 templates). Not measured by this project.
+Source: arXiv 2103.00020, whose result is 76.2 % top-1 (Table 16, of which only
+quotations were read). With open_clip, which this follows: 76.56 % top-1
+(mlfoundations/open_clip, docs/openclip_results.csv). Not measured by this
+project.
 The head holds embeddings of the classes' names; one GPU, or none.
 
     python tools/zero_shot_head.py ViT-L-14-336 openai clip-l-336_zeroshot.pth
