@@ -51,6 +51,9 @@ def train(tmp_path) -> Callable[..., Runner]:
         load_from: str | None = None,
         batch_size: int = 4,
         sampler: str = 'DefaultSampler',
+        iters: int | None = None,
+        accumulate: int = 1,
+        custom_hooks: list[dict] | None = None,
         **hooks: dict,
     ) -> Runner:
         torch.manual_seed(0)
@@ -63,8 +66,14 @@ def train(tmp_path) -> Callable[..., Runner]:
                 sampler=dict(type=sampler, shuffle=False),
                 collate_fn=dict(type='pseudo_collate'),
             ),
-            train_cfg=dict(by_epoch=True, max_epochs=epochs),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.001)),
+            train_cfg=dict(by_epoch=True, max_epochs=epochs)
+            if iters is None
+            else dict(by_epoch=False, max_iters=iters),
+            optim_wrapper=dict(
+                optimizer=dict(type='SGD', lr=0.001),
+                accumulative_counts=accumulate,
+            ),
+            custom_hooks=custom_hooks,
             default_hooks=dict(
                 checkpoint=dict(
                     type='mmclip.ReliableCheckpointHook', interval=1

@@ -1,11 +1,12 @@
 """Class folders that differ are named before training begins."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from PIL import Image
 
 from mmclip.engine import CheckClassesHook
@@ -25,16 +26,18 @@ def root(tmp_path):
 
 def check(root, num_classes=3, **dataset):
     train, val = (
-        SimpleNamespace(
-            dataset=CustomDataset(str(root), data_prefix=split, **dataset)
-        )
+        CustomDataset(str(root), data_prefix=split, **dataset)
         for split in ('train', 'val')
     )
+    check_splits(train, val, num_classes)
+
+
+def check_splits(train, val, num_classes=3):
     head = SimpleNamespace(num_classes=num_classes)
     CheckClassesHook().before_train(
         SimpleNamespace(
-            train_dataloader=train,
-            val_dataloader=val,
+            train_dataloader=SimpleNamespace(dataset=train),
+            val_dataloader=SimpleNamespace(dataset=val),
             val_loop=True,
             model=SimpleNamespace(head=head),
         )
@@ -69,3 +72,70 @@ def test_folders_count_where_names_are_given(root):
     (root / 'val' / 'b').rename(root / 'val' / 'd')
     with pytest.raises(ValueError, match='only in train: b; only in val: d'):
         check(root, classes=['x', 'y', 'z'])
+
+
+def check_test(dataset, num_classes=3, wrap=lambda model: model):
+    model = SimpleNamespace(head=SimpleNamespace(num_classes=num_classes))
+    CheckClassesHook().before_test(
+        SimpleNamespace(
+            test_dataloader=SimpleNamespace(dataset=dataset),
+            model=wrap(model),
+        )
+    )
+
+
+def test_a_test_set_of_the_classes_of_the_head_passes(root):
+    check_test(CustomDataset(str(root), data_prefix='val'))
+
+
+def test_a_test_set_that_lacks_a_folder_is_refused(root):
+    shutil.rmtree(root / 'val' / 'b')
+    dataset = CustomDataset(str(root), data_prefix='val')
+    with pytest.raises(ValueError, match='test set has 2 classes, and the he'):
+        check_test(dataset)
+
+
+def test_a_test_set_is_checked_with_test_time_augmentation(root):
+    dataset = CustomDataset(str(root), data_prefix='val')
+    with pytest.raises(ValueError, match='and the head 10'):
+        check_test(dataset, 10, lambda model: SimpleNamespace(module=model))
+
+
+@pytest.mark.parametrize('names', [None, ['x', 'y', 'z']])
+def test_a_list_of_test_images_may_leave_classes_out(root, names):
+    path = root / 'list.txt'
+    path.write_text('a/x.png 0\n')
+    check_test(CustomDataset(str(root), ann_file=str(path), classes=names))
+    path.write_text('a/x.png 3\n')
+    with pytest.raises(ValueError, match='test set has 4 classes'):
+        check_test(CustomDataset(str(root), ann_file=str(path), classes=names))
+
+
+def test_images_without_labels_pass(root):
+    dataset = CustomDataset(str(root), data_prefix='val', with_label=False)
+    check_test(dataset)
+    check(root, with_label=False)
+
+
+def multi_label(root, *labels):
+    """A data set with an image for each list of labels."""
+    images = [
+        dict(img_path=f'{i}.png', gt_label=label)
+        for i, label in enumerate(labels)
+    ]
+    content = dict(metainfo=dict(classes=list('abc')), data_list=images)
+    (root / 'list.json').write_text(json.dumps(content))
+    return MultiLabelDataset(str(root / 'list.json'))
+
+
+@pytest.mark.parametrize(
+    'labels', [([0, 1], [2], []), ([0, 1], [1, 2])], ids=['ragged', 'square']
+)
+def test_several_labels_an_image_are_counted_one_by_one(tmp_path, labels):
+    dataset = multi_label(tmp_path, *labels)
+    check_test(dataset)
+    check_splits(dataset, dataset)
+    with pytest.raises(ValueError, match='test set has 3 classes'):
+        check_test(dataset, 4)
+    with pytest.raises(ValueError, match='train set has 3 classes'):
+        check_splits(dataset, dataset, 4)

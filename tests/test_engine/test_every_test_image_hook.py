@@ -80,6 +80,11 @@ def plain(**settings):
     return [dict(type='mmclip.LoadImage', **settings), dict(type='PackInputs')]
 
 
+def of_mmcv(ignore_empty):
+    load = dict(type='LoadImageFromFile', ignore_empty=ignore_empty)
+    return [load, dict(type='PackInputs')]
+
+
 def two_views(**settings):
     load, pack = plain(**settings)
     views = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
@@ -109,12 +114,23 @@ def test_skipping_is_found_wherever_it_is(root, make_pipeline, wrap):
         runner.test()
 
 
-def test_an_evaluation_that_does_not_skip_passes(root):
+@pytest.mark.parametrize('run', ['train', 'val', 'test'])
+def test_the_loader_of_mmcv_may_not_skip_either(root, run):
+    runner = make_runner(root, of_mmcv(True), [EveryTestImageHook()])
+    with pytest.raises(ValueError, match='set ignore_empty=False there'):
+        getattr(runner, run)()
+    assert runner.iter == 0
+
+
+@pytest.mark.parametrize('pipeline', [plain(), of_mmcv(False)])
+def test_an_evaluation_that_does_not_skip_passes(root, pipeline):
     (root / 'val' / 'class' / 'bad.png').unlink()
-    runner = make_runner(root, plain(), [EveryTestImageHook()])
+    runner = make_runner(root, pipeline, [EveryTestImageHook()])
     assert runner.test() == dict(names=['good.png'])
 
 
-def test_without_the_hook_another_image_is_tested_twice(root):
-    runner = make_runner(root, plain(on_error='skip'), [])
+@pytest.mark.parametrize('skipping', [plain(on_error='skip'), of_mmcv(True)])
+def test_without_the_hook_another_image_is_tested_twice(root, skipping):
+    (root / 'val' / 'class' / 'bad.png').write_bytes(b'')
+    runner = make_runner(root, skipping, [])
     assert runner.test() == dict(names=['good.png', 'good.png'])

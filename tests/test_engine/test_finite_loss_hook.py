@@ -1,10 +1,16 @@
 """NaN stops the run before it reaches the weights."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import HOOKS
+from torch.optim import SGD
 
 from mmclip.checkpoint import read_checkpoint
-from mmclip.engine import NonFiniteLossError
+from mmclip.engine import FiniteLossHook, NonFiniteLossError
 from tests.test_engine.conftest import Linear
 
 HOOK = dict(finite_loss=dict(type='mmclip.FiniteLossHook'))
@@ -45,3 +51,42 @@ def test_gradients_that_are_not_finite_stop_too(train, tmp_path):
         train(model=model, **HOOK)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+def test_nan_after_a_good_checkpoint_leaves_it(train, tmp_path):
+    good = train(epochs=1).model.layer.weight
+    hooks = [dict(type='PoisonSecondEpoch')]
+    with pytest.raises(NonFiniteLossError, match='epoch 2, iteration 3'):
+        train(resume=True, custom_hooks=hooks, **HOOK)
+    (path,) = (tmp_path / 'work').glob('*.pth')
+    assert path.name == 'epoch_1.pth'
+    weights = read_checkpoint(path)['state_dict']
+    assert torch.equal(weights['layer.weight'], good)
+
+
+@HOOKS.register_module()
+class PoisonSecondEpoch(Hook):
+    """Its images are to blame."""
+
+    def before_train_epoch(self, runner):
+        if runner.epoch == 1:
+            runner.model.nan_at = 0.0
+
+
+def test_each_of_several_optimizers_is_guarded():
+    model = Linear()
+    wrapper = OptimWrapperDict(
+        weight=OptimWrapper(SGD([model.layer.weight], lr=1)),
+        bias=OptimWrapper(SGD([model.layer.bias], lr=1)),
+    )
+    runner = SimpleNamespace(optim_wrapper=wrapper, epoch=0, iter=6)
+    hook = FiniteLossHook()
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0, {})
+    for name, parameter in model.layer.named_parameters():
+        before = parameter.clone()
+        with pytest.raises(NonFiniteLossError, match='iteration 7'):
+            wrapper[name].update_params(parameter.sum() * torch.inf)
+        assert torch.equal(parameter, before)
+        wrapper[name].update_params(parameter.sum())
+        assert torch.equal(parameter, before - 1)

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import time
 
 import pytest
 import torch
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.registry import HOOKS
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
 
@@ -50,6 +53,15 @@ def test_whatever_happens_to_the_files(
         assert torch.equal(tensor, wanted[key])
 
 
+def test_a_folder_that_is_named_as_a_checkpoint(train, tmp_path, capfd):
+    """Such as other strategies of mmengine write."""
+    train(epochs=2)
+    (tmp_path / 'work' / 'epoch_9.pth').mkdir()
+    capfd.readouterr()
+    assert train(epochs=3, resume=True).iter == 6
+    assert 'Passed over' in ''.join(capfd.readouterr())
+
+
 def test_a_moved_work_directory(train, tmp_path):
     train(epochs=2)
     shutil.move(tmp_path / 'work', tmp_path / 'moved')
@@ -62,6 +74,117 @@ def test_never_silently_from_the_beginning(train, tmp_path):
         truncate(path)
     with pytest.raises(CheckpointError, match='None of the 2 checkpoints'):
         train(epochs=3, resume=True)
+
+
+def test_what_was_written_last_counts_not_the_most_iterations(
+    train, tmp_path, capfd
+):
+    """A new run in the folder of an older, longer one."""
+    train(epochs=4)
+    time.sleep(1.1)  # checkpoints know the second of their writing
+    capfd.readouterr()
+    train(epochs=2)
+    assert 'holds checkpoints of an earlier run' in ''.join(capfd.readouterr())
+    train(epochs=3, resume=True)
+    assert 'resumed epoch: 2, iter: 4' in ''.join(capfd.readouterr())
+
+
+def test_last_checkpoint_of_a_copied_folder_is_not_followed(train, tmp_path):
+    """It names a file of the original."""
+    train(epochs=2)
+    copy = tmp_path / 'copy'
+    copy.mkdir()
+    shutil.copy(tmp_path / 'work' / 'last_checkpoint', copy)
+    assert train(epochs=1, resume=True, work_dir='copy').iter == 2
+
+
+def test_other_names_and_folders_are_found(train, tmp_path, capfd):
+    where = dict(out_dir=str(tmp_path / 'out'), filename_tmpl='w-{:03d}.pth')
+    train(epochs=2, checkpoint=where)
+    assert (tmp_path / 'out' / 'work' / 'w-002.pth').exists()
+    train(epochs=3, checkpoint=where, resume=True)
+    assert 'resumed epoch: 2' in ''.join(capfd.readouterr())
+
+
+def test_the_work_directory_may_be_named_as_the_folder(train, tmp_path, capfd):
+    where = dict(out_dir=str(tmp_path / 'work'))
+    train(epochs=2, checkpoint=where)
+    assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+    train(epochs=3, checkpoint=where, resume=True)
+    assert 'resumed epoch: 2' in ''.join(capfd.readouterr())
+
+
+def test_folders_of_other_backends_are_not_looked_through(train):
+    with pytest.raises(CheckpointError, match=r's3://runs cannot be looked'):
+        train(checkpoint=dict(out_dir='s3://runs'), resume=True)
+
+
+def test_a_loop_without_epochs_wants_iterations(train, tmp_path):
+    with pytest.raises(ValueError, match='This loop has no epochs'):
+        train(iters=4)
+    train(iters=4, checkpoint=dict(by_epoch=False, interval=2))
+    names = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
+    assert names == ['iter_2.pth', 'iter_4.pth']
+
+
+def test_a_copied_run_leaves_the_best_of_the_original(train, tmp_path):
+    best = dict(save_best='score', rule='greater')
+    hooks = [dict(type='Validated')]
+    train(epochs=2, checkpoint=best, custom_hooks=hooks)
+    original = tmp_path / 'work' / 'best_score_epoch_2.pth'
+    assert original.exists()
+    shutil.copytree(tmp_path / 'work', tmp_path / 'copy')
+    train(
+        epochs=3,
+        checkpoint=best,
+        custom_hooks=hooks,
+        work_dir='copy',
+        resume=True,
+    )
+    assert original.exists()
+    assert [p.name for p in (tmp_path / 'copy').glob('best_*')] == [
+        'best_score_epoch_3.pth'
+    ]
+
+
+@HOOKS.register_module()
+class Validated(Hook):
+    """A validation whose score rises from epoch to epoch."""
+
+    def before_train_epoch(self, runner):
+        self._tell(runner)
+
+    def after_train(self, runner):
+        self._tell(runner)
+
+    def _tell(self, runner):
+        if runner.epoch > 0:
+            for hook in runner.hooks:
+                if isinstance(hook, CheckpointHook):
+                    hook.after_val_epoch(runner, dict(score=runner.epoch))
+
+
+def test_gathered_gradients_are_in_the_checkpoint(train, tmp_path):
+    """Two iterations an epoch and three a step."""
+    wanted = train(epochs=4, accumulate=3).model.layer.weight
+    truncate(tmp_path / 'work' / 'epoch_4.pth')
+    checkpoint = read_checkpoint(tmp_path / 'work' / 'epoch_2.pth')
+    gathered = checkpoint['accumulated_gradients']
+    assert gathered['accumulative_counts'] == 3
+    assert set(gathered['gradients']) == {'layer.weight', 'layer.bias'}
+    third = read_checkpoint(tmp_path / 'work' / 'epoch_3.pth')
+    assert 'accumulated_gradients' not in third  # at a step
+    (tmp_path / 'work' / 'epoch_3.pth').unlink()
+    again = train(epochs=4, accumulate=3, resume=True).model.layer.weight
+    assert torch.equal(again, wanted)
+
+
+def test_gathered_gradients_of_another_count_are_refused(train, tmp_path):
+    train(epochs=4, accumulate=3)
+    for epoch in 3, 4:
+        (tmp_path / 'work' / f'epoch_{epoch}.pth').unlink()
+    with pytest.raises(ValueError, match=r'counts=3, and now it is 2\.'):
+        train(epochs=4, accumulate=2, resume=True)
 
 
 def test_the_beginning_is_said(train, capfd):
