@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
+from mmengine.hooks import EMAHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -83,6 +84,8 @@ def main() -> None:
     use_gloo_without_gpu(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
+    if args.tta:
+        leave_out_averaging(runner)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     metrics = runner.test()
@@ -123,6 +126,15 @@ def use_test_time_augmentation(cfg: Config) -> None:
     cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def leave_out_averaging(runner: Runner) -> None:
+    """Remove ``EMAHook``, which does not find its averages in a TTA model.
+
+    It would test random weights. A checkpoint's ``state_dict`` has the
+    averages already.
+    """
+    runner._hooks = [h for h in runner._hooks if not isinstance(h, EMAHook)]
 
 
 if __name__ == '__main__':

@@ -237,9 +237,16 @@ def test_two_processes(project, run):
 def test_two_processes_measure_what_one_does_and_one_of_them_writes_it(
     project, run
 ):
-    """With --tta, on eleven images: both processes get six, one twice."""
+    """With --tta, on eleven images: both processes get six, one twice.
+
+    The weights are as EMAHook saves them: the averages are the state_dict.
+    """
     (project / 'images' / 'red' / '3.png').unlink()
-    write_random(project, 'x.pth', 0)
+    others = write_random(project, 'x.pth', 1)
+    ema = {f'module.{key}': tensor for key, tensor in others.items()}
+    write_random(
+        project, 'x.pth', 0, ema_state_dict=dict(ema, steps=torch.tensor(1))
+    )
     load_in_this_process(project)
     # Each process works in a folder of its own, so that both could write;
     # in one that they share, mmengine collects what they predict.
@@ -257,7 +264,8 @@ test_dataloader = dict(dataset=dict(data_root={str(project / 'images')!r}))
     )
     out = ('--out', 'metrics.json', '--out-item', 'metrics')
     files = (project / 'apart.py', project / 'x.pth')
-    run(TOOLS / 'test.py', *files, '--tta', *out)
+    no_hook = ('--cfg-options', 'custom_hooks=[]')
+    run(TOOLS / 'test.py', *files, '--tta', *out, *no_hook)
     dist_test = TOOLS / 'dist_test.sh'
     run(dist_test, *files, 2, '--tta', *out, PORT='29613')
     alone, first = (
