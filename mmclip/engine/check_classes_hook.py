@@ -5,10 +5,12 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmclip.registry import HOOKS
+
+# What data sets call a choice of some of their images.
+CHOOSING = ('ann_file', 'image_set_path', '_indices')
 
 
 @HOOKS.register_module()
@@ -47,6 +49,21 @@ class CheckClassesHook(Hook):
         for split, names in classes.items():
             self._check(split, splits[split], names, _num_classes(runner))
 
+    def before_test(self, runner: Runner) -> None:
+        """Check the head against the test set, which may leave classes out.
+
+        Raises:
+            ValueError: If they have other numbers of classes.
+        """
+        dataset = runner.test_dataloader.dataset
+        counts = _count_labels(dataset) if is_main_process() else None
+        if counts is None:
+            return
+        # Without names, the largest label is all that a list says.
+        num_classes = _num_classes(runner)
+        size = len(dataset.metainfo.get('classes') or ()) or num_classes
+        self._check_head('test', size, counts, num_classes)
+
     def _compare(self, classes: dict[str, list[str]]) -> None:
         train, val = classes.get('train'), classes.get('val')
         if not train or not val or train == val:
@@ -68,28 +85,48 @@ class CheckClassesHook(Hook):
     def _check(
         self, split: str, dataset: Any, names: list[str], num_classes: int
     ) -> None:
-        if not hasattr(dataset, 'get_gt_labels'):
+        counts = _count_labels(dataset)
+        if counts is None:
             return
-        counts = Counter(map(int, dataset.get_gt_labels()))
         empty = [name for i, name in enumerate(names) if not counts[i]]
         # A list of files, or of indices, may leave classes out on purpose.
-        chosen = getattr(dataset, 'ann_file', '') or getattr(
-            dataset, '_indices', None
-        )
+        chosen = any(getattr(dataset, name, None) for name in CHOOSING)
         if empty and not chosen:
             raise ValueError(
                 f'The {split} set has no image of {", ".join(empty[:10])}.'
             )
-        largest = max(counts, default=0)
-        expected = max(len(names), largest + 1)
+        self._check_head(split, len(names), counts, num_classes)
+
+    def _check_head(
+        self, split: str, size: int, counts: Counter[int], num_classes: int
+    ) -> None:
+        expected = max(size, max(counts, default=0) + 1)
         if num_classes and expected != num_classes:
             raise ValueError(
                 f'The {split} set has {expected} classes, and the head '
-                f'{num_classes}: set model.head.num_classes={expected}.'
+                f'{num_classes}: set model.head.num_classes={expected}, or '
+                'give the set the classes that the head has.'
             )
+
+
+def _count_labels(dataset: Any) -> Counter[int] | None:
+    """Images by label, of which an image may have several.
+
+    None if the data set has no labels, or does not say which.
+    """
+    labelled = hasattr(dataset, 'get_gt_labels')  # as mmpretrain's are
+    if not labelled or not getattr(dataset, 'with_label', True):
+        return None
+    return Counter(
+        int(label)
+        for i in range(len(dataset))
+        for label in dataset.get_cat_ids(i)
+    )
 
 
 def _num_classes(runner: Runner) -> int:
     model: Any = runner.model
-    model = model.module if is_model_wrapper(model) else model
+    # Of several processes, and of test-time augmentation.
+    while not hasattr(model, 'head') and hasattr(model, 'module'):
+        model = model.module
     return getattr(getattr(model, 'head', None), 'num_classes', None) or 0
