@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from mmcv.transforms import LoadImageFromFile
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -16,10 +17,12 @@ HOLDERS = ('dataset', 'datasets', 'pipeline', 'transforms', 'subroutines')
 
 @HOOKS.register_module()
 class EveryTestImageHook(Hook):
-    """Refuse to evaluate with ``mmclip.LoadImage(on_error='skip')``.
+    """Refuse to evaluate with a loader that skips what it cannot read.
 
-    mmpretrain's data sets replace what a pipeline skips by another image
-    drawn at random, in validation and in testing too, without a word.
+    ``mmclip.LoadImage(on_error='skip')`` and mmcv's
+    ``LoadImageFromFile(ignore_empty=True)`` do so. mmpretrain's data sets
+    replace what a pipeline skips by another image drawn at random, in
+    validation and in testing too, without a word.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -40,18 +43,25 @@ class EveryTestImageHook(Hook):
         self._check('test', runner.test_dataloader)
 
     def _check(self, split: str, loader: DataLoader) -> None:
-        if any(load.on_error == 'skip' for load in _loads(loader.dataset)):
-            raise ValueError(
-                f"The pipeline of {split}_dataloader has on_error='skip' in "
-                'mmclip.LoadImage, so that its metric might be of other '
-                "images than those of the set: set on_error='raise' there, "
-                'and repair or remove the files that it names.'
-            )
+        for load in _loads(loader.dataset):
+            if isinstance(load, LoadImage):
+                skips = load.on_error == 'skip'
+                found, wanted = "on_error='skip'", "on_error='raise'"
+            else:
+                skips = load.ignore_empty
+                found, wanted = 'ignore_empty=True', 'ignore_empty=False'
+            if skips:
+                raise ValueError(
+                    f'The pipeline of {split}_dataloader has {found} in '
+                    f'{type(load).__name__}, so that its metric might be of '
+                    f'other images than those of the set: set {wanted} there, '
+                    'and repair or remove the files that it names.'
+                )
 
 
-def _loads(holder: Any) -> Iterator[LoadImage]:
-    """All ``LoadImage`` in a data set, pipeline or transform."""
-    if isinstance(holder, LoadImage):
+def _loads(holder: Any) -> Iterator[LoadImage | LoadImageFromFile]:
+    """All that load images in a data set, pipeline or transform."""
+    if isinstance(holder, LoadImage | LoadImageFromFile):
         yield holder
     elif isinstance(holder, list | tuple):
         for item in holder:
