@@ -8,6 +8,7 @@ stands for a small class or function here, which takes numbers only.
 """
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -114,27 +115,32 @@ ALLOWED: list[Any] = [
     (_scalar, 'numpy.core.multiarray.scalar'),
 ]
 
+_one_at_a_time = threading.RLock()
+
 
 @contextmanager
 def only_allowed() -> Iterator[None]:
     """Let torch's safe unpickler know these names, and torch's own classes.
 
-    Other libraries may have told torch of more, for the whole process.
+    Other libraries may have told torch of more. Its list is the process's, so
+    threads take turns: of two at once, the second would put back the first
+    one's list as torch's own.
     """
-    before = torch.serialization.get_safe_globals()
-    torchs = [
-        allowed
-        for allowed in before
-        if isinstance(allowed, type)
-        and allowed.__module__.partition('.')[0] == 'torch'
-    ]
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals([*torchs, *ALLOWED])
-    try:
-        yield
-    finally:
+    with _one_at_a_time:
+        before = torch.serialization.get_safe_globals()
+        torchs = [
+            allowed
+            for allowed in before
+            if isinstance(allowed, type)
+            and allowed.__module__.partition('.')[0] == 'torch'
+        ]
         torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
+        torch.serialization.add_safe_globals([*torchs, *ALLOWED])
+        try:
+            yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
 
 
 def unwrap(value: Any) -> Any:

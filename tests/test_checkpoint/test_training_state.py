@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import threading
 import zipfile
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
-from mmclip.checkpoint.training_state import ALLOWED
+from mmclip.checkpoint.training_state import ALLOWED, only_allowed
 
 
 class Numpy1Pickle:
@@ -122,6 +123,25 @@ def test_what_others_allow_is_not_allowed_here(tmp_path):
         assert not (tmp_path / 'witness').exists()
         torch.load(tmp_path / 'x.pth')
         assert (tmp_path / 'witness').exists()
+
+
+def test_threads_that_read_at_once_take_turns(saved):
+    before = torch.serialization.get_safe_globals()
+    reading = threading.Event()
+
+    def read():
+        with only_allowed():
+            reading.set()
+            read_checkpoint(saved)  # takes the same turn
+
+    other = threading.Thread(target=read)
+    with only_allowed():
+        other.start()
+        assert not reading.wait(timeout=0.5)  # seconds; without turns, few ms
+    other.join(timeout=60)
+    assert reading.is_set()
+    assert not other.is_alive()
+    assert set(torch.serialization.get_safe_globals()) == set(before)
 
 
 # Pickles by hand: what no pickler writes.
