@@ -3,7 +3,8 @@
     python tools/launch.py --nproc_per_node=8 tools/train.py CONFIG \
         --launcher pytorch
 
-The options are torchrun's. dist_train.sh and dist_test.sh call this.
+The options are torchrun's. dist_train.sh and dist_test.sh call this. After
+Ctrl-C the exit code is 130, as a shell has it.
 """
 
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import (
     ChildFailedError,
     ProcessFailure,
@@ -22,7 +24,16 @@ def main() -> None:
     try:
         run(parse_args(sys.argv[1:]))
     except ChildFailedError as error:
+        if any(f.exitcode == INTERRUPTED for f in error.failures.values()):
+            sys.exit(INTERRUPTED)  # one process heard of it, and told the rest
         sys.exit(explain(error))
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            sys.exit(INTERRUPTED)
+        raise
+
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def explain(error: ChildFailedError) -> str:

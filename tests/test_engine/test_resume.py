@@ -85,7 +85,8 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
 # So that a kill has something to hit: steps and writing take their time. And
 # kills that are sure to hit: DIE_WRITING names the file that is half written,
-# DIE_VALIDATING the iteration that is being validated.
+# DIE_VALIDATING the iteration that is being validated; and Ctrl-C at that of
+# INTERRUPT_VALIDATING.
 SLOW_DOWN = """
 import os
 import signal
@@ -108,6 +109,8 @@ class SlowDown(Hook):
     def after_val_iter(self, runner, *args, **kwargs):
         if os.environ.get('DIE_VALIDATING') == str(runner.iter):
             die()
+        if os.environ.get('INTERRUPT_VALIDATING') == str(runner.iter):
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
 
 def slow_put(self, content, path):
@@ -179,7 +182,7 @@ def start(
     launcher = [sys.executable]
     options = ['--resume']
     if processes > 1:
-        launcher += ['-m', 'torch.distributed.run', '--standalone']
+        launcher += [TRAIN.with_name('launch.py'), '--standalone']
         launcher += [f'--nproc_per_node={processes}']
         options += ['--launcher', 'pytorch']
     return subprocess.Popen(
@@ -321,6 +324,27 @@ def test_ctrl_c_leaves_a_checkpoint(images, way, workers, last):
         read_checkpoint(images / 'interrupted' / last),
         read_checkpoint(images / 'whole' / last),
     )
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_validation_leaves_a_checkpoint(images):
+    """The averaged weights stand in for the model's then."""
+    write_config(images, 'epochs', 0)
+    text = (images / 'config.py').read_text()
+    text = text.replace('interval=1, max', 'interval=9, max')
+    (images / 'config.py').write_text(text)
+    finish(start(images, 'whole', 1))
+    run = start(images, 'interrupted', 1, INTERRUPT_VALIDATING='12')
+    log, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, log
+    assert (images / 'interrupted' / 'iter_12.pth').exists()
+    log = finish(start(images, 'interrupted', 1))
+    assert 'Validate iteration 12' in log
+    assert_identical(
+        read_checkpoint(images / 'interrupted' / 'epoch_5.pth'),
+        read_checkpoint(images / 'whole' / 'epoch_5.pth'),
+    )
+    assert_best_identical(images, 'interrupted', 'whole')
 
 
 @pytest.mark.slow
