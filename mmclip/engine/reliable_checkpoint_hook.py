@@ -52,14 +52,16 @@ class ReliableCheckpointHook(CheckpointHook):
         use_atomic_backend()
         if not runner._resume:
             self._warn_of_earlier_runs(runner)
-        elif isinstance(runner._resume, str):  # mmengine's FlexibleRunner
-            check_resumable(runner._resume)
-        elif runner._load_from is not None:
-            check_resumable(runner._load_from)
-        else:
+            return
+        # mmengine's FlexibleRunner also takes resume='CHECKPOINT'.
+        named = isinstance(runner._resume, str) and runner._resume
+        named = named or runner._load_from
+        if named is None:
             runner._load_from = self._find(runner)
             # mmengine would still follow last_checkpoint.
             runner._resume = runner._load_from is not None
+        elif not Path(named).is_dir():  # DeepSpeed's own way of writing
+            check_resumable(named)
 
     def _warn_of_earlier_runs(self, runner: Runner) -> None:
         if '://' in (self.out_dir or '') or not is_main_process():
