@@ -20,8 +20,23 @@ class StrictLoadHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Let ``EMAHook`` load its averages strictly, too."""
-        for hook in _ema_hooks(runner):
+        """Let ``EMAHook`` load its averages strictly, too.
+
+        Raises:
+            ValueError: If they are of a model for test-time augmentation,
+                whose names of weights are others: mmengine would load none.
+        """
+        hooks = _ema_hooks(runner)
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        if hooks and isinstance(model, BaseTTAModel):
+            raise ValueError(
+                'EMAHook finds no averages for test-time augmentation; leave '
+                'it out (custom_hooks): the state_dict of its checkpoints '
+                'holds the averages already.'
+            )
+        for hook in hooks:
             hook.strict_load = True
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

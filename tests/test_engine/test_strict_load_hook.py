@@ -1,9 +1,15 @@
 """Weights fit, averaged ones too, or the run stops."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.model import BaseTTAModel
+from mmengine.registry import HOOKS
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
+from mmclip.engine import StrictLoadHook
+from tests.test_engine.conftest import Linear
 
 HOOK = dict(strict_load=dict(type='mmclip.StrictLoadHook'))
 EMA = [dict(type='EMAHook', momentum=0.1)]
@@ -43,3 +49,20 @@ def test_averages_come_and_go_only_with_a_new_start(train, tmp_path, before):
         train(resume=True, custom_hooks=after, **HOOK)
     path = str(tmp_path / 'work' / 'epoch_1.pth')
     train(load_from=path, work_dir='new', custom_hooks=after, **HOOK)
+
+
+def test_averages_of_a_model_for_augmentation_are_refused():
+    """mmengine would test the weights that it began with."""
+    runner = SimpleNamespace(
+        model=Average(module=Linear()),
+        hooks=[HOOKS.build(EMA[0])],
+    )
+    with pytest.raises(ValueError, match='EMAHook finds no averages'):
+        StrictLoadHook().before_run(runner)
+
+
+class Average(BaseTTAModel):
+    """The mean of what several views give."""
+
+    def merge_preds(self, data_samples_list):
+        return [sum(views) / len(views) for views in data_samples_list]
