@@ -10,6 +10,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from tests.test_engine.runs import images, whole
+
+__all__ = ['images', 'whole']  # fixtures
+
 
 class Numbers(Dataset):
     """Eight samples, the i-th with the value i."""

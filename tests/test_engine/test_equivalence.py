@@ -2,15 +2,13 @@
 
 import pytest
 
-from tests.test_engine.test_resume import (
+from tests.test_engine.runs import (
     final_checkpoint,
     finish,
-    images,
     start,
     write_config,
 )
 
-__all__ = ['images']
 # Sums of the same numbers in another order, over 20 steps.
 RELATIVE_TOLERANCE = 1e-4
 
@@ -31,7 +29,7 @@ model['train_cfg'] = None
 """
     path.write_text(text)
     finish(start(folder, work_dir, processes))
-    return final_checkpoint(folder, work_dir)['state_dict']
+    return final_checkpoint(folder / work_dir)['state_dict']
 
 
 @pytest.mark.slow

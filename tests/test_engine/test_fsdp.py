@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmclip.checkpoint import read_checkpoint
 from tests.conftest import REPOSITORY
-from tests.test_engine.test_resume import (
+from tests.test_engine.runs import (
     SLOW_DOWN,
     TRAIN,
     assert_identical,
@@ -93,15 +93,15 @@ def settings(checkpoint: dict) -> list[dict]:
 
 @pytest.mark.slow
 def test_the_weights_are_those_of_data_parallel_training(folder):
-    ours = final_checkpoint(folder, f'whole_{FSDP}')
-    wanted = final_checkpoint(folder, f'whole_{DDP}')
+    ours = final_checkpoint(folder / f'whole_{FSDP}')
+    wanted = final_checkpoint(folder / f'whole_{DDP}')
     assert_close(ours, wanted)
     assert settings(ours) == settings(wanted)
     assert len({group['lr'] for group in settings(ours)}) > 3
     types = {type(tensor) for tensor in ours['state_dict'].values()}
     assert types == {torch.Tensor}
     with pytest.raises(AssertionError):
-        assert_close(ours, final_checkpoint(folder, f'whole_{OTHER_RATE}'))
+        assert_close(ours, final_checkpoint(folder / f'whole_{OTHER_RATE}'))
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_a_killed_run_ends_bit_identical(folder):
     assert run.returncode == 0, log
     assert 'Resume from' in log
     ours, wanted = (
-        final_checkpoint(folder, work_dir)
+        final_checkpoint(folder / work_dir)
         for work_dir in ('killed', f'whole_{FSDP}')
     )
     assert settings(ours) == settings(wanted)
@@ -138,8 +138,8 @@ def test_either_goes_on_from_the_others_checkpoint(folder, first, then):
     finish(start(folder, then, work_dir.name))
     assert not (work_dir / 'epoch_2.pth').exists()
     assert_close(
-        final_checkpoint(folder, work_dir.name),
-        final_checkpoint(folder, f'whole_{then}'),
+        final_checkpoint(folder / work_dir.name),
+        final_checkpoint(folder / f'whole_{then}'),
     )
 
 
@@ -147,8 +147,8 @@ def test_either_goes_on_from_the_others_checkpoint(folder, first, then):
 @pytest.mark.parametrize('config', [DDP, FSDP])
 def test_mixed_precision_comes_close(folder, config):
     finish(start(folder, config, f'amp_{config}', '--amp'))
-    ours = final_checkpoint(folder, f'amp_{config}')['ema_state_dict']
-    wanted = final_checkpoint(folder, f'whole_{config}')['ema_state_dict']
+    ours = final_checkpoint(folder / f'amp_{config}')['ema_state_dict']
+    wanted = final_checkpoint(folder / f'whole_{config}')['ema_state_dict']
     for key, tensor in wanted.items():
         difference = (ours[key] - tensor).abs().max()
         # bfloat16 has 8 bits; most of them are lost on small gradients.

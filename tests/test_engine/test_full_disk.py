@@ -6,15 +6,7 @@ import sys
 
 import pytest
 
-from tests.test_engine.test_resume import (
-    TRAIN,
-    assert_identical,
-    final_checkpoint,
-    finish,
-    images,  # noqa: F401 (a fixture)
-    start,
-    write_config,
-)
+from tests.test_engine.runs import TRAIN, assert_end_alike, write_config
 
 # A small disk of our own: no other process sees it.
 UNSHARE = ['unshare', '--user', '--map-root-user', '--mount']
@@ -34,15 +26,14 @@ cp disk/killed/*.pth killed
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_nothing_but_time(images):  # noqa: F811
+def test_a_full_disk_costs_nothing_but_time(images, whole):
     if subprocess.run([*UNSHARE, 'true']).returncode != 0:
         pytest.skip('this system does not let us mount a small disk')
     write_config(images, 'epochs', 0)
     config = (images / 'config.py').read_text()
     config = config.replace('max_keep_ckpts=1', 'max_keep_ckpts=9')
     (images / 'config.py').write_text(config)
-    finish(start(images, 'whole', 1))
-    size = (images / 'whole' / 'epoch_5.pth').stat().st_size
+    size = (whole('epochs') / 'epoch_5.pth').stat().st_size
     script = ON_A_SMALL_DISK.format(
         disk=DISK,
         filler=DISK - int(3.5 * size),
@@ -63,6 +54,4 @@ def test_a_full_disk_costs_nothing_but_time(images):  # noqa: F811
     assert 'epoch_5.pth' not in left
     assert '.mmclip-tmp-' not in left
     assert 'Resume from' in (images / 'resumed.log').read_text()
-    assert_identical(
-        final_checkpoint(images, 'killed'), final_checkpoint(images, 'whole')
-    )
+    assert_end_alike(images / 'killed', whole('epochs'))

@@ -1,4 +1,4 @@
-"""Ctrl-C under torchrun; tests/test_resume.py has that of one process."""
+"""Ctrl-C under torchrun; test_resume.py has that of one process."""
 
 import os
 import re
@@ -7,11 +7,9 @@ import time
 
 import pytest
 
-from tests.test_engine.test_resume import (
-    assert_identical,
-    final_checkpoint,
+from tests.test_engine.runs import (
+    assert_end_alike,
     finish,
-    images,  # noqa: F401 (a fixture)
     start,
     write_config,
 )
@@ -19,10 +17,9 @@ from tests.test_engine.test_resume import (
 
 @pytest.mark.slow
 @pytest.mark.parametrize('everyone', [True, False])
-def test_ctrl_c_stops_two_processes_at_one_iteration(images, everyone):  # noqa: F811
+def test_ctrl_c_stops_two_processes_at_one_iteration(images, whole, everyone):
     """Sent to all, as a terminal does, or to one process of training."""
     write_config(images, 'mid-epoch', 0)
-    finish(start(images, 'whole', 2))
     run = start(images, 'interrupted', 2)
     for line in run.stdout:
         if '(train)' in line:
@@ -39,10 +36,7 @@ def test_ctrl_c_stops_two_processes_at_one_iteration(images, everyone):  # noqa:
     assert 'Interrupted; writing iter_' in log, log
     assert len(set(re.findall(r'writing (iter_\d+)', log))) == 1, log
     finish(start(images, 'interrupted', 2))
-    assert_identical(
-        final_checkpoint(images, 'interrupted'),
-        final_checkpoint(images, 'whole'),
-    )
+    assert_end_alike(images / 'interrupted', whole('mid-epoch', 2))
 
 
 def test_the_signal_is_given_back(train):

@@ -9,9 +9,8 @@ import time
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.test_engine.test_resume import images, write_config
+from tests.test_engine.runs import write_config
 
-__all__ = ['images']
 DIST_TRAIN = REPOSITORY / 'tools' / 'dist_train.sh'
 SECONDS = 60  # in which all must have ended
 # At the third iteration (two are an epoch) rank 1 says so and dies.
