@@ -51,7 +51,6 @@ class ReliableCheckpointHook(CheckpointHook):
         """
         use_atomic_backend()
         if not runner._resume:
-            self._warn_of_earlier_runs(runner)
             return
         # mmengine's FlexibleRunner also takes resume='CHECKPOINT'.
         named = isinstance(runner._resume, str) and runner._resume
@@ -62,18 +61,6 @@ class ReliableCheckpointHook(CheckpointHook):
             runner._resume = runner._load_from is not None
         elif not Path(named).is_dir():  # DeepSpeed's own way of writing
             check_resumable(named)
-
-    def _warn_of_earlier_runs(self, runner: Runner) -> None:
-        if '://' in (self.out_dir or '') or not is_main_process():
-            return
-        folder = checkpoint_folder(runner.work_dir, self.out_dir)
-        earlier = list_checkpoints(folder, self.filename_tmpl)
-        if earlier:
-            runner.logger.warning(
-                f'{folder} holds checkpoints of an earlier run, such as '
-                f'{earlier[0].name}. Until this run has written its own, '
-                '--resume would go on from those.'
-            )
 
     def _find(self, runner: Runner) -> str | None:
         """The main process looks, all hear of it."""
@@ -105,11 +92,25 @@ class ReliableCheckpointHook(CheckpointHook):
                 'written before its end: set by_epoch=False and an interval '
                 'in iterations in default_hooks.checkpoint.'
             )
+        if not runner._resume:
+            self._warn_of_earlier_runs(runner)
         super().before_train(runner)
         self._take_best_from_here()
         if is_main_process():
             for path in Path(self.out_dir).glob(f'{TEMPORARY}*'):
                 path.unlink()
+
+    def _warn_of_earlier_runs(self, runner: Runner) -> None:
+        if '://' in (self.out_dir or '') or not is_main_process():
+            return
+        folder = checkpoint_folder(runner.work_dir, self.out_dir)
+        earlier = list_checkpoints(folder, self.filename_tmpl)
+        if earlier:
+            runner.logger.warning(
+                f'{folder} holds checkpoints of an earlier run, such as '
+                f'{earlier[0].name}. Until this run has written its own, '
+                '--resume would go on from those.'
+            )
 
     def _take_best_from_here(self) -> None:
         """Forget where a copied or moved run had its best checkpoint.
