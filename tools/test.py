@@ -97,6 +97,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     """Write the options into the config."""
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
+    cfg.resume = False  # as the config of a resumed run has it
     if args.amp:
         cfg.test_cfg.fp16 = True  # autocast; bfloat16 on the CPU
     if args.show or args.show_dir:

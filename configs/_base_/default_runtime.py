@@ -23,10 +23,10 @@ default_hooks = dict(
     check_classes=dict(type='mmclip.CheckClassesHook'),
     # Evaluation with images left out would be of another set.
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
-    # Ctrl-C leaves a checkpoint.
-    interrupt=dict(type='mmclip.InterruptHook'),
     # A run killed in validation validates before it goes on.
     unfinished_validation=dict(type='mmclip.UnfinishedValidationHook'),
+    # Ctrl-C leaves a checkpoint.
+    interrupt=dict(type='mmclip.InterruptHook'),
     # Histories of logged values do not grow with the run.
     short_history=dict(type='mmclip.ShortHistoryHook'),
 )

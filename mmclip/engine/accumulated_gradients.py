@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -64,7 +64,8 @@ def restore_gradients(runner: Runner, checkpoint: dict) -> None:
         checkpoint (dict): As :func:`add_gradients` left it, on any device.
 
     Raises:
-        ValueError: If the run now gathers another number of gradients.
+        ValueError: If the run now gathers another number of gradients, or
+            trains other parameters.
     """
     saved: dict[str, Any] | None = checkpoint.get(KEY)
     if saved is None:
@@ -77,6 +78,13 @@ def restore_gradients(runner: Runner, checkpoint: dict) -> None:
             f'is {counts}. Resume with the same, or from another checkpoint.'
         )
     params = dict(_trained(runner))
+    frozen = sorted(set(saved['gradients']) - set(params))
+    if frozen:
+        raise ValueError(
+            'The checkpoint was written in the middle of a step that trains '
+            f'{frozen[0]}, which this run does not train. Resume with the '
+            'same settings, or from another checkpoint.'
+        )
     for name, gradient in saved['gradients'].items():
         param = params[name]
         param.grad = shard_like(param, gradient.to(param.device))
@@ -90,6 +98,8 @@ def _has_gathered(runner: Runner) -> bool:
     optim_wrapper = runner.optim_wrapper
     return (
         isinstance(optim_wrapper, OptimWrapper)
+        # which counts no passes, and so cannot accumulate
+        and not isinstance(optim_wrapper, OptimWrapperDict)
         and not optim_wrapper.should_update()
     )
 

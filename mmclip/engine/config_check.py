@@ -13,7 +13,12 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import init_dist
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.model import (
+    ExponentialMovingAverage,
+    MomentumAnnealingEMA,
+    StochasticWeightAverage,
+)
 from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -32,7 +37,9 @@ from mmengine.registry import (
     Registry,
 )
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import init_process_group
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 # Where a config describes an object, and what its builder takes for itself.
@@ -98,7 +105,11 @@ def check_arguments(cfg: Config) -> None:
     Raises:
         KeyError: Naming each with its place, and the nearest known name.
     """
-    complaints = unread(cfg) + list(_hooks_without_type(cfg))
+    complaints = [
+        *unread(cfg),
+        *_hooks_without_type(cfg),
+        *_unknown_hooks(cfg),
+    ]
     if complaints:
         raise KeyError(f'{cfg.filename}: {"; ".join(complaints)}.')
 
@@ -147,14 +158,18 @@ def _unread_arguments(cfg: Config) -> Unread:
 
 def _unread_runner_arguments(cfg: Config) -> Unread:
     """Those that the runner hands to functions of its own or of torch."""
-    # The others are of mmengine's build_dataloader and of its launchers.
+    # The others are of mmengine's build_dataloader, launchers and optimizers.
     loader = _names(DataLoader) | {'num_batch_per_epoch'}
     dist = _names(init_dist) | _names(init_process_group) | {'port'}
+    clip = {'type', *_names(clip_grad_norm_), *_names(clip_grad_value_)}
     for place, known in (
         ('train_dataloader', loader),
         ('val_dataloader', loader),
         ('test_dataloader', loader),
         ('env_cfg.dist_cfg', dist),
+        ('env_cfg.mp_cfg', _names(set_multi_processing)),
+        ('optim_wrapper.clip_grad', clip),
+        ('randomness', _names(Runner.set_randomness)),
     ):
         for _, part in _find(cfg, place):
             for key in sorted(set(part) - known):
@@ -216,6 +231,21 @@ def _hooks_without_type(cfg: Config) -> Iterator[str]:
             )
 
 
+def _unknown_hooks(cfg: Config) -> Iterator[str]:
+    """Hooks of no registry; the runner would say so after it has begun."""
+    known = set(HOOKS.module_dict).union(
+        *(child.module_dict for child in HOOKS.children.values())
+    )
+    for pattern in ('default_hooks.*', 'custom_hooks.*'):
+        for place, hook in _find(cfg, pattern):
+            kind = hook.get('type')
+            if isinstance(kind, str) and _find_class(kind, cfg, HOOKS) is None:
+                name = kind.rpartition('.')[2]
+                yield f'{place}: there is no hook {kind!r}' + nearest(
+                    name, known
+                )
+
+
 def _find(cfg: Any, pattern: str) -> Iterator[tuple[str, dict]]:
     """The dicts of a config at a dotted place, where * is any key."""
     found = [('', cfg)]
@@ -257,7 +287,14 @@ def _find_class(kind: Any, cfg: Config, registry: Registry) -> Any:
 
 
 # Where the arguments go that these classes do not name themselves.
-PASSED_ON: dict[type, Callable] = {CheckpointHook: Runner.save_checkpoint}
+PASSED_ON: dict[type, tuple[Callable, ...]] = {
+    CheckpointHook: (Runner.save_checkpoint,),
+    EMAHook: (
+        StochasticWeightAverage,
+        ExponentialMovingAverage,
+        MomentumAnnealingEMA,
+    ),
+}
 
 
 def accepted_arguments(cls: type) -> set[str] | None:
@@ -281,9 +318,7 @@ def accepted_arguments(cls: type) -> set[str] | None:
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             return accepted
         if owner in PASSED_ON:
-            return accepted | set(
-                inspect.signature(PASSED_ON[owner]).parameters
-            )
+            return accepted.union(*map(_names, PASSED_ON[owner]))
         if not _passes_all_to_base(owner):
             return None
     return None

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmclip.datasets.resumable_sampler import (
@@ -48,6 +48,11 @@ class ExactResumeHook(Hook):
                 "dict(type='mmclip.SeedSample') first in the pipeline of "
                 'every data set, and none wrapped in another but '
                 'ConcatDataset and RepeatDataset.'
+            )
+        if any(isinstance(h, EarlyStoppingHook) for h in runner.hooks):
+            runner.logger.warning(
+                'A resumed run may not end at the same epoch: '
+                'EarlyStoppingHook begins to wait anew.'
             )
         if runner._randomness_cfg.get('seed') is None:
             runner.logger.warning(

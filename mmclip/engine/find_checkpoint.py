@@ -1,6 +1,8 @@
 """The checkpoint that an interrupted run goes on from."""
 
+import math
 import re
+import time
 from collections.abc import Mapping
 from logging import Logger
 from pathlib import Path
@@ -35,7 +37,7 @@ def find_newest_checkpoint(
     passed_over = []
     for path in sorted(paths, key=_written, reverse=True):
         try:
-            check_resumable(path)
+            check_resumable(read_checkpoint(path), str(path))
         except (CheckpointError, OSError) as error:
             passed_over.append(str(error))
             logger.warning(f'Passed over: {error}')
@@ -93,14 +95,12 @@ def list_checkpoints(folder: Path, filename_tmpl: str | None) -> list[Path]:
     return [p for p in folder.glob('*') if re.fullmatch(pattern, p.name)]
 
 
-def check_resumable(path: str | Path) -> None:
-    """Read a checkpoint whole, and look whether a run can go on from it.
+def check_resumable(checkpoint: Mapping, path: str) -> None:
+    """Look whether a run can go on from a checkpoint.
 
     Raises:
-        CheckpointError: If it cannot be read, or holds weights alone.
-        OSError: If it is no file, or may not be read.
+        CheckpointError: If it holds weights alone.
     """
-    checkpoint = read_checkpoint(path)
     missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
     if missing:
         raise CheckpointError(
@@ -110,13 +110,14 @@ def check_resumable(path: str | Path) -> None:
         )
 
 
-def _written(path: Path) -> tuple[str, int]:
+def _written(path: Path) -> tuple[float, int]:
     """Sorts by the time of writing and iterations done, as the file says.
 
     What cannot be read counts as the newest, so that it is reported.
     """
     try:
         meta = read_checkpoint(path, mmap=True)['meta']
-        return str(meta['time']), int(meta['iter'])
+        local = time.mktime(time.strptime(meta['time'], '%Y%m%d_%H%M%S'))
+        return float(meta.get('written', local)), int(meta['iter'])
     except (CheckpointError, OSError, KeyError, TypeError, ValueError):
-        return '~', 0  # after all digits
+        return math.inf, 0

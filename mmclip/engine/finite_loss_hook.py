@@ -71,7 +71,10 @@ class FiniteLossHook(Hook):
         self._batch = data_batch
 
     def _message(self, runner: Runner, what: str) -> str:
-        samples = (self._batch or {}).get('data_samples') or []
+        batch = self._batch if isinstance(self._batch, dict) else {}
+        samples = batch.get('data_samples') or []
+        if not isinstance(samples, list | tuple):
+            samples = [samples]
         images = [getattr(sample, 'img_path', '?') for sample in samples]
         return (
             f'{what} at epoch {runner.epoch + 1}, iteration '

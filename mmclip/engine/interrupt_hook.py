@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size
-from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from mmclip.engine.accumulated_gradients import share_gradients
@@ -21,19 +21,19 @@ class InterruptHook(Hook):
     It stands where the checkpoint hook writes.
 
     ``--resume`` goes on from there. Several processes agree at each iteration
-    whether one of them was interrupted, so that all stop at the same; a
-    validation they finish first, as not all of them need have the same number
-    of batches. A second Ctrl-C stops a single process at once; torchrun, which
+    whether one of them was interrupted, so that all stop at the same. A
+    validation is finished first, since averaged weights may stand in for the
+    model's. A second Ctrl-C stops a single process at once; torchrun, which
     passes each on to its processes and so doubles it, kills them after 30
     seconds.
     """
 
     priority = 'LOWEST'
-    _interrupted = False
+    _interrupted = _told = False
 
     def before_train(self, runner: Runner) -> None:
         """Take over the signal, also for data workers that are forked."""
-        self._interrupted = False
+        self._interrupted = self._told = False
         self._handler = signal.signal(signal.SIGINT, self._note)
 
     def after_train_iter(
@@ -48,16 +48,10 @@ class InterruptHook(Hook):
             self._stop(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        """Stop in the middle of validation, if this is the only process.
-
-        Raises:
-            KeyboardInterrupt: After the checkpoint is written.
-        """
-        if get_world_size() == 1 and self._interrupted:
-            for hook in runner.hooks:
-                if isinstance(hook, EMAHook):
-                    hook._swap_ema_parameters()  # as after a whole validation
-            self._stop(runner, runner.iter)
+        """Say why nothing happens yet: other weights may be in the model."""
+        if self._interrupted and not self._told:
+            self._told = True
+            runner.logger.info('Interrupted; validation is finished first.')
 
     def after_val(self, runner: Runner) -> None:
         """Stop after validation; errors as in :meth:`after_train_iter`."""

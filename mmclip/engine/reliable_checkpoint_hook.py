@@ -1,5 +1,6 @@
 """Checkpoints that survive: written whole, deleted late, found again."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,21 +47,14 @@ class ReliableCheckpointHook(CheckpointHook):
         """Choose what to resume from.
 
         Raises:
-            CheckpointError: If there are checkpoints, and none can be read,
-                or the one that was named holds weights alone.
+            CheckpointError: If there are checkpoints, and none can be read.
         """
         use_atomic_backend()
-        if not runner._resume:
-            return
         # mmengine's FlexibleRunner also takes resume='CHECKPOINT'.
-        named = isinstance(runner._resume, str) and runner._resume
-        named = named or runner._load_from
-        if named is None:
+        if runner._resume is True and runner._load_from is None:
             runner._load_from = self._find(runner)
             # mmengine would still follow last_checkpoint.
             runner._resume = runner._load_from is not None
-        elif not Path(named).is_dir():  # DeepSpeed's own way of writing
-            check_resumable(named)
 
     def _find(self, runner: Runner) -> str | None:
         """The main process looks, all hear of it."""
@@ -95,6 +89,9 @@ class ReliableCheckpointHook(CheckpointHook):
         if not runner._resume:
             self._warn_of_earlier_runs(runner)
         super().before_train(runner)
+        if runner._resume:
+            # A validation that is made up for writes its best score there.
+            self.last_ckpt = str(runner._load_from or runner._resume)
         self._take_best_from_here()
         if is_main_process():
             for path in Path(self.out_dir).glob(f'{TEMPORARY}*'):
@@ -128,16 +125,20 @@ class ReliableCheckpointHook(CheckpointHook):
         return self.file_backend.join_path(self.out_dir, Path(path).name)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the gradients gathered since the last step."""
+        """Add when it was, and the gradients gathered since the last step."""
+        checkpoint['meta']['written'] = time.time()
         add_gradients(runner, checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take them up again.
+        """Take the gradients up again.
 
         Raises:
-            ValueError: If the run now gathers another number of gradients.
+            CheckpointError: If a run cannot go on from it.
+            ValueError: If the run now gathers others.
         """
-        if runner._resume:
+        # DeepSpeed keeps the weights elsewhere.
+        if runner._resume and 'state_dict' in checkpoint:
+            check_resumable(checkpoint, runner._load_from or runner._resume)
             restore_gradients(runner, checkpoint)
 
     def _save_checkpoint_with_step(

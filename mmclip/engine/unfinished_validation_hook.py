@@ -1,8 +1,9 @@
 """No epoch without its validation, whenever a run was killed."""
 
+import secrets
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
@@ -17,35 +18,47 @@ class UnfinishedValidationHook(Hook):
     A checkpoint is written before the validation that follows it. mmengine
     resumes with the next epoch: the metrics of the last one are lost, and it
     can never be the best. What was validated last stands in
-    ``last_validation`` in the work directory.
+    ``last_validation`` in the work directory: the run, which keeps its name
+    when it is resumed, and the iteration.
     """
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
         """Validate what was resumed, if that is due and was not done."""
-        note = _note(runner)
-        if runner.iter == 0:
-            if is_main_process():
-                note.unlink(missing_ok=True)  # of an earlier run
-        elif runner.val_loop is not None and _is_due(runner):
-            done = note.read_text().strip() if note.exists() else None
-            if done != str(runner.iter):
-                runner.logger.info(
-                    f'Validate iteration {runner.iter}, where the run ended '
-                    'before validation did.'
-                )
-                runner.val_loop.run()
+        hub = runner.message_hub
+        if 'run' not in hub.runtime_info:
+            hub.update_info('run', secrets.token_hex(8))
+        if runner.iter == 0 or runner.val_loop is None or not _is_due(runner):
+            return
+        done = [_read(runner) == _describe(runner)]
+        broadcast_object_list(done)  # not every process need have the note
+        if not done[0]:
+            runner.logger.info(
+                f'Validate iteration {runner.iter}, where the run ended '
+                'before validation did.'
+            )
+            runner.val_loop.run()
 
     def after_val(self, runner: Runner) -> None:
         """Note that it is done, after the best checkpoint is written."""
-        if is_main_process() and runner._train_loop is not None:
+        if is_main_process() and 'run' in runner.message_hub.runtime_info:
             with atomic_file(_note(runner)) as temporary:
-                temporary.write_text(f'{runner.iter}\n')
+                temporary.write_text(_describe(runner))
 
 
 def _note(runner: Runner) -> Path:
     return Path(runner.work_dir) / 'last_validation'
+
+
+def _read(runner: Runner) -> str | None:
+    note = _note(runner)
+    return note.read_text() if note.exists() else None
+
+
+def _describe(runner: Runner) -> str:
+    run = runner.message_hub.get_info('run')
+    return f'run {run}, iteration {runner.iter}\n'
 
 
 def _is_due(runner: Runner) -> bool:

@@ -6,7 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
@@ -42,6 +45,21 @@ class Linear(BaseModel):
         return dict(loss=(poison * outputs).square().mean())
 
 
+class Scripted(BaseMetric):
+    """Scores that are given, one for each epoch of two iterations."""
+
+    def __init__(self, scores: list[float]):
+        super().__init__()
+        self.scores = scores
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        iteration = MessageHub.get_current_instance().get_info('iter')
+        return dict(score=self.scores[(iteration + 1) // 2 - 1])
+
+
 @pytest.fixture
 def train(tmp_path) -> Callable[..., Runner]:
     """Train ``Linear`` in ``tmp_path / 'work'``; returns the runner."""
@@ -58,9 +76,23 @@ def train(tmp_path) -> Callable[..., Runner]:
         iters: int | None = None,
         accumulate: int = 1,
         custom_hooks: list[dict] | None = None,
+        scores: list[float] | None = None,
+        optim_wrapper: OptimWrapperDict | None = None,
         **hooks: dict,
     ) -> Runner:
         torch.manual_seed(0)
+        validation = {}
+        if scores is not None:
+            validation = dict(
+                val_dataloader=dict(
+                    batch_size=4,
+                    dataset=Numbers(),
+                    sampler=dict(type='DefaultSampler', shuffle=False),
+                    collate_fn=dict(type='pseudo_collate'),
+                ),
+                val_cfg=dict(),
+                val_evaluator=[Scripted(scores)],
+            )
         runner = Runner(
             model or Linear(),
             work_dir=str(tmp_path / work_dir),
@@ -73,11 +105,13 @@ def train(tmp_path) -> Callable[..., Runner]:
             train_cfg=dict(by_epoch=True, max_epochs=epochs)
             if iters is None
             else dict(by_epoch=False, max_iters=iters),
-            optim_wrapper=dict(
+            optim_wrapper=optim_wrapper
+            or dict(
                 optimizer=dict(type='SGD', lr=0.001),
                 accumulative_counts=accumulate,
             ),
             custom_hooks=custom_hooks,
+            **validation,
             default_hooks=dict(
                 checkpoint=dict(
                     type='mmclip.ReliableCheckpointHook', interval=1

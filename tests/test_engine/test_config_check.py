@@ -125,6 +125,37 @@ def load(tmp_path):
             "model.head (LinearClsHead) has no 'num_class'",
             'num_classes',
         ),
+        # Known only to what these hand on to.
+        (
+            "custom_hooks = [dict(type='EMAHook', momentun=0.1)]",
+            "custom_hooks.0 (EMAHook) has no 'momentun'",
+            'momentum',
+        ),
+        (
+            'optim_wrapper = dict(clip_grad=dict(max_nrom=1.0))',
+            "optim_wrapper.clip_grad has no 'max_nrom'",
+            'max_norm',
+        ),
+        (
+            'randomness = dict(sed=1)',
+            "randomness has no 'sed'",
+            'seed',
+        ),
+        (
+            "env_cfg = dict(mp_cfg=dict(mp_start_methd='fork'))",
+            "env_cfg.mp_cfg has no 'mp_start_methd'",
+            'mp_start_method',
+        ),
+        (
+            "custom_hooks = [dict(type='EMAHok')]",
+            "custom_hooks.0: there is no hook 'EMAHok'",
+            'EMAHook',
+        ),
+        (
+            "default_hooks = dict(extra=dict(type='mmclip.CompilHook'))",
+            "default_hooks.extra: there is no hook 'mmclip.CompilHook'",
+            'CompileHook',
+        ),
         # mmengine says that a key "type" is missing somewhere.
         (
             'default_hooks = dict(checkpointt=dict(interval=1))',

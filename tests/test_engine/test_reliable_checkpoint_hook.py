@@ -2,14 +2,20 @@
 
 import os
 import shutil
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
+from torch.optim import SGD
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
+from tests.test_engine.conftest import Linear
 
 
 def truncate(path):
@@ -81,7 +87,6 @@ def test_what_was_written_last_counts_not_the_most_iterations(
 ):
     """A new run in the folder of an older, longer one."""
     train(epochs=4)
-    time.sleep(1.1)  # checkpoints know the second of their writing
     capfd.readouterr()
     train(epochs=2)
     assert 'holds checkpoints of an earlier run' in ''.join(capfd.readouterr())
@@ -235,6 +240,54 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['x.pth']
+
+
+def test_the_clock_may_be_set_back(train, tmp_path, monkeypatch, capfd):
+    """At the end of summer time, or on a machine in another zone."""
+    monkeypatch.setenv('TZ', 'Europe/Berlin')
+    time.tzset()
+    train(epochs=1)
+    monkeypatch.setenv('TZ', 'America/New_York')
+    time.tzset()
+    train(epochs=2, resume=True)
+    capfd.readouterr()
+    train(epochs=3, resume=True)
+    monkeypatch.undo()
+    time.tzset()
+    assert 'resumed epoch: 2' in ''.join(capfd.readouterr())
+
+
+def test_addresses_are_resumed_from(train, tmp_path, capfd):
+    train(epochs=2)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / 'work')
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/epoch_2.pth'
+        train(epochs=3, resume=True, load_from=url, work_dir='other')
+        server.shutdown()
+    assert 'resumed epoch: 2, iter: 4' in ''.join(capfd.readouterr())
+
+
+def test_several_optimizers(train, tmp_path):
+    """They count no passes, and so gather no gradients."""
+    model = Linear()
+    wrapper = OptimWrapperDict(
+        weight=OptimWrapper(SGD([model.layer.weight], lr=0.001)),
+        bias=OptimWrapper(SGD([model.layer.bias], lr=0.001)),
+    )
+
+    def train_step(data, optim_wrapper):
+        loss = model(**data, mode='loss')['loss']
+        loss.backward()
+        for part in optim_wrapper.optim_wrappers.values():
+            part.step()
+            part.zero_grad()
+        return dict(loss=loss)
+
+    model.train_step = train_step
+    train(epochs=1, model=model, optim_wrapper=wrapper)
+    checkpoint = read_checkpoint(tmp_path / 'work' / 'epoch_1.pth')
+    assert set(checkpoint['optimizer']) == {'weight', 'bias'}
 
 
 def test_weights_alone_are_not_resumed_from(train, tmp_path):
