@@ -50,8 +50,11 @@ def check_compatible(
         list[str]: What could not be compared, and why.
 
     Raises:
-        CheckpointError: If anything differs, with all the differences.
+        CheckpointError: If anything differs, with all the differences, or one
+            holds updates of LoRA.
     """
+    _refuse_lora(one, 'first')
+    _refuse_lora(other, 'second')
     problems = differences(other['state_dict'], one['state_dict'])
     problems += _compare(describe(one), describe(other))
     if not same_classes:
@@ -107,6 +110,21 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
             said.pop('backbone.out_type', None)
         return said
     return _describe_model(_model_of_config(meta.get('cfg')))
+
+
+def _refuse_lora(checkpoint: Checkpoint, name: str) -> None:
+    """An update is a product, and the mean of factors gives another."""
+    keys = [
+        key
+        for key in checkpoint['state_dict']
+        if any(part.startswith('lora_') for part in key.split('.'))
+    ]
+    if keys:
+        raise CheckpointError(
+            f'The {name} holds {len(keys)} tensors of LoRA ({keys[0]}, ...), '
+            "whose average is not the models': merge each checkpoint first, "
+            'with tools/model_converters/merge_lora.py.'
+        )
 
 
 def _describe_model(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
@@ -14,6 +15,8 @@ from mmclip.checkpoint.compatibility import (
     check_fits_model,
     read_weights,
 )
+from mmclip.checkpoint.lora import merge_modules
+from tests.test_checkpoint.lora import lora_config, write_tower
 
 ARCH = dict(width=16, depth=1, num_heads=2, mlp_width=32)
 BACKBONE = dict(
@@ -123,6 +126,23 @@ def test_imagenet_has_two_lists_of_names():
     changed[0], changed[1] = changed[1], changed[0]
     with pytest.raises(CheckpointError, match='class 0: '):
         check_compatible(ours, trained(tuple(changed)))
+
+
+@pytest.mark.parametrize('holds_it', ['first', 'second'])
+def test_updates_of_lora_are_refused_until_they_are_merged(tmp_path, holds_it):
+    init_default_scope('mmpretrain')
+    write_tower(tmp_path / 'tower.pth')
+    model = MODELS.build(lora_config(tmp_path / 'tower.pth'))
+    with_lora = dict(meta={}, state_dict=model.state_dict())
+    merge_modules(model)
+    merged = dict(meta={}, state_dict=model.state_dict())
+    check_compatible(merged, merged)
+    both = [with_lora, merged]
+    with pytest.raises(CheckpointError) as error:
+        check_compatible(*(both if holds_it == 'first' else both[::-1]))
+    message = str(error.value)
+    assert f'The {holds_it} holds 13 tensors of LoRA (backbone.' in message
+    assert 'tools/model_converters/merge_lora.py' in message
 
 
 def test_what_is_not_known_is_said():
