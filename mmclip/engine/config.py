@@ -1,6 +1,7 @@
 """Configs of the runners: loaded, completed from the command line, checked."""
 
 import ast
+import difflib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,8 @@ def check_keys(cfg: Config, path: Path) -> None:
     A variable that the config file uses to compute others, such as
     ``train_pipeline``, is read by the config itself. A file that computes
     nothing, such as those in work directories, may hold such variables of the
-    one that it was made from: there only keys near a known one are refused.
+    one that it was made from: there only keys very near a known one are
+    refused.
 
     Raises:
         KeyError: Naming the keys, and the nearest known one for each.
@@ -83,7 +85,8 @@ def check_keys(cfg: Config, path: Path) -> None:
         unread = [
             key
             for key in unread
-            if nearest(key, KNOWN_KEYS) and not _occurs(cfg[key], known)
+            if difflib.get_close_matches(key, KNOWN_KEYS, 1, 0.85)
+            and not _occurs(cfg[key], known)
         ]
     if not unread:
         return
