@@ -26,7 +26,10 @@ model = dict(
         num_classes=10,
         in_channels=128,
         loss=dict(type='CrossEntropyLoss'),
-        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
+        # Bounds: by default, mmengine turns one draw in some millions into -2.
+        init_cfg=dict(
+            type='TruncNormal', layer='Linear', std=0.02, a=-0.2, b=0.2
+        ),
     ),
 )
 

@@ -8,7 +8,8 @@ Differences: M starts from OpenAI's 224 px weights and resizes the position
 embedding; this config starts from OpenAI's own 336 px weights. M leaves out
 the end of an epoch that is no whole step (2 of 2,670 passes), and its rate
 changes with steps, not with passes. The head's bias starts at 0 instead of
-within 3e-5 of it.
+within 3e-5 of it, and the average of the weights from those after the first
+step instead of from those before it.
 Not trained by this project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
@@ -16,7 +17,8 @@ Not trained by this project.
     bash tools/dist_train.sh configs/clip/clip-l-336.py 24   # as S
 
 Fewer GPUs: raise optim_wrapper.accumulative_counts (and the EMA's interval
-with it) until GPUs x 20 x accumulative_counts is 1920, or --auto-scale-lr.
+and begin_iter with it) until GPUs x 20 x accumulative_counts is 1920, or
+--auto-scale-lr.
 """
 
 _base_ = ['../_base_/default_runtime.py', '../_base_/datasets/imagenet.py']
@@ -49,8 +51,11 @@ model = dict(
         loss=dict(  # run_class_finetuning.py: smoothing 0.1
             type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'
         ),
-        # M: truncated normal of 0.02, times 0.001
-        init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),
+        # M: truncated normal of 0.02 within 2, times 0.001. With its default
+        # bounds, mmengine turns one draw in some millions into -2.
+        init_cfg=dict(
+            type='TruncNormal', layer='Linear', std=2e-5, a=-2e-3, b=2e-3
+        ),
     ),
 )
 
@@ -143,5 +148,11 @@ train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 custom_hooks = [  # S: decay 0.9998, once an optimizer step
-    dict(type='EMAHook', momentum=1 - 0.9998, interval=accumulative_counts)
+    dict(
+        type='EMAHook',
+        momentum=1 - 0.9998,
+        interval=accumulative_counts,
+        # mmengine counts from here: in the pass of each step, not in the next
+        begin_iter=accumulative_counts,
+    )
 ]
