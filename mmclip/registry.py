@@ -30,7 +30,7 @@ HOOKS = Registry(
     'hook',
     parent=registry.HOOKS,
     scope='mmclip',
-    locations=['mmclip.engine'],
+    locations=['mmclip.engine', 'mmclip.evaluation'],
 )
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper',

@@ -34,6 +34,9 @@ EXAMPLES = """examples:
   # the config's test set (clean), and another folder of its data set
   %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
       --eval shifted dataset.data_prefix=val_shifted --out OUT.pth
+  # one of ImageNet's shifts, with the config's pipeline
+  %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
+      --eval r dataset.type=mmclip.ImageNetR dataset.data_root=data/imagenet-r
   # the test set of another config; the alpha that is best on a third
   %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
       --eval sketch SKETCH_CONFIG.py \\
@@ -215,7 +218,8 @@ def data_sets(
                 'config file, or one or more KEY=VALUE.'
             )
         try:
-            sets[name] = (changed_loader(cfg, said), cfg.test_evaluator)
+            loader = changed_loader(cfg, said, name)
+            sets[name] = (loader, cfg.test_evaluator)
         except ValueError as error:
             raise ValueError(
                 f'--eval {" ".join([name, *said])}: {error}'
@@ -223,24 +227,27 @@ def data_sets(
     return sets
 
 
-def changed_loader(cfg: Config, said: list[str]) -> dict[str, Any]:
+def changed_loader(cfg: Config, said: list[str], name: str) -> dict[str, Any]:
     """The config's test_dataloader with what was said by KEY=VALUE.
 
     Raises:
         ValueError: If there is nothing to change at a key, or nothing reads
             what would be there.
     """
-    changed = Config(
-        dict(
-            default_scope=cfg.get('default_scope', 'mmengine'),
-            test_dataloader=copy.deepcopy(cfg.test_dataloader),
-        )
-    )
     pairs = (pair.split('=', 1) for pair in said)
     options = {
         f'test_dataloader.{key}': DictAction._parse_iterable(value)
         for key, value in pairs
     }
+    loader = copy.deepcopy(cfg.test_dataloader)
+    if kind := options.get('test_dataloader.dataset.type'):
+        leave_out_foreign(loader.dataset, kind, name)
+    changed = Config(
+        dict(
+            default_scope=cfg.get('default_scope', 'mmengine'),
+            test_dataloader=loader,
+        )
+    )
     try:
         changed.merge_from_dict(options)
     except (KeyError, TypeError) as error:
@@ -248,6 +255,23 @@ def changed_loader(cfg: Config, said: list[str]) -> dict[str, Any]:
     if complaints := unread(changed):
         raise ValueError(f'{"; ".join(complaints)}.')
     return changed.test_dataloader
+
+
+def leave_out_foreign(dataset: dict[str, Any], kind: str, name: str) -> None:
+    """Remove, with a note, what means nothing to a data set of another type.
+
+    Such as the ``split`` of ImageNet to one of its shifts.
+    """
+    kept = ('type', 'data_root', 'pipeline')
+    foreign = [key for key in dataset if key not in kept]
+    if kind == dataset['type'] or not foreign:
+        return
+    print(
+        f'note: --eval {name}: {kind} takes pipeline and data_root of the '
+        f"config's {dataset['type']}, and not {', '.join(foreign)}."
+    )
+    for key in foreign:
+        del dataset[key]
 
 
 def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:

@@ -23,6 +23,8 @@ default_hooks = dict(
     check_classes=dict(type='mmclip.CheckClassesHook'),
     # Evaluation with images left out would be of another set.
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
+    # Of ImageNet-R, -A and ObjectNet, only their own classes compete.
+    own_classes=dict(type='mmclip.OwnClassesHook'),
     # A run killed in validation validates before it goes on.
     unfinished_validation=dict(type='mmclip.UnfinishedValidationHook'),
     # Ctrl-C leaves a checkpoint.

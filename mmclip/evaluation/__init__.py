@@ -1,10 +1,12 @@
 """Testing models beyond one data set."""
 
 from mmclip.evaluation.evaluate import build_test_runner, evaluate
+from mmclip.evaluation.own_classes_hook import OwnClassesHook
 from mmclip.evaluation.real_accuracy import ReaLAccuracy
 from mmclip.evaluation.subset_accuracy import SubsetAccuracy
 
 __all__ = [
+    'OwnClassesHook',
     'ReaLAccuracy',
     'SubsetAccuracy',
     'build_test_runner',

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.evaluation.own_classes_hook import OwnClassesHook
 
 
 def build_test_runner(cfg: Config) -> Runner:
@@ -18,7 +19,8 @@ def build_test_runner(cfg: Config) -> Runner:
 
     The weights are as the model's constructor left them, which is at random.
     An ``EMAHook`` is taken out: it would test its own copy of the weights
-    instead of those that the model has.
+    instead of those that the model has. An ``OwnClassesHook`` is added where
+    the config has none.
 
     Args:
         cfg (Config): As :func:`mmclip.engine.config.load_config` gives it;
@@ -36,6 +38,8 @@ def build_test_runner(cfg: Config) -> Runner:
     # Not cfg.runner_type: FlexibleRunner builds its model in test() only.
     runner = Runner.from_cfg(cfg)
     runner._hooks = [h for h in runner._hooks if not isinstance(h, EMAHook)]
+    if not any(isinstance(h, OwnClassesHook) for h in runner._hooks):
+        runner.register_hook(OwnClassesHook())
     runner.call_hook('before_run')
     return runner
 

@@ -12,8 +12,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmclip.checkpoint import read_checkpoint
+from mmclip.datasets.shifts import imagenet_synsets
 from tests.conftest import REPOSITORY
 from tests.test_tools.conftest import TOOLS
+from tests.test_tools.test_evaluate_robustness import write_data
 from tests.test_tools.weights import (
     CLASSES,
     load_in_this_process,
@@ -114,6 +116,42 @@ def test_choosing_the_best_on_a_data_set_of_another_config(project, call):
     assert 'is not that of new images' in printed
 
 
+def test_the_docs_command_for_the_shifts_of_imagenet(project, call):
+    """From a config of ImageNet, with weights that look at no image."""
+    for name in imagenet_synsets():
+        (project / 'data' / 'imagenet' / 'val' / name).mkdir(parents=True)
+    write_data(project / 'data')
+    with open(project / 'config.py', 'a') as config:
+        config.write(
+            "resize = dict(type='Resize', scale=(32, 32))\n"
+            "loader['dataset'].update(\n"
+            "    type='mmclip.ImageNet', data_root='data/imagenet',\n"
+            "    split='val', pipeline=[pipeline[0], resize, pipeline[1]])\n"
+            "model['head'].update(num_classes=1000)\n"
+            "model['data_preprocessor'].update(num_classes=1000)\n"
+        )
+    for name, order in zip(ENDS, (-1, 1), strict=True):
+        weights = write_random(project, name, 0, classes=())
+        weights['head.fc.weight'] = torch.zeros(1000, 32)
+        weights['head.fc.bias'] = order * torch.arange(1000) / 100
+        torch.save(dict(state_dict=weights), project / name)
+
+    text = (REPOSITORY / 'docs' / 'weight_space.md').read_text()
+    written = text.split("### ImageNet's shifts")[1].split('```')[1]
+    words = shlex.split(written.replace('\\\n', ''))
+    first, last = words.index('--eval'), words.index('--out')
+    printed = call(*words[first:last], '--alphas', '0,1', '--work-dir', 'out')
+    assert printed.endswith('finished'), printed
+    assert 'note: --eval r: mmclip.ImageNetR takes pipeline and' in printed
+    assert 'and not split.' in printed
+    curve = json.loads((project / 'out' / 'curve.json').read_text())['curve']
+    scores = {p['alpha']: p['scores'] for p in curve}
+    # The first of all classes, of R's, A's and the objects' at alpha 0.
+    wanted = dict(clean=25, v2=0, r=100, a=50, sketch=100, objectnet=100 / 6)
+    assert scores[0] == pytest.approx(wanted)
+    assert scores[1]['r'] == 0
+
+
 def test_another_activation_is_refused(project, call):
     write_random(project, ENDS[1], 1, act='gelu')
     message = call()
@@ -176,6 +214,10 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
         ),
         (['--eval', 'a', 'no_test.py'], 'no_test.py has no test_dataloader'),
         (['--cfg-options', 'test_dataloder.a=1'], "'test_dataloder' (did you"),
+        (
+            ['--eval', 'r', 'dataset.type=mmclip.ImageNetR'],
+            "in 'images/': no class folder of ImageNetR",
+        ),
         (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),
     ],
 )

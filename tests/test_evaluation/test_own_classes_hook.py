@@ -1,0 +1,123 @@
+"""A config with a plain Accuracy, on a set of some of the classes."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmclip.evaluation import build_test_runner, evaluate
+from tests.conftest import REPOSITORY
+from tests.shift_trees import write_images, write_objectnet
+
+RUNTIME = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(16, 16)),
+    dict(type='PackInputs'),
+]
+BACKBONE = dict(
+    type='mmclip.CLIPVisionTransformer',
+    arch=dict(width=16, depth=1, num_heads=2, mlp_width=32),
+    act='quick_gelu',
+    img_size=16,
+    patch_size=8,
+)
+
+
+def config(folder, kind: str, root, **evaluator) -> Config:
+    """With the shipped hooks; nothing but the metric is unusual."""
+    cfg = Config.fromfile(RUNTIME)
+    cfg.work_dir = str(folder / 'work')
+    cfg.experiment_name = folder.name
+    cfg.model = dict(
+        type='ImageClassifier',
+        backbone=BACKBONE,
+        head=dict(type='LinearClsHead', num_classes=1000, in_channels=16),
+    )
+    cfg.test_dataloader = dict(
+        batch_size=2,
+        num_workers=0,
+        dataset=dict(type=kind, data_root=str(root), pipeline=PIPELINE),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    cfg.test_evaluator = dict(type='Accuracy') | evaluator
+    cfg.test_cfg = dict()
+    return cfg
+
+
+def prefer_first_classes(runner: Runner) -> None:
+    """Any image is most likely of class 0, then 1, ..."""
+    with torch.no_grad():
+        runner.model.head.fc.weight.zero_()
+        runner.model.head.fc.bias.copy_(-torch.arange(1000) / 100)
+
+
+@pytest.fixture
+def renditions(tmp_path):
+    """Goldfish, class 1, the first that ImageNet-R has, and a shark."""
+    names = ('n01443537/art_0.jpg', 'n01443537/art_1.jpg', 'n01484850/a.jpg')
+    return write_images(tmp_path / 'r', *names)
+
+
+def test_only_own_classes_compete(tmp_path, renditions, capsys):
+    runner = Runner.from_cfg(
+        config(tmp_path, 'mmclip.ImageNetR', renditions, topk=(1, 2))
+    )
+    prefer_first_classes(runner)
+    metrics = runner.test()
+    assert metrics['accuracy/top1'] == pytest.approx(200 / 3)
+    assert metrics['accuracy/top2'] == 100
+    assert metrics['accuracy/images'] == 3
+    printed = capsys.readouterr()
+    message = 'ImageNetR has 200 classes of its own, and Accuracy of test_eval'
+    assert message in printed.out + printed.err
+
+
+def test_the_classes_of_an_object_are_one(tmp_path):
+    root = write_objectnet(tmp_path / 'objectnet-1.0')
+    runner = Runner.from_cfg(config(tmp_path, 'mmclip.ObjectNet', root))
+    prefer_first_classes(runner)
+    metrics = runner.test()
+    assert metrics['accuracy/top1'] == pytest.approx(100 / 6)
+
+
+def test_a_set_of_all_classes_is_counted_as_the_config_says(tmp_path):
+    root = write_images(tmp_path / 's', 'n01443537/a.JPEG', 'n01440764/a.JPEG')
+    runner = Runner.from_cfg(config(tmp_path, 'mmclip.ImageNetSketch', root))
+    prefer_first_classes(runner)
+    assert runner.test() == {'accuracy/top1': 50}
+
+
+def test_the_prefix_of_the_metric_stays(tmp_path, renditions):
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions, prefix='r')
+    runner = Runner.from_cfg(cfg)
+    assert runner.test().keys() == {'r/top1', 'r/images'}
+
+
+def test_a_tool_counts_so_without_the_shipped_hooks(tmp_path, renditions):
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions)
+    cfg.default_hooks.pop('own_classes')
+    runner = build_test_runner(cfg)
+    prefer_first_classes(runner)
+    metrics = evaluate(runner, cfg.test_dataloader, cfg.test_evaluator)
+    assert metrics['accuracy/top1'] == pytest.approx(200 / 3)
+
+
+def test_thresholds_are_refused(tmp_path, renditions):
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions, thrs=0.5)
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(ValueError, match=r"type='mmclip\.SubsetAccuracy'"):
+        runner.test()
+
+
+def test_validation_is_counted_so_too(tmp_path, renditions):
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions)
+    cfg.val_dataloader, cfg.val_evaluator = (
+        cfg.test_dataloader,
+        cfg.test_evaluator,
+    )
+    cfg.val_cfg = dict()
+    cfg.default_hooks.pop('checkpoint')  # which would need a training
+    runner = Runner.from_cfg(cfg)
+    prefer_first_classes(runner)
+    assert runner.val()['accuracy/top1'] == pytest.approx(200 / 3)
