@@ -121,7 +121,9 @@ class TestCache:
         assert first.logit_scale == second.logit_scale
         assert len(list(cache.iterdir())) == 1
 
-    @pytest.mark.parametrize('changed', ['classes', 'templates', 'weights'])
+    @pytest.mark.parametrize(
+        'changed', ['classes', 'templates', 'weights', 'config']
+    )
     def test_anything_else_is_computed_anew(self, tmp_path, cache, changed):
         model, config, weights = make_model(tmp_path)
         classes, templates = list(CLASSES), list(TEMPLATES)
@@ -130,11 +132,42 @@ class TestCache:
             classes[0] = 'a cow'
         elif changed == 'templates':
             templates[0] = 'no photo of {}'
-        else:
+        elif changed == 'weights':
             torch.nn.init.normal_(model.text_projection)
             save_file(model.state_dict(), weights)
+        else:
+            save_whole_model(tmp_path, quick_gelu=False)  # the same weights
         after = embed_classes(config, weights, classes, templates)
         assert not torch.equal(before.embeddings, after.embeddings)
+        assert len(list(cache.iterdir())) == 2
+
+    @pytest.mark.parametrize('changed', ['name', 'pretrained', 'tag', None])
+    def test_whatever_is_named_differently_is_another(
+        self, tmp_path, cache, monkeypatch, changed
+    ):
+        model, _, _ = make_model(tmp_path)
+        tokenizer = open_clip.get_tokenizer(f'local-dir:{tmp_path}')
+        calls = []
+
+        def load(*named):
+            calls.append(named)
+            return model, tokenizer
+
+        monkeypatch.setattr(module, 'load_whole_model', load)
+        named = dict(name='ViT-B-32', pretrained='openai', tag='none')
+        embed_classes(classes=CLASSES, templates=TEMPLATES, **named)
+        if changed:
+            named[changed] = 'laion400m_e32'
+        embed_classes(classes=CLASSES, templates=TEMPLATES, **named)
+        assert len(calls) == len(list(cache.iterdir())) == 1 + bool(changed)
+
+    def test_another_open_clip_computes_anew(
+        self, tmp_path, cache, monkeypatch
+    ):
+        _, config, weights = make_model(tmp_path)
+        embed_classes(config, weights, CLASSES, TEMPLATES)
+        monkeypatch.setattr(module, 'version', lambda package: '0.0')
+        embed_classes(config, weights, CLASSES, TEMPLATES)
         assert len(list(cache.iterdir())) == 2
 
 
