@@ -59,7 +59,8 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar='DIR',
         help="the folder results/ of timm's repository, whose standard "
-        'models effective robustness is measured against',
+        'models effective robustness is measured against; without it, the '
+        'table has no such column',
     )
     add(
         '--out',

@@ -14,6 +14,9 @@ Top-1 and top-5 in percent, among the classes of the set. "ImageNet": top-1 on
 its validation images of the same classes, among them. "Difference": top-1
 minus that, in points.
 """
+WITHOUT_BASELINE = """A column "effective robustness" is there with --baseline
+DIR, if ImageNet and one of the shifts that DIR has tables of were evaluated.
+"""
 EFFECTIVE = """"Effective robustness": top-1 minus what the baseline predicts
 from "ImageNet" (arXiv 2007.00644).
 """
@@ -64,7 +67,7 @@ def to_markdown(results: Sequence[Result]) -> str:
         if with_baseline:
             cells.append(_number(r.effective_robustness, '+.2f'))
         lines.append(_row(cells))
-    notes = NOTES + (EFFECTIVE if with_baseline else '')
+    notes = NOTES + (EFFECTIVE if with_baseline else WITHOUT_BASELINE)
     return '\n'.join(lines) + '\n' + notes
 
 
