@@ -21,12 +21,9 @@ class OwnClassesHook(Hook):
     stay as they are.
     """
 
-    def __init__(self) -> None:
-        self._said: set[tuple[str, str]] = set()
-
     def before_val(self, runner: Runner) -> None:
         """See to the metrics of the validation set."""
-        self._see_to(runner, runner.val_loop, 'val')
+        _see_to(runner, runner.val_loop, 'val')
 
     def before_test(self, runner: Runner) -> None:
         """See to the metrics of the test set.
@@ -35,32 +32,26 @@ class OwnClassesHook(Hook):
             ValueError: If an ``Accuracy`` has thresholds, which
                 ``SubsetAccuracy`` has not.
         """
-        self._see_to(runner, runner.test_loop, 'test')
+        _see_to(runner, runner.test_loop, 'test')
 
-    def _see_to(self, runner: Runner, loop: Any, split: str) -> None:
-        dataset = loop.dataloader.dataset
-        metainfo = getattr(dataset, 'metainfo', {})
-        if not metainfo.get('own_classes'):
-            return
-        metrics = loop.evaluator.metrics
-        for i, metric in enumerate(metrics):
-            if type(metric) is Accuracy:
-                metrics[i] = _among_own(metric, metainfo, split)
-                self._warn(runner, dataset, split)
 
-    def _warn(self, runner: Runner, dataset: Any, split: str) -> None:
-        """Once for each set: a tool tests many weights."""
-        name = type(dataset).__name__
-        if (name, split) in self._said:
-            return
-        self._said.add((name, split))
-        runner.logger.warning(
-            f'{name} has {len(dataset.metainfo["own_classes"])} classes of '
-            f'its own, and Accuracy of {split}_evaluator would choose '
-            'between all of the head: mmclip.SubsetAccuracy takes its '
-            f"place. Set {split}_evaluator=dict(type='mmclip."
-            "SubsetAccuracy') to say so."
-        )
+def _see_to(runner: Runner, loop: Any, split: str) -> None:
+    dataset = loop.dataloader.dataset
+    metainfo = getattr(dataset, 'metainfo', {})
+    if not metainfo.get('own_classes'):
+        return
+    metrics = loop.evaluator.metrics
+    for i, metric in enumerate(metrics):
+        if type(metric) is Accuracy:
+            metrics[i] = _among_own(metric, metainfo, split)
+            runner.logger.warning(  # which shows the same line once
+                f'{type(dataset).__name__} has '
+                f'{len(metainfo["own_classes"])} classes of its own, and '
+                f'Accuracy of {split}_evaluator would choose between all of '
+                'the head: mmclip.SubsetAccuracy takes its place. Set '
+                f"{split}_evaluator=dict(type='mmclip.SubsetAccuracy') to "
+                'say so.'
+            )
 
 
 def _among_own(
