@@ -149,6 +149,8 @@ class ReliableCheckpointHook(CheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not hasattr(self, 'file_backend'):
+            return  # runner.val(), without training
         with self._delete_afterwards():
             super()._save_best_checkpoint(runner, metrics)
 
