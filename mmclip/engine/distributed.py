@@ -1,5 +1,7 @@
 """Several processes without a GPU."""
 
+import atexit
+
 import torch
 from mmengine.config import Config
 
@@ -14,9 +16,17 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     if cfg.launcher != 'pytorch' or torch.cuda.is_available():
         return
     torch.distributed.init_process_group('gloo')
+    # Threads of gloo that still run when Python ends abort the process now
+    # and then, and a run that is done would count as failed.
+    atexit.register(_leave)
     wrapper = cfg.get('model_wrapper_cfg') or {}
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         **wrapper,
         'device_ids': None,
     }
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
