@@ -236,7 +236,8 @@ def assert_end_alike(one: Path, other: Path) -> None:
     final = final_checkpoint(one)
     assert_identical(final, final_checkpoint(other))
     # A kill between writing and deleting leaves an older one, too.
-    best = Path(final['message_hub']['runtime_info']['best_ckpt'])
+    runtime = final['message_hub']['runtime_info']
+    best = one / Path(runtime['best_ckpt']).name
     (wanted,) = other.glob('best_*.pth')
     assert best.name == wanted.name
     torch.testing.assert_close(
