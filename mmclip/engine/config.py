@@ -85,7 +85,7 @@ def check_keys(cfg: Config, path: Path) -> None:
         unread = [
             key
             for key in unread
-            if difflib.get_close_matches(key, KNOWN_KEYS, 1, 0.85)
+            if difflib.get_close_matches(key, KNOWN_KEYS, 1, 0.75)
             and not _occurs(cfg[key], known)
         ]
     if not unread:
