@@ -44,7 +44,7 @@ def explain(error: ChildFailedError) -> str:
     """
     rank, failure = min(error.failures.items(), key=lambda i: _order(i[1]))
     where = f'rank {rank} (pid {failure.pid} on {socket.gethostname()})'
-    if failure.exitcode < 0:
+    if _was_killed(failure):
         return (
             f'error: {where} was killed by {failure.signal_name()}, and the '
             'others were stopped. Where nobody did that, look for too little '
@@ -61,7 +61,12 @@ def _order(failure: ProcessFailure) -> tuple[bool, bool, float]:
     else:
         written = float(failure.timestamp)
     stopped = failure.exitcode == -signal.SIGTERM
-    return stopped, failure.exitcode >= 0, written
+    return stopped, not _was_killed(failure), written
+
+
+def _was_killed(failure: ProcessFailure) -> bool:
+    """By a signal; not where it came while an exception ended the process."""
+    return failure.exitcode < 0 and not os.path.exists(failure.error_file)
 
 
 def _cause(failure: ProcessFailure) -> str:

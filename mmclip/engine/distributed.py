@@ -1,6 +1,7 @@
 """Several processes without a GPU."""
 
 import atexit
+import gc
 
 import torch
 from mmengine.config import Config
@@ -16,9 +17,7 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     if cfg.launcher != 'pytorch' or torch.cuda.is_available():
         return
     torch.distributed.init_process_group('gloo')
-    # Threads of gloo that still run when Python ends abort the process now
-    # and then, and a run that is done would count as failed.
-    atexit.register(_leave)
+    atexit.register(_end_gloo_threads)
     wrapper = cfg.get('model_wrapper_cfg') or {}
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
@@ -27,6 +26,13 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     }
 
 
-def _leave() -> None:
+def _end_gloo_threads() -> None:
+    """Join gloo's threads while there is an interpreter.
+
+    One that lets go of a tensor afterwards aborts the process, and a run that
+    is done counts as failed. The group's destructor joins them, and a wrapped
+    model, which is part of a cycle, holds the group.
+    """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    gc.collect()

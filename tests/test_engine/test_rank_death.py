@@ -40,6 +40,10 @@ WAYS = {
         'NonFiniteLossError: The loss is nan at epoch 2, iteration 3',
     ),
     'exit': ('os._exit(7)', 'exit code 7'),
+    'aborted on its way out': (
+        "import atexit; atexit.register(os.abort); raise RuntimeError('lost')",
+        'RuntimeError: lost',
+    ),
 }
 
 

@@ -1,0 +1,29 @@
+"""Several processes without a GPU, at their end."""
+
+import pytest
+
+from tests.test_engine.runs import finish, start, write_config
+
+# Imported before the process group is there, and so called after it is left.
+WRITE_THREADS = """
+import atexit
+from pathlib import Path
+
+@atexit.register
+def write_threads():
+    tasks = Path('/proc/self/task').glob('*/comm')
+    names = [task.read_text() for task in tasks]
+    Path('threads' + os.environ['RANK']).write_text(''.join(names))
+"""
+
+
+@pytest.mark.slow
+def test_no_thread_of_gloo_outlives_python(images):
+    """One that lets go of a tensor then aborts the process now and then."""
+    write_config(images, 'epochs', 0)
+    with open(images / 'slow_down.py', 'a') as slow_down:
+        slow_down.write(WRITE_THREADS)
+    finish(start(images, 'run', 2))
+    threads = [(images / f'threads{rank}').read_text() for rank in (0, 1)]
+    assert all(threads)
+    assert 'gloo' not in ''.join(threads)
