@@ -1,9 +1,8 @@
 """Configs of the runners: loaded, completed from the command line, checked."""
 
-import ast
 import difflib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mmclip.engine.config_check import (
     check_arguments,
     nearest,
 )
+from mmclip.engine.config_source import ConfigSource, read_sources
 
 # Read by mmengine's Runner or mmpretrain's models beside Runner's arguments.
 OTHER_KEYS = {
@@ -59,41 +59,63 @@ def load_config(
     cfg = Config.fromfile(path)
     if options:
         cfg.merge_from_dict(options)
-    check_keys(cfg, path)
+    check_keys(cfg, path, options or ())
     drop_hooks(cfg, path)
     check_arguments(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
     return cfg
 
 
-def check_keys(cfg: Config, path: Path) -> None:
+def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
     """Refuse top-level keys that neither the runner nor the config reads.
 
-    A variable that the config file uses to compute others, such as
-    ``train_pipeline``, is read by the config itself. A file that computes
+    A variable from which a config file computes others, such as
+    ``train_pipeline``, is read by that file alone: a file that has it as its
+    base, and an option, come too late to change it. A file that computes
     nothing, such as those in work directories, may hold such variables of the
     one that it was made from: there only keys very near a known one are
     refused.
 
+    Args:
+        cfg (Config): The config.
+        path (Path): Its file.
+        options (Iterable[str]): The dotted keys that were set afterwards.
+
     Raises:
         KeyError: Naming the keys, and the nearest known one for each.
     """
-    names = set(_names_read(path)) - {'dict'}
-    unread = sorted(set(cfg) - KNOWN_KEYS - names)
-    if not names:  # mmengine writes so what it has computed
+    sources = list(read_sources(path))
+    late = {option.split('.')[0] for option in options} - KNOWN_KEYS
+    if any(source.reads() for source in sources):
+        passed_on = set().union(*(s.reads_of_bases() for s in sources))
+        unread = late.union(
+            *(source.sets() - source.reads() for source in sources)
+        ) - (passed_on - late)
+        unread &= set(cfg)
+        unread -= KNOWN_KEYS
+    else:  # mmengine writes so what it has computed
         known = [value for key, value in cfg.items() if key in KNOWN_KEYS]
-        unread = [
+        unread = late | {
             key
-            for key in unread
+            for key in set(cfg) - KNOWN_KEYS
             if difflib.get_close_matches(key, KNOWN_KEYS, 1, 0.75)
             and not _occurs(cfg[key], known)
-        ]
-    if not unread:
-        return
-    complaints = [f'{key!r}{nearest(key, KNOWN_KEYS)}' for key in unread]
-    raise KeyError(
-        f'{path}: nothing reads the top-level key {", ".join(complaints)}.'
-    )
+        }
+    if unread:
+        complaints = [_complain(key, sources) for key in sorted(unread)]
+        raise KeyError(
+            f'{path}: nothing reads the top-level key {", ".join(complaints)}.'
+        )
+
+
+def _complain(key: str, sources: list[ConfigSource]) -> str:
+    for source in sources:
+        if computed := source.computes_from(key) & KNOWN_KEYS:
+            return (
+                f'{key!r}, from which {source.path.name} has computed already '
+                f'(set what it computes: {", ".join(sorted(computed))})'
+            )
+    return f'{key!r}{nearest(key, KNOWN_KEYS)}'
 
 
 def _occurs(value: Any, tree: Any) -> bool:
@@ -116,7 +138,9 @@ def drop_hooks(cfg: Config, path: Path) -> None:
         KeyError: If no base config has such a hook.
     """
     hooks = cfg.get('default_hooks') or {}
-    known = {*DEFAULT_HOOKS, *_names_described(path)}
+    known = set(DEFAULT_HOOKS).union(
+        *(source.describes() for source in read_sources(path))
+    )
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in known:
             raise KeyError(
@@ -125,42 +149,6 @@ def drop_hooks(cfg: Config, path: Path) -> None:
             )
         if name not in DEFAULT_HOOKS:
             del hooks[name]
-
-
-def _names_read(path: Path) -> Iterator[str]:
-    """Every name that a Python config or one of its bases reads."""
-    for node in _nodes(path):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, ast.Attribute):  # _base_.NAME
-            yield node.attr
-
-
-def _names_described(path: Path) -> Iterator[str]:
-    """Every NAME=dict(...) inside a Python config or one of its bases."""
-    for node in _nodes(path):
-        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Call):
-            yield node.arg or ''
-
-
-def _nodes(path: Path) -> Iterator[ast.AST]:
-    """The syntax of a Python config and of its bases."""
-    if path.suffix != '.py':
-        return
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    for node in ast.walk(tree):
-        yield node
-        if isinstance(node, ast.Assign) and _is_base(node):
-            bases = ast.literal_eval(node.value)
-            for base in [bases] if isinstance(bases, str) else bases:
-                if '::' not in base:
-                    yield from _nodes(path.parent / base)
-
-
-def _is_base(node: ast.Assign) -> bool:
-    return any(
-        isinstance(t, ast.Name) and t.id == '_base_' for t in node.targets
-    )
 
 
 def complete_dataloaders(

@@ -46,6 +46,42 @@ def test_variables_that_nobody_reads_are_errors(tmp_path):
         load_config(path)
 
 
+TOO_LATE = [
+    ('clip-l-336_wise-ft_in1k.py', 'iters', 'param_scheduler'),
+    ('clip-l-336_wise-ft_in1k.py', 'epochs', 'param_scheduler, train_cfg'),
+    (
+        'clip-l-336.py',
+        'accumulative_counts',
+        'auto_scale_lr, custom_hooks, op',
+    ),
+    ('clip-b16-224.py', 'warmup_epochs', 'param_scheduler'),
+]
+
+
+@pytest.mark.parametrize(('base', 'name', 'computed'), TOO_LATE)
+def test_variables_that_come_too_late_are_errors(
+    tmp_path, base, name, computed
+):
+    """A base has computed what depends on them, and the old value stays."""
+    config = REPOSITORY / 'configs' / 'clip' / base
+    child = write(tmp_path, f"_base_ = ['{config}']\n{name} = 7\n")
+    for path, options in (child, None), (config, {name: 7}):
+        with pytest.raises(KeyError) as error:
+            load_config(path, options)
+        assert f"top-level key '{name}', from which" in str(error.value)
+        assert f'set what it computes: {computed}' in str(error.value)
+
+
+def test_a_variable_may_be_set_anew_where_it_is_read(tmp_path):
+    write(tmp_path, 'n = 3\ntrain_cfg = dict(max_epochs=n)\n', 'base.py')
+    write(tmp_path, "_base_ = 'base.py'\nn = 4\n", 'middle.py')
+    path = write(
+        tmp_path,
+        "_base_ = 'middle.py'\ntrain_cfg = dict(max_epochs=_base_.n)\n",
+    )
+    assert load_config(path).train_cfg.max_epochs == 4
+
+
 @pytest.mark.parametrize('suffix', ['.py', '.json'])
 def test_what_mmengine_wrote_of_a_recipe_is_read_again(tmp_path, suffix):
     cfg = load_config(REPOSITORY / 'configs' / 'clip' / 'clip-l-224.py')
