@@ -103,7 +103,13 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.auto_scale_lr:
-        cfg.setdefault('auto_scale_lr', {})['enable'] = True
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise ValueError(
+                '--auto-scale-lr wants to know for how many images a pass the '
+                'rate is: set auto_scale_lr=dict(base_batch_size=...) in the '
+                'config.'
+            )
+        cfg.auto_scale_lr.enable = True
     complete_dataloaders(
         cfg,
         pin_memory=not args.no_pin_memory and torch.cuda.is_available(),

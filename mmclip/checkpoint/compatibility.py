@@ -1,7 +1,8 @@
 """Whether the weights of two checkpoints mean the same."""
 
 import ast
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,34 @@ def _compare_classes(
     if sorted(first) == sorted(second):
         different.append('(the same names in another order)')
     return different
+
+
+def misplaced_classes(
+    first: Sequence[str], second: Sequence[str]
+) -> list[tuple[str, int, int]]:
+    """Names that two lists of classes have in different places.
+
+    Lists with other names may mean the same classes; where they share a name,
+    it has to have the same number in both.
+
+    Args:
+        first (Sequence[str]): Names in the order of the labels.
+        second (Sequence[str]): The same, of somebody else.
+
+    Returns:
+        list[tuple[str, int, int]]: Each name, and its number in the first and
+        in the second. Names that stand twice in a list are left out, and both
+        lists of ImageNet's names that are in use agree.
+    """
+    one, other = ([str(name) for name in names] for names in (first, second))
+    if one == other or (_is_imagenet(one) and _is_imagenet(other)):
+        return []
+    counts, place = Counter(one + other), {n: i for i, n in enumerate(other)}
+    return [
+        (name, i, place[name])
+        for i, name in enumerate(one)
+        if place.get(name, i) != i and counts[name] == 2
+    ]
 
 
 def _is_imagenet(classes: list[str]) -> bool:

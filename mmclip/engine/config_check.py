@@ -94,7 +94,7 @@ DEFAULT_HOOKS = (
 
 
 def check_arguments(cfg: Config) -> None:
-    """Refuse hooks, arguments and settings that nothing reads.
+    """Refuse types that do not exist, arguments and settings nothing reads.
 
     What a class accepts is read from its signature; where it passes arguments
     on to something that is not known here, it is left to the class itself.
@@ -108,7 +108,8 @@ def check_arguments(cfg: Config) -> None:
     complaints = [
         *unread(cfg),
         *_hooks_without_type(cfg),
-        *_unknown_hooks(cfg),
+        *_unknown_types(cfg),
+        *_lost_gradients(cfg),
     ]
     if complaints:
         raise KeyError(f'{cfg.filename}: {"; ".join(complaints)}.')
@@ -231,19 +232,36 @@ def _hooks_without_type(cfg: Config) -> Iterator[str]:
             )
 
 
-def _unknown_hooks(cfg: Config) -> Iterator[str]:
-    """Hooks of no registry; the runner would say so after it has begun."""
-    known = set(HOOKS.module_dict).union(
-        *(child.module_dict for child in HOOKS.children.values())
-    )
-    for pattern in ('default_hooks.*', 'custom_hooks.*'):
-        for place, hook in _find(cfg, pattern):
-            kind = hook.get('type')
-            if isinstance(kind, str) and _find_class(kind, cfg, HOOKS) is None:
+def _unknown_types(cfg: Config) -> Iterator[str]:
+    """Types of no registry, which the builder would name late, or not name.
+
+    Of those that are no hooks, only what is very near a known one: others may
+    be of a package that is not installed, and mmengine says so.
+    """
+    for pattern, registry, _ in PLACES:
+        known = set(registry.module_dict).union(
+            *(child.module_dict for child in registry.children.values())
+        )
+        for place, part in _find(cfg, pattern):
+            kind = part.get('type')
+            if not isinstance(kind, str) or _look_up(kind, cfg, registry):
+                continue
+            near = difflib.get_close_matches(kind, known, 1, 0.85)
+            if registry is HOOKS or (near and kind not in known):
                 name = kind.rpartition('.')[2]
-                yield f'{place}: there is no hook {kind!r}' + nearest(
+                what = registry.name.replace('_', ' ')
+                yield f'{place}: there is no {what} {kind!r}' + nearest(
                     name, known
                 )
+
+
+def _lost_gradients(cfg: Config) -> Iterator[str]:
+    if cfg.get('activation_checkpointing'):
+        yield (
+            "mmengine's activation_checkpointing drops the gradients of "
+            'blocks that follow frozen ones, and does nothing for lists of '
+            'blocks: set model.backbone.with_cp=True instead'
+        )
 
 
 def _find(cfg: Any, pattern: str) -> Iterator[tuple[str, dict]]:
@@ -278,12 +296,14 @@ def _default(place: str, part: dict) -> str | None:
 
 def _find_class(kind: Any, cfg: Config, registry: Registry) -> Any:
     """What a type stands for; None if that is unknown here."""
-    if not isinstance(kind, str):
-        return kind if inspect.isclass(kind) else None
+    found = _look_up(kind, cfg, registry) if isinstance(kind, str) else kind
+    return found if inspect.isclass(found) else None
+
+
+def _look_up(kind: str, cfg: Config, registry: Registry) -> Any:
     scope = cfg.get('default_scope', 'mmengine')
     with registry.switch_scope_and_registry(scope) as scoped:
-        found = scoped.get(kind)
-    return found if inspect.isclass(found) else None
+        return scoped.get(kind)
 
 
 # Where the arguments go that these classes do not name themselves.

@@ -60,6 +60,22 @@ class FullyShardStrategy(DDPStrategy):
     For ``runner_type='mmclip.StrategyRunner'``, as configs/_base_/fsdp.py.
     """
 
+    def _setup_distributed(
+        self, launcher: str = 'pytorch', *args: Any, **kwargs: Any
+    ) -> None:
+        """Join the process group.
+
+        Raises:
+            ValueError: If nothing has started processes for one.
+        """
+        if launcher == 'none':
+            raise ValueError(
+                'Sharded training wants a process group, be it of one '
+                'process: start it with bash tools/dist_train.sh CONFIG '
+                'NUMBER_OF_GPUS.'
+            )
+        super()._setup_distributed(launcher, *args, **kwargs)
+
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         """Shard the blocks of the backbones, then all the rest."""
         device = get_device()

@@ -5,10 +5,14 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
+import open_clip
 import pytest
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
+from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from PIL import Image
 
+from mmclip.checkpoint.compatibility import misplaced_classes
 from mmclip.engine import CheckClassesHook
 
 
@@ -32,14 +36,14 @@ def check(root, num_classes=3, **dataset):
     check_splits(train, val, num_classes)
 
 
-def check_splits(train, val, num_classes=3):
+def check_splits(train, val, num_classes=3, hook=None, **model):
     head = SimpleNamespace(num_classes=num_classes)
-    CheckClassesHook().before_train(
+    (hook or CheckClassesHook()).before_train(
         SimpleNamespace(
             train_dataloader=SimpleNamespace(dataset=train),
             val_dataloader=SimpleNamespace(dataset=val),
             val_loop=True,
-            model=SimpleNamespace(head=head),
+            model=SimpleNamespace(head=head, **model),
         )
     )
 
@@ -74,9 +78,9 @@ def test_folders_count_where_names_are_given(root):
         check(root, classes=['x', 'y', 'z'])
 
 
-def check_test(dataset, num_classes=3, wrap=lambda model: model):
+def check_test(dataset, num_classes=3, wrap=lambda model: model, hook=None):
     model = SimpleNamespace(head=SimpleNamespace(num_classes=num_classes))
-    CheckClassesHook().before_test(
+    (hook or CheckClassesHook()).before_test(
         SimpleNamespace(
             test_dataloader=SimpleNamespace(dataset=dataset),
             model=wrap(model),
@@ -139,3 +143,83 @@ def test_several_labels_an_image_are_counted_one_by_one(tmp_path, labels):
         check_test(dataset, 4)
     with pytest.raises(ValueError, match='train set has 3 classes'):
         check_splits(dataset, dataset, 4)
+
+
+def test_a_list_of_training_images_may_leave_out_what_the_other_set_has(root):
+    path = root / 'list.txt'
+    path.write_text('a/x.png 0\nb/x.png 1\n')
+    listed = CustomDataset(str(root), data_prefix='train', ann_file=str(path))
+    check_splits(listed, CustomDataset(str(root), data_prefix='val'))
+    with pytest.raises(ValueError, match='train set has 2 classes'):
+        check_splits(listed, listed)
+
+
+def test_a_negative_label_is_named(root):
+    path = root / 'list.txt'
+    path.write_text('a/x.png 0\nb/x.png -1\n')
+    listed = CustomDataset(str(root), data_prefix='train', ann_file=str(path))
+    with pytest.raises(ValueError, match='1 images of the train set have the'):
+        check_splits(listed, listed)
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda dataset: RepeatDataset(dataset, 2),
+        lambda dataset: ConcatDataset([dataset, dataset]),
+    ],
+)
+def test_wrapped_sets_are_checked(root, wrap):
+    train, val = (
+        CustomDataset(str(root), data_prefix=split, lazy_init=False)
+        for split in ('train', 'val')
+    )
+    check_splits(wrap(train), val)
+    with pytest.raises(ValueError, match='train set has 3 classes'):
+        check_splits(wrap(train), val, 10)
+    (root / 'train' / 'b' / 'x.png').unlink()
+    train = CustomDataset(str(root), data_prefix='train')
+    with pytest.raises(ValueError, match='train set has no image of b'):
+        check_splits(wrap(train), val)
+
+
+def trained_on(*classes):
+    """A hook that has seen a checkpoint of such classes."""
+    hook = CheckClassesHook()
+    meta = dict(dataset_meta=dict(classes=classes))
+    hook.after_load_checkpoint(None, dict(meta=meta))
+    return hook
+
+
+def test_classes_in_another_order_than_the_weights_are_refused(root):
+    train, val = (
+        CustomDataset(str(root), data_prefix=split)
+        for split in ('train', 'val')
+    )
+    for classes in ('abc', ('x', 'y', 'z'), ('a', 'y', 'z')):
+        check_test(val, hook=trained_on(*classes))
+        check_splits(train, val, hook=trained_on(*classes))
+    for classes in ('cba', 'bcd'):  # turned; a renamed to d
+        with pytest.raises(ValueError, match='test set and of the checkpoint'):
+            check_test(val, hook=trained_on(*classes))
+        with pytest.raises(ValueError, match="'b' is number 1 and"):
+            check_splits(train, val, hook=trained_on(*'cdb'))
+
+
+def test_captions_in_another_order_than_the_data_are_refused(root):
+    train, val = (
+        CustomDataset(str(root), data_prefix=split)
+        for split in ('train', 'val')
+    )
+    check_splits(train, val, classes=['a', 'big b', 'c'])
+    with pytest.raises(ValueError, match=r'train set and of model\.classes'):
+        check_splits(train, val, classes=['b', 'a', 'c'])
+    with pytest.raises(ValueError, match=r'set model\.classes to the 3 names'):
+        check_splits(train, val, 2, classes=['a', 'b'])
+
+
+def test_both_lists_of_imagenets_names_are_in_one_order():
+    both = [IMAGENET_CATEGORIES, open_clip.IMAGENET_CLASSNAMES]
+    assert not misplaced_classes(*both)
+    turned = [both[1][1], both[1][0], *both[1][2:]]
+    assert len(misplaced_classes(both[1], turned)) == 2

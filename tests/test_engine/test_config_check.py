@@ -156,6 +156,22 @@ def load(tmp_path):
             "default_hooks.extra: there is no hook 'mmclip.CompilHook'",
             'CompileHook',
         ),
+        # "None is not a callable object", says mmengine.
+        (
+            "optim_wrapper = dict(optimizer=dict(type='AdamWW'))",
+            "optim_wrapper.optimizer: there is no optimizer 'AdamWW'",
+            'AdamW',
+        ),
+        (
+            "train_dataloader = dict(sampler=dict(type='DefaltSampler'))",
+            "train_dataloader.sampler: there is no data sampler 'DefaltSampl",
+            'DefaultSampler',
+        ),
+        (
+            "model = dict(head=dict(type='LinearClasHead'))",
+            "model.head: there is no model 'LinearClasHead'",
+            'LinearClsHead',
+        ),
         # mmengine says that a key "type" is missing somewhere.
         (
             'default_hooks = dict(checkpointt=dict(interval=1))',
@@ -230,6 +246,11 @@ def test_default_hooks_are_removed_by_none(load):
 )
 def test_what_may_be_right_passes(config):
     check_arguments(Config(dict(default_scope='mmpretrain') | config))
+
+
+def test_activation_checkpointing_that_loses_gradients_is_refused(load):
+    with pytest.raises(KeyError, match=r'set model\.backbone\.with_cp=True'):
+        load("activation_checkpointing = ['backbone.layers.0']")
 
 
 @pytest.mark.slow

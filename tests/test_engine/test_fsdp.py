@@ -167,3 +167,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder):
     log, _ = run.communicate(timeout=300)
     assert run.returncode != 0
     assert 'backbone.cls_token' in log
+
+
+def test_without_processes_it_says_how_to_start_them(images):
+    write_config(images, 'epochs', workers=0)
+    (images / FSDP).write_text(f"_base_ = ['./config.py', '{OVERLAY}']\n")
+    result = subprocess.run(
+        [sys.executable, TRAIN, FSDP],
+        cwd=images,
+        env=os.environ | dict(PYTHONPATH=str(images)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert 'start it with bash tools/dist_train.sh' in result.stderr

@@ -160,6 +160,15 @@ def test_amp_no_validate_and_auto_scale_lr(project, run):
         assert tensor.isfinite().all()
 
 
+def test_auto_scale_lr_wants_to_know_what_the_rate_is_for(project, run):
+    with open(project / 'config.py', 'a') as config:
+        config.write('del auto_scale_lr\n')
+    log = run(
+        TOOLS / 'train.py', 'config.py', '--auto-scale-lr', fails=True
+    ).stdout
+    assert 'set auto_scale_lr=dict(base_batch_size=...)' in log
+
+
 BFLOAT16 = dict(type='mmclip.BFloat16OptimWrapper')
 
 
