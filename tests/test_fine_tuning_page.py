@@ -1,9 +1,12 @@
 """What the page on fine-tuning says of GPUs is what the configs have."""
 
+import math
 import re
 
 import pytest
+import torch
 from mmengine.config import DictAction
+from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 
 from mmclip.engine.config import load_config
 from tests.conftest import REPOSITORY
@@ -50,14 +53,66 @@ def test_a_row_is_what_its_config_has(name):
 
 
 def test_the_command_sets_accumulation_and_averages():
-    words = SECTION.split('```shell')[1].split('```')[0].split()
-    options = dict(w.split('=') for w in words if '=' in w)
-    options = {k: DictAction._parse_iterable(v) for k, v in options.items()}
-    cfg = load_config(REPOSITORY / words[2], options)
+    cfg = commanded('clip-b16-224.py')
     (hook,) = cfg.custom_hooks
     assert hook.type == 'EMAHook'
     assert hook.interval == hook.begin_iter == 8
     assert cfg.optim_wrapper.accumulative_counts == 8
+
+
+def test_the_command_for_iterations_gives_each_step_the_rate_of_its_recipe():
+    """A step is taken in the last of the eight passes that it accumulates."""
+    name = 'clip-l-336_wise-ft_in1k.py'
+    cfg, recipe = commanded(name), load_config(CONFIGS / name)
+    assert cfg.optim_wrapper.accumulative_counts == 8
+    passes, steps = rates(cfg, 8 * 25030), rates(recipe, 25030)
+    # What a half cosine of 24,530 steps changes in one at the most.
+    change = 3e-5 * math.pi / 2 / 24530
+    assert passes[7::8] == pytest.approx(steps, abs=change)
+
+
+@pytest.mark.parametrize(
+    'name', ['clip-l-336_wise-ft_in1k.py', 'clip-b16-224_flyp_in1k.py']
+)
+def test_the_header_says_how_long_the_schedule_is(name):
+    header = (CONFIGS / 'clip-l-336_wise-ft_in1k.py').read_text()
+    command = re.search(r'--cfg-options (\S+)=E (\S+)=T\n', header)
+    epochs, length = command.groups()
+    cfg = load_config(CONFIGS / name, {epochs: 4, length: 77})
+    assert cfg.train_cfg.max_epochs == 4
+    warmup, cosine = cfg.param_scheduler
+    assert cosine.begin == warmup.end == 500
+    assert cosine.T_max == 77
+    images_a_step = 8 * cfg.train_dataloader.batch_size
+    whole = load_config(CONFIGS / name).param_scheduler[1].T_max
+    assert whole == math.ceil(1_281_167 / images_a_step) * 10 - 500
+
+
+def commanded(name):
+    """The config that the page's command for a recipe trains."""
+    (command,) = re.findall(rf'configs/clip/{name}( [^`]*?)\n(?! )', SECTION)
+    options = dict(word.split('=') for word in command.split() if '=' in word)
+    options = {k: DictAction._parse_iterable(v) for k, v in options.items()}
+    return load_config(CONFIGS / name, options)
+
+
+def rates(cfg, number):
+    """The learning rate of so many passes."""
+    init_default_scope('mmpretrain')
+    optimizer = torch.optim.SGD(
+        [torch.zeros(1)], lr=cfg.optim_wrapper.optimizer.lr
+    )
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(config, optimizer=optimizer))
+        for config in cfg.param_scheduler
+    ]
+    found = []
+    for _ in range(number):
+        found.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return found
 
 
 def _list(value):

@@ -168,8 +168,9 @@ def test_the_images_of_a_step(name):
     """On as many GPUs as the config's header says."""
     source, cfg = SOURCES[name], load(name)
     header = (CONFIGS / f'{name}.py').read_text().split('"""')[1]
-    gpus = re.findall(rf'dist_train.sh configs/clip/{name}.py (\d+)', header)
-    assert gpus == [str(source.gpus)]
+    (gpus,) = re.findall(rf'dist_train.sh \S+/{name}.py (\d+)', header)
+    machines = re.findall(r'NNODES=(\d+)', header) or ['1']
+    assert [int(machines[0]) * int(gpus)] == [source.gpus]
     a_pass = source.gpus * cfg.train_dataloader.batch_size
     assert cfg.optim_wrapper.accumulative_counts == source.update_freq
     assert a_pass * source.update_freq == source.batch

@@ -14,11 +14,14 @@ Not trained by this project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-L-14-336 openai ViT-L-14-336px.pth
-    bash tools/dist_train.sh configs/clip/clip-l-336.py 24   # as S
+    # on each of 3 machines of 8 GPUs, as L; N is 0, 1 and 2, and ADDRESS is
+    # that of 0 (docs/distributed.md)
+    NNODES=3 NODE_RANK=N MASTER_ADDR=ADDRESS \
+        bash tools/dist_train.sh configs/clip/clip-l-336.py 8
 
 Fewer GPUs: raise optim_wrapper.accumulative_counts (and the EMA's interval
-and begin_iter with it) until GPUs x 20 x accumulative_counts is 1920, or
---auto-scale-lr.
+and begin_iter with it) until GPUs x 20 x accumulative_counts is 1920. Or, and
+never both, --auto-scale-lr, which does not see accumulative_counts.
 """
 
 _base_ = ['../_base_/default_runtime.py', '../_base_/datasets/imagenet.py']
@@ -107,7 +110,7 @@ train_dataloader = dict(batch_size=20, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-lr = 6e-4  # S, for 20 x 4 x 24 GPUs = 1920 images a step
+lr = 6e-4  # S, for 20 x 4 x 24 GPUs (L) = 1920 images a step
 accumulative_counts = 4  # S: update_freq
 optim_wrapper = dict(
     accumulative_counts=accumulative_counts,

@@ -7,7 +7,9 @@ timm does not publish how it was trained: the schedule, rates and augmentation
 are those of FT-CLIP in clip-l-336.py, so that this config is to be compared
 with that one, not with timm's result. Not trained by this project.
 
-    bash tools/dist_train.sh configs/clip/clip-l-336_cls-token_in1k.py 24
+    # on each of 3 machines of 8 GPUs; see clip-l-336.py
+    NNODES=3 NODE_RANK=N MASTER_ADDR=ADDRESS \
+        bash tools/dist_train.sh configs/clip/clip-l-336_cls-token_in1k.py 8
 """
 
 _base_ = ['./clip-l-336.py']

@@ -9,8 +9,11 @@ top-1 on ImageNet / mean of V2, R, Sketch, ObjectNet and A: zero-shot 76.6 /
 76.9, at the best alpha 87.1 / 77.4. See docs/weight_space.md.
 R's command is for ViT-B/32, on the GPUs of one machine, 512 images a step; R
 does not say which and how many.
-The schedule is counted in iterations, as there: with other data or another
-batch, set iters to images / 512 x epochs in a config of your own.
+The schedule is counted in iterations, as there. With other data, epochs or
+images a step, set what is computed from iters (iters itself comes too late):
+    --cfg-options train_cfg.max_epochs=E param_scheduler.1.T_max=T
+where T is images / images a step x E, less the 500 iterations of the warm-up.
+With accumulated gradients: docs/fine_tuning.md.
 
     python tools/zero_shot_head.py ViT-L-14-336 openai clip-l-336_zeroshot.pth
     bash tools/dist_train.sh configs/clip/clip-l-336_wise-ft_in1k.py 8
