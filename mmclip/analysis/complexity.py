@@ -1,10 +1,16 @@
 """Parameters and multiply-accumulate operations of a model."""
 
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -31,8 +37,11 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
         size (tuple[int, int]): Image height and width in pixels.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model).eval()
+    is_lora = 'module' in cfg.model.backbone
+    # LoRA moves the weights that it wraps, which those on meta do not bear,
+    # and open_clip does what fake ones do not bear.
+    with FakeTensorMode() if is_lora else torch.device('meta'), quiet_init():
+        model = MODELS.build(without_weights(cfg)).eval()
         image = torch.zeros(1, 3, *size)
     # The counter stumbles over modules that are called with a parameter.
     model.requires_grad_(False)
@@ -47,5 +56,29 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
 
 def image_size(cfg: Config) -> tuple[int, int]:
     """The image size that a config's backbone is made for, in pixels."""
-    size = cfg.model.backbone.img_size
+    size = _tower(cfg.model).img_size
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def without_weights(cfg: Config) -> ConfigDict:
+    """A copy of a config's model that needs no file of the tower's weights."""
+    model = copy.deepcopy(cfg.model)
+    _tower(model).init_cfg = {}  # LoRA refuses None
+    return model
+
+
+@contextmanager
+def quiet_init() -> Iterator[None]:
+    """Without a log line for each parameter, which LoRA would print."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _tower(model: ConfigDict) -> ConfigDict:
+    """The config of the backbone, also where LoRA is around it."""
+    return model.backbone.get('module', model.backbone)

@@ -1,6 +1,5 @@
 """What a training run costs, counted without running it."""
 
-import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from mmclip.analysis.complexity import image_size
+from mmclip.analysis.complexity import image_size, quiet_init, without_weights
 from mmclip.models.contrastive_classifier import ContrastiveClassifier
 
 
@@ -67,18 +66,16 @@ def count_training_cost(cfg: Config) -> TrainingCost:
             :class:`LoRAModel`, or a :class:`ContrastiveClassifier`.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model_cfg = copy.deepcopy(cfg.model)
-    tower = model_cfg.backbone.get('module', model_cfg.backbone)
-    tower.init_cfg = {}  # no file is needed; LoRA asks for more than None
-    size = image_size(Config(dict(model=dict(backbone=tower))))
-    is_contrastive = MODELS.get(model_cfg.type) is ContrastiveClassifier
+    size = image_size(cfg)
+    is_contrastive = MODELS.get(cfg.model.type) is ContrastiveClassifier
     # open_clip moves the weights that it makes, which fake ones do not bear.
     with (
         nullcontext()
         if is_contrastive
         else FakeTensorMode(allow_non_fake_inputs=True)
     ):
-        model = MODELS.build(model_cfg).train()
+        with quiet_init():
+            model = MODELS.build(without_weights(cfg)).train()
         # Two, so that what all images share is not counted as an image's.
         one, flops = _count(model, 1, size)
         two, _ = _count(model, 2, size)

@@ -7,6 +7,7 @@ import pytest
 from modelindex.load_model_index import load
 
 from mmclip.analysis import count_complexity
+from mmclip.analysis.complexity import image_size
 from mmclip.engine.config import load_config
 from tests.conftest import REPOSITORY
 
@@ -59,6 +60,16 @@ def test_the_tool_prints_the_pages_numbers():
     ).stdout
     assert 'Params: 304.53 M' in output
     assert 'Flops: 190.96 G' in output
+
+
+def test_the_updates_of_lora_are_counted_without_weights():
+    cfg = load_config(CONFIGS / 'clip-l-336_lora_in1k.py')
+    assert image_size(cfg) == (336, 336)
+    found = count_complexity(cfg, (336, 336))
+    params, macs = closed_form(1024, 24, 4096, 14, 336, 1000)
+    updates = 24 * 16 * (1024 + 3 * 1024)
+    assert found.params == params + updates
+    assert found.macs == macs + updates * (24**2 + 1)
 
 
 def test_the_model_page_is_up_to_date():

@@ -1,11 +1,13 @@
 """Counts of training against what must be so."""
 
+import logging
 import subprocess
 import sys
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mmclip.analysis.complexity import count_complexity
 from mmclip.analysis.training_cost import count_training_cost
@@ -116,6 +118,20 @@ def test_lora_trains_its_updates_and_the_head():
     assert updates.bytes_of_states == 16 * updates.params + 4 * frozen
     # Gradients of the weights, a third of it all, are left out.
     assert 0.6 < updates.flops_per_image / whole.flops_per_image < 0.8
+
+
+def test_lora_does_not_log_every_parameter():
+    logger = MMLogger.get_current_instance()
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger.addHandler(handler)
+    try:
+        count_training_cost(lora())
+        logger.info('afterwards')
+    finally:
+        logger.removeHandler(handler)
+    assert [record.msg for record in said] == ['afterwards']
 
 
 def test_flyp_trains_both_towers(tmp_path):
