@@ -139,6 +139,8 @@ def write(result: ProbeResult, checkpoint: dict, work_dir: Path) -> None:
         f'C={result.c:.3g}, chosen on {result.validation}, solver '
         f'{result.solver}'
     )
+    for note in result.notes:
+        print(f'note: {note}')
     print(f'linear probe: top-1 {result.linear_top1:.2f} %')
     print(f'nearest neighbours: top-1 {result.knn_top1:.2f} %')
     print(f'wrote {out}')

@@ -113,6 +113,17 @@ def extract_features(
     )
 
 
+def feature_shape(model: nn.Module, cfg: Config) -> tuple[int, ...]:
+    """The shape of one test image's feature, as what extraction would keep.
+
+    Args and errors as in :func:`extract_features`.
+    """
+    dataset = build_dataset(cfg, 'test')
+    model.eval().to(get_device())
+    _, features = next(_compute(model, cfg, dataset, [0], amp=False))
+    return tuple(features.shape[1:])
+
+
 def model_config(cfg: Config) -> dict[str, Any]:
     """A copy of the model's config, completed as mmengine's runner does.
 

@@ -19,6 +19,7 @@ from mmclip.checkpoint.pretrained_init import PretrainedCLIP
 from mmclip.probing.features import (
     Features,
     extract_features,
+    feature_shape,
     model_config,
 )
 from mmclip.probing.knn import knn_predictions
@@ -48,6 +49,7 @@ class ProbeResult:
             before 1,000 iterations.
         validation (str): What ``C`` was chosen on.
         trials (list[Trial]): Every ``C`` that was tried, the best first.
+        notes (list[str]): Why the numbers may not be what they seem.
     """
 
     linear_top1: float
@@ -57,6 +59,7 @@ class ProbeResult:
     converged: bool
     validation: str
     trials: list[Trial]
+    notes: list[str]
 
 
 def probe(
@@ -102,6 +105,7 @@ def probe(
     _check_model(model)
     loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
     PretrainedCLIP(checkpoint).load(loaded, model.backbone)
+    _check_width(feature_shape(model, cfg), model.head.fc.in_features)
     splits = ['train', 'test']
     if cfg.get('val_dataloader'):
         splits.insert(1, 'val')
@@ -131,6 +135,21 @@ def _check_model(model: Any) -> None:
             f'The neck {type(model.neck).__name__} has weights, which no '
             'checkpoint of a tower holds; remove it from the config.'
         )
+
+
+def _check_width(shape: tuple[int, ...], in_features: int) -> None:
+    """Before all images are computed, and all C are tried."""
+    if shape == (in_features,):
+        return
+    step = (
+        f'set model.head.in_channels={shape[0]}'
+        if len(shape) == 1
+        else "set model.backbone.out_type to 'pooled' or 'avg_featmap'"
+    )
+    raise ValueError(
+        f"The feature of one image has shape {shape}, and the head's layer "
+        f'takes {in_features} numbers: {step}.'
+    )
 
 
 def _check_classes(found: dict[str, Features], num_classes: int) -> None:
@@ -191,7 +210,24 @@ def _train_and_test(
         converged=classifier.converged,
         validation=validation,
         trials=trials,
+        notes=_notes(found, trials),
     )
+
+
+def _notes(found: dict[str, Features], trials: list[Trial]) -> list[str]:
+    notes = []
+    if found['test'].folder == found['train'].folder:
+        notes.append(
+            'the test set is the train set, so that these are accuracies on '
+            'images that were trained on: give test_dataloader others.'
+        )
+    tried = sorted(trial.c for trial in trials)
+    if trials[0].c in (tried[0], tried[-1]):
+        notes.append(
+            f'C={trials[0].c:.3g} is at the end of what was tried, '
+            f'{tried[0]:.3g} to {tried[-1]:.3g}: a better one may lie beyond.'
+        )
+    return notes
 
 
 def _why_not_validation(found: dict[str, Features]) -> str | None:

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
 from mmclip.checkpoint.files import write_checkpoint
-from mmclip.probing import probe
+from mmclip.probing import probe, sweep
 from mmclip.probing.probe import hold_out
 
 
@@ -141,6 +141,54 @@ def test_a_head_that_is_not_linear_is_refused(cfg, project):
     )
     with pytest.raises(ValueError, match='StackedLinearClsHead'):
         run(cfg, project)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'message'),
+    [
+        (
+            dict(proj_dim=24),
+            r'shape \(24,\), .* 32 numbers: set model.head.in_channels=24',
+        ),
+        (
+            dict(out_type='featmap'),
+            r'shape \(32, 4, 4\), .* 32 numbers: set model.backbone.out_type',
+        ),
+    ],
+    ids=['projection', 'map'],
+)
+def test_another_width_is_refused_first(cfg, project, backbone, message):
+    tower = read_checkpoint(project / 'tower.pth')
+    tower['state_dict']['backbone.proj'] = torch.zeros(32, 24)
+    write_checkpoint(tower, project / 'projected.pth')
+    cfg.model.backbone.update(backbone)
+    with pytest.raises(ValueError, match=message):
+        run(cfg, project, 'projected.pth')
+    assert not (project / 'cache').exists()
+
+
+def test_a_test_on_the_training_images_is_said(cfg, project):
+    honest, _ = run(cfg, project)
+    assert honest.notes == []
+    cfg.test_dataloader.dataset.data_prefix = 'train'
+    found, _ = run(cfg, project)
+    (note,) = found.notes
+    assert note.startswith('the test set is the train set')
+
+
+@pytest.mark.parametrize('end', [0, -1])
+def test_a_c_at_the_end_of_those_tried_is_said(cfg, project, monkeypatch, end):
+    def sweep_to_the_end(*arguments):
+        trials = sorted(sweep(*arguments), key=lambda trial: trial.c)
+        return [trials.pop(end), *trials]
+
+    monkeypatch.setitem(probe.__globals__, 'sweep', sweep_to_the_end)
+    found, _ = run(cfg, project)
+    c = ('1e-06', '1e+06')[end]
+    assert found.notes == [
+        f'C={c} is at the end of what was tried, 1e-06 to 1e+06: a better one '
+        'may lie beyond.'
+    ]
 
 
 def test_another_number_of_classes_is_refused(cfg, project):

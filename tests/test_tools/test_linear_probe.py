@@ -59,6 +59,18 @@ def test_errors_are_one_sentence(tmp_path, exit_message, arguments, message):
     assert message in exit_message(main, *arguments)
 
 
+def test_what_makes_its_numbers_too_good_is_said(
+    tmp_path, monkeypatch, capsys
+):
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    option = 'test_dataloader.dataset.data_prefix=train'
+    line = ('config.py', 'tower.pth', '--cfg-options', option)
+    monkeypatch.setattr(sys, 'argv', ['linear_probe.py', *line])
+    main()
+    assert '\nnote: the test set is the train set, ' in capsys.readouterr().out
+
+
 def test_an_output_is_refused_before_the_inputs_are_read(
     tmp_path, exit_message
 ):
