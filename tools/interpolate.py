@@ -12,11 +12,7 @@ from tqdm import tqdm
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.averaging import averaged_checkpoint, interpolate
-from mmclip.checkpoint.compatibility import (
-    check_compatible,
-    check_fits_model,
-    read_weights,
-)
+from mmclip.checkpoint.compatibility import check_fits_model, read_weights
 from mmclip.checkpoint.files import check_out
 from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.config_check import unread
@@ -25,6 +21,7 @@ from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import (
     WeightTester,
     best_alpha,
+    check_pair,
     curve_to_markdown,
     parse_alphas,
     write_curve,
@@ -176,22 +173,12 @@ def run(args: argparse.Namespace) -> None:
 
 def read_ends(args: argparse.Namespace, cfg: Config) -> dict[str, Any]:
     """Both checkpoints by path, if they fit one another and the config."""
-    if args.zero_shot == args.fine_tuned:
+    if Path(args.zero_shot).resolve() == Path(args.fine_tuned).resolve():
         raise ValueError(f'Both checkpoints are {args.zero_shot}.')
     ends = {
         path: read_weights(path) for path in (args.zero_shot, args.fine_tuned)
     }
-    try:
-        notes = check_compatible(
-            *ends.values(), same_classes=args.same_classes
-        )
-    except CheckpointError as error:
-        raise CheckpointError(
-            f'{args.zero_shot} and {args.fine_tuned} cannot be averaged. '
-            f'{error}\nIf only names differ, and mean the same classes in the '
-            'same order, pass --same-classes.'
-        ) from None
-    for note in notes:
+    for note in check_pair(*ends.items(), same_classes=args.same_classes):
         print(f'note: {note}')
     for path, checkpoint in ends.items():
         try:

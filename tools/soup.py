@@ -17,15 +17,11 @@ from mmclip.checkpoint.averaging import (
     averaged_checkpoint,
     greedy_soup,
 )
-from mmclip.checkpoint.compatibility import (
-    check_compatible,
-    check_fits_model,
-    read_weights,
-)
+from mmclip.checkpoint.compatibility import check_fits_model, read_weights
 from mmclip.checkpoint.files import check_out
 from mmclip.evaluation import build_test_runner
 from mmclip.evaluation.config import load_config_with
-from mmclip.evaluation.weight_space import WeightTester
+from mmclip.evaluation.weight_space import WeightTester, check_pair
 
 EXAMPLES = """examples:
   %(prog)s RUN1.pth RUN2.pth RUN3.pth --out SOUP.pth
@@ -73,7 +69,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.method == 'greedy' and not args.config:
         parser.error('--method greedy needs --config')
-    if len(set(args.checkpoints)) < max(2, len(args.checkpoints)):
+    files = {Path(path).resolve() for path in args.checkpoints}
+    if len(files) < max(2, len(args.checkpoints)):
         parser.error('a soup needs two or more different checkpoints')
     return args
 
@@ -136,22 +133,10 @@ class Validation:
 
 def check_all(checkpoints: dict[str, Any], same_classes: bool) -> None:
     """Compare each checkpoint with the first."""
-    first, *others = checkpoints
-    for path in others:
-        try:
-            notes = check_compatible(
-                checkpoints[first],
-                checkpoints[path],
-                same_classes=same_classes,
-            )
-        except CheckpointError as error:
-            raise CheckpointError(
-                f'{first} and {path} cannot be averaged. {error}\nIf only '
-                'names differ, and mean the same classes in the same order, '
-                'pass --same-classes.'
-            ) from None
-        for note in notes:
-            print(f'note: {first}, {path}: {note}')
+    first, *others = checkpoints.items()
+    for other in others:
+        for note in check_pair(first, other, same_classes=same_classes):
+            print(f'note: {first[0]}, {other[0]}: {note}')
 
 
 def note_selection(cfg: Config) -> None:

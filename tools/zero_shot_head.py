@@ -8,8 +8,13 @@ from pathlib import Path
 import torch
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.class_embeddings import class_names, named_templates
+from mmclip.checkpoint.class_embeddings import (
+    class_names,
+    make_texts,
+    named_templates,
+)
 from mmclip.checkpoint.files import check_out
+from mmclip.checkpoint.sources import find_source
 from mmclip.checkpoint.zero_shot import zero_shot_checkpoint
 
 EXAMPLES = """examples:
@@ -75,6 +80,9 @@ def main() -> None:
         check_out(args.out, force=args.force)
         classes = class_names(args.classes)
         templates = named_templates(args.templates)
+        # Refuse first what would be refused after notes and a download.
+        find_source(args.name, args.pretrained, args.tag)
+        make_texts(classes, templates)
         print(f'{len(classes)} classes x {len(templates)} templates')
         if twice := [name for name, n in Counter(classes).items() if n > 1]:
             print(f'named twice, and so never told apart: {", ".join(twice)}')

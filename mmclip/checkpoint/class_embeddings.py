@@ -146,7 +146,7 @@ def make_texts(
 
     Raises:
         ValueError: If there is nothing to embed, or a template has no place
-            for the name.
+            for the name, or one for something else.
     """
     if not classes or not templates:
         raise ValueError(
@@ -158,6 +158,14 @@ def make_texts(
             raise ValueError(
                 f'The template {template!r} has no {{}} for the class.'
             )
+        try:
+            if isinstance(template, str):
+                template.format('')
+        except (LookupError, ValueError):
+            raise ValueError(
+                f'The template {template!r} must have one {{}}, for the '
+                'class, and no other braces.'
+            ) from None
     return [
         [t.format(name) if isinstance(t, str) else t(name) for t in templates]
         for name in classes

@@ -63,7 +63,16 @@ def evaluate(
         dict[str, float]: By name, such as ``accuracy/top1``; the same in
         every process.
     """
+    _forget_results(runner)
     runner._test_dataloader = dataloader
     runner._test_evaluator = evaluator
     runner._test_loop = runner.build_test_loop(runner.cfg.get('test_cfg', {}))
     return runner.test_loop.run()
+
+
+def _forget_results(runner: Runner) -> None:
+    """Or the log would have them beside those of the next data set."""
+    hub = runner.message_hub
+    for kept in (hub.log_scalars, hub.runtime_info):
+        for key in [key for key in kept if key.startswith('test/')]:
+            del kept[key]

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmclip.checkpoint.atomic import atomic_file
+from mmclip.checkpoint.compatibility import Checkpoint, check_compatible
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.evaluation.evaluate import evaluate
 
@@ -104,13 +106,16 @@ def parse_alphas(text: str) -> list[float]:
     """Read ``FIRST:LAST:STEP``, both ends included, or ``A,B,C``.
 
     Raises:
-        ValueError: If it is neither, or not between 0 and 1.
+        ValueError: If it is neither, or not between 0 and 1, or STEP leads
+            away from LAST.
     """
+    steps = 0
     try:
         if ':' in text:
             first, last, step = map(float, text.split(':'))
             steps = math.floor((last - first) / step + 1e-6)
-            alphas = [first + i * step for i in range(steps + 1)]
+            # LAST itself, where STEP does not divide the way to it.
+            alphas = [*(first + i * step for i in range(steps + 1)), last]
         else:
             alphas = [float(alpha) for alpha in text.split(',')]
     except (ValueError, ArithmeticError):
@@ -118,10 +123,49 @@ def parse_alphas(text: str) -> list[float]:
             f'Alphas are FIRST:LAST:STEP or A,B,C, such as 0:1:0.1; got '
             f'{text!r}.'
         ) from None
+    if steps < 0:
+        raise ValueError(
+            f'Alphas FIRST:LAST:STEP go up from FIRST to LAST, got {text!r}.'
+        )
     alphas = sorted({round(alpha, 6) for alpha in alphas})
-    if not alphas or not all(0 <= alpha <= 1 for alpha in alphas):
+    if not all(0 <= alpha <= 1 for alpha in alphas):
         raise ValueError(f'Alphas must be between 0 and 1, got {text!r}.')
     return alphas
+
+
+def check_pair(
+    first: tuple[str, Checkpoint],
+    second: tuple[str, Checkpoint],
+    *,
+    same_classes: bool,
+) -> list[str]:
+    """Refuse two checkpoints whose average would mean nothing, by path.
+
+    Args:
+        first (tuple): Its path, and what it holds.
+        second (tuple): The same of the other.
+        same_classes (bool): See
+            :func:`mmclip.checkpoint.compatibility.check_compatible`.
+
+    Returns:
+        list[str]: What could not be compared, and why.
+
+    Raises:
+        CheckpointError: Naming the paths, all differences and, where only
+            the names of the classes differ, the option for that.
+    """
+    pair = first[1], second[1]
+    try:
+        return check_compatible(*pair, same_classes=same_classes)
+    except CheckpointError as error:
+        message = f'{first[0]} and {second[0]} cannot be averaged. {error}'
+    with suppress(CheckpointError):
+        check_compatible(*pair, same_classes=True)
+        message += (
+            '\nIf these names mean the same classes in the same order, pass '
+            '--same-classes.'
+        )
+    raise CheckpointError(message)
 
 
 def best_alpha(curve: Curve, name: str) -> float:

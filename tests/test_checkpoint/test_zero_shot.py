@@ -188,6 +188,9 @@ class TestRefusals:
             ([], TEMPLATES, '0 classes and 3 templates'),
             (CLASSES, [], '3 classes and 0 templates'),
             (CLASSES, ['a photo'], "'a photo' has no {}"),
+            (CLASSES, ['a {} of {x}'], "'a {} of {x}' must have one {}"),
+            (CLASSES, ['a {} of {}'], "'a {} of {}' must have one {}"),
+            (CLASSES, ['a {} }'], "'a {} }' must have one {}"),
         ],
     )
     def test_nothing_to_embed(self, tmp_path, classes, templates, message):

@@ -96,6 +96,18 @@ def test_a_dataloader_that_is_built_serves_several_calls(cfg):
         assert metrics['accuracy/top1'] == 100 * SPLITS['shifted'][label] / 8
 
 
+def test_the_log_has_the_results_of_one_data_set_alone(cfg):
+    cfg.experiment_name += '-log'
+    runner = build_test_runner(cfg)
+    for prefix in ('first', 'second'):
+        evaluator = dict(type='Accuracy', topk=(1,), prefix=prefix)
+        evaluate(runner, cfg.test_dataloader, evaluator)
+    (log,) = Path(cfg.work_dir).glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if '/top1' in line]
+    assert ['first' in line for line in lines] == [True, False]
+    assert ['second' in line for line in lines] == [False, True]
+
+
 def test_several_evaluators(cfg):
     runner = build_test_runner(cfg)
     always_say(runner, 1)

@@ -26,6 +26,8 @@ CURVE = {
         ('0.2:0.6:0.2', [0.2, 0.4, 0.6]),
         ('1,0', [0, 1]),
         ('0.3', [0.3]),
+        ('0:1:0.3', [0, 0.3, 0.6, 0.9, 1]),
+        ('0.2:0.5:0.2', [0.2, 0.4, 0.5]),
     ],
 )
 def test_alphas(text, alphas):
@@ -38,18 +40,17 @@ def test_steps_of_a_tenth_have_no_rounding_in_them():
 
 @pytest.mark.parametrize(
     'text',
-    ['', 'half', '0:1', '0:1:0', '0:2:1', '-1,0', 'nan', '1:0:0.1', '0:inf:1'],
+    ['', 'half', '0:1', '0:1:0', '0:2:1', '-1,0', 'nan', '0:inf:1'],
 )
 def test_no_alphas(text):
     with pytest.raises(ValueError, match='Alphas'):
         parse_alphas(text)
 
 
-@pytest.mark.parametrize(
-    ('text', 'last'), [('0:1:0.3', 0.9), ('0:1:0.35', 0.7)]
-)
-def test_a_step_that_does_not_divide_ends_before_the_last(text, last):
-    assert parse_alphas(text)[-1] == last
+@pytest.mark.parametrize('text', ['1:0:0.1', '0:1:-0.1'])
+def test_a_step_away_from_the_last(text):
+    with pytest.raises(ValueError, match=f'go up from .*, got {text!r}'):
+        parse_alphas(text)
 
 
 def test_the_best_is_the_smallest_of_equals():

@@ -158,6 +158,7 @@ def test_another_activation_is_refused(project, call):
     message = call()
     assert 'cannot be averaged' in message
     assert "backbone.act: 'gelu', wanted 'quick_gelu'" in message
+    assert '--same-classes' not in message
 
 
 def test_both_of_another_activation_than_the_config_are_refused(project, call):
@@ -225,6 +226,11 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
 def test_what_is_wrong_is_named(project, call, arguments, message):
     (project / 'no_test.py').write_text('train_cfg = None\n')
     assert message in call(*arguments)
+
+
+def test_one_file_under_two_names_is_refused(project, exit_message):
+    line = ('zs.pth', './zs.pth', '--config', 'config.py')
+    assert exit_message(main, *line) == 'error: Both checkpoints are zs.pth.'
 
 
 def test_an_output_is_refused_before_the_inputs_are_read(

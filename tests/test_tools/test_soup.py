@@ -100,7 +100,14 @@ def test_one_that_does_not_fit_is_named(project, call):
     printed = call(*NAMES)
     assert 'a.pth and c.pth cannot be averaged' in printed
     assert "backbone.act: 'gelu', wanted 'quick_gelu'" in printed
+    assert '--same-classes' not in printed
     assert not (project / 'soup.pth').exists()
+
+
+def test_other_names_of_the_classes_may_mean_the_same(project, call):
+    write_random(project, 'c.pth', 2, classes=('0', '1', '2'))
+    assert 'in the same order, pass --same-classes.' in call(*NAMES)
+    assert 'the mean of 3' in call(*NAMES, '--same-classes')
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,7 @@ def test_one_that_does_not_fit_is_named(project, call):
     [
         (['a.pth'], 'two or more different'),
         (['a.pth', 'b.pth', 'a.pth'], 'two or more different'),
+        (['a.pth', './a.pth'], 'two or more different'),
         (['a.pth', 'b.pth', '--method', 'greedy'], 'needs --config'),
         (['a.pth', 'missing.pth'], 'missing.pth does not exist'),
         (

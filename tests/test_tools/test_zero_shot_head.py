@@ -98,6 +98,24 @@ def test_a_missing_file_of_names_is_said(inputs, run):
     assert not (inputs / 'x.pth').exists()
 
 
+@pytest.mark.parametrize(
+    ('model', 'template', 'message'),
+    [
+        (['ViT-B-16', 'openia'], 'a {}', 'openia'),
+        (['ViT-B-61', 'openai'], 'a {}', 'ViT-B-61'),
+        (['ViT-B-16', 'openai'], 'a {} of {x}', "template 'a {} of {x}'"),
+    ],
+)
+def test_what_is_wrong_comes_before_any_note(
+    tmp_path, capsys, exit_message, model, template, message
+):
+    (tmp_path / 'names.txt').write_text('cat\ncat\n')
+    (tmp_path / 'texts.txt').write_text(template)
+    texts = ('--classes', 'names.txt', '--templates', 'texts.txt')
+    assert message in exit_message(main, *model, 'x.pth', *texts)
+    assert capsys.readouterr().out == ''
+
+
 def test_an_output_is_refused_before_the_inputs_are_read(
     exit_message, refused_out
 ):
