@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import CheckpointLoader, Runner
 
 from mmclip.checkpoint import CheckpointError
-from mmclip.evaluation import build_test_runner
+from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
 from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.robustness import (
@@ -134,6 +134,7 @@ def load(runner: Runner, path: str) -> None:
         load_weights(runner, checkpoint.get('state_dict', checkpoint))
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from None
+    tell_classes(runner, checkpoint)
     runner.logger.info(f'Load checkpoint from {path}')
 
 

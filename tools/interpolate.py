@@ -16,7 +16,7 @@ from mmclip.checkpoint.compatibility import check_fits_model, read_weights
 from mmclip.checkpoint.files import check_out
 from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.config_check import unread
-from mmclip.evaluation import build_test_runner
+from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import (
     WeightTester,
@@ -144,6 +144,7 @@ def run(args: argparse.Namespace) -> None:
     zero_shot, fine_tuned = (end['state_dict'] for end in ends.values())
 
     runner = build_test_runner(cfg)
+    tell_classes(runner, ends[args.zero_shot])
     test = WeightTester(runner, data_sets(runner.cfg, args.eval), args.metric)
     curve = {
         alpha: test(interpolate(zero_shot, fine_tuned, alpha))

@@ -19,7 +19,7 @@ from mmclip.checkpoint.averaging import (
 )
 from mmclip.checkpoint.compatibility import check_fits_model, read_weights
 from mmclip.checkpoint.files import check_out
-from mmclip.evaluation import build_test_runner
+from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import WeightTester, check_pair
 
@@ -120,6 +120,7 @@ class Validation:
                 raise CheckpointError(f'{path}: {error}') from None
         note_selection(cfg)
         runner = build_test_runner(cfg)
+        tell_classes(runner, next(iter(checkpoints.values())))
         data = (runner.cfg.val_dataloader, runner.cfg.val_evaluator)
         self._test = WeightTester(runner, dict(val=data), args.metric)
         self._progress = tqdm(unit='validation')

@@ -1,6 +1,10 @@
 """Testing models beyond one data set."""
 
-from mmclip.evaluation.evaluate import build_test_runner, evaluate
+from mmclip.evaluation.evaluate import (
+    build_test_runner,
+    evaluate,
+    tell_classes,
+)
 from mmclip.evaluation.own_classes_hook import OwnClassesHook
 from mmclip.evaluation.real_accuracy import ReaLAccuracy
 from mmclip.evaluation.subset_accuracy import SubsetAccuracy
@@ -11,4 +15,5 @@ __all__ = [
     'SubsetAccuracy',
     'build_test_runner',
     'evaluate',
+    'tell_classes',
 ]

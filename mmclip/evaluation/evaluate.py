@@ -1,5 +1,6 @@
 """Test one model on several data sets, in one process."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmclip.engine.check_classes_hook import CheckClassesHook
 from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.distributed import use_gloo_without_gpu
 from mmclip.evaluation.own_classes_hook import OwnClassesHook
@@ -42,6 +44,18 @@ def build_test_runner(cfg: Config) -> Runner:
         runner.register_hook(OwnClassesHook())
     runner.call_hook('before_run')
     return runner
+
+
+def tell_classes(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
+    """Let ``CheckClassesHook`` compare a checkpoint's classes with the data.
+
+    Args:
+        runner (Runner): What :func:`build_test_runner` gave.
+        checkpoint (Mapping): With ``meta``, if it says anything.
+    """
+    for hook in runner._hooks:
+        if isinstance(hook, CheckClassesHook):
+            hook.after_load_checkpoint(runner, dict(checkpoint))
 
 
 def evaluate(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 
 from tests.shift_trees import write_images, write_objectnet
 from tests.test_tools.conftest import TOOLS
@@ -232,3 +233,12 @@ def test_two_processes_count_every_image_once(model, run):
 @pytest.mark.slow
 def test_help_has_an_example(run):
     assert 'configs/clip/clip-l-336.py' in run(TOOL, '--help').stdout
+
+
+def test_classes_in_another_order_are_refused(model, call):
+    one, other, *more = IMAGENET_CATEGORIES
+    checkpoint = torch.load(model / 'model.pth')
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=[other, one, *more]))
+    torch.save(checkpoint, model / 'x.pth')
+    message = call('config.py', 'x.pth')
+    assert 'error: The classes of the test set and of the check' in message

@@ -174,6 +174,16 @@ def test_other_classes_are_refused(project, call):
     assert '--same-classes' in message
 
 
+def test_classes_in_another_order_than_the_data_are_refused(project, call):
+    for seed, name in enumerate(ENDS):
+        write_random(project, name, seed, classes=('red', 'green', 'blue'))
+    message = call()
+    assert (
+        'error: The classes of the test set and of the checkpoint' in message
+    )
+    assert "'blue' is number 0 and 2" in message
+
+
 def test_other_shapes_are_refused(project, call, ends):
     ends[1]['head.fc.weight'] = torch.zeros(4, 32)
     torch.save(dict(state_dict=ends[1]), project / ENDS[1])

@@ -104,6 +104,16 @@ def test_one_that_does_not_fit_is_named(project, call):
     assert not (project / 'soup.pth').exists()
 
 
+def test_classes_in_another_order_than_the_data_are_refused(project, call):
+    for seed, name in enumerate(NAMES):
+        write_random(project, name, seed, classes=('red', 'green', 'blue'))
+    printed = call(*NAMES, '--config', 'config.py')
+    assert (
+        'error: The classes of the test set and of the checkpoint' in printed
+    )
+    assert not (project / 'soup.pth').exists()
+
+
 def test_other_names_of_the_classes_may_mean_the_same(project, call):
     write_random(project, 'c.pth', 2, classes=('0', '1', '2'))
     assert 'in the same order, pass --same-classes.' in call(*NAMES)
