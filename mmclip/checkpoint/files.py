@@ -24,6 +24,8 @@ from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 from mmclip.checkpoint.training_state import only_allowed, unwrap
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
+# Bytes of a file's views beyond what it holds: an expanded number is no harm.
+MOST_INFLATION = 2**20
 NO_TAG = 'none'  # of a local file that follows no pretrained tag
 # In the order in which open_clip and transformers prefer them.
 WEIGHT_NAMES = (
@@ -96,9 +98,7 @@ def read_checkpoint(
         )
     if isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)
-    tensors = checkpoint.get('state_dict', checkpoint)
-    if isinstance(tensors, dict):
-        _refuse_inflated(path, tensors)
+    _refuse_inflated(path, checkpoint)
     return checkpoint
 
 
@@ -349,18 +349,35 @@ def _shards(index: Path) -> list[Path]:
         raise CheckpointError(explain(index, error)) from error
 
 
-def _refuse_inflated(path: Path, tensors: dict[str, Any]) -> None:
+def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:
     """A view can claim any size; its first copy would take the memory."""
-    for key, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor):
-            continue
+    inflation = 0
+    for name, tensor in _tensors(checkpoint):
         if tensor.layout != torch.strided or tensor.is_meta:
-            raise CheckpointError(f'{path} is refused: {key} is not dense.')
-        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f'{path} is refused: {name} is not dense.')
+        claimed, held = tensor.nbytes, tensor.untyped_storage().nbytes()
+        inflation += max(0, claimed - held)
+        if inflation > MOST_INFLATION:
             raise CheckpointError(
-                f'{path} is refused: {key} claims {tensor.nbytes:,} bytes, '
-                f'and there are {tensor.untyped_storage().nbytes():,}.'
+                f'{path} is refused: {name} claims {claimed:,} bytes, and '
+                f'there are {held:,}.'
             )
+
+
+def _tensors(checkpoint: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors with their names, each container looked into once."""
+    left, seen = [('', checkpoint)], {id(checkpoint)}
+    while left:
+        prefix, holder = left.pop()
+        is_dict = isinstance(holder, dict)
+        for key, value in holder.items() if is_dict else enumerate(holder):
+            if isinstance(value, torch.Tensor):
+                yield f'{prefix}{key}', value
+                continue
+            is_holder = isinstance(value, dict | list | tuple)
+            if is_holder and id(value) not in seen:
+                seen.add(id(value))
+                left.append((f'{prefix}{key}.', value))
 
 
 def _check_archive(path: Path, *, sums: bool) -> None:

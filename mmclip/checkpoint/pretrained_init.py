@@ -1,10 +1,12 @@
-"""The initializer that loads CLIP weights strictly."""
+"""The initializers that load weights: strictly, or telling what is wrong."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.model import update_init_info
+from mmengine.model import PretrainedInit, update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINES
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
@@ -195,6 +197,65 @@ class PretrainedCLIP:
         print_log(
             f'PretrainedCLIP: {self.checkpoint}: {message}', logger='current'
         )
+
+
+@dataclass
+class Misfit:
+    """What a file lacks for a module, and what has another shape."""
+
+    module: str
+    checkpoint: str
+    missing: list[str]
+    errors: list[str]
+
+
+@MMENGINES.register_module(name='Pretrained', force=True)
+class NotedPretrained(PretrainedInit):
+    """mmengine's ``Pretrained``, which leaves a note of what did not fit.
+
+    It loads and warns as ever; ``mmclip.StrictLoadHook`` takes up the notes.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        """Load the weights into ``module``, as far as they fit."""
+        errors: list[str] = []
+        missing: list[str] = []
+
+        def before(module: nn.Module, *arguments: Any) -> None:
+            nonlocal errors
+            errors = arguments[-1]  # filled by the modules, one by one
+
+        def after(module: nn.Module, incompatible: Any) -> None:
+            nonlocal errors
+            errors = list(errors)  # to which mmengine adds the others
+            # mmengine does not count those of old files either.
+            missing.extend(
+                key
+                for key in incompatible.missing_keys
+                if 'num_batches_tracked' not in key
+            )
+
+        handles = (
+            module.register_load_state_dict_pre_hook(before),
+            module.register_load_state_dict_post_hook(after),
+        )
+        try:
+            super().__call__(module)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for part in module.modules():  # whose weights were replaced
+            part.__dict__.pop('_misfit', None)
+        if missing or errors:
+            module.__dict__['_misfit'] = Misfit(
+                type(module).__name__, self.checkpoint, missing, errors
+            )
+
+
+def misfits(model: nn.Module) -> list[Misfit]:
+    """The notes of ``Pretrained`` in a model."""
+    notes = (module.__dict__.get('_misfit') for module in model.modules())
+    return [note for note in notes if note is not None]
 
 
 def _flat(backbone: dict[str, Any]) -> dict[str, Any]:

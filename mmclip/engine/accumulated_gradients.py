@@ -24,7 +24,7 @@ def share_gradients(runner: Runner) -> None:
     Args:
         runner (Runner): In training; all processes take part.
     """
-    if not _has_gathered(runner):
+    if not has_gathered(runner):
         return
     params = [param for _, param in _trained(runner)]
     used = torch.tensor([int(param.grad is not None) for param in params])
@@ -45,7 +45,7 @@ def add_gradients(runner: Runner, checkpoint: dict) -> None:
         runner (Runner): In training, after :func:`share_gradients`.
         checkpoint (dict): Changed in place, if it is one to resume from.
     """
-    if 'optimizer' in checkpoint and _has_gathered(runner):
+    if 'optimizer' in checkpoint and has_gathered(runner):
         checkpoint[KEY] = dict(
             accumulative_counts=runner.optim_wrapper._accumulative_counts,
             gradients={
@@ -94,7 +94,8 @@ def restore_gradients(runner: Runner, checkpoint: dict) -> None:
     )
 
 
-def _has_gathered(runner: Runner) -> bool:
+def has_gathered(runner: Runner) -> bool:
+    """Whether there are gradients of a step that was not taken yet."""
     optim_wrapper = runner.optim_wrapper
     return (
         isinstance(optim_wrapper, OptimWrapper)

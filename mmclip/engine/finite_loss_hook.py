@@ -1,5 +1,6 @@
 """No step on a loss that is not a number."""
 
+from functools import wraps
 from typing import Any
 
 import torch
@@ -13,7 +14,11 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from mmclip.checkpoint.errors import some
+from mmclip.engine.accumulated_gradients import has_gathered
 from mmclip.registry import HOOKS
+
+MOST_IMAGES = 256  # that an error names
 
 
 class NonFiniteLossError(RuntimeError):
@@ -30,8 +35,11 @@ class FiniteLossHook(Hook):
     last checkpoint is that of a good model.
     """
 
+    _images: dict[int, list[str]]  # of the step, by iteration
+
     def before_train(self, runner: Runner) -> None:
         """Put a check before the step of each optimizer."""
+        self._images = {}  # also of a run that is resumed within a step
         optim_wrapper = runner.optim_wrapper
         if isinstance(optim_wrapper, OptimWrapperDict):
             for part in optim_wrapper.optim_wrappers.values():
@@ -45,9 +53,12 @@ class FiniteLossHook(Hook):
         def checked(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             if not torch.isfinite(loss).all():
                 what = f'The loss is {loss.tolist()}'
-                raise NonFiniteLossError(self._message(runner, what))
+                images = {runner.iter: self._images[runner.iter]}
+                raise NonFiniteLossError(_message(runner, what, images))
             update_params(loss, *args, **kwargs)
 
+        # With what schedulers leave on it, to find it again.
+        @wraps(step)
         def checked_step(**kwargs: Any) -> None:
             gradients = [
                 parameter.grad
@@ -57,7 +68,7 @@ class FiniteLossHook(Hook):
             ]
             if not get_total_norm(gradients).isfinite():
                 what = 'Gradients are not finite, though the loss is,'
-                raise NonFiniteLossError(self._message(runner, what))
+                raise NonFiniteLossError(_message(runner, what, self._images))
             step(**kwargs)
 
         optim_wrapper.update_params = checked
@@ -67,18 +78,26 @@ class FiniteLossHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Remember the batch, to be able to name it."""
-        self._batch = data_batch
-
-    def _message(self, runner: Runner, what: str) -> str:
-        batch = self._batch if isinstance(self._batch, dict) else {}
+        """Remember the images of a step, to be able to name them."""
+        if not has_gathered(runner):
+            self._images = {}
+        batch = data_batch if isinstance(data_batch, dict) else {}
         samples = batch.get('data_samples') or []
         if not isinstance(samples, list | tuple):
             samples = [samples]
-        images = [getattr(sample, 'img_path', '?') for sample in samples]
-        return (
-            f'{what} at epoch {runner.epoch + 1}, iteration '
-            f'{runner.iter + 1}; the weights are those before it. '
-            'Lower the learning rate, or look at the images of the batch: '
-            f'{", ".join(images)}'
-        )
+        self._images[runner.iter] = [
+            getattr(sample, 'img_path', '?') for sample in samples
+        ]
+
+
+def _message(runner: Runner, what: str, images: dict[int, list[str]]) -> str:
+    most = MOST_IMAGES // len(images)
+    batches = '; '.join(
+        f'{some(paths, most)} (iteration {iteration + 1})'
+        for iteration, paths in images.items()
+    )
+    return (
+        f'{what} at epoch {runner.epoch + 1}, iteration {runner.iter + 1}; '
+        'the weights are those before it. Lower the learning rate, or look '
+        f'at the images: {batches}'
+    )

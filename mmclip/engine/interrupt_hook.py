@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import NoReturn
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import all_reduce, barrier, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
@@ -92,16 +94,30 @@ def keep_interrupts_from_workers() -> None:
     """Let data workers, which are forked from this process, ignore Ctrl-C.
 
     Those of loops without epochs start before any hook could say so, and a
-    run whose workers are gone can write no checkpoint.
+    run whose workers are gone can write no checkpoint. And while mmengine
+    writes a config, it would take Ctrl-C for a fault in it.
     """
     main = os.getpid()
     handler = signal.getsignal(signal.SIGINT)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == main and callable(handler):
+        if os.getpid() != main or not callable(handler):
+            return
+        if _writes_config(frame):
+            again = threading.Timer(0.1, os.kill, (main, number))
+            again.daemon = True
+            again.start()
+        else:
             handler(number, frame)
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def _writes_config(frame: FrameType | None) -> bool:
+    getter = Config.pretty_text.fget
+    while frame is not None and frame.f_code is not getter.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _checkpoint_folder(runner: Runner) -> str:

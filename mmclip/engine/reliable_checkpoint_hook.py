@@ -48,10 +48,19 @@ class ReliableCheckpointHook(CheckpointHook):
 
         Raises:
             CheckpointError: If there are checkpoints, and none can be read.
+            TypeError: If ``resume`` is neither True, False nor a name.
         """
         use_atomic_backend()
-        # mmengine's FlexibleRunner also takes resume='CHECKPOINT'.
-        if runner._resume is True and runner._load_from is None:
+        resume: Any = runner._resume
+        if isinstance(resume, str) and resume:
+            # As FlexibleRunner takes it; Runner would not look at the name.
+            runner._load_from, runner._resume = resume, True
+        elif resume and resume is not True:
+            raise TypeError(
+                f'resume={resume!r} must be True, False or a checkpoint to go '
+                "on from (resume='FILE', as --resume FILE)."
+            )
+        if runner._resume and runner._load_from is None:
             runner._load_from = self._find(runner)
             # mmengine would still follow last_checkpoint.
             runner._resume = runner._load_from is not None

@@ -1,12 +1,14 @@
 """No run with weights that were loaded in part."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.checkpoint.pretrained_init import misfits
 from mmclip.registry import HOOKS
 
 
@@ -16,8 +18,17 @@ class StrictLoadHook(Hook):
 
     mmengine's runner only warns when ``load_from``, ``--resume`` or
     ``tools/test.py`` meets missing, unexpected or misshapen weights, and goes
-    on with random ones.
+    on with random ones. So does its initializer ``Pretrained``, of which
+    unexpected weights alone are taken: files of a backbone often have a head.
+
+    Args:
+        fresh (Sequence[str]): Parts that a ``Pretrained`` may miss, as its
+            module names them (``['ln2']``), and that keep their random
+            initialisation. Defaults to none.
     """
+
+    def __init__(self, fresh: Sequence[str] = ()):
+        self.fresh = tuple(fresh)
 
     def before_run(self, runner: Runner) -> None:
         """Let ``EMAHook`` load its averages strictly, too.
@@ -39,20 +50,55 @@ class StrictLoadHook(Hook):
         for hook in hooks:
             hook.strict_load = True
 
+    def before_train(self, runner: Runner) -> None:
+        """Look at what ``Pretrained`` has loaded, if it is still there.
+
+        Raises:
+            CheckpointError: If keys are missing or misshapen, listing them.
+        """
+        if runner._has_loaded:
+            return  # other weights, all of them
+        for misfit in misfits(runner.model):
+            problems = misfit.errors + [
+                f'missing: {key}'
+                for key in misfit.missing
+                if not self._is_fresh(key)
+            ]
+            if problems:
+                raise CheckpointError(
+                    f'{misfit.checkpoint} does not fit the {misfit.module} '
+                    f"whose init_cfg has type='Pretrained': {some(problems)}. "
+                    'Move the init_cfg to the part that the file is of, set '
+                    "the prefix of that part in the file (prefix='backbone.')"
+                    ', or name what is to stay random in '
+                    'default_hooks.strict_load.fresh.'
+                )
+
+    def _is_fresh(self, key: str) -> bool:
+        return any(f'{key}.'.startswith(f'{name}.') for name in self.fresh)
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Load once more, strictly, before the runner's own way.
 
         Raises:
             CheckpointError: If keys or shapes differ, listing them; if a run
                 is resumed with averaged weights that it had not, or without
-                those that it had.
+                those that it had; if ``EMAHook`` could not read it.
         """
         if runner._resume:
             self._check_averages(runner, checkpoint)
+        if 'state_dict' not in checkpoint and _ema_hooks(runner):
+            raise CheckpointError(
+                'The checkpoint has no state_dict, which EMAHook wants: leave '
+                'EMAHook out of custom_hooks, or save the weights as '
+                'dict(state_dict=...).'
+            )
+        self._load(runner, checkpoint.get('state_dict', checkpoint))
+
+    def _load(self, runner: Runner, state_dict: Mapping[str, Any]) -> None:
         model: Any = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        state_dict = checkpoint.get('state_dict', checkpoint)
         try:
             model.load_state_dict(state_dict, strict=True)
         except RuntimeError as error:
@@ -70,6 +116,17 @@ class StrictLoadHook(Hook):
                 f'(ema_state_dict), and this run has '
                 f'{"an" if wants else "no"} EMAHook. Resume with the same '
                 'custom_hooks, or start from the weights with load_from.'
+            )
+        if has:
+            # EMAHook exchanges them with those of state_dict, and mmengine
+            # only warns of what does not fit then.
+            self._load(
+                runner,
+                {
+                    key.removeprefix('module.'): tensor
+                    for key, tensor in checkpoint['ema_state_dict'].items()
+                    if key.startswith('module.')
+                },
             )
 
 

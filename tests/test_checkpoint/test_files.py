@@ -226,6 +226,38 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
         read_state_dict(path)
 
 
+@pytest.mark.parametrize(
+    ('wrap', 'name'),
+    [
+        (lambda w: dict(state_dict={}, ema_state_dict=dict(a=w)), 'ema_.*a'),
+        (
+            lambda w: dict(
+                state_dict={}, optimizer=dict(state={3: dict(exp_avg=w)})
+            ),
+            r'optimizer\.state\.3\.exp_avg',
+        ),
+        (lambda w: dict(state_dict={}, schedulers=[dict(x=(w,))]), r'0\.x\.0'),
+        # Each below the limit.
+        (lambda w: dict(state_dict={}, a=[w[: 2**17]] * 4), r'a\.2'),
+    ],
+)
+def test_inflated_tensors_are_refused_wherever_they_are(tmp_path, wrap, name):
+    path = tmp_path / 'x.pth'
+    torch.save(wrap(torch.zeros(1).expand(2**40)), path)
+    for mmap in (False, True):
+        with pytest.raises(CheckpointError, match=f'{name} claims'):
+            read_checkpoint(path, mmap=mmap)
+
+
+def test_small_views_and_shared_storages_are_read(tmp_path):
+    path, storage = tmp_path / 'x.pth', torch.randn(2**20)
+    views = {str(i): storage[i:] for i in range(8)}
+    torch.save(dict(state_dict=views, mean=torch.ones(1).expand(3)), path)
+    checkpoint = read_checkpoint(path)
+    assert torch.equal(checkpoint['mean'], torch.ones(3))
+    torch.testing.assert_close(checkpoint['state_dict'], views, rtol=0, atol=0)
+
+
 def test_a_flipped_bit_is_seen(tmp_path):
     """torch.load itself gives other weights, without a word."""
     path, weights = tmp_path / 'x.pth', torch.arange(1000.0)

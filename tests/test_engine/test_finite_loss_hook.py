@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import ConstantLR, OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch.optim import SGD
 
@@ -35,6 +35,54 @@ def test_without_the_hook_the_weights_are_lost(train, tmp_path):
 def test_a_good_run_is_the_same_with_and_without(train):
     one, other = train(**HOOK), train(work_dir='other')
     assert torch.equal(one.model.layer.weight, other.model.layer.weight)
+
+
+def test_all_images_of_an_accumulated_step_are_named(train):
+    """Those of the first of its four iterations are spoilt."""
+    with pytest.raises(NonFiniteLossError) as error:
+        train(
+            epochs=4, accumulate=4, custom_hooks=[dict(type='Spoil')], **HOOK
+        )
+    message = str(error.value)
+    assert 'iteration 8; the weights are those before it' in message
+    for i in 5, 6, 7, 8:
+        names = ('0.png, 1.png, 2.png, 3.png', '4.png, 5.png, 6.png, 7.png')
+        assert f'{names[(i + 1) % 2]} (iteration {i})' in message
+    assert '(iteration 4)' not in message
+
+
+def test_a_step_that_was_interrupted_names_what_came_after(train):
+    train(epochs=1, accumulate=4, **HOOK)
+    model = Linear(nan_at=6.0)
+    with pytest.raises(NonFiniteLossError, match='iteration 4;'):
+        train(epochs=2, accumulate=4, model=model, resume=True, **HOOK)
+
+
+def test_one_bad_loss_of_a_step_names_its_own_images(train):
+    with pytest.raises(NonFiniteLossError) as error:
+        train(model=Linear(nan_at=6.0), accumulate=4, **HOOK)
+    assert '0.png' not in str(error.value)
+
+
+@HOOKS.register_module()
+class Spoil(Hook):
+    """Of the fifth iteration."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        if runner.iter == 4:
+            runner.model.layer.weight.grad.fill_(torch.nan)
+
+
+@pytest.mark.filterwarnings('error:Seems like')
+def test_schedulers_find_the_step_again():
+    """mmengine would warn that it was overridden."""
+    model = Linear()
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=1))
+    scheduler = ConstantLR(wrapper, factor=0.5)
+    runner = SimpleNamespace(optim_wrapper=wrapper, epoch=0, iter=0)
+    FiniteLossHook().before_train(runner)
+    wrapper.update_params(model.layer.weight.sum())
+    scheduler.step()
 
 
 class SquareRoot(Linear):

@@ -6,7 +6,9 @@ import signal
 import time
 
 import pytest
+from mmengine.config import Config, config
 
+from mmclip.engine.interrupt_hook import keep_interrupts_from_workers
 from tests.test_engine.runs import (
     assert_end_alike,
     finish,
@@ -43,3 +45,22 @@ def test_the_signal_is_given_back(train):
     before = signal.getsignal(signal.SIGINT)
     train(epochs=1, interrupt=dict(type='mmclip.InterruptHook'))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_while_a_config_is_written(monkeypatch):
+    """mmengine would call it a fault of the config."""
+    format_code = config.FormatCode
+
+    def interrupted(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        return format_code(*args, **kwargs)
+
+    monkeypatch.setattr(config, 'FormatCode', interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    keep_interrupts_from_workers()
+    try:
+        assert 'lr = 1' in Config(dict(lr=1)).pretty_text
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGINT, before)

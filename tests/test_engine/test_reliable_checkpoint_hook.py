@@ -307,3 +307,18 @@ def test_another_length_of_an_epoch_is_refused(train):
     train(epochs=2, sampler=sampler, **exact)
     with pytest.raises(ValueError, match='none of epoch 3, which has 1'):
         train(epochs=3, sampler=sampler, batch_size=8, resume=True, **exact)
+
+
+def test_a_name_as_resume_is_the_checkpoint(train, tmp_path, capfd):
+    train(epochs=2)
+    path = str(tmp_path / 'work' / 'epoch_1.pth')
+    capfd.readouterr()
+    train(epochs=3, resume=path)
+    assert 'resumed epoch: 1' in ''.join(capfd.readouterr())
+    with pytest.raises(FileNotFoundError, match=r'none\.pth does not exist'):
+        train(epochs=3, resume='none.pth')
+
+
+def test_other_values_of_resume_are_refused(train):
+    with pytest.raises(TypeError, match=r'resume=1 must be True, False or'):
+        train(resume=1)

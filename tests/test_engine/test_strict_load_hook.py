@@ -41,6 +41,26 @@ def test_averaged_weights_that_are_missing(train, tmp_path):
         train(resume=True, custom_hooks=EMA, **HOOK)
 
 
+@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+def test_both_kinds_of_weights_have_shapes(train, tmp_path, part):
+    train(epochs=1, custom_hooks=EMA)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    key = 'layer.bias' if part == 'state_dict' else 'module.layer.bias'
+    change(path, part, key, torch.zeros(7))
+    with pytest.raises(
+        CheckpointError, match=r'size mismatch for layer\.bias'
+    ):
+        train(resume=True, custom_hooks=EMA, **HOOK)
+
+
+def test_weights_alone_are_too_little_for_averages(train, tmp_path):
+    path = str(tmp_path / 'weights.pth')
+    torch.save(Linear().state_dict(), path)
+    train(epochs=1, load_from=path, **HOOK)
+    with pytest.raises(CheckpointError, match='has no state_dict, which EMA'):
+        train(epochs=1, load_from=path, custom_hooks=EMA, **HOOK)
+
+
 @pytest.mark.parametrize('before', [None, EMA])
 def test_averages_come_and_go_only_with_a_new_start(train, tmp_path, before):
     after = EMA if before is None else None
@@ -59,6 +79,57 @@ def test_averages_of_a_model_for_augmentation_are_refused():
     )
     with pytest.raises(ValueError, match='EMAHook finds no averages'):
         StrictLoadHook().before_run(runner)
+
+
+WEIGHTS = dict(weight=torch.ones(1, 1), bias=torch.ones(1))
+HEAD = {'head.weight': torch.ones(3, 3)}
+
+
+def prefixed(prefix, weights):
+    return {f'{prefix}{key}': tensor for key, tensor in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ('weights', 'init_cfg', 'message'),
+    [
+        (prefixed('model.layer.', WEIGHTS), {}, r'missing: layer\.weight'),
+        (prefixed('layer.', WEIGHTS) | HEAD, {}, None),
+        (prefixed('module.layer.', WEIGHTS), {}, None),
+        ({'layer.weight': torch.ones(1, 1)}, {}, r'missing: layer\.bias'),
+        (
+            prefixed('layer.', WEIGHTS | dict(bias=torch.ones(2))),
+            {},
+            r'size mismatch for layer\.bias',
+        ),
+        (prefixed('model.layer.', WEIGHTS), dict(prefix='model'), None),
+    ],
+)
+def test_what_pretrained_warns_of(train, tmp_path, weights, init_cfg, message):
+    torch.save(weights, tmp_path / 'weights.pth')
+    model = pretrained(tmp_path, **init_cfg)
+    if message is None:
+        train(epochs=1, model=model, **HOOK)
+        return
+    with pytest.raises(CheckpointError, match=rf'fit the Linear .*{message}'):
+        train(epochs=1, model=model, **HOOK)
+    # What mmengine does, and what makes up for it.
+    train(epochs=1, model=pretrained(tmp_path, **init_cfg), work_dir='warned')
+    good = str(tmp_path / 'warned' / 'epoch_1.pth')
+    model = pretrained(tmp_path, **init_cfg)
+    train(epochs=1, model=model, load_from=good, **HOOK)
+
+
+def test_what_pretrained_may_miss(train, tmp_path):
+    torch.save({'layer.weight': torch.ones(1, 1)}, tmp_path / 'weights.pth')
+    hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
+    train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
+
+
+def pretrained(folder, **init_cfg):
+    model = Linear()
+    path = str(folder / 'weights.pth')
+    model.init_cfg = dict(type='Pretrained', checkpoint=path) | init_cfg
+    return model
 
 
 class Average(BaseTTAModel):
