@@ -321,7 +321,7 @@ def _resize_pos_embed_on_load(
 ) -> None:
     """Fit the position embedding of a checkpoint for another image size."""
     name = f'{prefix}pos_embed'
-    if name not in state_dict:
+    if name not in state_dict or state_dict[name].ndim != 3:
         return  # the caller's strict check reports it
     num_patches = state_dict[name].shape[1] - module.num_prefix_tokens
     if num_patches == module.grid[0] * module.grid[1]:

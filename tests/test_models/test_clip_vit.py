@@ -270,6 +270,12 @@ class TestImageSizes:
     def test_non_square_img_size(self):
         assert tiny(img_size=(32, 48)).pos_embed.shape == (1, 1 + 4 * 6, 32)
 
+    def test_a_position_embedding_of_another_kind_does_not_fit(self):
+        weights = tiny().state_dict()
+        weights['pos_embed'] = weights['pos_embed'].flatten()
+        with pytest.raises(RuntimeError, match='size mismatch for pos_embed'):
+            tiny().load_state_dict(weights)
+
     def test_an_image_smaller_than_a_patch_is_refused(self):
         with pytest.raises(ValueError, match='4x32 pixels is smaller'):
             tiny()(images((4, 32)))
