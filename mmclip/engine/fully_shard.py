@@ -9,7 +9,7 @@ import mmengine
 import torch
 from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
-from mmengine.dist import broadcast, is_main_process
+from mmengine.dist import broadcast, is_distributed, is_main_process
 from mmengine.runner import FlexibleRunner
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import Tensor, nn
@@ -60,24 +60,18 @@ class FullyShardStrategy(DDPStrategy):
     For ``runner_type='mmclip.StrategyRunner'``, as configs/_base_/fsdp.py.
     """
 
-    def _setup_distributed(
-        self, launcher: str = 'pytorch', *args: Any, **kwargs: Any
-    ) -> None:
-        """Join the process group.
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        """Shard the blocks of the backbones, then all the rest.
 
         Raises:
-            ValueError: If nothing has started processes for one.
+            ValueError: If nothing has started a process group.
         """
-        if launcher == 'none':
+        if not is_distributed():
             raise ValueError(
                 'Sharded training wants a process group, be it of one '
                 'process: start it with bash tools/dist_train.sh CONFIG '
                 'NUMBER_OF_GPUS.'
             )
-        super()._setup_distributed(launcher, *args, **kwargs)
-
-    def _wrap_model(self, model: nn.Module) -> nn.Module:
-        """Shard the blocks of the backbones, then all the rest."""
         device = get_device()
         model = self.convert_model(model.to(device))
         for tensor in model.state_dict().values():
