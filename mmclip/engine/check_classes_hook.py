@@ -67,8 +67,12 @@ class CheckClassesHook(Hook):
         # A list of files names no classes, but the other split may.
         size = max(map(len, classes.values()))
         for split, dataset in splits.items():
-            self._check_images(split, dataset, classes[split])
-            self._check_numbers(split, dataset, size, _find_model(runner))
+            counts = _count_labels(dataset)
+            if counts is not None:
+                self._check_images(split, dataset, counts)
+                self._check_numbers(
+                    split, dataset, counts, size, _find_model(runner)
+                )
 
     def before_test(self, runner: Runner) -> None:
         """Check the head against the test set, which may leave classes out.
@@ -82,7 +86,9 @@ class CheckClassesHook(Hook):
         dataset, model = runner.test_dataloader.dataset, _find_model(runner)
         # Without names, the largest label is all that a list says.
         size = len(_names(dataset)) or _num_classes(model)
-        self._check_numbers('test', dataset, size, model)
+        counts = _count_labels(dataset)
+        if counts is not None:
+            self._check_numbers('test', dataset, counts, size, model)
 
     def _compare(self, classes: dict[str, list[str]]) -> None:
         train, val = classes.get('train'), classes.get('val')
@@ -104,30 +110,30 @@ class CheckClassesHook(Hook):
         )
 
     def _check_images(
-        self, split: str, dataset: Any, names: list[str]
+        self, split: str, dataset: Any, counts: Counter[int]
     ) -> None:
         """Each class has an image, unless a list leaves it out on purpose."""
-        counts = _count_labels(dataset)
         chosen = any(
             getattr(part, name, None)
             for part in _parts(dataset)
             for name in CHOOSING
         )
-        if counts is None or chosen:
-            return
-        empty = [name for i, name in enumerate(names) if not counts[i]]
-        if empty:
+        names = enumerate(_names(dataset))
+        empty = [name for i, name in names if not counts[i]]
+        if empty and not chosen:
             raise ValueError(
                 f'The {split} set has no image of {", ".join(empty[:10])}.'
             )
 
     def _check_numbers(
-        self, split: str, dataset: Any, size: int, model: Any
+        self,
+        split: str,
+        dataset: Any,
+        counts: Counter[int],
+        size: int,
+        model: Any,
     ) -> None:
         """Labels fit the head, and mean what they meant in training."""
-        counts = _count_labels(dataset)
-        if counts is None:
-            return
         if min(counts, default=0) < 0:
             raise ValueError(
                 f'{counts[min(counts)]} images of the {split} set have the '

@@ -4,21 +4,13 @@ mmengine and mmpretrain ignore some of them, and name others only when the part
 is built, for some hooks at the first checkpoint.
 """
 
-import ast
 import difflib
 import inspect
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import init_dist
-from mmengine.hooks import CheckpointHook, EMAHook
-from mmengine.model import (
-    ExponentialMovingAverage,
-    MomentumAnnealingEMA,
-    StochasticWeightAverage,
-)
 from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -41,6 +33,12 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
+
+from mmclip.engine.signatures import (
+    accepted_arguments,
+    argument_names,
+    strings_in,
+)
 
 # Where a config describes an object, and what its builder takes for itself.
 PLACES: tuple[tuple[str, Registry, set[str]], ...] = (
@@ -160,25 +158,29 @@ def _unread_arguments(cfg: Config) -> Unread:
 def _unread_runner_arguments(cfg: Config) -> Unread:
     """Those that the runner hands to functions of its own or of torch."""
     # The others are of mmengine's build_dataloader, launchers and optimizers.
-    loader = _names(DataLoader) | {'num_batch_per_epoch'}
-    dist = _names(init_dist) | _names(init_process_group) | {'port'}
-    clip = {'type', *_names(clip_grad_norm_), *_names(clip_grad_value_)}
+    loader = argument_names(DataLoader) | {'num_batch_per_epoch'}
+    dist = (
+        argument_names(init_dist)
+        | argument_names(init_process_group)
+        | {'port'}
+    )
+    clip = {
+        'type',
+        *argument_names(clip_grad_norm_),
+        *argument_names(clip_grad_value_),
+    }
     for place, known in (
         ('train_dataloader', loader),
         ('val_dataloader', loader),
         ('test_dataloader', loader),
         ('env_cfg.dist_cfg', dist),
-        ('env_cfg.mp_cfg', _names(set_multi_processing)),
+        ('env_cfg.mp_cfg', argument_names(set_multi_processing)),
         ('optim_wrapper.clip_grad', clip),
-        ('randomness', _names(Runner.set_randomness)),
+        ('randomness', argument_names(Runner.set_randomness)),
     ):
         for _, part in _find(cfg, place):
             for key in sorted(set(part) - known):
                 yield place, key, known
-
-
-def _names(function: Callable) -> set[str]:
-    return set(inspect.signature(function).parameters)
 
 
 def _unread_settings(cfg: Config) -> Unread:
@@ -188,7 +190,7 @@ def _unread_settings(cfg: Config) -> Unread:
         ('auto_scale_lr', Runner.scale_lr),
     ):
         for _, part in _find(cfg, place):
-            yield from _unnamed(place, part, _strings([reader]))
+            yield from _unnamed(place, part, strings_in([reader]))
 
 
 def _unread_optimizer_settings(cfg: Config) -> Unread:
@@ -203,7 +205,7 @@ def _unread_optimizer_settings(cfg: Config) -> Unread:
     )
     if constructor is None:
         return
-    named = _strings(constructor.__mro__[:-1])
+    named = strings_in(constructor.__mro__[:-1])
     settings = 'optim_wrapper.paramwise_cfg'
     for place, part in _find(cfg, settings):
         yield from _unnamed(place, part, named)
@@ -304,98 +306,3 @@ def _look_up(kind: str, cfg: Config, registry: Registry) -> Any:
     scope = cfg.get('default_scope', 'mmengine')
     with registry.switch_scope_and_registry(scope) as scoped:
         return scoped.get(kind)
-
-
-# Where the arguments go that these classes do not name themselves.
-PASSED_ON: dict[type, tuple[Callable, ...]] = {
-    CheckpointHook: (Runner.save_checkpoint,),
-    EMAHook: (
-        StochasticWeightAverage,
-        ExponentialMovingAverage,
-        MomentumAnnealingEMA,
-    ),
-}
-
-
-def accepted_arguments(cls: type) -> set[str] | None:
-    """The keyword arguments of a class.
-
-    Returns:
-        set[str] | None: Their names, the base classes' with them where a
-        class passes on what it does not know; None where it cannot be said.
-    """
-    accepted: set[str] = set()
-    for owner in cls.__mro__:
-        if '__init__' not in vars(owner):
-            continue
-        if owner is object:
-            return accepted
-        parameters = _parameters(vars(owner)['__init__'])
-        if parameters is None:
-            return None
-        accepted |= set(parameters) - {'self'}
-        kinds = {p.kind for p in parameters.values()}
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            return accepted
-        if owner in PASSED_ON:
-            return accepted.union(*map(_names, PASSED_ON[owner]))
-        if not _passes_all_to_base(owner):
-            return None
-    return None
-
-
-def _parameters(init: Any) -> dict[str, inspect.Parameter] | None:
-    try:
-        return dict(inspect.signature(init).parameters)
-    except (TypeError, ValueError):  # of some built-in classes
-        return None
-
-
-def _passes_all_to_base(owner: type) -> bool:
-    """Whether ``**kwargs`` go to ``super().__init__`` and nowhere else."""
-    tree = _tree(vars(owner)['__init__'])
-    if tree is None:
-        return False
-    function: Any = tree.body[0]
-    name = function.args.kwarg.arg
-    uses = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
-    passed = [
-        keyword.value
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and _is_base_init(call.func)
-        for keyword in call.keywords
-        if keyword.arg is None
-    ]
-    return all(use in passed for use in uses if use.id == name)
-
-
-def _is_base_init(function: ast.expr) -> bool:
-    return (
-        isinstance(function, ast.Attribute)
-        and function.attr == '__init__'
-        and isinstance(function.value, ast.Call)
-        and isinstance(function.value.func, ast.Name)
-        and function.value.func.id == 'super'
-    )
-
-
-def _strings(sources: Sequence[Any]) -> set[str]:
-    """All strings in the code of functions or classes: the keys it asks for.
-
-    None where a part of the code is not to be had.
-    """
-    trees = [_tree(source) for source in sources]
-    return {
-        node.value
-        for tree in trees
-        if tree is not None and None not in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-
-
-def _tree(source: Any) -> ast.Module | None:
-    try:
-        return ast.parse(textwrap.dedent(inspect.getsource(source)))
-    except (OSError, TypeError, SyntaxError):  # built in, or made at run time
-        return None
