@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import open_clip
@@ -10,6 +11,9 @@ from torch import nn
 
 from mmclip.analysis.parity import randomize
 from mmclip.checkpoint.from_open_clip import find_tower
+
+# In the background it is ignored, by all programs that the tests start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 # fp32, the bound that every output of ours keeps to open_clip's.

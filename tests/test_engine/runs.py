@@ -84,8 +84,8 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
 # So that a kill has something to hit: steps and writing take their time. And
 # kills that are sure to hit: DIE_WRITING names the file that is half written,
-# DIE_VALIDATING the iteration that is being validated; and Ctrl-C at that of
-# INTERRUPT_VALIDATING.
+# DIE_VALIDATING the iteration that is being validated; and one Ctrl-C at that
+# of INTERRUPT_VALIDATING.
 SLOW_DOWN = """
 import os
 import signal
@@ -109,6 +109,7 @@ class SlowDown(Hook):
         if os.environ.get('DIE_VALIDATING') == str(runner.iter):
             die()
         if os.environ.get('INTERRUPT_VALIDATING') == str(runner.iter):
+            del os.environ['INTERRUPT_VALIDATING']
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
 

@@ -56,8 +56,7 @@ def test_ctrl_c_while_a_config_is_written(monkeypatch):
         return format_code(*args, **kwargs)
 
     monkeypatch.setattr(config, 'FormatCode', interrupted)
-    # Which a test run in the background ignores.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
     keep_interrupts_from_workers()
     try:
         assert 'lr = 1' in Config(dict(lr=1)).pretty_text

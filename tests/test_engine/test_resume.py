@@ -110,7 +110,7 @@ def test_ctrl_c_in_validation_leaves_a_checkpoint(images, whole):
     log, _ = run.communicate(timeout=60)
     assert run.returncode == 130, log
     assert 'validation is finished first' in log
-    assert (images / 'interrupted' / 'iter_12.pth').exists()
+    assert (images / 'interrupted' / 'iter_12.pth').exists(), log
     finish(start(images, 'interrupted', 1))
     assert_end_alike(images / 'interrupted', whole('epochs'))
 
