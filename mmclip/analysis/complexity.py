@@ -37,7 +37,7 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
         size (tuple[int, int]): Image height and width in pixels.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    is_lora = 'module' in cfg.model.backbone
+    is_lora = _tower(cfg.model) is not cfg.model.get('backbone')
     # LoRA moves the weights that it wraps, which those on meta do not bear,
     # and open_clip does what fake ones do not bear.
     with FakeTensorMode() if is_lora else torch.device('meta'), quiet_init():
@@ -55,15 +55,26 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
 
 
 def image_size(cfg: Config) -> tuple[int, int]:
-    """The image size that a config's backbone is made for, in pixels."""
-    size = _tower(cfg.model).img_size
+    """The image size that a config's backbone is made for, in pixels.
+
+    Raises:
+        ValueError: If the config does not say.
+    """
+    size = (_tower(cfg.model) or {}).get('img_size')
+    if size is None:
+        raise ValueError(
+            'model.backbone has no img_size: name the size of the images '
+            '(--shape 224).'
+        )
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def without_weights(cfg: Config) -> ConfigDict:
     """A copy of a config's model that needs no file of the tower's weights."""
     model = copy.deepcopy(cfg.model)
-    _tower(model).init_cfg = {}  # LoRA refuses None
+    tower = _tower(model)
+    if tower is not None and 'init_cfg' in tower:
+        tower.init_cfg = {}  # LoRA refuses None
     return model
 
 
@@ -79,6 +90,7 @@ def quiet_init() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _tower(model: ConfigDict) -> ConfigDict:
-    """The config of the backbone, also where LoRA is around it."""
-    return model.backbone.get('module', model.backbone)
+def _tower(model: ConfigDict) -> ConfigDict | None:
+    """The config of the backbone, if any, also where LoRA is around it."""
+    backbone = model.get('backbone')
+    return backbone and backbone.get('module', backbone)

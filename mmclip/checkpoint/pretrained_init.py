@@ -1,5 +1,6 @@
 """The initializers that load weights: strictly, or telling what is wrong."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,14 +200,17 @@ class PretrainedCLIP:
         )
 
 
+# What torch writes of a tensor of another shape.
+MISSHAPEN = re.compile(r'size mismatch for ([\w.]+):')
+
+
 @dataclass
 class Misfit:
     """What a file lacks for a module, and what has another shape."""
 
     module: str
     checkpoint: str
-    missing: list[str]
-    errors: list[str]
+    problems: dict[str, str]  # by the key of the module
 
 
 @MMENGINES.register_module(name='Pretrained', force=True)
@@ -219,26 +223,29 @@ class NotedPretrained(PretrainedInit):
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into ``module``, as far as they fit."""
         errors: list[str] = []
-        missing: list[str] = []
+        held: set[str] = set()
+        problems: dict[str, str] = {}
 
         def before(module: nn.Module, *arguments: Any) -> None:
-            nonlocal errors
+            nonlocal errors, held
             errors = arguments[-1]  # filled by the modules, one by one
+            held = set(arguments[0])
 
         def after(module: nn.Module, incompatible: Any) -> None:
-            nonlocal errors
-            errors = list(errors)  # to which mmengine adds the others
-            # mmengine does not count those of old files either.
-            missing.extend(
-                key
-                for key in incompatible.missing_keys
-                if 'num_batches_tracked' not in key
-            )
+            for key in incompatible.missing_keys:
+                if not _is_made_anew(key, module, held):
+                    problems[key] = f'missing: {key}'
+            for error in errors:
+                key = MISSHAPEN.match(error)
+                problems[key[1] if key else error] = error
 
         handles = (
             module.register_load_state_dict_pre_hook(before),
             module.register_load_state_dict_post_hook(after),
         )
+        # Before the module's own, which may leave out what the file holds.
+        hooks: Any = module._load_state_dict_pre_hooks
+        hooks.move_to_end(handles[0].id, last=False)
         try:
             super().__call__(module)
         finally:
@@ -246,10 +253,23 @@ class NotedPretrained(PretrainedInit):
                 handle.remove()
         for part in module.modules():  # whose weights were replaced
             part.__dict__.pop('_misfit', None)
-        if missing or errors:
+        if problems:
             module.__dict__['_misfit'] = Misfit(
-                type(module).__name__, self.checkpoint, missing, errors
+                type(module).__name__, self.checkpoint, problems
             )
+
+
+def _is_made_anew(key: str, module: nn.Module, held: set[str]) -> bool:
+    """Whether a missing key is no weight, but what a model computes itself.
+
+    Such as Swin's tables of positions, which loading leaves out on purpose, or
+    BEiT's indices.
+    """
+    if key in dict(module.named_parameters(remove_duplicate=False)):
+        return False
+    buffer = module.state_dict()[key]
+    is_index = isinstance(buffer, Tensor) and not buffer.is_floating_point()
+    return is_index or key in held
 
 
 def misfits(model: nn.Module) -> list[Misfit]:

@@ -153,7 +153,8 @@ class CheckClassesHook(Hook):
                 'leaves some out).'
             )
         names = _names(dataset)
-        _check_order(names, self._trained_classes, split, 'the checkpoint')
+        if num_classes:  # else the labels are not used
+            _check_order(names, self._trained_classes, split, 'the checkpoint')
         _check_order(names, named or (), split, 'model.classes')
 
 

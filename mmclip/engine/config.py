@@ -14,7 +14,12 @@ from mmclip.engine.config_check import (
     check_arguments,
     nearest,
 )
-from mmclip.engine.config_source import ConfigSource, read_sources
+from mmclip.engine.config_source import (
+    ConfigSource,
+    is_left_over,
+    is_unread,
+    read_sources,
+)
 
 # Read by mmengine's Runner or mmpretrain's models beside Runner's arguments.
 OTHER_KEYS = {
@@ -71,10 +76,10 @@ def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
 
     A variable from which a config file computes others, such as
     ``train_pipeline``, is read by that file alone: a file that has it as its
-    base, and an option, come too late to change it. A file that computes
-    nothing, such as those in work directories, may hold such variables of the
-    one that it was made from: there only keys very near a known one are
-    refused.
+    base, and an option, come too late to change it. Of helpers that are left
+    over, and in a file that computes nothing, such as those in work
+    directories, which hold the variables of the one that it was made from,
+    only keys very near a known one are refused.
 
     Args:
         cfg (Config): The config.
@@ -85,21 +90,21 @@ def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
         KeyError: Naming the keys, and the nearest known one for each.
     """
     sources = list(read_sources(path))
-    late = {option.split('.')[0] for option in options} - KNOWN_KEYS
+    unknown = set(cfg) - KNOWN_KEYS
+    unread = {option.split('.')[0] for option in options} & unknown
     if any(source.reads() for source in sources):
-        passed_on = set().union(*(s.reads_of_bases() for s in sources))
-        unread = late.union(
-            *(source.sets() - source.reads() for source in sources)
-        ) - (passed_on - late)
-        unread &= set(cfg)
-        unread -= KNOWN_KEYS
+        unread |= {
+            key
+            for key in unknown
+            if is_unread(key, sources)
+            and (_is_misspelt(key) or not is_left_over(key, sources))
+        }
     else:  # mmengine writes so what it has computed
         known = [value for key, value in cfg.items() if key in KNOWN_KEYS]
-        unread = late | {
+        unread |= {
             key
-            for key in set(cfg) - KNOWN_KEYS
-            if difflib.get_close_matches(key, KNOWN_KEYS, 1, 0.75)
-            and not _occurs(cfg[key], known)
+            for key in unknown
+            if _is_misspelt(key) and not _occurs(cfg[key], known)
         }
     if unread:
         complaints = [_complain(key, sources) for key in sorted(unread)]
@@ -116,6 +121,12 @@ def _complain(key: str, sources: list[ConfigSource]) -> str:
                 f'(set what it computes: {", ".join(sorted(computed))})'
             )
     return f'{key!r}{nearest(key, KNOWN_KEYS)}'
+
+
+def _is_misspelt(key: str) -> bool:
+    # Variables are called train_pipeline and test_pipeline everywhere.
+    known = KNOWN_KEYS - {'tta_pipeline'}
+    return bool(difflib.get_close_matches(key, known, 1, 0.85))
 
 
 def _occurs(value: Any, tree: Any) -> bool:

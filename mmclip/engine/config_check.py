@@ -259,11 +259,14 @@ def _unknown_types(cfg: Config) -> Iterator[str]:
 
 def _lost_gradients(cfg: Config) -> Iterator[str]:
     if cfg.get('activation_checkpointing'):
-        yield (
-            "mmengine's activation_checkpointing drops the gradients of "
-            'blocks that follow frozen ones, and does nothing for lists of '
-            'blocks: set model.backbone.with_cp=True instead'
-        )
+        for _, backbone in _find(cfg, 'model.backbone'):
+            cls = _find_class(backbone.get('type'), cfg, MODELS)
+            if cls and 'with_cp' in (accepted_arguments(cls) or ()):
+                yield (
+                    "mmengine's activation_checkpointing drops the gradients "
+                    'of blocks that follow frozen ones, and does nothing for '
+                    'lists of blocks: set model.backbone.with_cp=True instead'
+                )
 
 
 def _find(cfg: Any, pattern: str) -> Iterator[tuple[str, dict]]:

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
+
+OF_A_BASE = re.compile(r'_base_(?:\.get\(.|\[.|\.)(\w+)')
+
 
 @dataclass(frozen=True)
 class ConfigSource:
@@ -21,17 +25,31 @@ class ConfigSource:
     text: str
     tree: ast.Module
 
-    def sets(self) -> set[str]:
-        """The names that it gives a value."""
-        return _names(self.tree, ast.Store)
+    def sets(self) -> dict[str, str | None]:
+        """The names that it gives a value, and that value as it is written.
+
+        None for what it computes from other names, loops over or unpacks.
+        """
+        written: dict[str, str | None] = dict.fromkeys(
+            _names(self.tree, ast.Store)
+        )
+        for statement in self.tree.body:
+            if (
+                isinstance(statement, ast.Assign)
+                and isinstance(statement.targets[0], ast.Name)
+                and not _names(statement.value, ast.Load) - {'dict'}
+            ):
+                name = statement.targets[0].id
+                written[name] = ast.unparse(statement.value)
+        return written
 
     def reads(self) -> set[str]:
         """The names that it reads itself."""
         return _names(self.tree, ast.Load) - {'dict'}
 
     def reads_of_bases(self) -> set[str]:
-        """The names that it reads of its bases, as ``_base_.NAME``."""
-        return set(re.findall(r'_base_\.(\w+)', self.text))
+        """The names that it reads of its bases, such as ``_base_.NAME``."""
+        return set(OF_A_BASE.findall(self.text))
 
     def describes(self) -> set[str]:
         """The names of all ``NAME=dict(...)`` in it."""
@@ -58,20 +76,40 @@ class ConfigSource:
 
 
 def read_sources(path: Path) -> Iterator[ConfigSource]:
-    """The config file and its bases, of those that are files of Python."""
+    """The config file, then its bases, as far as they are Python files."""
     if path.suffix != '.py':
         return
     text = path.read_text(encoding='utf-8')
-    tree = ast.parse(text)
-    yield ConfigSource(path, text, tree)
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and '_base_' in _targets(
-            statement
-        ):
-            bases = ast.literal_eval(statement.value)
-            for base in [bases] if isinstance(bases, str) else bases:
-                if '::' not in base:  # else of another package
-                    yield from read_sources(path.parent / base)
+    yield ConfigSource(path, text, ast.parse(text))
+    for base in Config._get_base_files(str(path)):
+        base = path.parent / base
+        if base.is_file():  # else of another package, PACKAGE::FILE
+            yield from read_sources(base)
+
+
+def is_unread(name: str, sources: list[ConfigSource]) -> bool:
+    """Whether a variable, as it was set last, is read nowhere.
+
+    Args:
+        name (str): The variable.
+        sources (list[ConfigSource]): The config file, then its bases.
+    """
+    setters = [source for source in sources if name in source.sets()]
+    values = {source.sets()[name] for source in setters}
+    if len(values) > 1 or None in values:  # else it does not matter which
+        del setters[1:]
+    return bool(setters) and not (
+        any(name in source.reads() for source in setters)
+        or any(name in source.reads_of_bases() for source in sources)
+    )
+
+
+def is_left_over(name: str, sources: list[ConfigSource]) -> bool:
+    """Whether a variable is a helper, computed from others, without a use."""
+    return not any(
+        source.sets().get(name) or source.computes_from(name)
+        for source in sources
+    )
 
 
 def _targets(statement: ast.stmt) -> set[str]:

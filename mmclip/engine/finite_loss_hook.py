@@ -91,7 +91,7 @@ class FiniteLossHook(Hook):
 
 
 def _message(runner: Runner, what: str, images: dict[int, list[str]]) -> str:
-    most = MOST_IMAGES // len(images)
+    most = max(1, MOST_IMAGES // len(images))
     batches = '; '.join(
         f'{some(paths, most)} (iteration {iteration + 1})'
         for iteration, paths in images.items()

@@ -95,7 +95,7 @@ def _is_base_init(function: ast.expr) -> bool:
 def strings_in(sources: Sequence[Any]) -> set[str]:
     """All strings in the code of functions or classes: the keys it asks for.
 
-    None where a part of the code is not to be had.
+    Empty where a part of the code is not to be had.
     """
     trees = [_tree(source) for source in sources]
     return {

@@ -22,9 +22,9 @@ class StrictLoadHook(Hook):
     unexpected weights alone are taken: files of a backbone often have a head.
 
     Args:
-        fresh (Sequence[str]): Parts that a ``Pretrained`` may miss, as its
-            module names them (``['ln2']``), and that keep their random
-            initialisation. Defaults to none.
+        fresh (Sequence[str]): Parts that a ``Pretrained`` may miss or find
+            misshapen, as its module names them (``['ln2']``), and that keep
+            their random initialisation. Defaults to none.
     """
 
     def __init__(self, fresh: Sequence[str] = ()):
@@ -59,9 +59,9 @@ class StrictLoadHook(Hook):
         if runner._has_loaded:
             return  # other weights, all of them
         for misfit in misfits(runner.model):
-            problems = misfit.errors + [
-                f'missing: {key}'
-                for key in misfit.missing
+            problems = [
+                problem
+                for key, problem in misfit.problems.items()
                 if not self._is_fresh(key)
             ]
             if problems:

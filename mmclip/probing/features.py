@@ -116,7 +116,9 @@ def extract_features(
 def feature_shape(model: nn.Module, cfg: Config) -> tuple[int, ...]:
     """The shape of one test image's feature, as what extraction would keep.
 
-    Args and errors as in :func:`extract_features`.
+    Args:
+        model (nn.Module): As of :func:`extract_features`.
+        cfg (Config): The same.
     """
     dataset = build_dataset(cfg, 'test')
     model.eval().to(get_device())

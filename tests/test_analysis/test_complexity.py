@@ -62,6 +62,32 @@ def test_the_tool_prints_the_pages_numbers():
     assert 'Flops: 190.96 G' in output
 
 
+@pytest.mark.parametrize(
+    ('model', 'params'),
+    [
+        (dict(type='TimmClassifier', model_name='resnet18'), 11_689_512),
+        (
+            dict(
+                type='ImageClassifier',
+                backbone=dict(type='AlexNet', num_classes=10),
+            ),
+            57_044_810,
+        ),
+    ],
+)
+def test_models_without_a_tower_of_ours_are_counted(tmp_path, model, params):
+    """Params of torchvision's pages: resnet18, and AlexNet for 10 classes."""
+    path = tmp_path / 'config.py'
+    path.write_text(f"default_scope = 'mmpretrain'\nmodel = {model}\n")
+    command = [sys.executable, TOOLS / 'get_flops.py', path]
+    run = subprocess.run(
+        [*command, '--shape', '224'], capture_output=True, text=True
+    )
+    assert f'({params:,})' in run.stdout, run.stderr
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert 'error: model.backbone has no img_size' in run.stderr
+
+
 def test_the_updates_of_lora_are_counted_without_weights():
     cfg = load_config(CONFIGS / 'clip-l-336_lora_in1k.py')
     assert image_size(cfg) == (336, 336)

@@ -206,6 +206,11 @@ def test_classes_in_another_order_than_the_weights_are_refused(root):
             check_splits(train, val, hook=trained_on(*'cdb'))
 
 
+def test_labels_that_a_model_without_head_does_not_use(root):
+    train = CustomDataset(str(root), data_prefix='train')
+    check_splits(train, train, None, hook=trained_on(*'cba'))
+
+
 def test_captions_in_another_order_than_the_data_are_refused(root):
     train, val = (
         CustomDataset(str(root), data_prefix=split)

@@ -82,6 +82,64 @@ def test_a_variable_may_be_set_anew_where_it_is_read(tmp_path):
     assert load_config(path).train_cfg.max_epochs == 4
 
 
+BASE = """
+n = 3
+pipeline = [dict(type='Resize', scale=n)]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))
+"""
+HARMLESS = {
+    'the same as in the base': 'n = 3',
+    'set anew, and read': 'n = 4\ntrain_cfg = dict(max_epochs=n)',
+    'assigned into the base': '_base_.train_dataloader.num_workers = 2\n'
+    "_base_['pipeline'][0]['scale'] = 4",
+    'read by its key': "train_cfg = dict(max_epochs=_base_['n'])\nn = 4",
+    'read with a default': "n = 4\nx = _base_.get('n', 0)\nmodel = dict(x=x)",
+    'a helper left over': 'a, _ = range(2)\nbgr = [a, a][::-1]',
+    'of a loop': 'model = dict()\nfor i in range(3):\n    model.update(a=1)',
+}
+
+
+@pytest.mark.parametrize('case', HARMLESS)
+def test_variables_that_do_no_harm(tmp_path, case):
+    write(tmp_path, BASE, 'base.py')
+    load_config(write(tmp_path, f"_base_ = 'base.py'\n{HARMLESS[case]}\n"))
+
+
+def test_bases_may_be_computed(tmp_path):
+    write(tmp_path, BASE, 'base.py')
+    path = write(tmp_path, "_base_ = ['base.py'] + []\nn = 4\n")
+    with pytest.raises(KeyError, match=r"'n', from which base\.py has"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    'text', ['optim_wraper = dict(lr=a)', 'epochs = 2 * a', 'left_over = 3']
+)
+def test_what_looks_like_a_setting_and_is_none(tmp_path, text):
+    write(
+        tmp_path, 'epochs = 3\ntrain_cfg = dict(max_epochs=epochs)\n', 'b.py'
+    )
+    path = write(
+        tmp_path, f"_base_ = 'b.py'\na = 1\n{text}\nmodel = dict(a=a)"
+    )
+    with pytest.raises(KeyError, match=f"top-level key '{text.split()[0]}'"):
+        load_config(path)
+
+
+def test_a_config_that_options_changed_is_read_again(tmp_path):
+    """Its train_pipeline is not that of its data loader any more."""
+    cfg = load_config(
+        REPOSITORY / 'configs' / 'clip' / 'clip-b16-224.py',
+        {
+            'train_dataloader.dataset.pipeline.2.scale': 160,
+            'val_dataloader.dataset.pipeline.1.scale': 160,
+            'test_dataloader.dataset.pipeline.1.scale': 160,
+        },
+    )
+    cfg.dump(tmp_path / 'x.py')
+    assert load_config(tmp_path / 'x.py').train_pipeline
+
+
 @pytest.mark.parametrize('suffix', ['.py', '.json'])
 def test_what_mmengine_wrote_of_a_recipe_is_read_again(tmp_path, suffix):
     cfg = load_config(REPOSITORY / 'configs' / 'clip' / 'clip-l-224.py')

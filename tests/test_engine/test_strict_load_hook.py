@@ -6,8 +6,10 @@ import pytest
 import torch
 from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
+from mmpretrain.registry import MODELS
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
+from mmclip.checkpoint.pretrained_init import misfits
 from mmclip.engine import StrictLoadHook
 from tests.test_engine.conftest import Linear
 
@@ -82,6 +84,12 @@ def test_averages_of_a_model_for_augmentation_are_refused():
 
 
 WEIGHTS = dict(weight=torch.ones(1, 1), bias=torch.ones(1))
+BEIT = dict(
+    type='mmpretrain.BEiTViT',
+    img_size=32,
+    patch_size=16,
+    use_abs_pos_emb=False,
+)
 HEAD = {'head.weight': torch.ones(3, 3)}
 
 
@@ -123,6 +131,45 @@ def test_what_pretrained_may_miss(train, tmp_path):
     torch.save({'layer.weight': torch.ones(1, 1)}, tmp_path / 'weights.pth')
     hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
     train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
+
+
+def test_what_pretrained_may_find_misshapen(train, tmp_path):
+    weights = prefixed('layer.', WEIGHTS | dict(bias=torch.ones(2)))
+    torch.save(weights, tmp_path / 'weights.pth')
+    hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
+    train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
+
+
+@pytest.mark.parametrize(
+    ('saved', 'built'),
+    [
+        (
+            dict(type='mmpretrain.SwinTransformerV2', img_size=64),
+            dict(type='mmpretrain.SwinTransformerV2', img_size=64),
+        ),
+        (
+            dict(BEIT, use_shared_rel_pos_bias=True, use_rel_pos_bias=False),
+            dict(BEIT, use_rel_pos_bias=True),
+        ),
+    ],
+)
+def test_what_models_compute_themselves_is_not_missed(tmp_path, saved, built):
+    """Of mmpretrain's towers; a weight that the file lacks is."""
+    path = tmp_path / 'weights.pth'
+    weights = MODELS.build(saved).state_dict()
+    torch.save(prefixed('backbone.', weights), path)
+    init_cfg = dict(
+        type='Pretrained', checkpoint=str(path), prefix='backbone.'
+    )
+    tower = MODELS.build(dict(built, init_cfg=init_cfg))
+    tower.init_weights()
+    assert misfits(tower) == []
+    key = next(key for key in weights if key.endswith('qkv.weight'))
+    del weights[key]
+    torch.save(prefixed('backbone.', weights), path)
+    tower = MODELS.build(dict(built, init_cfg=init_cfg))
+    tower.init_weights()
+    assert [set(misfit.problems) for misfit in misfits(tower)] == [{key}]
 
 
 def pretrained(folder, **init_cfg):

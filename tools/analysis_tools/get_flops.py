@@ -43,7 +43,11 @@ def main() -> None:
         parser.error('--shape takes one or two numbers')
 
     cfg = load_config(args.config, args.cfg_options)
-    size = (args.shape[0], args.shape[-1]) if args.shape else image_size(cfg)
+    try:
+        size = args.shape or image_size(cfg)
+    except ValueError as error:
+        parser.error(str(error))
+    size = (size[0], size[-1])
     complexity = count_complexity(cfg, size)
     print(f'Input: 3 x {size[0]} x {size[1]}')
     print(f'Params: {complexity.params / 1e6:.2f} M ({complexity.params:,})')
