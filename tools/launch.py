@@ -21,6 +21,8 @@ from torch.distributed.run import parse_args, run
 
 
 def main() -> None:
+    # Ctrl-C ends a validation and writes a checkpoint first; 30 are too few.
+    os.environ.setdefault('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '1800')
     try:
         run(parse_args(sys.argv[1:]))
     except ChildFailedError as error:

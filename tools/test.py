@@ -78,7 +78,8 @@ def parse_args() -> argparse.Namespace:
 @record  # tells tools/launch.py what went wrong
 def main() -> None:
     args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    mpi = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', mpi)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     apply_args(cfg, args)
     use_gloo_without_gpu(cfg)

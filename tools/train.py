@@ -77,7 +77,8 @@ def parse_args() -> argparse.Namespace:
 @record  # a failure is explained by launch.py
 def main() -> None:
     args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    mpi = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', mpi)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     apply_args(cfg, args)
     use_gloo_without_gpu(cfg)
@@ -96,12 +97,12 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         use_mixed_precision(cfg.optim_wrapper)
-    starts = cfg.get('load_from') and not has_checkpoints(cfg)
-    if args.resume == 'auto' and starts:
+    resumes = args.resume == 'auto'
+    if resumes and cfg.get('load_from') and not has_checkpoints(cfg):
         print(f'No checkpoint yet: training starts from {cfg.load_from}.')
     elif args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = None if resumes else args.resume
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(

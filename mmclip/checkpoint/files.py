@@ -113,11 +113,9 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
         FileNotFoundError: If there is no such file.
         CheckpointError: If the file holds no state dict.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        path = find_weights(path)
-    if path.name.endswith('.safetensors.index.json'):
-        return SafetensorsFiles(_shards(path))
+    path, *shards = files_of(path)
+    if shards:
+        return SafetensorsFiles(shards)
     if path.suffix == '.safetensors' and path.is_file():
         return SafetensorsFiles([path])
     checkpoint = read_checkpoint(path, mmap=True)
@@ -129,6 +127,32 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
     if not isinstance(state_dict, dict) or not state_dict:
         raise CheckpointError(f'{path} holds no state dict.')
     _check_tensors(path, state_dict)
+    return without_wrapper(state_dict)
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files that a file or folder of weights consists of.
+
+    Returns:
+        list[Path]: The one file; or an index, and then the files it names.
+
+    Raises:
+        CheckpointError: If an index is damaged.
+        FileNotFoundError: If a folder has no weights.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = find_weights(path)
+    if path.name.endswith('.safetensors.index.json'):
+        return [path, *_shards(path)]
+    return [path]
+
+
+def without_wrapper(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys without ``module.``, which data-parallel training puts before all.
+
+    mmengine's runners take it away, too.
+    """
     if all(key.startswith('module.') for key in state_dict):
         return {k.removeprefix('module.'): v for k, v in state_dict.items()}
     return dict(state_dict)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.files import without_wrapper
 from mmclip.registry import WEIGHT_INITIALIZERS
 
 PREFIX = 'backbone.'
@@ -107,10 +108,10 @@ class PretrainedCLIP:
             ) from None
 
     def _backbone(self, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-        state_dict = checkpoint.get('state_dict', checkpoint)
+        state_dict = without_wrapper(checkpoint.get('state_dict', checkpoint))
         others = [key for key in state_dict if not key.startswith(PREFIX)]
         if len(others) == len(state_dict):
-            return dict(state_dict)
+            return state_dict
         if others:
             self._log(f'Left out (no part of the backbone): {others}.')
         return {

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from mmclip.checkpoint.errors import CheckpointError
 
@@ -93,19 +94,31 @@ class _History(HistoryBuffer):
         )
 
 
-def _method(owner: type, name: str) -> str:
-    """Stands for ``getattr``, which the pickle calls for four methods.
+class _OneCycle:
+    """Stands for mmengine's scheduler, whose state has one of two functions.
 
-    Nothing uses the result: a history has the methods anyway.
+    They compute one number from three.
     """
-    if owner is not _History or name not in METHODS:
-        raise CheckpointError(f'it asks for attribute {name!r} of {owner!r}.')
-    return name
+
+    functions = ('_annealing_cos', '_annealing_linear')
+
+
+def _method(owner: type, name: str) -> Any:
+    """Stands for ``getattr``, which the pickle calls for a few methods.
+
+    Nothing uses those of a history, which has them anyway.
+    """
+    if owner is _History and name in METHODS:
+        return name
+    if owner is _OneCycle and name in _OneCycle.functions:
+        return getattr(OneCycleParamScheduler, name)
+    raise CheckpointError(f'it asks for attribute {name!r} of {owner!r}.')
 
 
 # numpy 1 wrote `numpy.core` where numpy 2 writes `numpy._core`.
 ALLOWED: list[Any] = [
     (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_OneCycle, f'{OneCycleParamScheduler.__module__}.OneCycleParamScheduler'),
     (_method, 'builtins.getattr'),
     (_Array, 'numpy.ndarray'),
     (_Dtype, 'numpy.dtype'),

@@ -48,6 +48,7 @@ def add_gradients(runner: Runner, checkpoint: dict) -> None:
     if 'optimizer' in checkpoint and has_gathered(runner):
         checkpoint[KEY] = dict(
             accumulative_counts=runner.optim_wrapper._accumulative_counts,
+            loss_scale=_loss_scale(runner),
             gradients={
                 name: param.grad
                 for name, param in _trained(runner)
@@ -64,8 +65,9 @@ def restore_gradients(runner: Runner, checkpoint: dict) -> None:
         checkpoint (dict): As :func:`add_gradients` left it, on any device.
 
     Raises:
-        ValueError: If the run now gathers another number of gradients, or
-            trains other parameters.
+        ValueError: If the run now gathers another number of gradients, trains
+            other parameters, or scales the loss where it did not, or not
+            where it did.
     """
     saved: dict[str, Any] | None = checkpoint.get(KEY)
     if saved is None:
@@ -76,6 +78,14 @@ def restore_gradients(runner: Runner, checkpoint: dict) -> None:
             'The checkpoint was written in the middle of a step of '
             f'accumulative_counts={saved["accumulative_counts"]}, and now it '
             f'is {counts}. Resume with the same, or from another checkpoint.'
+        )
+    # A scaler goes on with the scale of the checkpoint.
+    if (saved['loss_scale'] is None) != (_loss_scale(runner) is None):
+        raise ValueError(
+            'The checkpoint was written in the middle of a step '
+            f'{"with" if saved["loss_scale"] else "without"} a loss scaler, '
+            'whose gradients are larger. Resume as it was begun, with or '
+            'without --amp, or from another checkpoint.'
         )
     params = dict(_trained(runner))
     frozen = sorted(set(saved['gradients']) - set(params))
@@ -103,6 +113,11 @@ def has_gathered(runner: Runner) -> bool:
         and not isinstance(optim_wrapper, OptimWrapperDict)
         and not optim_wrapper.should_update()
     )
+
+
+def _loss_scale(runner: Runner) -> float | None:
+    scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+    return scaler and scaler.get_scale()
 
 
 def _trained(runner: Runner) -> list[tuple[str, nn.Parameter]]:

@@ -296,6 +296,8 @@ def _default(place: str, part: dict) -> str | None:
             return None
         loop = 'Epoch' if part['by_epoch'] else 'Iter'
         return f'{loop}BasedTrainLoop'
+    if place == 'optim_wrapper' and 'optimizer' not in part:
+        return None  # several, in the hands of a constructor
     return DEFAULT_TYPES.get(place)
 
 

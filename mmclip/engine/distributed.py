@@ -18,12 +18,12 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         return
     torch.distributed.init_process_group('gloo')
     atexit.register(_end_gloo_threads)
-    wrapper = cfg.get('model_wrapper_cfg') or {}
-    cfg.model_wrapper_cfg = {
-        'type': 'MMDistributedDataParallel',
-        **wrapper,
-        'device_ids': None,
-    }
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )  # mmengine's defaults
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
 def _end_gloo_threads() -> None:

@@ -19,6 +19,8 @@ from mmclip.engine.accumulated_gradients import has_gathered
 from mmclip.registry import HOOKS
 
 MOST_IMAGES = 256  # that an error names
+# Steps in a row that a loss scaler may leave out: it begins with 2**16.
+MOST_SKIPPED = 32
 
 
 class NonFiniteLossError(RuntimeError):
@@ -30,9 +32,9 @@ class FiniteLossHook(Hook):
     """Stop before a NaN or infinite loss reaches the weights.
 
     mmengine trains on with it to the end. A finite loss may have gradients
-    that are not: those are looked at too, unless a loss scaler does so and
-    leaves the step out. The error names the iteration and the images; the
-    last checkpoint is that of a good model.
+    that are not: those are looked at too. A loss scaler leaves such steps
+    out, which ends the run after many in a row. The error names the iteration
+    and the images; the last checkpoint is that of a good model.
     """
 
     _images: dict[int, list[str]]  # of the step, by iteration
@@ -49,6 +51,8 @@ class FiniteLossHook(Hook):
 
     def _guard(self, optim_wrapper: OptimWrapper, runner: Runner) -> None:
         update_params, step = optim_wrapper.update_params, optim_wrapper.step
+        most = MOST_SKIPPED * isinstance(optim_wrapper, AmpOptimWrapper)
+        skipped = 0
 
         def checked(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             if not torch.isfinite(loss).all():
@@ -60,20 +64,24 @@ class FiniteLossHook(Hook):
         # With what schedulers leave on it, to find it again.
         @wraps(step)
         def checked_step(**kwargs: Any) -> None:
+            nonlocal skipped
             gradients = [
                 parameter.grad
                 for group in optim_wrapper.param_groups
                 for parameter in group['params']
                 if parameter.grad is not None
             ]
-            if not get_total_norm(gradients).isfinite():
+            # Of squares the sum may overflow, and empty shards have no
+            # largest.
+            is_finite = get_total_norm(gradients, 1).isfinite()
+            skipped = 0 if is_finite else skipped + 1
+            if skipped > most:
                 what = 'Gradients are not finite, though the loss is,'
                 raise NonFiniteLossError(_message(runner, what, self._images))
             step(**kwargs)
 
         optim_wrapper.update_params = checked
-        if not isinstance(optim_wrapper, AmpOptimWrapper):
-            optim_wrapper.step = checked_step
+        optim_wrapper.step = checked_step
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None

@@ -23,15 +23,17 @@ from mmclip.registry import RUNNERS, STRATEGIES
 
 @RUNNERS.register_module()
 class StrategyRunner(FlexibleRunner):
-    """mmengine's ``FlexibleRunner``, whose hooks come before its loading.
+    """mmengine's ``FlexibleRunner``, as far as its ``Runner`` is better.
 
-    mmengine's ``Runner`` calls ``before_run`` first, and ``FlexibleRunner``
-    after it has loaded a checkpoint: too late for
-    ``mmclip.ReliableCheckpointHook``, which finds what to resume from, and for
-    ``EMAHook``, whose averages are loaded.
+    ``Runner`` calls ``before_run`` first, and ``FlexibleRunner`` after it has
+    loaded a checkpoint: too late for ``mmclip.ReliableCheckpointHook``, which
+    finds what to resume from, and for ``EMAHook``, whose averages are loaded.
+    And what hooks say of a checkpoint's epoch and iteration counts, as for the
+    best one, which is written when the next epoch has begun.
     """
 
     _ran = False
+    _meta: dict[str, Any]  # of the checkpoint that is being written
 
     def load_or_resume(self) -> None:
         """Load what the config and the hooks say."""
@@ -39,10 +41,34 @@ class StrategyRunner(FlexibleRunner):
         self._ran = True
         super().load_or_resume()
 
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'cpu',
+    ) -> None:
+        """Resume by way of the CPU, as a GPU may not hold a whole optimizer.
+
+        Arguments are those of mmengine's runners.
+        """
+        super().resume(
+            filename, resume_optimizer, resume_param_scheduler, map_location
+        )
+
+    def save_checkpoint(
+        self, *args: Any, meta: dict | None = None, **kwargs: Any
+    ) -> None:
+        """Write a checkpoint; arguments are those of mmengine's runners."""
+        self._meta = dict(meta or {})
+        super().save_checkpoint(*args, meta=meta, **kwargs)
+
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call all hooks, ``before_run`` only once."""
         if fn_name == 'before_run' and self._ran:
             return
+        if fn_name == 'before_save_checkpoint':
+            kwargs['checkpoint']['meta'].update(self._meta)
         super().call_hook(fn_name, **kwargs)
 
 

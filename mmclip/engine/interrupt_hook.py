@@ -27,7 +27,7 @@ class InterruptHook(Hook):
     validation is finished first, since averaged weights may stand in for the
     model's. A second Ctrl-C stops a single process at once; torchrun, which
     passes each on to its processes and so doubles it, kills them after 30
-    seconds.
+    seconds, and after half an hour where tools/launch.py runs it.
     """
 
     priority = 'LOWEST'

@@ -8,6 +8,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.checkpoint.files import without_wrapper
 from mmclip.checkpoint.pretrained_init import misfits
 from mmclip.registry import HOOKS
 
@@ -93,7 +94,8 @@ class StrictLoadHook(Hook):
                 'EMAHook out of custom_hooks, or save the weights as '
                 'dict(state_dict=...).'
             )
-        self._load(runner, checkpoint.get('state_dict', checkpoint))
+        state_dict = checkpoint.get('state_dict', checkpoint)
+        self._load(runner, without_wrapper(state_dict))
 
     def _load(self, runner: Runner, state_dict: Mapping[str, Any]) -> None:
         model: Any = runner.model

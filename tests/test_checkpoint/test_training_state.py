@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OneCycleLR
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
 from mmclip.checkpoint.training_state import ALLOWED, only_allowed
@@ -63,6 +64,25 @@ def test_histories_and_numbers_are_as_they_were(saved):
     assert (checkpoint['grid'] == np.eye(2, 3)).all()
 
 
+@pytest.mark.parametrize('strategy', ['cos', 'linear'])
+def test_one_cycle_schedules_go_on(tmp_path, strategy):
+    before, after = one_cycle(strategy), one_cycle(strategy)
+    before.step()
+    torch.save(before.state_dict(), tmp_path / 'x.pth')
+    after.load_state_dict(read_checkpoint(tmp_path / 'x.pth'))
+    for _ in range(3):
+        before.step()
+        after.step()
+        assert after.get_last_value() == before.get_last_value()
+
+
+def one_cycle(strategy):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    return OneCycleLR(
+        optimizer, eta_max=2.0, total_steps=9, anneal_strategy=strategy
+    )
+
+
 def test_they_can_be_saved_again(saved, tmp_path):
     torch.save(read_checkpoint(saved), tmp_path / 'again.pth')
     # Unsafe on purpose: what this test wrote, as mmengine would read it.
@@ -96,7 +116,11 @@ def test_no_entry_of_the_allow_list_is_idle(tmp_path, monkeypatch, name):
     if new and int(np.__version__.split('.')[0]) < 2:
         pytest.skip('numpy 1 does not write the names of numpy 2')
     torch.save(
-        dict(loss=history, lr=np.float64(0.125)),
+        dict(
+            loss=history,
+            lr=np.float64(0.125),
+            schedule=one_cycle('cos').state_dict(),
+        ),
         path,
         pickle_module=pickle if new else Numpy1Pickle,
     )
@@ -168,6 +192,9 @@ def reach(owner: bytes, name: str) -> bytes:
 
 
 HISTORY = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
+ONE_CYCLE = (
+    b'cmmengine.optim.scheduler.param_scheduler\nOneCycleParamScheduler\n'
+)
 # The state of a dtype: no fields, and the flags given.
 FLAGS = b'(K\x03' + string('<') + b'NNNK\x08K\x08K%ctb'
 FIELDS = (
@@ -214,6 +241,9 @@ def test_the_crafted_array_is_read(tmp_path):
     [
         # The stand-in of getattr.
         reach(b'ctorch\nTensor\n', 'numpy'),
+        reach(ONE_CYCLE, 'functions'),
+        reach(ONE_CYCLE, '__init__'),
+        reach(reach(ONE_CYCLE, '_annealing_cos'), '__globals__'),
         reach(b'cnumpy\nndarray\n', 'tofile'),
         reach(HISTORY, '__init__'),
         reach(HISTORY, '__class__'),

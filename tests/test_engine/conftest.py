@@ -9,7 +9,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
@@ -60,6 +60,18 @@ class Scripted(BaseMetric):
         return dict(score=self.scores[(iteration + 1) // 2 - 1])
 
 
+class ScaledOptimWrapper(AmpOptimWrapper):
+    """Scales the loss as mmengine's does, which asserts a GPU."""
+
+    def __init__(self, optimizer, accumulative_counts=1, **scaler):
+        OptimWrapper.__init__(self, optimizer, accumulative_counts)
+        self.loss_scaler = torch.amp.GradScaler('cpu', **scaler)
+        self._scale_update_param = None
+
+    def optim_context(self, model):
+        return OptimWrapper.optim_context(self, model)
+
+
 @pytest.fixture
 def train(tmp_path) -> Callable[..., Runner]:
     """Train ``Linear`` in ``tmp_path / 'work'``; returns the runner."""
@@ -77,7 +89,8 @@ def train(tmp_path) -> Callable[..., Runner]:
         accumulate: int = 1,
         custom_hooks: list[dict] | None = None,
         scores: list[float] | None = None,
-        optim_wrapper: OptimWrapperDict | None = None,
+        optim_wrapper: OptimWrapper | OptimWrapperDict | None = None,
+        make_runner: Callable[..., Runner] = Runner,
         **hooks: dict,
     ) -> Runner:
         torch.manual_seed(0)
@@ -93,7 +106,7 @@ def train(tmp_path) -> Callable[..., Runner]:
                 val_cfg=dict(),
                 val_evaluator=[Scripted(scores)],
             )
-        runner = Runner(
+        runner = make_runner(
             model or Linear(),
             work_dir=str(tmp_path / work_dir),
             train_dataloader=dict(

@@ -1,5 +1,7 @@
 """Configs: loaded, checked, completed."""
 
+import re
+
 import pytest
 from mmengine.config import Config
 
@@ -138,6 +140,17 @@ def test_a_config_that_options_changed_is_read_again(tmp_path):
     )
     cfg.dump(tmp_path / 'x.py')
     assert load_config(tmp_path / 'x.py').train_pipeline
+
+
+def test_the_configs_of_the_docs_are_read(tmp_path):
+    """Those that extend one of ours; deepspeed need not be there for it."""
+    docs = (REPOSITORY / 'docs' / 'distributed.md').read_text()
+    configs = re.findall(r'```python\n(_base_ = .*?)```', docs, re.DOTALL)
+    assert len(configs) == 2
+    for text in configs:
+        text = text.replace("'./", f"'{REPOSITORY}/configs/clip/")
+        text = text.replace("'../", f"'{REPOSITORY}/configs/")
+        load_config(write(tmp_path, text))
 
 
 @pytest.mark.parametrize('suffix', ['.py', '.json'])

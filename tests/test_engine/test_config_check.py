@@ -234,6 +234,13 @@ def test_default_hooks_are_removed_by_none(load):
                 backbone=dict(type='TIMMBackbone', model_name='x', rate=0.1),
             )
         ),
+        # Several optimizers, in the hands of a constructor.
+        dict(
+            optim_wrapper=dict(
+                constructor='Mine',
+                image=dict(optimizer=dict(type='SGD', lr=1)),
+            )
+        ),
         # Of a library that is not installed, and of no class at all.
         dict(model=dict(type='mmnothing.Model', anything=1)),
         dict(

@@ -1,7 +1,10 @@
-"""Several processes without a GPU, at their end."""
+"""Several processes without a GPU, at their beginning and at their end."""
 
 import pytest
+import torch
+from mmengine.config import Config
 
+from mmclip.engine.distributed import use_gloo_without_gpu
 from tests.test_engine.runs import finish, start, write_config
 
 # Imported before the process group is there, and so called after it is left.
@@ -15,6 +18,28 @@ def write_threads():
     names = [task.read_text() for task in tasks]
     Path('threads' + os.environ['RANK']).write_text(''.join(names))
 """
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='with a GPU')
+@pytest.mark.parametrize(
+    ('settings', 'unused'),
+    [
+        ({}, False),
+        (dict(find_unused_parameters=True), True),
+        (dict(model_wrapper_cfg=dict(type='Mine', x=1)), None),
+    ],
+)
+def test_the_model_is_wrapped_as_on_gpus(monkeypatch, settings, unused):
+    monkeypatch.setattr('torch.distributed.init_process_group', str)
+    monkeypatch.setattr('atexit.register', str)
+    cfg = Config(dict(launcher='pytorch') | settings)
+    use_gloo_without_gpu(cfg)
+    wanted = settings.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=unused,
+    )
+    assert cfg.model_wrapper_cfg == dict(wanted, device_ids=None)
 
 
 @pytest.mark.slow

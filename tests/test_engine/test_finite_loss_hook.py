@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from mmclip.checkpoint import read_checkpoint
 from mmclip.engine import FiniteLossHook, NonFiniteLossError
-from tests.test_engine.conftest import Linear
+from tests.test_engine.conftest import Linear, ScaledOptimWrapper
 
 HOOK = dict(finite_loss=dict(type='mmclip.FiniteLossHook'))
 
@@ -99,6 +99,23 @@ def test_gradients_that_are_not_finite_stop_too(train, tmp_path):
         train(model=model, **HOOK)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+@pytest.mark.parametrize('model', [SquareRoot, Linear])
+def test_a_loss_scaler_that_leaves_out_every_step_stops_too(train, model):
+    """Or none after the first, for which a scale of 2**127 is too large."""
+    model = model()
+    optimizer = SGD(model.parameters(), lr=0.001)
+    wrapper = ScaledOptimWrapper(optimizer, init_scale=2.0**127)
+    before = model.layer.weight.clone()
+    settings = dict(model=model, optim_wrapper=wrapper, epochs=20, **HOOK)
+    if type(model) is Linear:
+        train(**settings)
+        assert not torch.equal(model.layer.weight, before)
+        return
+    with pytest.raises(NonFiniteLossError, match='iteration 33;'):
+        train(**settings)
+    assert torch.equal(model.layer.weight, before)
 
 
 def test_nan_after_a_good_checkpoint_leaves_it(train, tmp_path):

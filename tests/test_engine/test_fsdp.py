@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mmclip.checkpoint import read_checkpoint
+from mmclip.engine.fully_shard import StrategyRunner
 from tests.conftest import REPOSITORY
 from tests.test_engine.runs import (
     SLOW_DOWN,
@@ -167,6 +168,27 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder):
     log, _ = run.communicate(timeout=300)
     assert run.returncode != 0
     assert 'backbone.cls_token' in log
+
+
+def test_the_best_checkpoint_is_of_its_epoch(train, tmp_path):
+    """mmengine's FlexibleRunner takes it for the next one's."""
+
+    def make_runner(*args, **settings):
+        return StrategyRunner(
+            *args, strategy=dict(type='SingleDeviceStrategy'), **settings
+        )
+
+    settings = dict(
+        make_runner=make_runner,
+        checkpoint=dict(save_best='score', rule='greater'),
+        scores=[1, 2, 3, 4],
+    )
+    train(epochs=2, **settings)
+    for path in (tmp_path / 'work').glob('*2.pth'):
+        meta = read_checkpoint(path)['meta']
+        assert (meta['epoch'], meta['iter']) == (2, 4), path
+    runner = train(epochs=3, resume=True, **settings)
+    assert (runner.epoch, runner.iter) == (3, 6)
 
 
 def test_without_processes_it_says_how_to_start_them(images):

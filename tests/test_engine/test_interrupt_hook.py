@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,11 +12,14 @@ from mmengine.config import Config, config
 
 from mmclip.engine.interrupt_hook import keep_interrupts_from_workers
 from tests.test_engine.runs import (
+    TRAIN,
     assert_end_alike,
     finish,
     start,
     write_config,
 )
+
+LAUNCH = TRAIN.with_name('launch.py')
 
 
 @pytest.mark.slow
@@ -39,6 +44,38 @@ def test_ctrl_c_stops_two_processes_at_one_iteration(images, whole, everyone):
     assert len(set(re.findall(r'writing (iter_\d+)', log))) == 1, log
     finish(start(images, 'interrupted', 2))
     assert_end_alike(images / 'interrupted', whole('mid-epoch', 2))
+
+
+SLOW_TO_END = """
+import signal, time
+from pathlib import Path
+
+def end(*_):
+    time.sleep(32)
+    Path('ended').touch()
+    raise SystemExit(130)
+
+signal.signal(signal.SIGINT, end)
+Path('began').touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_torchruns_thirty_seconds_are_not_all(tmp_path):
+    """A validation takes longer."""
+    (tmp_path / 'script.py').write_text(SLOW_TO_END)
+    run = subprocess.Popen(
+        [sys.executable, LAUNCH, '--standalone', 'script.py'],
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    while not (tmp_path / 'began').exists():
+        assert run.poll() is None
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(timeout=60) == 130
+    assert (tmp_path / 'ended').exists()
 
 
 def test_the_signal_is_given_back(train):

@@ -35,6 +35,12 @@ def test_weights_that_are_missing_or_misshapen(train, tmp_path, value):
         train(load_from=str(path), **HOOK)
 
 
+def test_weights_of_data_parallel_training_fit(train, tmp_path):
+    weights = {f'module.{k}': v for k, v in Linear().state_dict().items()}
+    torch.save(weights, tmp_path / 'ddp.pth')
+    train(epochs=1, load_from=str(tmp_path / 'ddp.pth'), **HOOK)
+
+
 def test_averaged_weights_that_are_missing(train, tmp_path):
     train(epochs=1, custom_hooks=EMA)
     path = tmp_path / 'work' / 'epoch_1.pth'
