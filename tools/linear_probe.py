@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist
+from mmengine.utils.dl_utils import set_multi_processing
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.atomic import atomic_file
@@ -116,6 +117,10 @@ def start_processes(cfg: Config) -> None:
         return
     if os.environ.get('LOCAL_WORLD_SIZE') != os.environ.get('WORLD_SIZE'):
         sys.exit('error: use the processes of one machine alone.')
+    # As mmengine's runner does; its init_dist would start each data worker
+    # as a new interpreter.
+    workers = (cfg.get('env_cfg') or {}).get('mp_cfg') or {}
+    set_multi_processing(**workers, distributed=True)
     use_gloo_without_gpu(cfg)
     if not torch.distributed.is_initialized():
         init_dist('pytorch', backend='nccl')

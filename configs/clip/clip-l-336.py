@@ -9,7 +9,8 @@ embedding; this config starts from OpenAI's own 336 px weights. M leaves out
 the end of an epoch that is no whole step (2 of 2,670 passes), and its rate
 changes with steps, not with passes. The head's bias starts at 0 instead of
 within 3e-5 of it, and the average of the weights from those after the first
-step instead of from those before it.
+step instead of from those before it. RandomErasing fills with noise that ends
+at black and white, where timm's goes on.
 Not trained by this project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \

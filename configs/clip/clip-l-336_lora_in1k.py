@@ -5,7 +5,8 @@ vit-base-p16_8xb64-lora_in1k-384px.py (M), for ViT-B/16 of other weights, and
 arXiv 2106.09685. There is no published result for this model to reproduce,
 nor one of M in mmpretrain's metafile; M's name has 8 GPUs x 64 images. Not
 trained by this project. Differences from M: our tower and its weights,
-the class token before the projection, cross entropy as in FT-CLIP's config.
+the class token before the projection, cross entropy and bicubic resizing as
+in FT-CLIP's config.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-L-14-336 openai ViT-L-14-336px.pth

@@ -20,7 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmclip.checkpoint.atomic import atomic_file
-from mmclip.checkpoint.files import SafetensorsFiles, sha256
+from mmclip.checkpoint.files import (
+    SafetensorsFiles,
+    files_of,
+    is_local,
+    sha256,
+)
 from mmclip.checkpoint.whole_model import load_whole_model
 
 Template = str | Callable[[str], str]
@@ -212,7 +217,9 @@ def _hash(
     name: str, pretrained: str, tag: str | None, texts: list[list[str]]
 ) -> str:
     """Of all that the embeddings depend on."""
-    files = [p for p in (name, pretrained) if Path(p).is_file()]
+    files = files_of(pretrained) if is_local(pretrained) else []
+    if Path(name).is_file():
+        files.append(Path(name))
     inputs = dict(
         name=name,
         pretrained=pretrained,

@@ -163,12 +163,10 @@ def _classes(checkpoint: Checkpoint) -> list[str] | None:
 def _compare_classes(
     first: list[str] | None, second: list[str] | None
 ) -> list[str]:
-    if first is None or second is None or first == second:
+    if first is None or second is None or are_same_classes(first, second):
         return []
     if len(first) != len(second):
         return [f'classes: {len(second)}, wanted {len(first)}']
-    if _is_imagenet(first) and _is_imagenet(second):
-        return []
     different = [
         f'class {i}: {theirs!r}, wanted {ours!r}'
         for i, (ours, theirs) in enumerate(zip(first, second, strict=True))
@@ -177,6 +175,11 @@ def _compare_classes(
     if sorted(first) == sorted(second):
         different.append('(the same names in another order)')
     return different
+
+
+def are_same_classes(first: list[str], second: list[str]) -> bool:
+    """Whether lists are the same, or both of ImageNet, by names or synsets."""
+    return first == second or (_is_imagenet(first) and _is_imagenet(second))
 
 
 def misplaced_classes(
@@ -193,11 +196,11 @@ def misplaced_classes(
 
     Returns:
         list[tuple[str, int, int]]: Each name, and its number in the first and
-        in the second. Names that stand twice in a list are left out, and both
+        in the second. Names that stand twice in a list are left out, and all
         lists of ImageNet's names that are in use agree.
     """
     one, other = ([str(name) for name in names] for names in (first, second))
-    if one == other or (_is_imagenet(one) and _is_imagenet(other)):
+    if are_same_classes(one, other):
         return []
     counts, place = Counter(one + other), {n: i for i, n in enumerate(other)}
     return [
@@ -208,13 +211,18 @@ def misplaced_classes(
 
 
 def _is_imagenet(classes: list[str]) -> bool:
-    """Whether these are ImageNet-1k's names, as one of two lists has them."""
+    """Whether these are ImageNet-1k's names or synsets, in their order."""
     if len(classes) != 1000:
         return False
     import open_clip
     from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+    from timm.data import ImageNetInfo
 
-    lists = (IMAGENET_CATEGORIES, open_clip.IMAGENET_CLASSNAMES)
+    lists = (
+        IMAGENET_CATEGORIES,
+        open_clip.IMAGENET_CLASSNAMES,
+        ImageNetInfo().label_names(),
+    )
     return any(classes == list(names) for names in lists)
 
 

@@ -31,8 +31,9 @@ def carry_over(
         module (nn.Module): That backbone.
 
     Returns:
-        dict: With ``clip`` for the ``meta`` of a new checkpoint; empty if
-        the old one does not describe its tower.
+        dict: With ``clip`` for the ``meta`` of a new checkpoint, which does
+        not say what head it has; empty if the old one does not describe its
+        tower.
     """
     clip = (checkpoint.get('meta') or {}).get('clip')
     if clip is None:
@@ -40,4 +41,5 @@ def carry_over(
     now = {k: v for k, v in backbone.items() if k != 'init_cfg'}
     now |= module.describe()  # numbers for names of presets, and defaults
     size = now.get('img_size', clip['img_size'])
+    clip = {k: v for k, v in clip.items() if k != 'head'}
     return dict(clip=clip | dict(backbone=now, img_size=size))

@@ -9,8 +9,9 @@ import numpy as np
 
 # timm's tags of models that were trained on ImageNet-1k alone and not for
 # robustness: ``a1_in1k``, ``in1k_384``. Others name more data (``_ft_in1k``,
-# ``ns_jft_in1k``), AdvProp (``ap``) or AugMix (``am``).
-STANDARD_TAG = r'(?!ap_|am_)([a-z0-9]+_)?in1k(_\d+)?'
+# ``ns_jft_in1k``), AdvProp (``ap``), AugMix (``am``, ``ram``), or a teacher
+# that may have seen more (``dist``, ``ssld``).
+STANDARD_TAG = r'(?!(ap|am|ram|dist|ssld)_)([a-z0-9]+_)?in1k(_\d+)?'
 # timm's tables: ImageNet's validation set, all of it or the same classes, and
 # the shift.
 TABLES = {

@@ -13,7 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmclip.checkpoint.atomic import atomic_file
-from mmclip.checkpoint.compatibility import Checkpoint, check_compatible
+from mmclip.checkpoint.compatibility import (
+    Checkpoint,
+    are_same_classes,
+    check_compatible,
+)
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.evaluation.evaluate import evaluate
 
@@ -257,7 +261,7 @@ def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:
             known[name] = list(metainfo['classes'])
     for name, classes in known.items():
         first = next(iter(known))
-        if classes != known[first]:
+        if not are_same_classes(classes, known[first]):
             different = sorted(set(classes) ^ set(known[first]))[:10]
             raise ValueError(
                 f'The data sets {first} and {name} have other classes or '

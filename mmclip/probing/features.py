@@ -81,9 +81,11 @@ def extract_features(
     config = model_config(cfg)
     source = dict(
         model=_plain({k: v for k, v in config.items() if k != 'head'}),
+        # Its number of classes, say, does not matter; but some normalise.
+        head=str(config['head']['type']),
         weights=hash_weights(model),
         pipeline=_plain(cfg.test_dataloader.dataset.pipeline),
-        amp=amp,
+        precision=str(torch.get_autocast_dtype(get_device())) if amp else None,
         num_images=len(paths),
         images=_hash_images(paths, labels),
     )
@@ -163,8 +165,9 @@ def hash_weights(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         if not name.startswith('head.'):
             digest.update(f'{name} {tensor.dtype} {tensor.shape}'.encode())
-            raw = tensor.detach().cpu().contiguous().view(torch.uint8)
-            digest.update(raw.numpy())
+            # Flat, since the bytes of a single number are several.
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

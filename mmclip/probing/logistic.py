@@ -20,7 +20,7 @@ from mmclip.models.base_vit import check_choice
 
 SOLVERS = ('auto', 'sklearn', 'torch')
 MAX_ITERATIONS = 1000
-TOLERANCE = 1e-4  # of the gradient, scikit-learn's default
+TOLERANCE = 1e-4  # of the gradient, scikit-learn's default, for ten classes
 # With more multiplications an iteration, a library for small problems is slow.
 MOST_FOR_SKLEARN = 10**9
 CHUNK = 2**16  # samples whose logits are in memory at once
@@ -76,12 +76,13 @@ def fit(
     num_classes: int,
     c: float,
     solver: str = 'auto',
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
 ) -> LinearClassifier:
     """Minimise ``C * sum of cross entropies + squared norm of weights / 2``.
 
     That is scikit-learn's ``LogisticRegression(C=c, max_iter=1000)``, also
-    for two classes, where it has one row of weights.
+    for two classes, where it has one row of weights. With more than ten, its
+    tolerance is too large: the gradients of all classes begin with 1 / K.
 
     Args:
         features (np.ndarray): ``(N, C)``.
@@ -90,8 +91,8 @@ def fit(
         c (float): scikit-learn's ``C``.
         solver (str): ``'sklearn'``, ``'torch'`` (float32, on the GPU if there
             is one) or ``'auto'``, by the size of the problem.
-        tolerance (float): At which largest entry of the mean loss's gradient
-            to stop. Defaults to 1e-4.
+        tolerance (float | None): At which largest entry of the mean loss's
+            gradient to stop. Defaults to 1e-4, or 1e-3 / K if that is less.
 
     Raises:
         ImportError: If the solver is scikit-learn, and it is not installed.
@@ -106,6 +107,8 @@ def fit(
         )
     if solver == 'auto':
         solver = choose_solver(features, num_classes)
+    if tolerance is None:
+        tolerance = TOLERANCE * min(1, 10 / num_classes)
     solve = _fit_sklearn if solver == 'sklearn' else _fit_torch
     return solve(features, labels, num_classes, c, tolerance)
 

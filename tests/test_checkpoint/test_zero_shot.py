@@ -122,22 +122,23 @@ class TestCache:
         assert len(list(cache.iterdir())) == 1
 
     @pytest.mark.parametrize(
-        'changed', ['classes', 'templates', 'weights', 'config']
+        'changed', ['classes', 'templates', 'weights', 'config', 'folder']
     )
     def test_anything_else_is_computed_anew(self, tmp_path, cache, changed):
         model, config, weights = make_model(tmp_path)
         classes, templates = list(CLASSES), list(TEMPLATES)
-        before = embed_classes(config, weights, classes, templates)
+        named = str(tmp_path) if changed == 'folder' else weights
+        before = embed_classes(config, named, classes, templates)
         if changed == 'classes':
             classes[0] = 'a cow'
         elif changed == 'templates':
             templates[0] = 'no photo of {}'
-        elif changed == 'weights':
+        elif changed in ('weights', 'folder'):
             torch.nn.init.normal_(model.text_projection)
             save_file(model.state_dict(), weights)
         else:
             save_whole_model(tmp_path, quick_gelu=False)  # the same weights
-        after = embed_classes(config, weights, classes, templates)
+        after = embed_classes(config, named, classes, templates)
         assert not torch.equal(before.embeddings, after.embeddings)
         assert len(list(cache.iterdir())) == 2
 

@@ -12,7 +12,11 @@ from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from PIL import Image
 
-from mmclip.checkpoint.compatibility import misplaced_classes
+from mmclip.checkpoint.compatibility import (
+    are_same_classes,
+    misplaced_classes,
+)
+from mmclip.datasets.shifts import imagenet_synsets
 from mmclip.engine import CheckClassesHook
 
 
@@ -223,8 +227,11 @@ def test_captions_in_another_order_than_the_data_are_refused(root):
         check_splits(train, val, 2, classes=['a', 'b'])
 
 
-def test_both_lists_of_imagenets_names_are_in_one_order():
+def test_all_lists_of_imagenets_names_are_in_one_order():
     both = [IMAGENET_CATEGORIES, open_clip.IMAGENET_CLASSNAMES]
     assert not misplaced_classes(*both)
+    synsets = list(imagenet_synsets())  # of class folders
+    assert are_same_classes(synsets, list(both[0]))
+    assert not are_same_classes(synsets[::-1], list(both[0]))
     turned = [both[1][1], both[1][0], *both[1][2:]]
     assert len(misplaced_classes(both[1], turned)) == 2

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, TRANSFORMS
 
 from mmclip.checkpoint import PretrainedCLIP
 from mmclip.probing import extract_features
+from mmclip.probing.features import hash_weights
 from tests.test_probing.conftest import NUM_CLASSES, NUM_TRAIN
 
 NUM_IMAGES = NUM_CLASSES * NUM_TRAIN
@@ -80,6 +81,25 @@ def test_what_changes_them_changes_their_folder(model, cfg, project, change):
     )
     assert second.folder != first.folder
     assert len(second.features) == NUM_IMAGES - (change == 'images')
+
+
+def test_a_head_that_normalises_them_has_another_folder(model, cfg, project):
+    first = extract_features(model, cfg, 'train', project / 'cache')
+    head = dict(type='mmclip.ZeroShotClsHead', num_classes=4, in_channels=32)
+    cfg.model.head = head
+    model.head = MODELS.build(head)
+    second = extract_features(model, cfg, 'train', project / 'cache')
+    norms = np.linalg.norm(second.features, axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-5)
+    assert second.folder != first.folder
+
+
+def test_weights_may_be_single_numbers():
+    """As BatchNorm's count of batches."""
+    model = torch.nn.BatchNorm1d(3)
+    before = hash_weights(model)
+    model.num_batches_tracked += 1
+    assert hash_weights(model) != before
 
 
 def test_the_head_does_not_change_their_folder(model, cfg, project):

@@ -47,6 +47,18 @@ def test_both_solvers_agree(num_classes, c):
     )
 
 
+def test_many_classes_are_fitted_to_the_end():
+    """Their gradients begin near scikit-learn's default tolerance."""
+    x, y = samples(300, number=3000, width=20)
+    loose, ours, tight = (
+        objective(
+            fit(x.astype('f'), y, 300, 10.0, 'torch', tolerance), x, y, 10.0
+        )
+        for tolerance in (logistic.TOLERANCE, None, TIGHT)
+    )
+    assert ours - tight < 0.02 * (loose - tight)
+
+
 @pytest.mark.parametrize('num_classes', [2, 5])
 def test_probabilities_are_those_of_scikit_learn(num_classes):
     x, y = samples(num_classes)

@@ -117,6 +117,7 @@ def test_the_description_of_the_tower_goes_along(cfg, project):
             img_size=32,
             preprocess=dict(mean=[0.5] * 3),
             source=dict(name='tiny'),
+            head=dict(type='mmclip.ZeroShotClsHead'),
         )
     )
     write_checkpoint(tower, project / 'described.pth')
@@ -124,6 +125,7 @@ def test_the_description_of_the_tower_goes_along(cfg, project):
     clip = checkpoint['meta']['clip']
     assert clip['source'] == dict(name='tiny')
     assert 'proj_dim' not in clip['backbone']
+    assert 'head' not in clip
     write_checkpoint(checkpoint, project / 'classifier.pth')
     run(cfg, project, 'classifier.pth')
     assert 'backbone.proj' not in checkpoint['state_dict']
