@@ -1,10 +1,11 @@
-"""What mmengine's checkpoints hold besides tensors: histories of scalars.
+"""What mmengine's checkpoints hold besides tensors: histories and schedules.
 
 Their pickles name functions and classes of numpy and of mmengine that accept
 too much: ``getattr`` reaches anything, ``numpy.dtype`` takes flags and fields
 that make numpy follow pointers out of the file, ``numpy.ndarray`` any size,
 and a ``HistoryBuffer`` methods for all others of its class. So each name
-stands for a small class or function here, which takes numbers only.
+stands for a small class or function here, which takes numbers only. (One
+stands for nothing but the owner of two functions, of ``OneCycleLR``.)
 """
 
 import re
@@ -165,7 +166,7 @@ def unwrap(value: Any) -> Any:
     """
     if isinstance(value, _Array):
         return value.values
-    if isinstance(value, _Dtype | _History | type):
+    if isinstance(value, _Dtype | _History | _OneCycle | type):
         raise CheckpointError('it holds a type, and no values of it.')
     if isinstance(value, dict):
         for key, part in value.items():

@@ -79,11 +79,13 @@ def restore_gradients(runner: Runner, checkpoint: dict) -> None:
             f'accumulative_counts={saved["accumulative_counts"]}, and now it '
             f'is {counts}. Resume with the same, or from another checkpoint.'
         )
-    # A scaler goes on with the scale of the checkpoint.
-    if (saved['loss_scale'] is None) != (_loss_scale(runner) is None):
+    # A scaler goes on with the scale of the checkpoint. The first ones that
+    # held gradients do not name it.
+    scale = saved.get('loss_scale', _loss_scale(runner))
+    if (scale is None) != (_loss_scale(runner) is None):
         raise ValueError(
             'The checkpoint was written in the middle of a step '
-            f'{"with" if saved["loss_scale"] else "without"} a loss scaler, '
+            f'{"with" if scale else "without"} a loss scaler, '
             'whose gradients are larger. Resume as it was begun, with or '
             'without --amp, or from another checkpoint.'
         )

@@ -77,9 +77,9 @@ def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
     A variable from which a config file computes others, such as
     ``train_pipeline``, is read by that file alone: a file that has it as its
     base, and an option, come too late to change it. Of helpers that are left
-    over, and in a file that computes nothing, such as those in work
-    directories, which hold the variables of the one that it was made from,
-    only keys very near a known one are refused.
+    over and are no dicts, and in a file that computes nothing, such as those
+    in work directories, which hold the variables of the one that it was made
+    from, only keys very near a known one are refused.
 
     Args:
         cfg (Config): The config.
@@ -97,7 +97,11 @@ def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
             key
             for key in unknown
             if is_unread(key, sources)
-            and (_is_misspelt(key) or not is_left_over(key, sources))
+            and (
+                _is_misspelt(key)
+                or isinstance(cfg[key], dict)
+                or not is_left_over(key, sources)
+            )
         }
     else:  # mmengine writes so what it has computed
         known = [value for key, value in cfg.items() if key in KNOWN_KEYS]

@@ -259,13 +259,16 @@ def _unknown_types(cfg: Config) -> Iterator[str]:
 
 def _lost_gradients(cfg: Config) -> Iterator[str]:
     if cfg.get('activation_checkpointing'):
-        for _, backbone in _find(cfg, 'model.backbone'):
-            cls = _find_class(backbone.get('type'), cfg, MODELS)
+        for place, tower in (
+            *_find(cfg, 'model.backbone'),
+            *_find(cfg, 'model.backbone.module'),  # with LoRA around it
+        ):
+            cls = _find_class(tower.get('type'), cfg, MODELS)
             if cls and 'with_cp' in (accepted_arguments(cls) or ()):
                 yield (
                     "mmengine's activation_checkpointing drops the gradients "
                     'of blocks that follow frozen ones, and does nothing for '
-                    'lists of blocks: set model.backbone.with_cp=True instead'
+                    f'lists of blocks: set {place}.with_cp=True instead'
                 )
 
 
@@ -296,8 +299,8 @@ def _default(place: str, part: dict) -> str | None:
             return None
         loop = 'Epoch' if part['by_epoch'] else 'Iter'
         return f'{loop}BasedTrainLoop'
-    if place == 'optim_wrapper' and 'optimizer' not in part:
-        return None  # several, in the hands of a constructor
+    if 'constructor' in part and 'optimizer' not in part:
+        return None  # of several optimizers
     return DEFAULT_TYPES.get(place)
 
 

@@ -2,13 +2,14 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
-OF_A_BASE = re.compile(r'_base_(?:\.get\(.|\[.|\.)(\w+)')
+IN_A_STRING = re.compile(r'\{\{\s*_base_\.(\w+)')
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,18 @@ class ConfigSource:
     def sets(self) -> dict[str, str | None]:
         """The names that it gives a value, and that value as it is written.
 
-        None for what it computes from other names, loops over or unpacks.
+        None for what it computes from other names, loops over, unpacks, or
+        sets twice, and for what it changes in a base.
         """
-        written: dict[str, str | None] = dict.fromkeys(
-            _names(self.tree, ast.Store)
-        )
+        stores = Counter(_stores(self.tree))
+        written: dict[str, str | None] = dict.fromkeys(stores)
+        written |= dict.fromkeys(self._changes_in_bases())
         for statement in self.tree.body:
             if (
                 isinstance(statement, ast.Assign)
                 and isinstance(statement.targets[0], ast.Name)
-                and not _names(statement.value, ast.Load) - {'dict'}
+                and stores[statement.targets[0].id] == 1
+                and not _loads(statement.value) - {'dict'}
             ):
                 name = statement.targets[0].id
                 written[name] = ast.unparse(statement.value)
@@ -45,11 +48,22 @@ class ConfigSource:
 
     def reads(self) -> set[str]:
         """The names that it reads itself."""
-        return _names(self.tree, ast.Load) - {'dict'}
+        return _loads(self.tree) - {'dict'}
 
     def reads_of_bases(self) -> set[str]:
         """The names that it reads of its bases, such as ``_base_.NAME``."""
-        return set(OF_A_BASE.findall(self.text))
+        found = Counter(_of_bases(self.tree)) - self._changes_in_bases()
+        return {*found, *IN_A_STRING.findall(self.text)}
+
+    def _changes_in_bases(self) -> Counter[str]:
+        """NAME of ``_base_.NAME... = VALUE``."""
+        targets: list[ast.expr] = []
+        for statement in ast.walk(self.tree):
+            if isinstance(statement, ast.Assign):
+                targets += statement.targets
+            elif isinstance(statement, ast.AugAssign):
+                targets.append(statement.target)
+        return Counter(name for t in targets for name in _of_bases(t))
 
     def describes(self) -> set[str]:
         """The names of all ``NAME=dict(...)`` in it."""
@@ -69,7 +83,7 @@ class ConfigSource:
             new = {
                 target
                 for statement in self.tree.body
-                if _names(statement, ast.Load) & found
+                if _loads(statement) & found
                 for target in _targets(statement)
             } - found
         return found - {name}
@@ -132,9 +146,32 @@ def _targets(statement: ast.stmt) -> set[str]:
     return found
 
 
-def _names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
-    return {
+def _loads(tree: ast.AST) -> set[str]:
+    return set(_names(tree, ast.Load))
+
+
+def _stores(tree: ast.AST) -> Iterator[str]:
+    return _names(tree, ast.Store)
+
+
+def _names(tree: ast.AST, context: type[ast.expr_context]) -> Iterator[str]:
+    return (
         node.id
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and isinstance(node.ctx, context)
-    }
+    )
+
+
+def _of_bases(tree: ast.AST) -> Iterator[str]:
+    """Each NAME of ``_base_.NAME``, ``_base_['NAME']``, ``.get('NAME')``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(ast.Name('_base_'), ast.Constant(str(name))):
+                yield name
+            case ast.Attribute(ast.Name('_base_'), name):
+                yield name
+            case ast.Call(
+                ast.Attribute(ast.Name('_base_'), 'get'),
+                [ast.Constant(str(name)), *_],
+            ):
+                yield name

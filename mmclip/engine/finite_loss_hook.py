@@ -4,6 +4,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.optim import (
     AmpOptimWrapper,
@@ -12,7 +13,7 @@ from mmengine.optim import (
 )
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.nn.utils import get_total_norm
+from torch.distributed.tensor import DTensor
 
 from mmclip.checkpoint.errors import some
 from mmclip.engine.accumulated_gradients import has_gathered
@@ -71,10 +72,7 @@ class FiniteLossHook(Hook):
                 for parameter in group['params']
                 if parameter.grad is not None
             ]
-            # Of squares the sum may overflow, and empty shards have no
-            # largest.
-            is_finite = get_total_norm(gradients, 1).isfinite()
-            skipped = 0 if is_finite else skipped + 1
+            skipped = 0 if _are_finite(gradients) else skipped + 1
             if skipped > most:
                 what = 'Gradients are not finite, though the loss is,'
                 raise NonFiniteLossError(_message(runner, what, self._images))
@@ -96,6 +94,21 @@ class FiniteLossHook(Hook):
         self._images[runner.iter] = [
             getattr(sample, 'img_path', '?') for sample in samples
         ]
+
+
+def _are_finite(gradients: list[Tensor]) -> bool:
+    """Whether all entries are, of shards in all processes."""
+    # No norm, as sums overflow where no entry does.
+    finite = [
+        (g.to_local() if isinstance(g, DTensor) else g).isfinite().all()
+        for g in gradients
+    ]
+    if not finite:
+        return True
+    are_finite = torch.stack(finite).all().int()
+    if any(isinstance(g, DTensor) for g in gradients):
+        all_reduce(are_finite, 'min')
+    return bool(are_finite)
 
 
 def _message(runner: Runner, what: str, images: dict[int, list[str]]) -> str:

@@ -272,7 +272,12 @@ def test_the_crafted_array_is_read(tmp_path):
         HISTORY + b')\x81',
         HISTORY + b')\x81}b',
         HISTORY + b')R',
+        # A schedule of something else.
+        ONE_CYCLE + b')\x81',
+        ONE_CYCLE + b')\x81}' + string('a') + EMPTY_ARRAY + b'sb',
+        ONE_CYCLE + b')R',
         # Classes and types as values.
+        ONE_CYCLE,
         HISTORY,
         b'cnumpy\nndarray\n',
         b'ctorch\nTensor\n',

@@ -92,8 +92,9 @@ train_dataloader = dict(dataset=dict(pipeline=pipeline))
 HARMLESS = {
     'the same as in the base': 'n = 3',
     'set anew, and read': 'n = 4\ntrain_cfg = dict(max_epochs=n)',
-    'assigned into the base': '_base_.train_dataloader.num_workers = 2\n'
-    "_base_['pipeline'][0]['scale'] = 4",
+    'assigned into the base': '_base_.train_dataloader.num_workers = 2',
+    'assigned into the base and read': "_base_['pipeline'][0]['scale'] = 4\n"
+    'train_dataloader = dict(dataset=dict(pipeline=_base_.pipeline))',
     'read by its key': "train_cfg = dict(max_epochs=_base_['n'])\nn = 4",
     'read with a default': "n = 4\nx = _base_.get('n', 0)\nmodel = dict(x=x)",
     'a helper left over': 'a, _ = range(2)\nbgr = [a, a][::-1]',
@@ -115,7 +116,16 @@ def test_bases_may_be_computed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'text', ['optim_wraper = dict(lr=a)', 'epochs = 2 * a', 'left_over = 3']
+    'text',
+    [
+        'optim_wraper = dict(lr=a)',
+        'optimizer = dict(lr=a)',
+        'epochs = 2 * a',
+        'epochs = 3; epochs += a',
+        'left_over = 3',
+        '_base_.epochs = 4',
+        "_base_['epochs'] = 4",
+    ],
 )
 def test_what_looks_like_a_setting_and_is_none(tmp_path, text):
     write(
@@ -124,7 +134,8 @@ def test_what_looks_like_a_setting_and_is_none(tmp_path, text):
     path = write(
         tmp_path, f"_base_ = 'b.py'\na = 1\n{text}\nmodel = dict(a=a)"
     )
-    with pytest.raises(KeyError, match=f"top-level key '{text.split()[0]}'"):
+    name = re.findall('epochs|optim[a-z_]*|left_over', text)[0]
+    with pytest.raises(KeyError, match=f"top-level key '{name}'"):
         load_config(path)
 
 

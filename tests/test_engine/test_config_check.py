@@ -59,6 +59,11 @@ def load(tmp_path):
             "env_cfg has no 'cudnn_benchmar'",
             'cudnn_benchmark',
         ),
+        (
+            'optim_wrapper = dict(_delete_=True, acumulative_counts=3)',
+            "optim_wrapper (OptimWrapper) has no 'acumulative_counts'",
+            'accumulative_counts',
+        ),
         # Seen only with several processes, or only when testing.
         (
             "env_cfg = dict(dist_cfg=dict(backnd='gloo'))",
@@ -258,6 +263,10 @@ def test_what_may_be_right_passes(config):
 def test_activation_checkpointing_that_loses_gradients_is_refused(load):
     with pytest.raises(KeyError, match=r'set model\.backbone\.with_cp=True'):
         load("activation_checkpointing = ['backbone.layers.0']")
+    lora = REPOSITORY / 'configs' / 'clip' / 'clip-l-336_lora_in1k.py'
+    blocks = ['backbone.module.layers.0']
+    with pytest.raises(KeyError, match=r'backbone\.module\.with_cp=True'):
+        load_config(lora, dict(activation_checkpointing=blocks))
     # Without with_cp there is no better way.
     load(
         "activation_checkpointing = ['backbone']\n"
@@ -272,7 +281,7 @@ MISTAKES = {
     'lenet/lenet5_mnist.py': "'resume_from'",
     'resnest/resnest200_64xb32_in1k.py': "'test_pipeline', from which imag",
     'twins/*.py': "paramwise_cfg has no '_delete'",
-    'vision_transformer/*-ipu_in1k.py': "top-level key 'fp16'",
+    'vision_transformer/*-ipu_in1k.py': "top-level key 'data', 'fp16', 'opt",
 }
 
 

@@ -101,6 +101,16 @@ def test_gradients_that_are_not_finite_stop_too(train, tmp_path):
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
+def test_small_gradients_are_finite_whatever_their_sum():
+    layer = torch.nn.Linear(512, 512, dtype=torch.float16)
+    wrapper = OptimWrapper(SGD(layer.parameters(), lr=1))
+    runner = SimpleNamespace(optim_wrapper=wrapper, epoch=0, iter=0)
+    FiniteLossHook().before_train(runner)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    wrapper.step()
+
+
 @pytest.mark.parametrize('model', [SquareRoot, Linear])
 def test_a_loss_scaler_that_leaves_out_every_step_stops_too(train, model):
     """Or none after the first, for which a scale of 2**127 is too large."""
