@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -178,7 +179,8 @@ def load_reference(
 
 
 def _load_ours(path: str, name: str, tag: str | None) -> nn.Module:
-    if read_metadata(path) is None:
+    is_theirs = Path(path).is_dir() or path.endswith('.index.json')
+    if is_theirs or read_metadata(path) is None:
         checkpoint, _ = convert_source(name, path, tag)
     else:
         checkpoint = read_checkpoint(path)

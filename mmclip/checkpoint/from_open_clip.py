@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,13 @@ def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
 
     from mmclip.models.open_clip_tower import tower_config
 
-    cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
+    try:
+        cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
+    except TypeError as error:  # a field of a newer version
+        raise CheckpointError(
+            f'open_clip {version("open_clip_torch")} does not understand the '
+            f"model's vision_cfg: {error}."
+        ) from None
     backbone = None
     if cfg.timm_model_name:
         backbone = _timm_trunk(cfg, model_cfg['embed_dim'])

@@ -18,6 +18,9 @@ from mmclip.checkpoint.files import (
 )
 from mmclip.checkpoint.towers import CLIP, Source, Tower, backbone_from_timm
 
+# What timm's tags say of preprocessing.
+PIXELS = ('mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
+
 
 def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
     """A tower of timm and its weights.
@@ -94,7 +97,7 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
 
 
 def _refuse_ambiguity(name: str) -> None:
-    """Refuse a local file without a tag where timm has two activations."""
+    """Refuse a local file without a tag where tags differ in more than it."""
     import timm
 
     twin = name.replace('_clip_', '_clip_quickgelu_')
@@ -103,6 +106,16 @@ def _refuse_ambiguity(name: str) -> None:
             f'{name} computes GELU, {twin} QuickGELU, and the file does not '
             'say which is its own: pass --tag with the tag that it follows '
             f"('{NO_TAG}': the activation of the name)."
+        )
+    settings = {
+        tuple(timm.models.get_pretrained_cfg_value(full, k) for k in PIXELS)
+        for full in timm.list_pretrained(name)
+    }
+    if len(settings) > 1:
+        raise CheckpointError(
+            f"timm's weights of {name} differ in preprocessing, and the file "
+            'does not say which is its own: pass --tag with the tag that it '
+            f"follows ('{NO_TAG}': what the name has by default)."
         )
 
 

@@ -26,10 +26,9 @@ class PretrainedCLIP:
     Every tensor of the backbone must be in the checkpoint with its shape, and
     every tensor of the checkpoint's backbone must be used. Three things are
     done on purpose, and logged: position embeddings are resized for another
-    image size, a projection or SigLIP's pooling that the backbone has no
-    place for is left out, and so is what ``fresh`` names. The properties in
-    ``meta['clip']``
-    (activation, heads, epsilon ...) must be the backbone's own.
+    image size, a projection that the backbone has no place for is left out,
+    and so is what ``fresh`` names. The properties in ``meta['clip']``
+    (activation, heads, epsilon, pooling ...) must be the backbone's own.
 
     Args:
         checkpoint (str): ``'open_clip://NAME/TAG'``, ``'timm://NAME.TAG'``,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.atomic import TEMPORARY
+from mmclip.checkpoint.compatibility import describe
 from mmclip.checkpoint.convert import check_complete, export
 from mmclip.checkpoint.dialects import (
     HF_CLIP,
@@ -38,6 +39,7 @@ from mmclip.checkpoint.towers import (
 )
 
 TARGETS = ('open_clip', 'timm', 'hf')
+ZERO_SHOT = 'mmclip.ZeroShotClsHead'
 _HEAD = 'head.fc.'
 _WEIGHTS = 'model.safetensors'
 # In OpenAI's archives; open_clip's models have no place for them.
@@ -111,6 +113,11 @@ def export_checkpoint(
     if to == 'hf':
         refuse_what_hugging_face_lacks(backbone)
     if to == 'timm':
+        if head and describe(checkpoint).get('head') == ZERO_SHOT:
+            raise CheckpointError(
+                "timm's classifiers do not normalise the feature, as the "
+                f'{ZERO_SHOT} of the checkpoint does: the logits would differ.'
+            )
         return _to_timm(tower, head, backbone)
     return _to_hugging_face(tower, head, backbone, meta)
 

@@ -11,6 +11,7 @@ from mmclip.checkpoint.files import is_local
 from mmclip.checkpoint.from_open_clip import find_model, open_clip_source
 
 # What OpenAI's archives hold beside weights.
+POSITION_IDS = 'text.transformer.embeddings.position_ids'
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
 
@@ -100,6 +101,8 @@ def _as_open_clip_has_it(
     ):
         tensors = convert_to_custom_text_state_dict(tensors)
     own = model.state_dict()
+    if POSITION_IDS not in own:  # which transformers made of late
+        tensors.pop(POSITION_IDS, None)
     return {
         key: tensor.reshape(own[key].shape)
         if key in ('logit_scale', 'logit_bias') and key in own

@@ -168,7 +168,7 @@ class BaseViT(BaseModule):
         pos_embed = resize_pos_embed(
             self.pos_embed, self.grid, grid, self.num_prefix_tokens
         )
-        x = x + pos_embed.to(x.dtype)
+        x = x + pos_embed  # under autocast in float32, as timm's
         if self.training and self.patch_dropout > 0:
             x = _drop_patches(x, self.patch_dropout, self.num_prefix_tokens)
         return x

@@ -108,7 +108,7 @@ class SigLIPVisionTransformer(BaseViT):
     def _attention_pool(self) -> nn.Module:
         from timm.layers import AttentionPoolLatent
 
-        return AttentionPoolLatent(
+        pool = AttentionPoolLatent(
             self.width,
             num_heads=self.num_heads,
             # timm rounds width * mlp_ratio down.
@@ -116,6 +116,9 @@ class SigLIPVisionTransformer(BaseViT):
             norm_layer=partial(nn.LayerNorm, eps=self.norm_eps),  # type: ignore[arg-type]
             act_layer=ACTS[self.act],  # type: ignore[arg-type]
         )
+        # mmengine would call its init_weights after the backbone's init_cfg.
+        pool.is_init = True  # type: ignore[assignment]
+        return pool
 
     def _embed(self, x: Tensor, grid: Grid) -> Tensor:
         return self._add_pos_embed(self.patch_embed(x), grid)  # (B, N, C)

@@ -67,6 +67,15 @@ def test_unknown_names_and_tags_get_the_nearest():
         find_tower('ViT-S-32', 'openai')
 
 
+def test_a_field_of_a_newer_open_clip_is_named(tiny_model):
+    text = tiny_model.config.read_text()
+    tiny_model.config.write_text(
+        text.replace('"vision_cfg": {', '"vision_cfg": {"newer": 1, ')
+    )
+    with pytest.raises(CheckpointError, match=r"understand.*'newer'"):
+        find_tower(str(tiny_model.config), None)
+
+
 def test_a_trunk_is_built_once_and_not_shared(monkeypatch):
     create, built = timm.create_model, []
     monkeypatch.setattr(

@@ -129,6 +129,14 @@ class TestTimm:
         with pytest.raises(CheckpointError, match='pass --tag'):
             convert_source('vit_base_patch32_clip_224', str(path))
 
+    def test_a_file_without_tag_is_refused_where_pixels_differ(self, tmp_path):
+        path = tmp_path / 'x.safetensors'
+        save_file(dict(a=torch.zeros(1)), path)
+        with pytest.raises(CheckpointError, match='differ in preprocessing'):
+            convert_source('vit_base_patch32_clip_384', str(path))
+        with pytest.raises(CheckpointError, match='are those of no CLIP'):
+            convert_source('vit_base_patch32_clip_384', str(path), 'none')
+
     def test_unknown_tags_get_the_nearest(self):
         with pytest.raises(CheckpointError, match='there are laion2b'):
             find_timm_tower('vit_base_patch32_clip_224', 'laion2')

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint import CheckpointError, convert_source
 from mmclip.checkpoint.to_others import (
+    ZERO_SHOT,
     export_checkpoint,
     timm_arguments,
     write_export,
@@ -209,6 +210,10 @@ class TestTimm:
             checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
             with pytest.raises(CheckpointError, match='timm cannot hold'):
                 export_checkpoint(checkpoint, 'timm')
+        checkpoint, _ = make_checkpoint(SIGLIP_BACKBONE, 5, a=1)
+        checkpoint['meta']['clip']['head'] = dict(type=ZERO_SHOT)
+        with pytest.raises(CheckpointError, match='do not normalise'):
+            export_checkpoint(checkpoint, 'timm')
         checkpoint, _ = make_checkpoint(
             CLIP_BACKBONE | dict(proj_dim=32), 5, a=1
         )

@@ -111,6 +111,14 @@ def test_classes_have_their_names_in_the_checkpoint(tmp_path):
     )
 
 
+def test_position_ids_of_older_transformers_are_no_weights(tmp_path):
+    """As open_clip has it, which leaves them out of such files."""
+    model, config, weights = make_model(tmp_path)
+    ids = {'text.transformer.embeddings.position_ids': torch.arange(3)}
+    save_file(model.state_dict() | ids, weights)
+    embed_classes(config, weights, CLASSES, TEMPLATES)
+
+
 class TestCache:
     def test_the_text_tower_runs_once(self, tmp_path, cache, monkeypatch):
         _, config, weights = make_model(tmp_path)

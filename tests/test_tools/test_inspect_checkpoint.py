@@ -49,6 +49,10 @@ def test_verify(tmp_path, run):
     report = run(TOOL, 'x.safetensors', *verify, 'x.safetensors').stdout
     assert 'with such a tower: ViT-S-32\n' in report
     assert 'same outputs as ViT-S-32' in report
+    (tmp_path / 'hub').mkdir()  # as Hugging Face's caches are
+    save_file(weights, tmp_path / 'hub' / 'open_clip_model.safetensors')
+    report = run(TOOL, 'hub', *verify, 'x.safetensors').stdout
+    assert 'same outputs as ViT-S-32' in report
     weights['visual.ln_post.bias'] += 0.1
     save_file(weights, tmp_path / 'y.safetensors')
     arguments = (TOOL, 'x.safetensors', *verify, 'y.safetensors')
