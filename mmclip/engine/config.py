@@ -130,7 +130,7 @@ def _complain(key: str, sources: list[ConfigSource]) -> str:
 def _is_misspelt(key: str) -> bool:
     # Variables are called train_pipeline and test_pipeline everywhere.
     known = KNOWN_KEYS - {'tta_pipeline'}
-    return bool(difflib.get_close_matches(key, known, 1, 0.85))
+    return bool(difflib.get_close_matches(key, known, 1, 0.8))
 
 
 def _occurs(value: Any, tree: Any) -> bool:
