@@ -20,12 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmclip.checkpoint.atomic import atomic_file
-from mmclip.checkpoint.files import (
-    SafetensorsFiles,
-    files_of,
-    is_local,
-    sha256,
-)
+from mmclip.checkpoint.files import files_of, is_local, sha256
+from mmclip.checkpoint.safetensors_files import SafetensorsFiles
 from mmclip.checkpoint.whole_model import load_whole_model
 
 Template = str | Callable[[str], str]

@@ -1,15 +1,12 @@
 """Reading checkpoint files safely and writing them atomically."""
 
 import hashlib
-import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file as save_safetensors
 
 from mmclip.checkpoint.archive import (
     is_archive,
@@ -20,6 +17,12 @@ from mmclip.checkpoint.archive import (
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.explain import explain, first_bytes
+from mmclip.checkpoint.safetensors_files import (
+    SafetensorsFiles,
+    read_safetensors,
+    shards_of,
+    write_safetensors,
+)
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 from mmclip.checkpoint.training_state import only_allowed, unwrap
 
@@ -66,7 +69,7 @@ def read_checkpoint(
     if not path.is_file():
         raise FileNotFoundError(f'Checkpoint {path} does not exist.')
     if path.suffix == '.safetensors':
-        return _read_safetensors(path, map_location)
+        return read_safetensors(path, map_location)
     if is_torchscript(path):
         tensors = read_torchscript(path)
         _refuse_inflated(path, tensors)
@@ -144,7 +147,7 @@ def files_of(path: str | Path) -> list[Path]:
     if path.is_dir():
         path = find_weights(path)
     if path.name.endswith('.safetensors.index.json'):
-        return [path, *_shards(path)]
+        return [path, *shards_of(path)]
     return [path]
 
 
@@ -231,42 +234,6 @@ def find_weights(folder: Path) -> Path:
     )
 
 
-class SafetensorsFiles(Mapping[str, torch.Tensor]):
-    """The tensors of safetensors files, each read when it is asked for.
-
-    Args:
-        paths (Sequence[Path]): The files.
-
-    Raises:
-        CheckpointError: If a file is damaged.
-    """
-
-    def __init__(self, paths: Sequence[Path]):
-        self._files: dict[str, Any] = {}
-        self.clip: dict[str, Any] | None = None  # our ``meta['clip']``
-        for path in paths:
-            try:
-                file = safe_open(path, framework='pt', device='cpu')
-            except (SafetensorError, FileNotFoundError) as error:
-                raise CheckpointError(explain(path, error)) from error
-            header = (file.metadata() or {}).get('clip')
-            if header is not None:
-                self.clip = _parse_header(path, header)
-            self._files |= dict.fromkeys(file.keys(), file)
-
-    def __getitem__(self, key: str) -> torch.Tensor:
-        """Read one tensor."""
-        return self._files[key].get_tensor(key)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of the tensors."""
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        """The number of tensors."""
-        return len(self._files)
-
-
 def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write a checkpoint; the file appears whole or not at all.
 
@@ -280,7 +247,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     path = Path(path)
     with atomic_file(path) as temporary:
         if path.suffix == '.safetensors':
-            _save_safetensors(checkpoint, temporary)
+            write_safetensors(checkpoint, temporary)
         else:
             with open(temporary, 'wb') as file:
                 torch.save(checkpoint, file)
@@ -323,54 +290,6 @@ def sha256(path: str | Path) -> str:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
-    device = map_location if isinstance(map_location, str) else 'cpu'
-    files = SafetensorsFiles([path])
-    tensors = {key: tensor.to(device) for key, tensor in files.items()}
-    if files.clip is None:
-        return tensors
-    return dict(meta=dict(clip=files.clip), state_dict=tensors)
-
-
-def _save_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
-    header = {'format': 'pt'}
-    if clip := checkpoint.get('meta', {}).get('clip'):
-        header['clip'] = json.dumps(clip)
-    tensors = checkpoint['state_dict']
-    save_safetensors(
-        {key: tensor.contiguous() for key, tensor in tensors.items()},
-        path,
-        header,
-    )
-
-
-def _parse_header(path: Path, header: str) -> dict[str, Any]:
-    try:
-        clip = json.loads(header)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(explain(path, error)) from error
-    if not isinstance(clip, dict):
-        raise CheckpointError(f'{path}: its description is no dict.')
-    return clip
-
-
-def _shards(index: Path) -> list[Path]:
-    try:
-        names = set(
-            json.loads(index.read_text('utf-8'))['weight_map'].values()
-        )
-        # Names, not paths: a shard lies beside its index.
-        return [index.parent / Path(name).name for name in sorted(names)]
-    except (
-        AttributeError,
-        KeyError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise CheckpointError(explain(index, error)) from error
 
 
 def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,104 @@
+"""Safetensors files, one or several, with ``meta['clip']`` in the header."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.explain import explain
+
+
+class SafetensorsFiles(Mapping[str, torch.Tensor]):
+    """The tensors of safetensors files, each read when it is asked for.
+
+    Args:
+        paths (Sequence[Path]): The files.
+
+    Raises:
+        CheckpointError: If a file is damaged.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self._files: dict[str, Any] = {}
+        self.clip: dict[str, Any] | None = None  # our ``meta['clip']``
+        for path in paths:
+            try:
+                file = safe_open(path, framework='pt', device='cpu')
+            except (SafetensorError, FileNotFoundError) as error:
+                raise CheckpointError(explain(path, error)) from error
+            header = (file.metadata() or {}).get('clip')
+            if header is not None:
+                self.clip = _parse_header(path, header)
+            self._files |= dict.fromkeys(file.keys(), file)
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        """Read one tensor."""
+        return self._files[key].get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the tensors."""
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        """The number of tensors."""
+        return len(self._files)
+
+
+def read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
+    """What :func:`write_safetensors` was given; of other files the tensors."""
+    device = map_location if isinstance(map_location, str) else 'cpu'
+    files = SafetensorsFiles([path])
+    tensors = {key: tensor.to(device) for key, tensor in files.items()}
+    if files.clip is None:
+        return tensors
+    return dict(meta=dict(clip=files.clip), state_dict=tensors)
+
+
+def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write ``state_dict`` and, of ``meta``, ``clip``."""
+    header = {'format': 'pt'}
+    if clip := checkpoint.get('meta', {}).get('clip'):
+        header['clip'] = json.dumps(clip)
+    tensors = checkpoint['state_dict']
+    save_file(
+        {key: tensor.contiguous() for key, tensor in tensors.items()},
+        path,
+        header,
+    )
+
+
+def _parse_header(path: Path, header: str) -> dict[str, Any]:
+    try:
+        clip = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(explain(path, error)) from error
+    if not isinstance(clip, dict):
+        raise CheckpointError(f'{path}: its description is no dict.')
+    return clip
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that a ``.safetensors.index.json`` names.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    try:
+        names = set(
+            json.loads(index.read_text('utf-8'))['weight_map'].values()
+        )
+        # Names, not paths: a shard lies beside its index.
+        return [index.parent / Path(name).name for name in sorted(names)]
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise CheckpointError(explain(index, error)) from error
