@@ -138,7 +138,7 @@ def _describe_model(model: Mapping[str, Any]) -> dict[str, Any]:
     config.pop('init_cfg', None)
     try:
         backbone = build_backbone(config, 'meta')
-    except (TypeError, ValueError):  # not ours, or of another version
+    except CheckpointError:  # not ours, or of another version
         return said
     properties = backbone.describe() | dict(
         out_type=getattr(backbone, 'out_type', None)

@@ -4,7 +4,6 @@ The folder's ``config.json`` says what the tower is; transformers itself is
 not needed.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,24 @@ from typing import Any
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import is_local, read_state_dict
 from mmclip.checkpoint.towers import CLIP, SIGLIP, Source, Tower
+from mmclip.checkpoint.untrusted import (
+    FLAG,
+    MOST_CHANNELS,
+    MOST_LAYERS,
+    MOST_PIXELS,
+    NAME,
+    OBJECT,
+    PIXELS,
+    SPREADS,
+    Check,
+    choice,
+    either,
+    number,
+    optional,
+    read_json,
+    take,
+    whole,
+)
 
 # What transformers takes where a config says nothing:
 # models/{clip,siglip}/configuration_*.py.
@@ -41,6 +58,34 @@ ACTS = {
 }
 # PIL's numbers of filters.
 INTERPOLATIONS = {2: 'bilinear', 3: 'bicubic'}
+VISION: dict[str, Check] = dict(
+    hidden_size=whole(MOST_CHANNELS),
+    intermediate_size=whole(MOST_CHANNELS),
+    num_hidden_layers=whole(MOST_LAYERS),
+    num_attention_heads=whole(MOST_CHANNELS),
+    image_size=whole(MOST_PIXELS),
+    patch_size=whole(MOST_PIXELS),
+    hidden_act=choice(*ACTS),
+    layer_norm_eps=number(0, 1),
+    projection_dim=whole(MOST_CHANNELS),
+)
+MODEL: dict[str, Check] = dict(
+    vision_config=optional(OBJECT),
+    vision_config_dict=optional(OBJECT),
+    projection_dim=whole(MOST_CHANNELS),
+    _name_or_path=optional(NAME),
+)
+_SIDE = whole(MOST_PIXELS)
+PROCESSOR: dict[str, Check] = dict(
+    image_mean=PIXELS,
+    image_std=SPREADS,
+    image_processor_type=optional(NAME),
+    do_center_crop=optional(FLAG),
+    resample=choice(*INTERPOLATIONS),
+    size=either(_SIDE, OBJECT),
+    crop_size=either(_SIDE, OBJECT),
+)
+SIDES: dict[str, Check] = dict(shortest_edge=_SIDE, height=_SIDE, width=_SIDE)
 
 
 def is_hugging_face_config(path: str | Path) -> bool:
@@ -49,10 +94,9 @@ def is_hugging_face_config(path: str | Path) -> bool:
     if path.suffix != '.json' or not path.is_file():
         return False
     try:
-        config = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError:
+        return 'model_type' in read_json(path)
+    except CheckpointError:
         return False  # the reader of open_clip's configs says so
-    return isinstance(config, dict) and 'model_type' in config
 
 
 def hugging_face_source(config: str, weights: str) -> Source:
@@ -75,19 +119,15 @@ def hugging_face_source(config: str, weights: str) -> Source:
 
 
 def _find_tower(path: Path, keys: set[str]) -> Tower:
-    config = json.loads(path.read_text(encoding='utf-8'))
+    config = read_json(path)
     kind = config['model_type']
-    if kind not in DEFAULTS:
+    if not isinstance(kind, str) or kind not in DEFAULTS:
         raise CheckpointError(
-            f'{path} describes a model of type {kind!r}; CLIP and SigLIP have '
-            f'{", ".join(DEFAULTS)}.'
+            f'{path} describes a model of type {str(kind)[:50]!r}; CLIP and '
+            f'SigLIP have {", ".join(DEFAULTS)}.'
         )
-    vision = DEFAULTS[kind] | config.get('vision_config', config)
-    if vision['hidden_act'] not in ACTS:
-        raise CheckpointError(
-            f'{path}: hidden_act must be one of {", ".join(ACTS)}, got '
-            f'{vision["hidden_act"]!r}.'
-        )
+    taken = take(config, MODEL, str(path))
+    vision = _vision_config(kind, config, taken, path)
     backbone = dict(
         type=CLIP,
         arch=dict(
@@ -107,11 +147,11 @@ def _find_tower(path: Path, keys: set[str]) -> Tower:
     else:
         backbone |= dict(pre_norm=True, pool='cls_token')
     if 'visual_projection.weight' in keys:
-        dim = config.get('projection_dim', vision.get('projection_dim', 512))
+        dim = taken.get('projection_dim', vision.get('projection_dim', 512))
         backbone |= dict(proj_dim=dim)
     return Tower(
         library='transformers',
-        name=config.get('_name_or_path') or path.absolute().parent.name,
+        name=taken.get('_name_or_path') or path.absolute().parent.name,
         tag=None,
         backbone=backbone,
         img_size=vision['image_size'],
@@ -119,36 +159,54 @@ def _find_tower(path: Path, keys: set[str]) -> Tower:
     )
 
 
+def _vision_config(
+    kind: str, config: dict[str, Any], taken: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """The settings of the image tower, as transformers finds them.
+
+    ``vision_config_dict``, of early CLIP models, wins over ``vision_config``
+    with its defaults, too: models/clip/configuration_clip.py.
+    """
+    name = 'vision_config'
+    if kind == 'clip' and taken.get('vision_config_dict') is not None:
+        name = 'vision_config_dict'
+    if taken.get(name) is not None:
+        return DEFAULTS[kind] | take(taken[name], VISION, f'{path}, {name}')
+    if kind.endswith('_vision_model'):
+        return DEFAULTS[kind] | take(config, VISION, str(path))
+    return DEFAULTS[kind]
+
+
 def _preprocess(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    config = json.loads(path.read_text(encoding='utf-8'))
+    config = take(read_json(path), PROCESSOR, str(path))
+    if 'image_mean' not in config or 'image_std' not in config:
+        raise CheckpointError(f'{path} lacks image_mean or image_std.')
     # CLIP's image processor crops unless told otherwise, SigLIP's does not.
-    is_siglip = 'siglip' in config.get('image_processor_type', '').lower()
-    crops = config.get('do_center_crop', not is_siglip)
-    resample = config.get('resample', 3)
-    if resample not in INTERPOLATIONS:
-        raise CheckpointError(
-            f'{path}: resample must be 2 (bilinear) or 3 (bicubic), got '
-            f'{resample}.'
-        )
+    processor = config.get('image_processor_type') or ''
+    crops = config.get('do_center_crop')
+    if crops is None:
+        crops = 'siglip' not in processor.lower()
     preprocess: dict[str, Any] = dict(
         mean=list(config['image_mean']),
         std=list(config['image_std']),
-        interpolation=INTERPOLATIONS[resample],
+        interpolation=INTERPOLATIONS[config.get('resample', 3)],
         resize_mode='shortest' if crops else 'squash',
     )
     size = config.get('size', 224)
-    edge = _side(size, 'shortest_edge')
-    crop = _side(config.get('crop_size', size), 'height')
+    edge = _side(size, 'shortest_edge', f'{path}, size')
+    crop = _side(config.get('crop_size', size), 'height', f'{path}, crop_size')
     if crops and edge and crop and crop != edge:
         preprocess['crop_pct'] = _crop_pct(crop, edge)
     return preprocess
 
 
-def _side(size: int | dict[str, int], name: str) -> int | None:
+def _side(size: Any, name: str, where: str) -> int | None:
     """A size of a processor, which older ones give as one number."""
-    return size if isinstance(size, int) else size.get(name)
+    if isinstance(size, int):
+        return size
+    return take(size, SIDES, where).get(name)
 
 
 def _crop_pct(crop: int, edge: int) -> float:

@@ -8,9 +8,7 @@ how images are prepared for them.
 import copy
 import dataclasses
 import difflib
-import json
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,12 @@ from mmclip.checkpoint.towers import (
     Source,
     Tower,
     backbone_from_timm,
+)
+from mmclip.checkpoint.untrusted import (
+    PREPROCESS,
+    read_json,
+    take,
+    take_image_tower,
 )
 
 # Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
@@ -161,13 +165,7 @@ def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
 
     from mmclip.models.open_clip_tower import tower_config
 
-    try:
-        cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
-    except TypeError as error:  # a field of a newer version
-        raise CheckpointError(
-            f'open_clip {version("open_clip_torch")} does not understand the '
-            f"model's vision_cfg: {error}."
-        ) from None
+    cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
     backbone = None
     if cfg.timm_model_name:
         backbone = _timm_trunk(cfg, model_cfg['embed_dim'])
@@ -281,17 +279,14 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import open_clip
 
     if Path(name).is_file():
-        try:
-            config = json.loads(Path(name).read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise CheckpointError(f'{name} is no JSON file: {error}') from None
-        model_cfg = config.get('model_cfg', config)
-        if 'vision_cfg' not in model_cfg or 'embed_dim' not in model_cfg:
-            raise CheckpointError(
-                f'{name} is no open_clip model config: embed_dim and '
-                'vision_cfg are needed.'
-            )
-        return model_cfg, config.get('preprocess_cfg', {})
+        config = read_json(name)
+        model_cfg = take_image_tower(config.get('model_cfg', config), name)
+        preprocess = take(
+            config.get('preprocess_cfg') or {},
+            PREPROCESS,
+            f'{name}, preprocess_cfg',
+        )
+        return model_cfg, preprocess
     model_cfg = open_clip.get_model_config(name)
     if model_cfg is None:
         near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.3)

@@ -120,7 +120,7 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
             },
         )
         tensors = PretrainedCLIP(str(path)).prepare(checkpoint, module)
-    except (CheckpointError, TypeError, ValueError) as error:
+    except CheckpointError as error:
         return str(error)
     return '\n  '.join(differences(tensors, module.state_dict())) or None
 

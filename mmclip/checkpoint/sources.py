@@ -165,7 +165,7 @@ def _convert(tower: Tower, source: Any, dtype: torch.dtype) -> Conversion:
             for key, tensor in conversion.state_dict.items()
             if not key.startswith('head.')
         },
-        build_backbone(tower.backbone, 'meta').state_dict(),
+        build_backbone(tower.backbone, 'meta', len(source)).state_dict(),
     )
     return conversion
 

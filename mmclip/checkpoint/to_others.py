@@ -99,10 +99,7 @@ def export_checkpoint(
             'it was trained with.'
         )
     tower, head = _split(checkpoint.get('state_dict', checkpoint))
-    try:
-        module = build_backbone(backbone, 'meta')
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(str(error)) from error
+    module = build_backbone(backbone, 'meta', len(tower))
     check_complete(tower, module.state_dict())
     backbone = backbone | module.describe()  # numbers for names of presets
     if to == 'open_clip':

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.untrusted import take_backbone
 from mmclip.registry import MODELS
 
 CLIP = 'mmclip.CLIPVisionTransformer'
@@ -53,28 +54,50 @@ class Tower:
 Source = tuple[Tower, Callable[[], Mapping[str, Tensor]]]
 
 
-def build_backbone(cfg: dict[str, Any], device: str = 'cpu') -> Any:
+def build_backbone(
+    cfg: Any, device: str = 'cpu', num_tensors: int | None = None
+) -> Any:
     """Build one of our backbones from a config, with random weights.
 
-    Configs may come from checkpoints, so that nothing else is built.
+    Configs may come from checkpoints: nothing else is built, nor anything
+    that the checkpoint cannot fill.
 
     Args:
-        cfg (dict): ``type`` and arguments.
+        cfg (Any): ``type`` and arguments; ``init_cfg`` is not looked at.
         device (str): ``'meta'`` for no memory. Defaults to ``'cpu'``.
+        num_tensors (int | None): How many tensors there are for it, so that
+            it cannot have more blocks. None if that is not known.
 
     Returns:
         nn.Module: The backbone.
 
     Raises:
-        ValueError: If it is no backbone of ours, or cannot be built so.
+        CheckpointError: If it is not one of our backbones, or cannot be
+            built so.
     """
-    if cfg.get('type') not in BACKBONES:
-        raise ValueError(
-            f'The backbone is a {cfg.get("type")}, and must be one of '
+    kind = cfg.get('type') if isinstance(cfg, Mapping) else None
+    if not isinstance(kind, str) or kind not in BACKBONES:
+        raise CheckpointError(
+            f'The backbone is a {str(kind)[:50]}, and must be one of '
             f'{", ".join(BACKBONES)}.'
         )
-    with torch.device(device):
-        return MODELS.build(dict(cfg))
+    cfg = take_backbone(cfg, 'The backbone')
+    arch = cfg.get('arch')
+    depth = arch.get('depth', 0) if isinstance(arch, dict) else 0
+    if num_tensors is not None and depth > num_tensors:
+        raise CheckpointError(
+            f'The backbone has {depth} blocks, and there are only '
+            f'{num_tensors} tensors.'
+        )
+    try:
+        with torch.device(device):
+            return MODELS.build(cfg)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of open_clip's and timm's modules, any
+        raise CheckpointError(
+            f'The backbone cannot be built: {error}'
+        ) from error
 
 
 def backbone_of_config(path: str | Path) -> dict[str, Any]:

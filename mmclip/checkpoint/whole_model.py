@@ -1,14 +1,21 @@
 """CLIP models with both towers, built by open_clip."""
 
+import json
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import is_local
 from mmclip.checkpoint.from_open_clip import find_model, open_clip_source
+from mmclip.checkpoint.tokenizer_files import copy_tokenizer
+from mmclip.checkpoint.untrusted import read_json, take_whole_model
 
 # What OpenAI's archives hold beside weights.
 POSITION_IDS = 'text.transformer.embeddings.position_ids'
@@ -40,10 +47,12 @@ def load_whole_model(
         FileNotFoundError: If a local file is missing.
     """
     _, read = open_clip_source(name, pretrained, tag)
-    model, tokenizer = build_whole_model(
-        name, tag if is_local(pretrained) else pretrained
-    )
     tensors = {k: t for k, t in read().items() if k not in _NOT_WEIGHTS}
+    model, tokenizer = build_whole_model(
+        name,
+        tag if is_local(pretrained) else pretrained,
+        most=sum(tensor.numel() for tensor in tensors.values()),
+    )
     try:
         model.load_state_dict(_as_open_clip_has_it(tensors, model))
     except RuntimeError as error:
@@ -53,39 +62,94 @@ def load_whole_model(
     return model, tokenizer
 
 
-def build_whole_model(name: str, tag: str | None = None) -> tuple[Any, Any]:
+def build_whole_model(
+    name: str, tag: str | None = None, most: int | None = None
+) -> tuple[Any, Any]:
     """The same with random weights.
 
     Args:
         name (str): As in :func:`load_whole_model`.
         tag (str | None): The pretrained tag whose activation it has; None or
             ``'none'`` for the model config's own.
+        most (int | None): How many numbers there are for its weights: a
+            config of more is refused before memory is taken. None if they
+            come later.
 
     Raises:
-        CheckpointError: If a name or tag is unknown.
+        CheckpointError: If a name or tag is unknown, or a config is not one
+            that open_clip can build, or asks for code or addresses.
     """
     import open_clip
 
-    is_file = Path(name).is_file()
-    if is_file and Path(name).name != 'open_clip_config.json':
+    _, _, quick_gelu = find_model(name, tag)
+    with _as_open_clip_may_read_it(name) as identifier, _quiet():
+
+        def create(device: str) -> Any:
+            with torch.device(device):
+                return open_clip.create_model(
+                    identifier,
+                    load_weights=False,
+                    force_quick_gelu=quick_gelu,
+                    pretrained_text=False,
+                    device=device,
+                )
+
+        if identifier == name:
+            return create('cpu'), open_clip.get_tokenizer(identifier)
+        try:
+            if most is not None:
+                _refuse_larger(create('meta'), most, name)
+            return create('cpu'), open_clip.get_tokenizer(identifier)
+        except CheckpointError:
+            raise
+        except Exception as error:  # of open_clip, transformers or torch
+            raise CheckpointError(
+                f'open_clip cannot build the model of {name}: {error}'
+            ) from error
+
+
+@contextmanager
+def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
+    """What to call a model, so that open_clip reads no file of others.
+
+    A config file is read here, by name, and open_clip gets a folder that has
+    only what was taken.
+    """
+    path = Path(name)
+    if not path.is_file():
+        yield name
+        return
+    if path.name != 'open_clip_config.json':
         raise CheckpointError(
             f'{name} must be a model name of open_clip or an '
             'open_clip_config.json, which says what the text tower is.'
         )
-    _, _, quick_gelu = find_model(name, tag)
-    identifier = f'local-dir:{Path(name).parent}' if is_file else name
-    # open_clip warns of the random weights, which are wanted here.
+    config = read_json(path)
+    taken = take_whole_model(config.get('model_cfg', config), name)
+    with tempfile.TemporaryDirectory() as folder:
+        if taken['text_cfg'].get('hf_tokenizer_name'):
+            copy_tokenizer(path.parent, Path(folder))
+        (Path(folder) / path.name).write_text(json.dumps({'model_cfg': taken}))
+        yield f'local-dir:{folder}'
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns of random weights, which are wanted here."""
     logging.disable(logging.WARNING)
     try:
-        model = open_clip.create_model(
-            identifier,
-            load_weights=False,
-            force_quick_gelu=quick_gelu,
-            pretrained_text=False,
-        )
+        yield
     finally:
         logging.disable(logging.NOTSET)
-    return model, open_clip.get_tokenizer(identifier)
+
+
+def _refuse_larger(model: Any, most: int, name: str) -> None:
+    size = sum(p.numel() for p in model.parameters())
+    if size > most:
+        raise CheckpointError(
+            f'The file does not hold both towers of {name}: they have '
+            f'{size:,} numbers, and it has {most:,}.'
+        )
 
 
 def _as_open_clip_has_it(

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmclip.checkpoint.untrusted import take_image_tower
 from mmclip.models.base_vit import check_choice, refuse_whole_models
 from mmclip.registry import MODELS
 
@@ -113,6 +114,8 @@ def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
         ``_build_vision_tower``.
 
     Raises:
+        CheckpointError: If the config has fields or values that a file must
+            not choose, such as an address in place of a model name.
         ValueError: If open_clip has no such name.
     """
     import open_clip
@@ -125,6 +128,7 @@ def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f'open_clip has no model {model!r}; see open_clip.list_models().'
         )
+    cfg = take_image_tower(cfg, f'The model config {model!r}'[:100])
     vision_cfg = CLIPVisionCfg(**cfg['vision_cfg'])
     # Weights come from checkpoints; tokens beside the feature are not used.
     vision_cfg.timm_model_pretrained = vision_cfg.output_tokens = False

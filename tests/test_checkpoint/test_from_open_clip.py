@@ -72,7 +72,7 @@ def test_a_field_of_a_newer_open_clip_is_named(tiny_model):
     tiny_model.config.write_text(
         text.replace('"vision_cfg": {', '"vision_cfg": {"newer": 1, ')
     )
-    with pytest.raises(CheckpointError, match=r"understand.*'newer'"):
+    with pytest.raises(CheckpointError, match=r"understand 'newer'"):
         find_tower(str(tiny_model.config), None)
 
 
@@ -160,10 +160,10 @@ def test_a_tag_beside_a_tag_is_refused():
 def test_configs_that_are_none_are_refused(tmp_path):
     path = tmp_path / 'config.json'
     path.write_text('{"a": 1}')
-    with pytest.raises(CheckpointError, match='no open_clip model config'):
+    with pytest.raises(CheckpointError, match='not a model config'):
         find_tower(str(path), None)
     path.write_text('{')
-    with pytest.raises(CheckpointError, match='no JSON file'):
+    with pytest.raises(CheckpointError, match='not a JSON file'):
         find_tower(str(path), None)
 
 
