@@ -17,6 +17,7 @@ from mmclip.checkpoint.archive import (
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.explain import explain, first_bytes
+from mmclip.checkpoint.run_state import forget_choices
 from mmclip.checkpoint.safetensors_files import (
     SafetensorsFiles,
     read_safetensors,
@@ -49,8 +50,8 @@ def read_checkpoint(
     torch files are read with ``weights_only=True``; beyond tensors and plain
     containers only what mmengine's own checkpoints need is admitted. Of
     TorchScript archives the tensors alone are read, not the program.
-    ``meta['config']`` is dropped, because mmengine's ``Runner.resume``
-    executes it as Python.
+    Configs that mmengine would execute are dropped, and paths of earlier
+    checkpoints become names (:mod:`mmclip.checkpoint.run_state`).
 
     Args:
         path (str | Path): A ``.safetensors`` file or any torch file.
@@ -99,8 +100,7 @@ def read_checkpoint(
             f'{path} holds a {type(checkpoint).__name__}, not a dict of '
             'weights.'
         )
-    if isinstance(checkpoint.get('meta'), dict):
-        checkpoint['meta'].pop('config', None)
+    forget_choices(checkpoint)
     _refuse_inflated(path, checkpoint)
     return checkpoint
 

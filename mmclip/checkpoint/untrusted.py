@@ -172,6 +172,29 @@ def several(check: Check, count: int) -> Check:
     return are_right, f'a list of {count}, each {wanted}'
 
 
+def is_timm_model(name: Any) -> bool:
+    """Whether a name is one of timm's own, and not an address or a folder."""
+    import timm
+
+    return (
+        isinstance(name, str)
+        and re.fullmatch(r'[\w.-]+', name) is not None
+        and timm.is_model(name)
+    )
+
+
+@cache
+def _text_models_of_open_clip() -> set[str]:
+    import open_clip
+
+    configs = map(open_clip.get_model_config, open_clip.list_models())
+    return {
+        cfg['text_cfg'].get('hf_model_name')
+        for cfg in configs
+        if cfg is not None
+    }
+
+
 FLAG: Check = (lambda v: isinstance(v, bool), 'true or false')
 NAME: Check = (
     lambda v: isinstance(v, str) and len(v) <= 500,
@@ -214,7 +237,7 @@ _BLOCK: dict[str, Check] = dict(
     mlp_ratio=number(0, 64),
 )
 # The fields of open_clip's CLIPVisionCfg and CLIPTextCfg.
-VISION = _BLOCK | dict(
+VISION: dict[str, Check] = _BLOCK | dict(
     layers=either(whole(MOST_LAYERS), several(whole(MOST_LAYERS), 4)),
     head_width=whole(MOST_CHANNELS),
     patch_size=optional(whole(MOST_PIXELS)),
@@ -237,7 +260,7 @@ VISION = _BLOCK | dict(
     timm_drop=number(0, 1),
     timm_drop_path=optional(number(0, 1)),
 )
-TEXT = _BLOCK | dict(
+TEXT: dict[str, Check] = _BLOCK | dict(
     context_length=whole(MOST_TOKENS),
     vocab_size=whole(MOST_WORDS),
     hf_tokenizer_name=optional(NAME),  # the folder's own files are read
@@ -267,7 +290,7 @@ TEXT = _BLOCK | dict(
         )
     ),
 )
-MULTIMODAL = TEXT | dict(
+MULTIMODAL: dict[str, Check] = TEXT | dict(
     dim_head=whole(MOST_CHANNELS),
     n_queries=whole(MOST_TOKENS),
     attn_pooler_heads=whole(MOST_CHANNELS),
@@ -396,26 +419,3 @@ def take_backbone(cfg: Any, where: str) -> dict[str, Any]:
     if isinstance(taken.get('arch'), Mapping):
         taken['arch'] = take_all(taken['arch'], _ARCH, f'{where}, arch')
     return taken
-
-
-def is_timm_model(name: Any) -> bool:
-    """Whether a name is one of timm's own, and not an address or a folder."""
-    import timm
-
-    return (
-        isinstance(name, str)
-        and re.fullmatch(r'[\w.-]+', name) is not None
-        and timm.is_model(name)
-    )
-
-
-@cache
-def _text_models_of_open_clip() -> set[str]:
-    import open_clip
-
-    configs = map(open_clip.get_model_config, open_clip.list_models())
-    return {
-        cfg['text_cfg'].get('hf_model_name')
-        for cfg in configs
-        if cfg is not None
-    }

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint
+from mmclip.checkpoint.run_state import is_step
 
 
 def find_newest_checkpoint(
@@ -88,18 +89,21 @@ def list_checkpoints(folder: Path, filename_tmpl: str | None) -> list[Path]:
     templates = ['epoch_{}.pth', 'iter_{}.pth']
     if filename_tmpl is not None:
         templates.append(filename_tmpl)
-    pattern = '|'.join(
-        re.sub(r'\\\{[^}]*\\\}', r'\\d+', re.escape(template))
-        for template in templates
-    )
+    pattern = '|'.join(map(as_pattern, templates))
     return [p for p in folder.glob('*') if re.fullmatch(pattern, p.name)]
+
+
+def as_pattern(filename_tmpl: str) -> str:
+    """A regular expression for the names that a template gives."""
+    return re.sub(r'\\\{[^}]*\\\}', r'\\d+', re.escape(filename_tmpl))
 
 
 def check_resumable(checkpoint: Mapping, path: str) -> None:
     """Look whether a run can go on from a checkpoint.
 
     Raises:
-        CheckpointError: If it holds weights alone.
+        CheckpointError: If it holds weights alone, or does not say where it
+            was.
     """
     missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
     if missing:
@@ -107,6 +111,21 @@ def check_resumable(checkpoint: Mapping, path: str) -> None:
             f'{path} cannot be resumed from: it lacks '
             f'{", ".join(sorted(missing))}. To start from its weights, set '
             'load_from.'
+        )
+    meta = checkpoint['meta']
+    for key in ('epoch', 'iter'):
+        if not isinstance(meta, Mapping) or not is_step(meta.get(key)):
+            raise CheckpointError(
+                f"{path} cannot be resumed from: its meta['{key}'] is not a "
+                f'number of {key}s.'
+            )
+    if not isinstance(meta.get('seed'), int | None):
+        raise CheckpointError(
+            f"{path} cannot be resumed from: its meta['seed'] is not a number."
+        )
+    if not isinstance(checkpoint.get('message_hub', {}), Mapping):
+        raise CheckpointError(
+            f'{path} cannot be resumed from: its message_hub is not a dict.'
         )
 
 

@@ -1,5 +1,7 @@
 """Checkpoints that survive: written whole, deleted late, found again."""
 
+import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +10,12 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmclip.checkpoint.atomic import TEMPORARY
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.run_state import is_step
 from mmclip.engine.accumulated_gradients import (
     add_gradients,
     restore_gradients,
@@ -19,6 +23,7 @@ from mmclip.engine.accumulated_gradients import (
 )
 from mmclip.engine.atomic_backend import use_atomic_backend
 from mmclip.engine.find_checkpoint import (
+    as_pattern,
     check_resumable,
     checkpoint_folder,
     find_newest_checkpoint,
@@ -32,7 +37,9 @@ class ReliableCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` for runs that may die at any moment.
 
     Files are written under another name and renamed. An old checkpoint is
-    deleted only after the new one is written. ``--resume`` goes on from the
+    deleted only after the new one is written, and only if this run wrote it:
+    by its name, in the run's own folder, where the run was resumed from. A
+    folder is never deleted. ``--resume`` goes on from the
     checkpoint that was written last and can be read, whatever
     ``last_checkpoint`` says, and names those that it passed over. Gradients
     that ``accumulative_counts`` has gathered since the last step are in the
@@ -97,11 +104,11 @@ class ReliableCheckpointHook(CheckpointHook):
             )
         if not runner._resume:
             self._warn_of_earlier_runs(runner)
+        self._forget_files_of_others(runner)
         super().before_train(runner)
         if runner._resume:
             # A validation that is made up for writes its best score there.
             self.last_ckpt = str(runner._load_from or runner._resume)
-        self._take_best_from_here()
         if is_main_process():
             for path in Path(self.out_dir).glob(f'{TEMPORARY}*'):
                 path.unlink()
@@ -118,20 +125,33 @@ class ReliableCheckpointHook(CheckpointHook):
                 '--resume would go on from those.'
             )
 
-    def _take_best_from_here(self) -> None:
-        """Forget where a copied or moved run had its best checkpoint.
+    def _forget_files_of_others(self, runner: Runner) -> None:
+        """Leave what this run wrote before it was resumed to be deleted.
 
-        That of the original is deleted otherwise when a better one comes.
+        What a checkpoint of another folder says was older stays, and so does
+        everything whose name this hook does not give. The checkpoint may be a
+        stranger's, and the folder may be a copy of the run's.
         """
-        if getattr(self, 'best_ckpt_path', None) is not None:
-            self.best_ckpt_path = self._here(self.best_ckpt_path)
-        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[key] = self._here(path)
+        infos = runner.message_hub.runtime_info
+        resumed = str(runner._load_from or runner._resume or '')
+        folder = self._folder(runner)
+        is_own = bool(runner._resume) and _is_in(resumed, folder)
+        if 'keep_ckpt_ids' in infos:
+            steps = infos['keep_ckpt_ids'] if is_own else []
+            infos['keep_ckpt_ids'] = [step for step in steps if is_step(step)]
+        names = f'best_.+_{as_pattern(self.filename_tmpl)}'.replace('/', '_')
+        for key in [k for k in infos if str(k).startswith('best_ckpt')]:
+            name = re.split(r'[/\\]', str(infos[key]))[-1]
+            if is_own and re.fullmatch(names, name):
+                infos[key] = f'{folder}/{name}'
+            else:
+                del infos[key]
 
-    def _here(self, path: str | None) -> str | None:
-        if path is None:
-            return None
-        return self.file_backend.join_path(self.out_dir, Path(path).name)
+    def _folder(self, runner: Runner) -> str:
+        """Where checkpoints go, as ``CheckpointHook`` finds it."""
+        if self.out_dir is None or self.out_dir == runner.work_dir:
+            return runner.work_dir
+        return f'{self.out_dir.rstrip("/")}/{Path(runner.work_dir).name}'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add when it was, and the gradients gathered since the last step."""
@@ -179,9 +199,24 @@ class ReliableCheckpointHook(CheckpointHook):
             *getattr(self, 'best_ckpt_path_dict', {}).values(),
         }
         for path in postponed.paths:
-            if path not in in_use and backend.exists(path):
-                remove = backend.rmtree if backend.isdir(path) else None
-                (remove or backend.remove)(path)
+            if path in in_use:
+                continue
+            if backend.isfile(path):
+                backend.remove(path)
+            elif backend.isdir(path):
+                print_log(
+                    f'{path} is an older checkpoint, and stays: folders are '
+                    'not deleted.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder, or would be there at an address."""
+    if '://' in path or '://' in folder:
+        return path.rpartition('/')[0] == folder
+    return Path(path).resolve().parent == Path(folder).resolve()
 
 
 class _PostponedRemoval:
