@@ -22,6 +22,7 @@ from mmclip.checkpoint.files import (
     is_local,
     read_state_dict,
 )
+from mmclip.checkpoint.model_configs import PREPROCESS, take_image_tower
 from mmclip.checkpoint.towers import (
     CLIP,
     OTHER,
@@ -30,12 +31,7 @@ from mmclip.checkpoint.towers import (
     Tower,
     backbone_from_timm,
 )
-from mmclip.checkpoint.untrusted import (
-    PREPROCESS,
-    read_json,
-    take,
-    take_image_tower,
-)
+from mmclip.checkpoint.untrusted import read_json, take
 
 # Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
 # change neither the weights nor the image feature (the last two).

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.untrusted import take_backbone
+from mmclip.checkpoint.model_configs import take_backbone
 from mmclip.registry import MODELS
 
 CLIP = 'mmclip.CLIPVisionTransformer'

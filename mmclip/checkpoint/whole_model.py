@@ -14,8 +14,9 @@ from torch import Tensor
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import is_local
 from mmclip.checkpoint.from_open_clip import find_model, open_clip_source
+from mmclip.checkpoint.model_configs import take_whole_model
 from mmclip.checkpoint.tokenizer_files import copy_tokenizer
-from mmclip.checkpoint.untrusted import read_json, take_whole_model
+from mmclip.checkpoint.untrusted import read_json
 
 # What OpenAI's archives hold beside weights.
 POSITION_IDS = 'text.transformer.embeddings.position_ids'

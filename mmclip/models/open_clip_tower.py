@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmclip.checkpoint.untrusted import take_image_tower
+from mmclip.checkpoint.model_configs import take_image_tower
 from mmclip.models.base_vit import check_choice, refuse_whole_models
 from mmclip.registry import MODELS
 
