@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from filelock import FileLock
 from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as catalogue
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint
+from mmclip.checkpoint.web import read_from_web
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -39,12 +39,9 @@ def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     name = os.path.basename(urlparse(url).path)
     if name in ('', '.', '..'):
         raise CheckpointError(f'{url} names no file.')
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    with FileLock(f'{path}.lock'):
-        if not path.exists():
-            torch.hub.download_url_to_file(url, str(path))
-    return read_checkpoint(path, map_location)
+    return read_from_web(
+        url, folder / name, lambda path: read_checkpoint(path, map_location)
+    )
 
 
 @CheckpointLoader.register_scheme(
@@ -56,7 +53,11 @@ def load_from_ceph(url: str, map_location: Any = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / os.path.basename(urlparse(url).path)
         path.write_bytes(backend.get(url))
-        return read_checkpoint(path, map_location)
+        try:
+            return read_checkpoint(path, map_location)
+        except CheckpointError as error:  # the file is gone by now
+            reason = str(error).replace(str(path), url)
+            raise CheckpointError(reason) from error
 
 
 @CheckpointLoader.register_scheme(prefixes='pavi://', force=True)
@@ -160,15 +161,17 @@ def _moved(checkpoint: dict[str, Any], map_location: Any) -> dict[str, Any]:
     return checkpoint
 
 
-def _look_up(path: str, urls: dict[str, str]) -> str:
+def _look_up(path: str, urls: dict[str, str | None]) -> str:
     scheme, _, name = path.partition('://')
-    if name not in urls:
-        near = difflib.get_close_matches(name, urls, 3)
+    # torchvision lists models without weights, too.
+    known = {name: url for name, url in urls.items() if url}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3)
         raise CheckpointError(
             f'{scheme}:// has no model {name!r}; near are '
             f'{", ".join(near) or "none"}.'
         )
-    return urls[name]
+    return known[name]
 
 
 def _short_hash(url: str) -> str:
