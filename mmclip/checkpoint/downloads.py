@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from mmengine.logging import print_log
 
+from mmclip.checkpoint.files import WEIGHT_NAMES, read_state_dict
+
 
 @contextmanager
 def only_cached_files_if_offline() -> Iterator[None]:
@@ -33,3 +35,17 @@ def only_cached_files_if_offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = False
+
+
+def refuse_damaged(repository: str) -> None:
+    """Look at the weights that the hub's cache has of a repository.
+
+    Raises:
+        CheckpointError: If they cannot be read, naming what to delete.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in WEIGHT_NAMES:
+        path = try_to_load_from_cache(repository, name)
+        if isinstance(path, str):
+            read_state_dict(path)

@@ -25,11 +25,11 @@ def explain(path: Path, error: Exception) -> str:
         return f'{path} is refused: {reason}'
     start = first_bytes(path)
     if not start:
-        return f'{path} is empty or missing.'
+        return f'{path} is empty or missing.{fetch_again(path)}'
     if start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         return (
             f'{path} is a web page, not weights: the download went wrong; '
-            'open it in a browser to see why.'
+            f'open it in a browser to see why.{fetch_again(path)}'
         )
     if start.startswith(b'version https://git-lfs'):
         return (
@@ -49,7 +49,20 @@ def explain(path: Path, error: Exception) -> str:
     return (
         f'{path} is no readable checkpoint: damaged, incomplete or of another '
         f'format ({type(error).__name__}: {" ".join(lines[:1])}).'
+        f'{fetch_again(path)}'
     )
+
+
+def fetch_again(path: Path) -> str:
+    """What to delete, if another library downloaded a file; or nothing."""
+    from huggingface_hub import constants
+
+    for cache in (constants.HF_HUB_CACHE, '~/.cache/clip'):  # open_clip's
+        folder = Path(cache).expanduser().absolute()
+        if path.absolute().is_relative_to(folder):
+            # The hub's names are links: without them it would link again.
+            return f' Delete {path.resolve()} to have it downloaded again.'
+    return ''
 
 
 def first_bytes(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from mmclip.checkpoint.archive import (
 )
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
-from mmclip.checkpoint.explain import explain, first_bytes
+from mmclip.checkpoint.explain import explain, fetch_again, first_bytes
 from mmclip.checkpoint.run_state import forget_choices
 from mmclip.checkpoint.safetensors_files import (
     SafetensorsFiles,
@@ -336,5 +336,5 @@ def _check_archive(path: Path, *, sums: bool) -> None:
     if damaged is not None:
         raise CheckpointError(
             f'{path} is damaged: {damaged} in it has another check sum than '
-            'when it was written.'
+            f'when it was written.{fetch_again(path)}'
         )

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmclip.checkpoint.downloads import only_cached_files_if_offline
+from mmclip.checkpoint.downloads import (
+    only_cached_files_if_offline,
+    refuse_damaged,
+)
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import (
     NO_TAG,
@@ -160,6 +163,7 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
         cfg = timm.get_pretrained_cfg(full_name)
         repository = cfg.hf_hub_id if cfg else full_name
         name, _, tag = full_name.partition('.')
+        refuse_damaged(repository)
         raise CheckpointError(
             f'The weights of {full_name} could not be downloaded (no network, '
             'or the hub is out of reach); fetch them from '

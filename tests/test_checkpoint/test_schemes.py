@@ -190,6 +190,39 @@ def test_errors_are_one_sentence(cached, path, message):
         CheckpointLoader.load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ('path', 'repository', 'file'),
+    [
+        (
+            URL,
+            'timm/vit_base_patch32_clip_224.openai',
+            'open_clip_model.safetensors',
+        ),
+        (f'timm://{TIMM}', f'timm/{TIMM}', 'model.safetensors'),
+        ('hf-hub:org/tiny', 'org/tiny', 'open_clip_pytorch_model.bin'),
+    ],
+)
+@pytest.mark.parametrize('content', [b'', b'<html>', b'PK\x03\x04 half'])
+def test_a_damaged_file_of_the_hubs_cache_is_named(
+    tiny_model, tmp_path, monkeypatch, path, repository, file, content
+):
+    """The file itself: for a link to it the hub would make another."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    snapshot = put_into_hub_cache(tmp_path, repository)
+    cfg = json.loads(tiny_model.config.read_text())
+    (snapshot / 'open_clip_config.json').write_text(
+        json.dumps(dict(model_cfg=cfg))
+    )
+    blob = tmp_path / 'blob'
+    blob.write_bytes(content)
+    (snapshot / file).symlink_to(blob)
+    with pytest.raises(CheckpointError, match=f'Delete {blob} to have it'):
+        CheckpointLoader.load_checkpoint(path)
+
+
 def test_import_mmclip_makes_the_schemes_known():
     code = f"""
 import mmclip
