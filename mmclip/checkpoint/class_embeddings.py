@@ -4,26 +4,34 @@ The text tower, its tokenizer, the names of ImageNet's classes and the
 templates are open_clip's. Embeddings are kept in torch's hub folder, because a
 thousand classes with eighty templates are 80,000 texts: under a hash of the
 texts, the names of model and tag, open_clip's version and, of local files,
-their contents.
+their contents. What is read there is checked, and made again if it is damaged.
 """
 
 import hashlib
 import json
+import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mmclip.checkpoint.atomic import atomic_file
+from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import files_of, is_local, sha256
+from mmclip.checkpoint.from_open_clip import find_model
 from mmclip.checkpoint.safetensors_files import SafetensorsFiles
 from mmclip.checkpoint.whole_model import load_whole_model
 
+# Of a vector of length one: rounding in float32, and much below one bit flipped
+# in an exponent.
+LENGTH_TOLERANCE = 1e-4
 Template = str | Callable[[str], str]
 
 
@@ -86,20 +94,26 @@ def embed_classes(
     texts = make_texts(classes, templates)
     key = _hash(name, pretrained, tag, texts)
     path = cache_folder() / f'{key}.safetensors'
+    shape = (len(classes), find_model(name, tag)[0]['embed_dim'])
     if path.is_file():
-        return _read(path)
+        try:
+            return _check(_read(path), shape)
+        except CheckpointError as error:
+            _log(f'{path} is damaged and made again: {error}')
     model, tokenizer = load_whole_model(name, pretrained, tag)
     found = embed_with(model.to(device).eval(), tokenizer, classes, templates)
-    with atomic_file(path) as temporary:
-        save_file(
-            {
-                'embeddings': found.embeddings.cpu(),
-                'logit_scale': torch.tensor(found.logit_scale).double(),
-                'logit_bias': torch.tensor(found.logit_bias).double(),
-            },
-            temporary,
-        )
-    return _read(path)
+    found = replace(found, embeddings=found.embeddings.cpu())
+    try:
+        _check(found, shape)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'The text tower of {pretrained} cannot be used: {error}'
+        ) from error
+    try:
+        _write(found, path)
+    except OSError as error:
+        _log(f'The embeddings of classes are not kept: {error}.')
+    return found
 
 
 def class_names(classes: str | Sequence[str]) -> list[str]:
@@ -227,13 +241,56 @@ def _hash(
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
+def _write(found: ClassEmbeddings, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        save_file(
+            {
+                'embeddings': found.embeddings,
+                'logit_scale': torch.tensor(found.logit_scale).double(),
+                'logit_bias': torch.tensor(found.logit_bias).double(),
+            },
+            temporary,
+        )
+
+
 def _read(path: Path) -> ClassEmbeddings:
     tensors = SafetensorsFiles([path])
-    return ClassEmbeddings(
-        embeddings=tensors['embeddings'],
-        logit_scale=tensors['logit_scale'].item(),
-        logit_bias=tensors['logit_bias'].item(),
-    )
+    try:
+        return ClassEmbeddings(
+            embeddings=tensors['embeddings'],
+            logit_scale=tensors['logit_scale'].item(),
+            logit_bias=tensors['logit_bias'].item(),
+        )
+    except (KeyError, RuntimeError) as error:  # of several numbers
+        raise CheckpointError(f'It holds something else ({error}).') from error
+
+
+def _check(
+    found: ClassEmbeddings, shape: tuple[int, int]
+) -> ClassEmbeddings:
+    """Refuse what cannot be the embeddings of so many classes."""
+    embeddings = found.embeddings
+    if embeddings.shape != shape or embeddings.dtype != torch.float32:
+        raise CheckpointError(
+            f'The embeddings are {tuple(embeddings.shape)} of '
+            f'{embeddings.dtype}, and must be {shape} of torch.float32.'
+        )
+    lengths = embeddings.norm(dim=1)
+    if not torch.allclose(lengths, torch.ones(()), atol=LENGTH_TOLERANCE):
+        raise CheckpointError(
+            'The embeddings must have length one, and have '
+            f'{lengths.min():.3g} to {lengths.max():.3g}.'
+        )
+    if not math.isfinite(found.logit_scale + found.logit_bias):
+        raise CheckpointError(
+            f'The logit scale is {found.logit_scale} and the bias '
+            f'{found.logit_bias}.'
+        )
+    return found
+
+
+def _log(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)
 
 
 def _lines(path: str) -> list[str]:

@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 from mmpretrain.registry import MODELS
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError
@@ -154,7 +154,7 @@ class TestCache:
     def test_whatever_is_named_differently_is_another(
         self, tmp_path, cache, monkeypatch, changed
     ):
-        model, _, _ = make_model(tmp_path)
+        model, _, _ = make_model(tmp_path, embed_dim=512)  # ViT-B's
         tokenizer = open_clip.get_tokenizer(f'local-dir:{tmp_path}')
         calls = []
 
@@ -166,7 +166,9 @@ class TestCache:
         named = dict(name='ViT-B-32', pretrained='openai', tag='none')
         embed_classes(classes=CLASSES, templates=TEMPLATES, **named)
         if changed:
-            named[changed] = 'laion400m_e32'
+            named[changed] = (
+                'ViT-B-16' if changed == 'name' else 'laion400m_e32'
+            )
         embed_classes(classes=CLASSES, templates=TEMPLATES, **named)
         assert len(calls) == len(list(cache.iterdir())) == 1 + bool(changed)
 
@@ -179,8 +181,69 @@ class TestCache:
         embed_classes(config, weights, CLASSES, TEMPLATES)
         assert len(list(cache.iterdir())) == 2
 
+    @pytest.mark.parametrize(
+        'damage',
+        [
+            dict(content=b''),
+            dict(content=b'<html>'),
+            dict(embeddings=torch.eye(24)[:2]),
+            dict(embeddings=torch.eye(24)[:4]),
+            dict(embeddings=torch.eye(32)[:3]),
+            dict(embeddings=torch.eye(24)[:3].double()),
+            dict(embeddings=torch.eye(24)[0]),
+            dict(embeddings=torch.zeros(3, 24)),
+            dict(embeddings=torch.full((3, 24), float('nan'))),
+            dict(logit_scale=torch.tensor(float('inf'))),
+            dict(logit_bias=torch.tensor(float('nan'))),
+            dict(logit_scale=torch.zeros(2)),
+            dict(logit_scale=None),
+        ],
+        ids=lambda damage: '-'.join(damage),
+    )
+    def test_what_is_damaged_is_made_again(
+        self, tmp_path, cache, monkeypatch, damage
+    ):
+        _, config, weights = make_model(tmp_path)
+        wanted = embed_classes(config, weights, CLASSES, TEMPLATES)
+        (path,) = cache.iterdir()
+        whole = path.read_bytes()
+        if 'content' in damage:
+            path.write_bytes(damage['content'])
+        else:
+            tensors = load_file(path) | damage
+            save_file(
+                {k: t for k, t in tensors.items() if t is not None}, path
+            )
+        said = []
+        monkeypatch.setattr(
+            module, 'print_log', lambda message, **_: said.append(message)
+        )
+        found = embed_classes(config, weights, CLASSES, TEMPLATES)
+        assert torch.equal(found.embeddings, wanted.embeddings)
+        assert found.logit_scale == wanted.logit_scale
+        assert path.read_bytes() == whole
+        (message,) = said
+        assert message.startswith(f'{path} is damaged and made again: ')
+
+    def test_a_folder_that_cannot_be_written_costs_the_cache_only(
+        self, tmp_path, cache, monkeypatch
+    ):
+        _, config, weights = make_model(tmp_path)
+        wanted = embed_classes(config, weights, CLASSES, TEMPLATES)
+        monkeypatch.setenv('TORCH_HOME', config)  # a file
+        found = embed_classes(config, weights, CLASSES, TEMPLATES)
+        assert torch.equal(found.embeddings, wanted.embeddings)
+
 
 class TestRefusals:
+    def test_a_text_tower_of_nan(self, tmp_path, cache):
+        model, config, weights = make_model(tmp_path)
+        model.text_projection.data[0, 0] = float('nan')
+        save_file(model.state_dict(), weights)
+        with pytest.raises(CheckpointError, match='must have length one'):
+            embed_classes(config, weights, CLASSES, TEMPLATES)
+        assert not cache.exists()
+
     def test_an_image_tower_alone(self, tmp_path):
         model, config, weights = make_model(tmp_path)
         save_file(model.visual.state_dict(), weights)
