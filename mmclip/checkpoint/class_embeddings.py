@@ -29,8 +29,8 @@ from mmclip.checkpoint.from_open_clip import find_model
 from mmclip.checkpoint.safetensors_files import SafetensorsFiles
 from mmclip.checkpoint.whole_model import load_whole_model
 
-# Of a vector of length one: rounding in float32, and much below one bit flipped
-# in an exponent.
+# Of a vector of length one: rounding in float32, and much below what a flipped
+# bit of an exponent makes.
 LENGTH_TOLERANCE = 1e-4
 Template = str | Callable[[str], str]
 
@@ -265,9 +265,7 @@ def _read(path: Path) -> ClassEmbeddings:
         raise CheckpointError(f'It holds something else ({error}).') from error
 
 
-def _check(
-    found: ClassEmbeddings, shape: tuple[int, int]
-) -> ClassEmbeddings:
+def _check(found: ClassEmbeddings, shape: tuple[int, int]) -> ClassEmbeddings:
     """Refuse what cannot be the embeddings of so many classes."""
     embeddings = found.embeddings
     if embeddings.shape != shape or embeddings.dtype != torch.float32:

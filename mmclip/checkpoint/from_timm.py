@@ -161,7 +161,7 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
             return timm.create_model(full_name, pretrained=True).state_dict()
     except Exception as error:
         cfg = timm.get_pretrained_cfg(full_name)
-        repository = cfg.hf_hub_id if cfg else full_name
+        repository = (cfg and cfg.hf_hub_id) or full_name
         name, _, tag = full_name.partition('.')
         refuse_damaged(repository)
         raise CheckpointError(

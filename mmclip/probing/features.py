@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -61,8 +62,9 @@ def extract_features(
     model's config and weights (without the head), the pipeline, and the data
     set's paths and labels; images that change under the same path are not
     noticed. Each row is marked as done after it is on the disk, so that an
-    extraction that was killed goes on where it was. Under ``torchrun`` each
-    process computes and writes its own rows.
+    extraction that was killed goes on where it was. What is damaged is
+    computed again. Under ``torchrun`` each process computes and writes its
+    own rows.
 
     Args:
         model (nn.Module): A classifier of mmpretrain, with its weights.
@@ -91,9 +93,9 @@ def extract_features(
     )
     folder = Path(cache) / _digest(json.dumps(source, sort_keys=True))[:16]
     model.eval().to(get_device())
-    if get_rank() == 0 and not folder.exists():
+    if get_rank() == 0 and not _is_whole(folder, source, labels):
         width = next(_compute(model, cfg, dataset, [0], amp))[1].shape[1]
-        _create(folder, source, labels, width)
+        _create(folder, dict(source, width=width), labels, width)
     barrier()  # the files are there
     todo = np.flatnonzero(np.load(folder / DONE) == 0)
     print_log(
@@ -191,6 +193,64 @@ def _plain(cfg: Any) -> Any:
     if isinstance(cfg, dict):
         return {k: _plain(v) for k, v in cfg.items() if k != 'init_cfg'}
     return [_plain(v) for v in cfg] if isinstance(cfg, list | tuple) else cfg
+
+
+def _is_whole(
+    folder: Path, source: dict[str, Any], labels: np.ndarray
+) -> bool:
+    """Whether a folder holds features of this; what is damaged is removed."""
+    if not folder.exists():
+        return False
+    if problem := _find_damage(folder, source, labels):
+        _warn(f'{folder} is damaged and made again: {problem}.')
+        for name in (FEATURES, LABELS, DONE, SOURCE):
+            (folder / name).unlink(missing_ok=True)
+        return False
+    features = np.load(folder / FEATURES, mmap_mode='r')
+    done = np.load(folder / DONE, mmap_mode='r+')
+    finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
+    if wrong := np.count_nonzero(done & ~finite):
+        _warn(
+            f'{folder} holds NaN or infinite features of {wrong} images, '
+            'which are computed again.'
+        )
+        done[~finite] = 0
+        done.flush()
+    return True
+
+
+def _find_damage(
+    folder: Path, source: dict[str, Any], labels: np.ndarray
+) -> str | None:
+    """Why the files in a folder cannot be what they should be."""
+    try:
+        said = json.loads((folder / SOURCE).read_text(encoding='utf-8'))
+        # Mapped: no more is read than there is, whatever a header says.
+        features, done, kept = (
+            np.load(folder / name, mmap_mode='r')
+            for name in (FEATURES, DONE, LABELS)
+        )
+    except (OSError, ValueError, EOFError, RecursionError) as error:
+        return str(error)
+    wanted = json.loads(json.dumps(source))
+    width = features.shape[-1]
+    # Folders of older versions do not say the width.
+    if not isinstance(said, dict) or {'width': width} | said != (
+        wanted | {'width': width}
+    ):
+        return f'{SOURCE} says something else'
+    shape = (len(labels), width)
+    if features.shape != shape or features.dtype != np.float32:
+        return f'{FEATURES} is {features.shape} of {features.dtype}'
+    if done.shape != labels.shape or done.dtype != np.uint8 or done.max() > 1:
+        return f'{DONE} is {done.shape} of {done.dtype}'
+    if kept.dtype != labels.dtype or not np.array_equal(kept, labels):
+        return f'{LABELS} holds other labels'
+    return None
+
+
+def _warn(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)
 
 
 def _create(

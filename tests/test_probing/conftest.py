@@ -20,7 +20,11 @@ _base_ = ['{base}']
 loader = dict(
     batch_size=7,
     num_workers=0,
-    dataset=dict(type='CustomDataset', data_root='{root}'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='{root}',
+        serialize_data=False,  # which would collect garbage for half a second
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 train_dataloader = dict(loader)

@@ -166,6 +166,62 @@ def test_features_that_are_not_finite_are_refused(model, cfg, project):
         extract_features(model, cfg, 'train', project / 'cache')
 
 
+def make_damage(folder, damage):
+    """Change, or remove, a file of a folder of features."""
+    name, change = damage
+    path = folder / name
+    if change is None:
+        path.unlink()
+    elif isinstance(change, bytes):
+        path.write_bytes(change)
+    else:
+        array = np.load(path)
+        path.unlink()  # others have it mapped
+        np.save(path, change(array))
+
+
+def test_what_is_damaged_is_computed_again(model, cfg, project):
+    first = extract_features(model, cfg, 'test', project / 'cache')
+    wanted = np.array(first.features)
+    for damage in [
+        ('features.npy', None),
+        ('features.npy', b''),
+        ('features.npy', b'<html>'),
+        ('features.npy', lambda x: x[1:]),
+        ('features.npy', lambda x: x[:, :1]),
+        ('features.npy', lambda x: x.astype(np.float64)),
+        ('features.npy', lambda x: x[..., None]),
+        ('labels.npy', lambda x: x[::-1]),
+        ('labels.npy', None),
+        ('done.npy', lambda x: x[1:]),
+        ('done.npy', lambda x: x + 7),
+        ('source.json', b'{'),
+        ('source.json', b'[]'),
+    ]:
+        make_damage(first.folder, damage)
+        seen = model.seen
+        again = extract_features(model, cfg, 'test', project / 'cache')
+        assert np.array_equal(again.features, wanted), damage
+        assert np.array_equal(again.labels, first.labels), damage
+        # The first image also for the width.
+        assert model.seen - seen == 1 + len(wanted), damage
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_rows_that_are_not_finite_are_computed_again(
+    model, cfg, project, value
+):
+    first = extract_features(model, cfg, 'test', project / 'cache')
+    wanted = np.array(first.features)
+    rows = np.load(first.folder / 'features.npy', mmap_mode='r+')
+    rows[[3, 5], 7] = value
+    rows.flush()
+    seen = model.seen
+    again = extract_features(model, cfg, 'test', project / 'cache')
+    np.testing.assert_allclose(again.features, wanted, rtol=1e-5)
+    assert model.seen - seen == 2
+
+
 def test_a_folder_says_what_is_in_it(model, cfg, project):
     found = extract_features(model, cfg, 'test', project / 'cache')
     source = json.loads((found.folder / 'source.json').read_text())
