@@ -9,6 +9,7 @@ from typing import Any
 from mmclip.checkpoint.convert import differences
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint, read_state_dict
+from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.towers import build_backbone
 
 Checkpoint = Mapping[str, Any]
@@ -22,12 +23,13 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it holds no state dict.
+        CheckpointError: If it holds no state dict, or NaN in it.
     """
     meta = read_checkpoint(path, mmap=True).get('meta')
+    state_dict = read_state_dict(path)
+    check_finite(state_dict, path)
     return dict(
-        meta=meta if isinstance(meta, dict) else {},
-        state_dict=read_state_dict(path),
+        meta=meta if isinstance(meta, dict) else {}, state_dict=state_dict
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from mmclip.checkpoint.describe import base_checkpoint, carry_over
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.finite import check_finite
 
 
 def merge_lora(
@@ -38,6 +39,7 @@ def merge_lora(
             'to merge; name the config that the checkpoint was trained with.'
         )
     state_dict = checkpoint.get('state_dict', checkpoint)
+    check_finite(state_dict, 'The checkpoint', model)
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import without_wrapper
+from mmclip.checkpoint.finite import check_finite
 from mmclip.registry import WEIGHT_INITIALIZERS
 
 PREFIX = 'backbone.'
@@ -65,6 +66,7 @@ class PretrainedCLIP:
             check_complete(state_dict, module.state_dict())
         except CheckpointError as error:
             raise CheckpointError(f'{self.checkpoint}: {error}') from None
+        check_finite(state_dict, self.checkpoint, module)
         module.load_state_dict(state_dict)
         if hasattr(module, '_params_init_info'):
             update_init_info(
@@ -230,6 +232,9 @@ class NotedPretrained(PretrainedInit):
             nonlocal errors, held
             errors = arguments[-1]  # filled by the modules, one by one
             held = set(arguments[0])
+            used = held & set(module.state_dict())
+            weights = {key: arguments[0][key] for key in used}
+            check_finite(weights, self.checkpoint, module)
 
         def after(module: nn.Module, incompatible: Any) -> None:
             for key in incompatible.missing_keys:

@@ -26,6 +26,7 @@ from mmclip.checkpoint.dialects import (
 )
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import write_checkpoint
+from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.to_hugging_face import (
     HUGGING_FACE_FILES,
     hugging_face_files,
@@ -101,6 +102,7 @@ def export_checkpoint(
     tower, head = _split(checkpoint.get('state_dict', checkpoint))
     module = build_backbone(backbone, 'meta', len(tower))
     check_complete(tower, module.state_dict())
+    check_finite(tower | head, 'The checkpoint', module)
     backbone = backbone | module.describe()  # numbers for names of presets
     if to == 'open_clip':
         return _to_open_clip(tower, head, backbone, meta, base)

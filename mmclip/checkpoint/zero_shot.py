@@ -10,6 +10,7 @@ from mmclip.checkpoint.class_embeddings import Template, embed_classes
 from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.describe import base_checkpoint, carry_over
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.sources import convert_source
 
 HEAD = 'mmclip.ZeroShotClsHead'
@@ -88,6 +89,7 @@ def without_text_tower(
     model = MODELS.build(cfg.model)
     state_dict = checkpoint.get('state_dict', checkpoint)
     check_complete(state_dict, model.state_dict())
+    check_finite(state_dict, 'The checkpoint', model)
     model.load_state_dict(state_dict)
     model.to(device).eval().update_head(progress=True)
     backbone = cfg.model.backbone.to_dict()

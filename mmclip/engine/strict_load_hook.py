@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import without_wrapper
+from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.pretrained_init import misfits
 from mmclip.registry import HOOKS
 
@@ -82,7 +83,8 @@ class StrictLoadHook(Hook):
         """Load once more, strictly, before the runner's own way.
 
         Raises:
-            CheckpointError: If keys or shapes differ, listing them; if a run
+            CheckpointError: If keys or shapes differ, listing them; if a
+                weight is NaN or infinite; if a run
                 is resumed with averaged weights that it had not, or without
                 those that it had; if ``EMAHook`` could not read it.
         """
@@ -101,6 +103,7 @@ class StrictLoadHook(Hook):
         model: Any = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
+        check_finite(state_dict, 'The checkpoint', model)
         try:
             model.load_state_dict(state_dict, strict=True)
         except RuntimeError as error:

@@ -19,6 +19,7 @@ from mmclip.checkpoint.compatibility import (
     check_compatible,
 )
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.finite import check_finite
 from mmclip.evaluation.evaluate import evaluate
 
 # By alpha, then by data set.
@@ -98,6 +99,7 @@ def load_weights(runner: Runner, state_dict: Mapping[str, Tensor]) -> None:
     """
     model: Any = runner.model
     model = model.module if is_model_wrapper(model) else model
+    check_finite(state_dict, 'The checkpoint', model)
     try:
         model.load_state_dict(dict(state_dict), strict=True)
     except RuntimeError as error:

@@ -56,7 +56,9 @@ def write_tower(path: Path, seed: int = 0, rounded: bool = False) -> None:
     if rounded:
         tensors = {k: t.half().float() for k, t in tensors.items()}
     clip = dict(
-        backbone=dict(type='mmclip.CLIPVisionTransformer', **tower.describe()),
+        backbone=dict(
+            type='mmclip.CLIPVisionTransformer', **TOWER | tower.describe()
+        ),
         img_size=32,
         preprocess=None,
         source=dict(library='open_clip', name='tiny', tag=None, file=None),

@@ -61,6 +61,21 @@ def test_both_kinds_of_weights_have_shapes(train, tmp_path, part):
         train(resume=True, custom_hooks=EMA, **HOOK)
 
 
+@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+@pytest.mark.parametrize('resume', [False, True])
+def test_weights_that_are_not_finite(train, tmp_path, part, resume):
+    train(epochs=1, custom_hooks=EMA)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    key = 'layer.bias' if part == 'state_dict' else 'module.layer.bias'
+    change(path, part, key, torch.full((1,), torch.nan))
+    start = dict(resume=True) if resume else dict(load_from=str(path))
+    if resume or part == 'state_dict':
+        with pytest.raises(CheckpointError, match='NaN or infinite values'):
+            train(custom_hooks=EMA, **start, **HOOK)
+    else:  # of load_from only the other weights are taken
+        train(custom_hooks=EMA, **start, **HOOK)
+
+
 def test_weights_alone_are_too_little_for_averages(train, tmp_path):
     path = str(tmp_path / 'weights.pth')
     torch.save(Linear().state_dict(), path)

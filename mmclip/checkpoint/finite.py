@@ -1,0 +1,40 @@
+"""No weights that are NaN or infinite."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmclip.checkpoint.errors import CheckpointError, some
+
+
+def check_finite(
+    weights: Mapping[str, Any], what: object, model: nn.Module | None = None
+) -> None:
+    """Refuse weights with NaN or infinite values, before they are used.
+
+    Args:
+        weights (Mapping[str, Any]): A state dict.
+        what (object): Whose they are, for the message: a path.
+        model (nn.Module | None): The model that they are for, if there is
+            one. A buffer that is infinite in it, such as a mask, may be so.
+
+    Raises:
+        CheckpointError: If there are any, with the first of their names.
+    """
+    wrong = [
+        key
+        for key, tensor in weights.items()
+        if isinstance(tensor, Tensor)
+        and (tensor.is_floating_point() or tensor.is_complex())
+        and not tensor.isfinite().all()
+    ]
+    if wrong and model is not None:
+        masks = {k for k, v in model.named_buffers() if not v.isfinite().all()}
+        wrong = [key for key in wrong if key not in masks]
+    if wrong:
+        raise CheckpointError(
+            f'{what} is refused: {len(wrong)} of its tensors hold NaN or '
+            f'infinite values: {some(wrong)}. Use a checkpoint from before '
+            'the training diverged.'
+        )
