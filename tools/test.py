@@ -103,7 +103,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_cfg.fp16 = True  # autocast; bfloat16 on the CPU
     if args.show or args.show_dir:
         cfg.default_hooks.visualization = dict(
-            type='VisualizationHook',
+            type='mmclip.VisualizationHook',
             enable=True,
             show=args.show,
             out_dir=args.show_dir,

@@ -16,13 +16,15 @@ from mmclip.checkpoint.class_embeddings import (
 from mmclip.checkpoint.files import check_out
 from mmclip.checkpoint.sources import find_source
 from mmclip.checkpoint.zero_shot import zero_shot_checkpoint
+from mmclip.datasets.class_order import check_folders
+from mmclip.datasets.image_tree import class_folders
 
 EXAMPLES = """examples:
   # ImageNet's classes with OpenAI's 80 templates, then its accuracy
   %(prog)s ViT-L-14-336 openai OUT.pth
   python tools/test.py configs/clip/clip-l-336_zeroshot_in1k.py OUT.pth
-  # your own classes, one name a line in the order of the labels
-  %(prog)s ViT-B-16 openai OUT.pth --classes NAMES.txt --templates TEXTS.txt
+  # your own classes, one name a line in the order of the class folders
+  %(prog)s ViT-B-16 openai OUT.pth --classes NAMES.txt --data data/mine/val
   # a local file
   %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
 """
@@ -50,8 +52,14 @@ def parse_args() -> argparse.Namespace:
         default='imagenet',
         metavar='imagenet|FILE',
         help="the names of the classes: open_clip's of ImageNet-1k, or a "
-        'text file with a name a line, in the order of the labels '
-        '(default: %(default)s)',
+        'text file with a name a line, in the order of the labels: for class '
+        'folders, that of the alphabet (default: %(default)s)',
+    )
+    add(
+        '--data',
+        metavar='DIR',
+        help='a folder with one folder per class, to compare the order of '
+        'the names with',
     )
     add(
         '--templates',
@@ -80,12 +88,22 @@ def main() -> None:
         check_out(args.out, force=args.force)
         classes = class_names(args.classes)
         templates = named_templates(args.templates)
+        if args.data:
+            folders = class_folders(args.data)
+            check_folders(classes, folders, args.classes, args.data)
         # Refuse first what would be refused after notes and a download.
         find_source(args.name, args.pretrained, args.tag)
         make_texts(classes, templates)
         print(f'{len(classes)} classes x {len(templates)} templates')
         if twice := [name for name, n in Counter(classes).items() if n > 1]:
             print(f'named twice, and so never told apart: {", ".join(twice)}')
+        own = args.classes != 'imagenet' and not args.data
+        if own and classes != sorted(classes):
+            print(
+                'the names are not in the order of the alphabet, in which '
+                'class folders are numbered; --data DIR compares them with '
+                'your folders'
+            )
         checkpoint = zero_shot_checkpoint(
             args.name,
             args.pretrained,

@@ -12,7 +12,7 @@ default_hooks = dict(
         save_best='auto',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='VisualizationHook', enable=False),
+    visualization=dict(type='mmclip.VisualizationHook', enable=False),
     # A checkpoint that does not fit stops the run; mmengine only warns.
     strict_load=dict(type='mmclip.StrictLoadHook'),
     # A resumed run is the same as one that was never interrupted.
@@ -21,6 +21,8 @@ default_hooks = dict(
     finite_loss=dict(type='mmclip.FiniteLossHook'),
     # A class folder that one split lacks would shift its labels.
     check_classes=dict(type='mmclip.CheckClassesHook'),
+    # Images that cannot be loaded are named before the first step.
+    check_data=dict(type='mmclip.CheckDataHook'),
     # Evaluation with images left out would be of another set.
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Of ImageNet-R, -A and ObjectNet, only their own classes compete.

@@ -1,5 +1,6 @@
 """Data sets, samplers and transforms: what mmpretrain lacks."""
 
+from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.imagenet import ImageNet
 from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
 from mmclip.datasets.resumable_sampler import (
@@ -19,6 +20,7 @@ from mmclip.datasets.shifts import (
 
 __all__ = [
     'CropBorder',
+    'ImageFolder',
     'ImageNet',
     'ImageNetA',
     'ImageNetR',

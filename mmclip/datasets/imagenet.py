@@ -3,6 +3,8 @@
 from mmengine.fileio import isdir, list_dir_or_file
 from mmpretrain.datasets import ImageNet as _ImageNet
 
+from mmclip.datasets.image_folder import ImageFolder
+from mmclip.datasets.image_tree import maker_of
 from mmclip.registry import DATASETS
 
 LAYOUT = """{root}/
@@ -11,8 +13,10 @@ LAYOUT = """{root}/
 
 
 @DATASETS.register_module()
-class ImageNet(_ImageNet):
+class ImageNet(ImageFolder, _ImageNet):
     """mmpretrain's ``ImageNet`` that says what it expects and where.
+
+    It finds images as :class:`ImageFolder` does.
 
     Raises:
         FileNotFoundError: When it is loaded, if the folder of the split does
@@ -24,7 +28,7 @@ class ImageNet(_ImageNet):
         if not isdir(self.img_prefix):
             raise FileNotFoundError(
                 f'ImageNet-1k is not in {self.img_prefix!r}. Expected, one '
-                'folder a class (a link will do):\n'
+                'folder per class (a link will do):\n'
                 f'{LAYOUT.format(root=self.data_root)}\n'
                 'Another place: --cfg-options '
                 'train_dataloader.dataset.data_root=DIR (likewise '
@@ -35,7 +39,8 @@ class ImageNet(_ImageNet):
         return super().load_data_list()
 
     def _refuse_missing_classes(self) -> None:
-        folders = set(list_dir_or_file(self.img_prefix, list_file=False))
+        entries = list_dir_or_file(self.img_prefix, list_file=False)
+        folders = {name for name in entries if not maker_of(name)}
         if len(folders) == 1000 or self.ann_file:
             return
         from timm.data import ImageNetInfo

@@ -1,4 +1,4 @@
-"""Images of every kind that Pillow reads, as one kind of array."""
+"""Images of every kind that Pillow decodes itself, as one kind of array."""
 
 import hashlib
 import io
@@ -13,7 +13,10 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.logging import MMLogger, print_log
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from torch.utils.data import get_worker_info
 
+from mmclip.datasets import grey_levels
+from mmclip.datasets.formats import open_image
 from mmclip.registry import TRANSFORMS
 
 EXIF_ORIENTATIONS = ('ignore', 'apply')
@@ -96,8 +99,9 @@ def read_image(
     """Read the first frame of an image file, whatever its suffix says.
 
     Pixels are those of Pillow's ``convert('RGB')``, as in torchvision's
-    ``ImageFolder``, but for grey of 16 bits, of which the high bytes are
-    taken, as Pillow does for colours (``convert`` would make it white).
+    ``ImageFolder``, but for grey of more than 8 bits, which is scaled from
+    what is black and white in the file (``convert`` would make it white).
+    No format is read for which Pillow starts a program, as for EPS.
 
     Args:
         path (str | Path): A file, or an address that mmengine can read.
@@ -124,10 +128,12 @@ def read_image(
     except OSError as error:
         raise LoadImageError(_message(path, error)) from error
     try:
-        image = _decode(content, exif_orientation)
+        image, is_dark = _decode(content, exif_orientation)
     # Of a damaged file, Pillow's decoders raise nearly any exception.
     except Exception as error:
-        raise LoadImageError(_message(path, error)) from error
+        raise LoadImageError(_message(path, error, content)) from error
+    if is_dark:
+        _warn_of_dark_images(str(path))
     return mmcv.rgb2bgr(np.asarray(image))
 
 
@@ -198,40 +204,54 @@ class SkippedImages:
             MMLogger.get_instance(name, log_file=log_file, file_mode='a')
 
 
-def _decode(content: bytes, exif_orientation: str) -> Image.Image:
-    """The first frame, in mode RGB."""
+def _decode(content: bytes, exif_orientation: str) -> tuple[Image.Image, bool]:
+    """The first frame, in mode RGB, and whether fewer bits may be meant."""
     if not content:
         raise ValueError('the file is empty')
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(io.BytesIO(content)) as image:
+        has_16_bits = ';16' in str(image.tile)
         image.load()  # here is where truncated files raise
         shown = (
             ImageOps.exif_transpose(image)
             if exif_orientation == 'apply'
             else image
         )
-        if shown.mode.startswith('I') or shown.mode == 'F':
-            return _high_bytes(shown, str(image.format)).convert('RGB')
+        if grey_levels.needs_scaling(image):
+            levels, is_dark = grey_levels.scale(image, shown)
+            return Image.fromarray(levels).convert('RGB'), is_dark
         if shown.mode == 'P' and 'transparency' in shown.info:
             # The same colours, without Pillow's advice to do so.
             shown = shown.convert('RGBA')
-        return shown.convert('RGB')
+        colours = shown.convert('RGB')
+        return colours, has_16_bits and grey_levels.is_dark(colours)
 
 
-def _high_bytes(image: Image.Image, file_format: str) -> Image.Image:
-    """Grey of 16 bits as grey of 8."""
-    # Of these formats, Pillow keeps 16 bits in an image of 32.
-    sixteen_in_32 = image.mode == 'I' and file_format in ('PNG', 'PPM')
-    if not (image.mode.startswith('I;16') or sixteen_in_32):
-        raise ValueError(
-            f'its pixels are of {file_format} mode {image.mode!r}, which has '
-            'no largest value to scale by (8 and 16 bits have)'
-        )
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+# Every image of such a set is dark: one is named for all.
+_warned: set[str] = set()
 
 
-def _message(path: str | Path, error: Exception) -> str:
+def _warn_of_dark_images(path: str) -> None:
+    """Say so once a process, and once for all data workers."""
+    worker = get_worker_info()
+    if _warned or (worker is not None and worker.id > 0):
+        return
+    _warned.add(path)
+    print_log(
+        f'{path} has 16 bits, of which it uses no more than 14, and loads '
+        'dark: at most 63 of 255. If it holds data of 10, 12 or 14 bits, '
+        'scale them to 16 and write the files again, or set '
+        'MaxSampleValue (1023, 4095, 16383) in TIFF files. Others are not '
+        'named.',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def _message(path: str | Path, error: Exception, content: bytes = b'') -> str:
     if isinstance(error, UnidentifiedImageError):
-        reason = 'it is in no image format that Pillow knows'
+        reason = 'it is in no image format that Pillow decodes itself'
+        if content[:4] in (b'II*\0', b'MM\0*'):
+            reason = 'it is a TIFF with a kind of pixels that Pillow lacks'
     elif isinstance(error, OSError) and error.strerror:
         reason = error.strerror.lower()  # without the path again
     else:

@@ -1,18 +1,26 @@
 """Classes that are the same in every split, in the head, in the weights."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmpretrain.datasets import KFoldDataset
 
-from mmclip.checkpoint.compatibility import misplaced_classes
+from mmclip.datasets.class_order import (
+    check_order,
+    misplaced,
+    warn_of_numbers,
+)
+from mmclip.engine.checks.first_process import check_once
+from mmclip.engine.checks.labels import (
+    check_range,
+    count_labels,
+    refuse_stray,
+)
+from mmclip.engine.checks.parts import Part, parts_of
 from mmclip.registry import HOOKS
-
-# What data sets call a choice of some of their images.
-CHOOSING = ('ann_file', 'image_set_path', '_indices')
 
 
 @HOOKS.register_module()
@@ -21,12 +29,14 @@ class CheckClassesHook(Hook):
 
     mmpretrain numbers the folders of each split by themselves: one that is
     missing in one split shifts all labels after it, without a word. So does
-    one that was not there when the weights were trained, or a list of names
-    for captions in another order.
+    one that was not there when the weights were trained, a hidden folder, or
+    a list of names in another order than the folders. Images that mmpretrain
+    leaves out for their suffix are named too.
     """
 
     def __init__(self) -> None:
         self._trained_classes: Sequence[str] = ()
+        self._is_checked = False
 
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
@@ -43,36 +53,23 @@ class CheckClassesHook(Hook):
             ValueError: Naming the classes that differ, are empty, or do not
                 fit the head or the weights.
         """
-        if not is_main_process():
-            return
+        self._is_checked = True
         splits = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
             splits['val'] = runner.val_dataloader.dataset
-        classes = {split: _names(data) for split, data in splits.items()}
-        self._compare(classes)
-        # Names that were given say nothing of which folder is which.
-        self._compare(
-            {
-                split: sorted(
-                    {
-                        folder
-                        for part in _parts(dataset)
-                        for folder in getattr(part, 'folder_to_idx', None)
-                        or ()
-                    }
-                )
-                for split, dataset in splits.items()
-            }
-        )
-        # A list of files names no classes, but the other split may.
-        size = max(map(len, classes.values()))
-        for split, dataset in splits.items():
-            counts = _count_labels(dataset)
-            if counts is not None:
-                self._check_images(split, dataset, counts)
-                self._check_numbers(
-                    split, dataset, counts, size, _find_model(runner)
-                )
+        model = _find_model(runner)
+        check_once(lambda: self._check_splits(splits, model))
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation set, unless training did.
+
+        Raises:
+            ValueError: As before testing.
+        """
+        if not self._is_checked:
+            self._is_checked = True
+            dataset, model = runner.val_dataloader.dataset, _find_model(runner)
+            check_once(lambda: self._check_one('val', dataset, model))
 
     def before_test(self, runner: Runner) -> None:
         """Check the head against the test set, which may leave classes out.
@@ -81,49 +78,39 @@ class CheckClassesHook(Hook):
             ValueError: If they have other numbers of classes, or number them
                 in another way.
         """
-        if not is_main_process():
-            return
         dataset, model = runner.test_dataloader.dataset, _find_model(runner)
+        check_once(lambda: self._check_one('test', dataset, model))
+
+    def _check_splits(self, splits: dict[str, Any], model: Any) -> None:
+        counts = {
+            split: count_labels(list(parts_of(dataset)), split)
+            for split, dataset in splits.items()
+        }
+        classes = {split: _names(data) for split, data in splits.items()}
+        _compare(classes)
+        # Names that were given say nothing of which folder is which.
+        _compare(
+            {
+                split: sorted(
+                    {n for part in parts_of(data) for n in part.folders()}
+                )
+                for split, data in splits.items()
+            }
+        )
+        # A list of files names no classes, but the other split may.
+        size = max(map(len, classes.values()))
+        for split, dataset in splits.items():
+            found = counts[split]
+            if found is not None:
+                _check_images(split, dataset, found)
+                self._check_numbers(split, dataset, found, size, model)
+
+    def _check_one(self, split: str, dataset: Any, model: Any) -> None:
+        counts = count_labels(list(parts_of(dataset)), split)
         # Without names, the largest label is all that a list says.
         size = len(_names(dataset)) or _num_classes(model)
-        counts = _count_labels(dataset)
         if counts is not None:
-            self._check_numbers('test', dataset, counts, size, model)
-
-    def _compare(self, classes: dict[str, list[str]]) -> None:
-        train, val = classes.get('train'), classes.get('val')
-        if not train or not val or train == val:
-            return
-        differences = [
-            f'{what}: {", ".join(map(str, names[:10]))}'
-            for what, names in (
-                ('only in train', [c for c in train if c not in val]),
-                ('only in val', [c for c in val if c not in train]),
-            )
-            if names
-        ]
-        raise ValueError(
-            'The training and the validation set have other classes, so that '
-            f'labels would not mean the same '
-            f'({"; ".join(differences) or "the same in another order"}). Give '
-            'both the same class folders.'
-        )
-
-    def _check_images(
-        self, split: str, dataset: Any, counts: Counter[int]
-    ) -> None:
-        """Each class has an image, unless a list leaves it out on purpose."""
-        chosen = any(
-            getattr(part, name, None)
-            for part in _parts(dataset)
-            for name in CHOOSING
-        )
-        names = enumerate(_names(dataset))
-        empty = [name for i, name in names if not counts[i]]
-        if empty and not chosen:
-            raise ValueError(
-                f'The {split} set has no image of {", ".join(empty[:10])}.'
-            )
+            self._check_numbers(split, dataset, counts, size, model)
 
     def _check_numbers(
         self,
@@ -134,79 +121,100 @@ class CheckClassesHook(Hook):
         model: Any,
     ) -> None:
         """Labels fit the head, and mean what they meant in training."""
-        if min(counts, default=0) < 0:
-            raise ValueError(
-                f'{counts[min(counts)]} images of the {split} set have the '
-                f'label {min(counts)}; labels begin at 0.'
-            )
-        expected = max(size, max(counts, default=0) + 1)
+        parts, names = list(parts_of(dataset)), _names(dataset)
         num_classes = _num_classes(model)
-        named = getattr(model, 'classes', None)  # the captions' of FLYP
+        check_range(split, parts, counts, names, num_classes)
+        captions = getattr(model, 'classes', None)  # of FLYP
+        expected = max(size, max(counts, default=0) + 1)
         if num_classes and expected != num_classes:
-            change = f'model.head.num_classes={expected}'
-            if named:
-                change = f'model.classes to the {expected} names'
+            step = f'set model.head.num_classes={expected}'
+            if captions:
+                step = f'set model.classes to the {expected} names'
+            refuse_stray(split, parts, counts, names, num_classes)
             raise ValueError(
                 f'The {split} set has {expected} classes, and the head '
-                f'{num_classes}: set {change}, or give the set the classes '
-                'that the head has (metainfo.classes, where a list of files '
+                f'{num_classes}: {step}, or give the set the classes that '
+                'the head has (metainfo.classes, where a list of files '
                 'leaves some out).'
             )
-        names = _names(dataset)
-        if num_classes:  # else the labels are not used
-            _check_order(names, self._trained_classes, split, 'the checkpoint')
-        _check_order(names, named or (), split, 'model.classes')
+        for part in parts:
+            _check_folders(part)
+        trained = self._trained_classes if num_classes else ()  # else unused
+        for others, whose in (
+            (trained, 'the checkpoint'),
+            (captions or (), 'model.classes'),
+        ):
+            _check_same(names, others, split, whose)
+            for part in parts:
+                _check_same(part.folders(), others, split, whose)
 
 
-def _check_order(
+def _compare(classes: dict[str, list[str]]) -> None:
+    train, val = classes.get('train'), classes.get('val')
+    if not train or not val or train == val:
+        return
+    differences = [
+        f'{what}: {", ".join(map(str, names[:10]))}'
+        for what, names in (
+            ('only in train', [c for c in train if c not in val]),
+            ('only in val', [c for c in val if c not in train]),
+        )
+        if names
+    ]
+    raise ValueError(
+        'The training and the validation set have other classes, so that '
+        f'labels would not mean the same '
+        f'({"; ".join(differences) or "the same in another order"}). Give '
+        'both the same class folders.'
+    )
+
+
+def _check_images(split: str, dataset: Any, counts: Counter[int]) -> None:
+    """Each class has an image, unless somebody chose so."""
+    empty = [name for i, name in enumerate(_names(dataset)) if not counts[i]]
+    if not empty:
+        return
+    unshuffled = isinstance(dataset, KFoldDataset) and dataset.seed is None
+    if unshuffled and not dataset.test_mode:
+        raise ValueError(
+            f'The {split} set has no image of {", ".join(empty[:10])}: a '
+            'KFoldDataset without a seed takes folds of whole classes. Set '
+            'its seed, the same for training and validation.'
+        )
+    if not any(part.is_chosen for part in parts_of(dataset)):
+        raise ValueError(
+            f'The {split} set has no image of {", ".join(empty[:10])}.'
+        )
+
+
+def _check_folders(part: Part) -> None:
+    """Names that were given are in the order of the folders."""
+    folders, names = part.folders(), _names(part.dataset)
+    if folders and len(names) == len(folders) and names != folders:
+        check_order(names, folders, 'metainfo.classes')
+        warn_of_numbers(names, folders)
+
+
+def _check_same(
     names: Sequence[str], others: Sequence[str], split: str, whose: str
 ) -> None:
-    misplaced = misplaced_classes(names, others)
-    if misplaced:
+    wrong = misplaced(names, others)
+    if wrong:
         listed = ', '.join(
-            f'{name!r} is number {i} and {j}' for name, i, j in misplaced[:5]
+            f'{name!r} is number {i} and {j}' for name, i, j in wrong[:5]
         )
         raise ValueError(
             f'The classes of the {split} set and of {whose} are numbered '
             f'differently, so that labels would not mean the same: {listed}'
-            f'{" and so on" if len(misplaced) > 5 else ""}. Give both the '
-            'same classes in the same order; default_hooks.check_classes=None '
-            'leaves this check out.'
+            f'{" and so on" if len(wrong) > 5 else ""}. Give both the '
+            'same classes in the same order; class folders are in that of '
+            f'the alphabet ({", ".join(sorted(names)[:10])}). '
+            'default_hooks.check_classes=None leaves this check out.'
         )
 
 
 def _names(dataset: Any) -> list[str]:
     return list(getattr(dataset, 'metainfo', {}).get('classes') or ())
-
-
-def _parts(dataset: Any) -> Iterator[Any]:
-    """The data sets inside ConcatDataset, RepeatDataset and the like."""
-    inner = getattr(dataset, 'datasets', None) or [
-        getattr(dataset, 'dataset', None)
-    ]
-    if inner == [None]:
-        yield dataset
-    else:
-        for part in inner:
-            yield from _parts(part)
-
-
-def _count_labels(dataset: Any) -> Counter[int] | None:
-    """Images by label, of which an image may have several.
-
-    None if the data set has no labels, or does not say which.
-    """
-    counts: Counter[int] = Counter()
-    for part in _parts(dataset):
-        labelled = hasattr(part, 'get_gt_labels')  # as mmpretrain's are
-        if not labelled or not getattr(part, 'with_label', True):
-            return None
-        counts.update(
-            int(label)
-            for i in range(len(part))
-            for label in part.get_cat_ids(i)
-        )
-    return counts
 
 
 def _find_model(runner: Runner) -> Any:

@@ -43,7 +43,7 @@ class EveryTestImageHook(Hook):
         self._check('test', runner.test_dataloader)
 
     def _check(self, split: str, loader: DataLoader) -> None:
-        for load in _loads(loader.dataset):
+        for load in image_loaders(loader.dataset):
             if isinstance(load, LoadImage):
                 skips = load.on_error == 'skip'
                 found, wanted = "on_error='skip'", "on_error='raise'"
@@ -59,13 +59,13 @@ class EveryTestImageHook(Hook):
                 )
 
 
-def _loads(holder: Any) -> Iterator[LoadImage | LoadImageFromFile]:
+def image_loaders(holder: Any) -> Iterator[LoadImage | LoadImageFromFile]:
     """All that load images in a data set, pipeline or transform."""
     if isinstance(holder, LoadImage | LoadImageFromFile):
         yield holder
     elif isinstance(holder, list | tuple):
         for item in holder:
-            yield from _loads(item)
+            yield from image_loaders(item)
     else:
         for name in HOLDERS:
-            yield from _loads(getattr(holder, name, ()))
+            yield from image_loaders(getattr(holder, name, ()))

@@ -54,6 +54,7 @@ def extract_features(
     cache: str | Path,
     *,
     amp: bool = False,
+    dataset: Any = None,
 ) -> Features:
     """Compute what the linear layer of a classifier's head sees, or read it.
 
@@ -73,12 +74,15 @@ def extract_features(
         cache (str | Path): The folder of folders, on a disk of this machine.
         amp (bool): Compute in mixed precision (bfloat16 on the CPU, float16
             on a GPU). Defaults to False.
+        dataset (Dataset | None): The split, from :func:`build_dataset`.
+            Defaults to None: it is built.
 
     Raises:
         ValueError: If the split has no pipeline of its own, or features are
             not finite.
     """
-    dataset = build_dataset(cfg, split)
+    if dataset is None:
+        dataset = build_dataset(cfg, split)
     paths, labels = _list_images(dataset)
     config = model_config(cfg)
     source = dict(
@@ -159,6 +163,30 @@ def build_dataset(cfg: Config, split: str) -> Any:
     pipeline = cfg.test_dataloader.dataset.pipeline
     dataset = cfg[f'{split}_dataloader'].dataset
     return DATASETS.build({**dataset, 'pipeline': pipeline})
+
+
+def check_labels(dataset: Any, split: str) -> None:
+    """Refuse a data set that does not give each image one label.
+
+    Args:
+        dataset (Dataset): From :func:`build_dataset`.
+        split (str): Its name, for the message.
+
+    Raises:
+        ValueError: Naming the first image with several labels or none.
+    """
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        label = info.get('gt_label')
+        if isinstance(label, int | np.integer):
+            continue
+        what = 'no label' if label is None else f'the labels {label}'
+        raise ValueError(
+            f'{info["img_path"]} in the {split} set has {what}: a linear '
+            'probe is trained and tested on one label per image. Give '
+            f'{split}_dataloader a data set with labels (with_label=True, '
+            'and not of the multi-label kind).'
+        )
 
 
 def hash_weights(model: nn.Module) -> str:

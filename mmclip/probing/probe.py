@@ -18,6 +18,8 @@ from mmclip.checkpoint.describe import carry_over
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
 from mmclip.probing.features import (
     Features,
+    build_dataset,
+    check_labels,
     extract_features,
     feature_shape,
     model_config,
@@ -109,9 +111,14 @@ def probe(
     splits = ['train', 'test']
     if cfg.get('val_dataloader'):
         splits.insert(1, 'val')
+    datasets = {split: build_dataset(cfg, split) for split in splits}
+    for split, dataset in datasets.items():
+        check_labels(dataset, split)
     found = {
-        split: extract_features(model, cfg, split, cache, amp=amp)
-        for split in splits
+        split: extract_features(
+            model, cfg, split, cache, amp=amp, dataset=dataset
+        )
+        for split, dataset in datasets.items()
     }
     if not is_main_process():
         return None

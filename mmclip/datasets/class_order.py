@@ -1,0 +1,117 @@
+"""Names of classes in the order of the folders whose labels they name."""
+
+import logging
+import re
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+
+from mmclip.checkpoint.compatibility import (
+    are_same_classes,
+    misplaced_classes,
+)
+
+
+def misplaced(
+    first: Sequence[str], second: Sequence[str]
+) -> list[tuple[str, int, int]]:
+    """Names that two lists of classes have in different places.
+
+    'Golden Retriever' and 'golden_retriever' are one name: case, spaces,
+    hyphens and underscores do not count.
+
+    Args:
+        first (Sequence[str]): Names in the order of the labels.
+        second (Sequence[str]): The same, of somebody else.
+
+    Returns:
+        list[tuple[str, int, int]]: Each name as the first list has it, and
+        its number in the first and in the second.
+    """
+    one, other = [str(n) for n in first], [str(n) for n in second]
+    if are_same_classes(one, other):
+        return []
+    found = misplaced_classes([*map(_plain, one)], [*map(_plain, other)])
+    return [(one[i], i, j) for _, i, j in found]
+
+
+def check_order(
+    names: Sequence[str], folders: Sequence[str], where: str
+) -> None:
+    """Refuse names in another order than the folders that they name.
+
+    Args:
+        names (Sequence[str]): In the order of the labels, as somebody says.
+        folders (Sequence[str]): Class folders in the order of their labels.
+        where (str): Whose the names are, for the message.
+
+    Raises:
+        ValueError: Naming the first that differ, and the order to give.
+    """
+    if wrong := misplaced(names, folders):
+        listed = ', '.join(
+            f'{name!r} is number {i}, its folder number {j}'
+            for name, i, j in wrong[:3]
+        )
+        raise ValueError(
+            f'{where} names classes in another order than the folders, which '
+            f'are numbered by the alphabet: {listed}'
+            f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '
+            f'the order of the folders: {_listed(folders)}.'
+        )
+
+
+def check_folders(
+    names: Sequence[str], folders: Sequence[str], where: str, root: str
+) -> None:
+    """Refuse names that are not one for each folder, in their order.
+
+    Args:
+        names (Sequence[str]): In the order of the labels, as somebody says.
+        folders (Sequence[str]): Class folders in the order of their labels.
+        where (str): Whose the names are, for messages.
+        root (str): What holds the folders, for messages.
+
+    Raises:
+        ValueError: If they have other numbers or another order.
+    """
+    if len(names) != len(folders):
+        raise ValueError(
+            f'{where} has {len(names)} names, and {root} has {len(folders)} '
+            f'class folders ({_listed(folders)}): one name per folder is '
+            'needed, in the order of the folders.'
+        )
+    check_order(names, folders, where)
+    warn_of_numbers(names, folders)
+
+
+def warn_of_numbers(names: Sequence[str], folders: Sequence[str]) -> None:
+    """Say which name folders get that are numbered, such as '10' before '2'.
+
+    Args:
+        names (Sequence[str]): In the order of the labels, as somebody says.
+        folders (Sequence[str]): Class folders in the order of their labels.
+    """
+    numbered = all(map(str.isdecimal, folders))
+    if not numbered or sorted(folders, key=int) == list(folders):
+        return
+    pairs = zip(folders, names, strict=True)
+    if all(map(str.isdecimal, names)):
+        return
+    listed = ', '.join(f'{folder} is {name!r}' for folder, name in pairs)
+    print_log(
+        'Class folders are numbered by the alphabet, not by their value, so '
+        f'that of the given names {listed}. If that is wrong, give the names '
+        'in this order, or write the numbers with leading zeros.',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[\s_-]+', ' ', name).strip().casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = ['...'] if len(names) > 12 else []
+    return ', '.join([*map(str, names[:12]), *more])

@@ -1,0 +1,177 @@
+"""Images in one folder per class, or in a list, whatever their format."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from logging import INFO, WARNING
+from pathlib import Path
+from typing import Any
+
+from mmengine.fileio import isdir, join_path
+from mmengine.logging import print_log
+from mmpretrain.datasets import CustomDataset
+
+from mmclip.datasets.class_order import check_folders
+from mmclip.datasets.image_list import read_labelled_list, read_list
+from mmclip.datasets.image_tree import (
+    ImageTree,
+    count_suffixes,
+    describe_hidden,
+    read_tree,
+)
+from mmclip.registry import DATASETS
+
+
+@DATASETS.register_module()
+class ImageFolder(CustomDataset):
+    """mmpretrain's ``CustomDataset`` of all images that ``LoadImage`` reads.
+
+    Labels are those of ``CustomDataset``: the class folders numbered by the
+    alphabet, or those of the list ``ann_file``. Hidden folders, and those
+    that systems make, are not classes; they are left out and logged, as are
+    files that are not images.
+
+    Args:
+        data_root (str): The folder of ``data_prefix`` and ``ann_file``.
+        data_prefix (str | dict): The folder of the class folders, or of what
+            the list names. Defaults to ``data_root``.
+        ann_file (str): A list, a path and a label a line. Defaults to none.
+        with_label (bool): Whether the images have labels. Defaults to True.
+        extensions (Sequence[str] | None): Only files with these suffixes.
+            Defaults to None: every image, by suffix or else by content.
+        metainfo (dict | None): ``classes`` are names in the order of the
+            labels. Defaults to the names of the folders.
+        lazy_init (bool): Whether to list the images later. Defaults to False.
+        **kwargs: As in mmpretrain's ``BaseDataset``.
+
+    Raises:
+        FileNotFoundError: When it is loaded, if the folder or the list does
+            not exist, or has no image.
+        ValueError: When it is loaded, if a line of the list is not one,
+            images lie beside the class folders, or the names of classes are
+            in another order than the folders.
+    """
+
+    images_per_folder: Counter[str] | None = None  # when it is loaded
+
+    def __init__(
+        self,
+        data_root: str = '',
+        data_prefix: str | dict = '',
+        ann_file: str = '',
+        with_label: bool = True,
+        extensions: Sequence[str] | None = None,
+        metainfo: dict | None = None,
+        lazy_init: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            data_root=data_root,
+            data_prefix=data_prefix,
+            ann_file=ann_file,
+            with_label=with_label,
+            extensions=extensions or (),
+            metainfo=metainfo,
+            lazy_init=lazy_init,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """List the images, one dict each."""
+        samples: Sequence[tuple[str, int | None]]
+        if not self.ann_file:
+            samples = self._find_samples()
+        elif self.with_label:
+            samples = read_labelled_list(self.ann_file)
+        else:
+            samples = [(path, None) for path in read_list(self.ann_file)]
+        if not samples:
+            raise FileNotFoundError(f'{self.ann_file} names no image.')
+        return [
+            dict(img_path=join_path(self.img_prefix, path))
+            | (dict(gt_label=label) if self.with_label else {})
+            for path, label in samples
+        ]
+
+    def is_valid_file(self, filename: str) -> bool:
+        """Whether a file has one of the suffixes, if any are given."""
+        return not self.extensions or super().is_valid_file(filename)
+
+    def _find_samples(self) -> list[tuple[str, int | None]]:
+        if not isdir(self.img_prefix):
+            raise FileNotFoundError(self._missing())
+        tree = read_tree(
+            self.img_prefix, self.is_valid_file if self.extensions else None
+        )
+        if self.with_label:
+            self._use_folders(tree)
+        if not tree.images:
+            raise FileNotFoundError(
+                f'{self.img_prefix} holds no image that can be read'
+                f'{_found(tree)}.'
+            )
+        self._log_left_out(tree)
+        labels = {name: i for i, name in enumerate(tree.folders)}
+        samples = [(path, labels.get(name)) for path, name in tree.images]
+        self.images_per_folder = Counter(name for _, name in tree.images)
+        return samples
+
+    def _use_folders(self, tree: ImageTree) -> None:
+        loose = tree.loose()
+        if loose:
+            raise ValueError(
+                f'{len(loose)} images lie in {self.img_prefix} itself, '
+                f'{"beside its" if tree.folders else "which has no"} class '
+                f'folders: {", ".join(loose[:5])}. Move each into the folder '
+                'of its class, or elsewhere; with_label=False takes images '
+                'without labels.'
+            )
+        self.folder_to_idx = {name: i for i, name in enumerate(tree.folders)}
+        names = self.CLASSES
+        if names is None:
+            self._metainfo['classes'] = tuple(tree.folders)
+        else:
+            check_folders(
+                names, tree.folders, 'metainfo.classes', self.img_prefix
+            )
+
+    def _missing(self) -> str:
+        above = Path(os.path.abspath(self.img_prefix)).parent
+        while not above.is_dir():
+            above = above.parent
+        folders = sorted(
+            path.name for path in above.iterdir() if path.is_dir()
+        )
+        wanted = 'one folder per class' if self.with_label else 'the images'
+        return (
+            f'There is no folder {self.img_prefix} ({above} has '
+            f'{", ".join(folders[:10]) or "no folders"}): it must hold '
+            f"{wanted}; set the data set's data_root and data_prefix to "
+            'another.'
+        )
+
+    def _log_left_out(self, tree: ImageTree) -> None:
+        if tree.hidden:
+            print_log(
+                f'{self.img_prefix}: left out as not the images of a class: '
+                f'{describe_hidden(tree.hidden)}.',
+                logger='current',
+                level=INFO,
+            )
+        if tree.others:
+            print_log(
+                f'{self.img_prefix}: {len(tree.others)} files are left out, '
+                f'which are not images that can be read '
+                f'({count_suffixes(tree.others)}), such as '
+                f'{tree.others[0]}.',
+                logger='current',
+                level=WARNING,
+            )
+
+
+def _found(tree: ImageTree) -> str:
+    if tree.others:
+        return f' ({count_suffixes(tree.others)})'
+    if tree.folders:
+        return f'; its folders are empty: {", ".join(tree.folders[:10])}'
+    return ' and no class folder'

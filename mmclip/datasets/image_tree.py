@@ -1,0 +1,176 @@
+"""What lies in a tree of class folders: images, and what is none."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from mmengine.fileio import LocalBackend, get_file_backend, isdir
+
+from mmclip.datasets.formats import SUFFIXES, is_image
+
+# Folders and files that systems and programs make beside a user's own; all
+# whose names begin with a dot are so too.
+MAKERS = {
+    '.ipynb_checkpoints': 'Jupyter',
+    '.git': 'git',
+    '.dvc': 'DVC',
+    '.cache': 'a download of Hugging Face',
+    '.trash-': 'a file manager',
+    '.ds_store': 'macOS',
+    '._': 'macOS',
+    '__macosx': 'macOS',
+    '__pycache__': 'Python',
+    '@eadir': 'a Synology disk station',
+    '#recycle': 'a Synology disk station',
+    '#snapshot': 'a Synology disk station',
+    '@recycle': 'a QNAP disk station',
+    '.@__thumb': 'a QNAP disk station',
+    '$recycle.bin': 'Windows',
+    'system volume information': 'Windows',
+    'thumbs.db': 'Windows',
+    'desktop.ini': 'Windows',
+    'lost+found': 'the file system',
+}
+
+
+@dataclass
+class ImageTree:
+    """The contents of a folder.
+
+    Args:
+        root (str): The folder.
+        folders (list[str]): Names of the class folders, sorted.
+        images (list[tuple[str, str]]): Path of each image below ``root`` and
+            its class folder, ``''`` for those that lie in none; by folder,
+            and sorted in each.
+        others (list[str]): Files that are not taken for images.
+        hidden (list[str]): Hidden files and folders, and those that systems
+            make; what is in such a folder is not listed.
+    """
+
+    root: str
+    folders: list[str] = field(default_factory=list)
+    images: list[tuple[str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+
+    def loose(self) -> list[str]:
+        """Images that lie beside the class folders."""
+        return [path for path, folder in self.images if not folder]
+
+
+def read_tree(
+    root: str, is_valid: Callable[[str], bool] | None = None
+) -> ImageTree:
+    """List a folder and all below it, links to folders included.
+
+    Args:
+        root (str): A folder, or an address that mmengine can list.
+        is_valid (Callable | None): Whether a path is taken for an image.
+            Defaults to None: :func:`mmclip.datasets.formats.is_image`; where
+            files are not local, by their suffixes alone.
+    """
+    if isinstance(get_file_backend(root), LocalBackend):
+        folders, files, hidden = _walk(root)
+        is_valid = is_valid or (lambda path: is_image(Path(root, path)))
+    else:
+        folders, files, hidden = _list_remote(root)
+        is_valid = is_valid or _has_image_suffix
+    tree = ImageTree(root, sorted(folders), hidden=sorted(hidden))
+    by_folder: dict[str, list[str]] = {}
+    for path in files:
+        folder, _, rest = path.partition('/')
+        by_folder.setdefault(folder if rest else '', []).append(path)
+    for folder in sorted(by_folder):
+        for path in sorted(by_folder[folder]):
+            if is_valid(path):
+                tree.images.append((path, folder))
+            else:
+                tree.others.append(path)
+    return tree
+
+
+def class_folders(root: str) -> list[str]:
+    """Names of the class folders in a folder, in the order of their labels.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if not isdir(root):
+        raise FileNotFoundError(f'There is no folder {root}.')
+    names = get_file_backend(root).list_dir_or_file(root, list_file=False)
+    return sorted(name for name in names if not maker_of(name))
+
+
+def maker_of(name: str) -> str | None:
+    """Who makes a file or folder of that name, if it is not a user's own.
+
+    Args:
+        name (str): Without the folders above it.
+
+    Returns:
+        str | None: Such as 'made by Jupyter' or 'hidden'; None for others.
+    """
+    lowered = name.lower()
+    for known, maker in MAKERS.items():
+        begins = known in ('._', '.trash-') and lowered.startswith(known)
+        if begins or lowered == known:
+            return f'made by {maker}'
+    return 'hidden' if name.startswith('.') else None
+
+
+def describe_hidden(paths: Iterable[str]) -> str:
+    """Paths with their makers, for messages: at most five."""
+    paths = list(paths)
+    named = [f'{p} ({maker_of(PurePath(p).name)})' for p in paths[:5]]
+    return ', '.join(named) + (
+        f' and {len(paths) - 5} more' if len(paths) > 5 else ''
+    )
+
+
+def count_suffixes(paths: Iterable[str]) -> str:
+    """How many files have which suffix, for messages."""
+    counts = Counter(PurePath(p).suffix.lower() or 'none' for p in paths)
+    return ', '.join(f'{n} {suffix}' for suffix, n in counts.most_common(5))
+
+
+def _walk(root: str) -> tuple[list[str], list[str], list[str]]:
+    """Class folders, files and hidden entries, by paths below ``root``."""
+    files: list[str] = []
+    hidden: list[str] = []
+    folders: list[str] = []
+    # Of the folders on the way down, so that links in a circle end.
+    todo = [('', {os.path.realpath(root)})]
+    while todo:
+        prefix, above = todo.pop()
+        with os.scandir(os.path.join(root, prefix)) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if maker_of(entry.name):
+                    hidden.append(path)
+                elif entry.is_dir():
+                    if not prefix:
+                        folders.append(path)
+                    place = os.path.realpath(entry.path)
+                    if place not in above:
+                        todo.append((path + '/', above | {place}))
+                elif entry.is_file() or entry.is_symlink():
+                    files.append(path)
+    return folders, files, hidden
+
+
+def _list_remote(root: str) -> tuple[list[str], list[str], list[str]]:
+    backend = get_file_backend(root)
+    entries = list(backend.list_dir_or_file(root, list_file=False))
+    hidden = [name for name in entries if maker_of(name)]
+    folders = [name for name in entries if name not in hidden]
+    files: list[str] = []
+    for path in backend.list_dir_or_file(root, list_dir=False, recursive=True):
+        (files, hidden)[any(map(maker_of, PurePath(path).parts))].append(path)
+    return folders, files, hidden
+
+
+def _has_image_suffix(path: str) -> bool:
+    return PurePath(path).suffix.lower() in SUFFIXES

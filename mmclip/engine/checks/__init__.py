@@ -1,0 +1,1 @@
+"""What is checked before a run's first step, in the first process."""

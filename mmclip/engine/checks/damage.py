@@ -1,0 +1,100 @@
+"""Images that cannot be loaded, found without decoding the others."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image
+
+from mmclip.datasets import grey_levels
+from mmclip.datasets.formats import open_image
+from mmclip.datasets.load_image import LoadImageError, read_image
+
+THREADS = 8  # of which most wait for the disk
+TAIL = 2**16  # bytes in which the end of an image is looked for
+# What Pillow makes RGB of.
+PLAIN_MODES = frozenset(
+    ('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
+)
+STRIPS, TILES = (273, 279), (324, 325)  # tags of TIFF: where, how long
+
+
+def find_unreadable(paths: Sequence[str]) -> list[LoadImageError]:
+    """Find local images that :func:`mmclip.datasets.read_image` refuses.
+
+    Of each file the header and the end are read; those that look damaged, and
+    those of formats without an end of their own, are decoded. Damage in
+    between shows only when an image is loaded.
+
+    Args:
+        paths (Sequence[str]): The files.
+
+    Returns:
+        list[LoadImageError]: One for each that cannot be loaded.
+    """
+    with ThreadPoolExecutor(THREADS) as threads:
+        whole = list(threads.map(_looks_whole, paths))
+    errors = []
+    for path, is_whole in zip(paths, whole, strict=True):
+        if not is_whole:
+            try:
+                read_image(path)
+            except LoadImageError as error:
+                errors.append(error)
+    return errors
+
+
+def find_missing(paths: Sequence[str]) -> list[LoadImageError]:
+    """Find local files that are missing or empty."""
+    errors = []
+    for path in paths:
+        if not Path(path).is_file():
+            errors.append(LoadImageError(f'{path} does not exist.'))
+        elif not os.path.getsize(path):
+            errors.append(LoadImageError(f'{path} is empty.'))
+    return errors
+
+
+def _looks_whole(path: str) -> bool:
+    try:
+        with open(path, 'rb') as file, open_image(file) as image:
+            return (
+                image.mode in PLAIN_MODES
+                and not grey_levels.needs_scaling(image)
+                and _has_end(image, file)
+            )
+    # Of a damaged header, Pillow raises nearly any exception; read_image
+    # says what is wrong.
+    except Exception:
+        return False
+
+
+def _has_end(image: Any, file: IO[bytes]) -> bool:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - TAIL))
+    tail = file.read()
+    kind = image.format
+    if kind in ('JPEG', 'MPO', 'JPEG2000'):
+        return b'\xff\xd9' in tail
+    if kind == 'PNG':
+        return b'IEND' in tail
+    if kind == 'GIF':
+        return tail.rstrip(b'\0').endswith(b';')
+    if kind == 'TIFF':
+        return _end_of_tiff(image) <= size
+    file.seek(0)
+    head = file.read(8)
+    if kind == 'WEBP':
+        return int.from_bytes(head[4:8], 'little') + 8 <= size
+    if kind == 'BMP':
+        return 0 < int.from_bytes(head[2:6], 'little') <= size
+    return False
+
+
+def _end_of_tiff(image: Image.Image) -> int:
+    """Where the pixels of the first frame end, in bytes."""
+    tags: Any = getattr(image, 'tag_v2', {})
+    where, long = STRIPS if STRIPS[0] in tags else TILES
+    return max(map(sum, zip(tags[where], tags[long], strict=True)))

@@ -1,0 +1,79 @@
+"""Images that two sets share: the same file, or one of the same content."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+
+from mmengine.logging import print_log
+
+HEAD = 4096  # bytes by which most files of the same size differ
+MAX_BYTES = 4 * 2**30  # to read of those that do not: a minute of a slow disk
+
+
+def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
+    """Find local files of the second set that the first has too.
+
+    Files are compared by inode, so that links count, then by size, then by
+    their first bytes, and only then by all of their content.
+
+    Args:
+        first (Sequence[str]): Paths.
+        second (Sequence[str]): Paths.
+
+    Returns:
+        dict[str, str]: Path in the second set, and one of the same file or
+        content in the first.
+    """
+    ours, theirs = _stat(first), _stat(second)
+    inodes = {(s.st_dev, s.st_ino): path for path, s in ours.items()}
+    shared = {
+        path: inodes[s.st_dev, s.st_ino]
+        for path, s in theirs.items()
+        if (s.st_dev, s.st_ino) in inodes
+    }
+    others = [path for path in theirs if path not in shared]
+    keys = {path: s.st_size for path, s in (ours | theirs).items()}
+    candidates = _alike(ours, others, keys)
+    for limit in (HEAD, None):
+        to_read = sum(keys[path] for side in candidates for path in side)
+        if limit is None and to_read > MAX_BYTES:
+            print_log(
+                f'{sum(map(len, candidates)):,} files of training and '
+                'validation have the same sizes and beginnings: whether they '
+                'are the same is not looked for.',
+                logger='current',
+            )
+            return shared
+        found = {
+            path: _digest(path, limit) for side in candidates for path in side
+        }
+        candidates = _alike(*candidates, found)
+    by_content = {found[path]: path for path in candidates[0]}
+    return shared | {path: by_content[found[path]] for path in candidates[1]}
+
+
+def _alike(
+    first: Iterable[str], second: Iterable[str], keys: dict
+) -> tuple[list[str], list[str]]:
+    """Those on each side whose key the other side has too."""
+    sides = (list(first), list(second))
+    values = [{keys[path] for path in side} for side in sides]
+    both = values[0] & values[1]
+    ours, theirs = ([p for p in s if keys[p] in both] for s in sides)
+    return ours, theirs
+
+
+def _stat(paths: Sequence[str]) -> dict[str, os.stat_result]:
+    found = {}
+    for path in paths:
+        try:
+            found[path] = os.stat(path)
+        except OSError:  # what cannot be read is somebody else's matter
+            continue
+    return found
+
+
+def _digest(path: str, limit: int | None) -> bytes:
+    with open(path, 'rb') as file:
+        content = file.read(limit if limit is not None else -1)
+    return hashlib.blake2b(content, digest_size=16).digest()

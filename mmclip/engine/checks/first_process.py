@@ -1,0 +1,25 @@
+"""Checks that one process makes for all."""
+
+from collections.abc import Callable
+
+from mmengine.dist import broadcast_object_list, is_main_process
+
+
+def check_once(check: Callable[[], None]) -> None:
+    """Make a check in the first process, and stop all if it fails.
+
+    Raises:
+        ValueError: In the other processes, with the message of the first.
+    """
+    failure: Exception | None = None
+    if is_main_process():
+        try:
+            check()
+        except Exception as error:
+            failure = error
+    message = [str(failure) if failure else None]
+    broadcast_object_list(message)
+    if failure is not None:
+        raise failure
+    if message[0] is not None:
+        raise ValueError(message[0])

@@ -1,0 +1,101 @@
+"""What ``CustomDataset`` finds in a folder, and what it leaves out."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.logging import print_log
+from mmpretrain.datasets import ImageNet
+
+from mmclip.datasets.image_tree import (
+    ImageTree,
+    count_suffixes,
+    describe_hidden,
+    read_tree,
+)
+from mmclip.engine.every_test_image_hook import image_loaders
+
+STEP = (
+    "set the data set's type to 'mmclip.ImageFolder' (or mmclip.ImageNet), "
+    'which '
+)
+
+
+def count_images(dataset: Any, split: str) -> Counter[str]:
+    """Count the images that mmpretrain's data set finds, by class folder.
+
+    Args:
+        dataset (CustomDataset): One that lists its folder itself.
+        split (str): Its name, for messages.
+
+    Raises:
+        ValueError: If it takes folders for classes that are none, or leaves
+            images out, unless only some suffixes were asked for.
+    """
+    if not isinstance(get_file_backend(dataset.img_prefix), LocalBackend):
+        return Counter()
+    tree = read_tree(dataset.img_prefix)
+    _refuse_hidden(dataset, tree)
+    taken = [
+        folder for path, folder in tree.images if dataset.is_valid_file(path)
+    ]
+    left_out = [
+        path
+        for path, folder in tree.images
+        if not dataset.is_valid_file(path)
+        or (dataset.with_label and not folder)
+    ]
+    if left_out and set(dataset.extensions) == set(ImageNet.IMG_EXTENSIONS):
+        _report(dataset, split, left_out)
+    return Counter(taken)
+
+
+def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
+    root = Path(tree.root)
+    junk = [
+        path
+        for path in tree.hidden
+        if (root / path).is_dir()
+        and (
+            ('/' not in path and dataset.with_label)
+            or any(
+                dataset.is_valid_file(file.name)
+                and not file.name.startswith('.')
+                for file in (root / path).rglob('*')
+            )
+        )
+    ]
+    if junk:
+        what = 'classes' if dataset.with_label else 'images of the set'
+        nested = all('/' in path for path in junk)
+        raise ValueError(
+            f'{tree.root} has folders that are not '
+            f'{"images of a class" if nested else what}: '
+            f'{describe_hidden(junk)}. {type(dataset).__name__} takes them '
+            f'for such: remove them, or {STEP}leaves them out.'
+        )
+
+
+def _report(dataset: Any, split: str, left_out: list[str]) -> None:
+    shown = ', '.join(left_out[:5])
+    more = f' and {len(left_out) - 5} more' if len(left_out) > 5 else ''
+    message = (
+        f'{len(left_out)} images in {dataset.img_prefix} are not in the '
+        f'{split} set ({count_suffixes(left_out)}): {shown}{more}. '
+        f'{type(dataset).__name__} takes only {", ".join(_suffixes(dataset))}'
+        f', in class folders: {STEP}takes every image, or extensions to '
+        'those that you want.'
+    )
+    loaders = list(image_loaders(dataset))
+    if loaders and all(isinstance(x, LoadImageFromFile) for x in loaders):
+        # Which may not read them all.
+        print_log(message, logger='current', level=logging.WARNING)
+        return
+    raise ValueError(message)
+
+
+def _suffixes(dataset: Any) -> list[str]:
+    return sorted(dataset.extensions)

@@ -1,0 +1,83 @@
+"""The data sets inside others, and what was chosen of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmpretrain.datasets import CustomDataset, KFoldDataset
+
+from mmclip.datasets.image_folder import ImageFolder
+
+# What data sets call a choice of some of their images.
+CHOOSING = ('ann_file', 'image_set_path', '_indices')
+
+
+@dataclass(frozen=True)
+class Part:
+    """A data set that holds no other.
+
+    Args:
+        dataset (Any): As mmpretrain has them, or another.
+        is_chosen (bool): Whether somebody chose some of its images: by a
+            list, by indices, or as a fold.
+    """
+
+    dataset: Any
+    is_chosen: bool
+
+    def lists_folders(self) -> bool:
+        """Whether the images are found in its folder, not in a list."""
+        return isinstance(self.dataset, ImageFolder) and not _has_list(self)
+
+    def lists_as_mmpretrain(self) -> bool:
+        """The same of ``CustomDataset`` and those that find images alike."""
+        kind: Any = type(self.dataset)
+        return (
+            isinstance(self.dataset, CustomDataset)
+            and kind._find_samples is CustomDataset._find_samples
+            and kind.load_data_list is CustomDataset.load_data_list
+            and not _has_list(self)
+        )
+
+    def folders(self) -> list[str]:
+        """Class folders in the order of their labels; none of lists."""
+        labels: dict[str, int] = (
+            getattr(self.dataset, 'folder_to_idx', None) or {}
+        )
+        return sorted(labels, key=labels.__getitem__)
+
+    def lists_images(self) -> bool:
+        """Whether it can say which images it has."""
+        return hasattr(self.dataset, 'get_data_info')
+
+    def paths(self) -> list[str]:
+        """The images' paths, if it lists images."""
+        infos = map(self.dataset.get_data_info, range(len(self.dataset)))
+        paths = (info.get('img_path') for info in infos)
+        return [path for path in paths if isinstance(path, str)]
+
+
+def parts_of(dataset: Any, is_chosen: bool = False) -> Iterator[Part]:
+    """The data sets inside ConcatDataset, RepeatDataset and the like.
+
+    Args:
+        dataset (Any): A data set, which may hold others.
+        is_chosen (bool): Whether some images were chosen of it. Defaults to
+            False.
+    """
+    inner = getattr(dataset, 'datasets', None) or [
+        getattr(dataset, 'dataset', None)
+    ]
+    if inner == [None]:
+        is_chosen |= any(getattr(dataset, name, None) for name in CHOOSING)
+        yield Part(dataset, is_chosen)
+    else:
+        # mmpretrain's folds, and torch's subsets.
+        is_chosen |= isinstance(dataset, KFoldDataset)
+        is_chosen |= hasattr(dataset, 'indices')
+        for part in inner:
+            yield from parts_of(part, is_chosen)
+
+
+def _has_list(part: Part) -> bool:
+    return bool(part.dataset.ann_file)
