@@ -6,7 +6,7 @@ set -euo pipefail
 config=${1:?CONFIG is missing} checkpoint=${2:?CHECKPOINT is missing}
 processes=${3:?NUM_PROCESSES is missing}
 
-"${PYTHON:-python3}" "$(dirname "$0")/launch.py" \
+exec "${PYTHON:-python3}" "$(dirname "$0")/launch.py" \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --nproc_per_node="$processes" \

@@ -5,7 +5,7 @@
 set -euo pipefail
 config=${1:?CONFIG is missing} processes=${2:?NUM_PROCESSES is missing}
 
-"${PYTHON:-python3}" "$(dirname "$0")/launch.py" \
+exec "${PYTHON:-python3}" "$(dirname "$0")/launch.py" \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --nproc_per_node="$processes" \

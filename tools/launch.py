@@ -1,16 +1,18 @@
-"""torchrun that says in one line why a run died.
+"""torchrun that hands signals on, and says in one line why a run died.
 
     python tools/launch.py --nproc_per_node=8 tools/train.py CONFIG \
         --launcher pytorch
 
-The options are torchrun's. dist_train.sh and dist_test.sh call this. After
-Ctrl-C the exit code is 130, as a shell has it.
+The options are torchrun's. dist_train.sh and dist_test.sh call this. After a
+signal the exit code is 128 + its number, as a shell has it.
 """
 
 import os
 import signal
 import socket
 import sys
+from argparse import Namespace
+from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import (
@@ -19,42 +21,88 @@ from torch.distributed.elastic.multiprocessing.errors import (
 )
 from torch.distributed.run import parse_args, run
 
+# That of mmclip/engine/signals.py, whose import would take its time.
+STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP
+STOPPED = [128 + number for number in STOPPING]
+PATIENCE = 30  # seconds, in which torchrun lets processes end by themselves
+
 
 def main() -> None:
-    # Ctrl-C ends a validation and writes a checkpoint first; 30 are too few.
+    # A step with all its passes, and a checkpoint, may take more than 30.
     os.environ.setdefault('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '1800')
+    args = parse_args(sys.argv[1:])
+    hand_signals_on(args)
     try:
-        run(parse_args(sys.argv[1:]))
+        run(args)
     except ChildFailedError as error:
-        if any(f.exitcode == INTERRUPTED for f in error.failures.values()):
-            sys.exit(INTERRUPTED)  # one process heard of it, and told the rest
+        codes = [failure.exitcode for failure in error.failures.values()]
+        if stopped := [code for code in codes if code in STOPPED]:
+            sys.exit(stopped[0])  # one process heard of it, and told the rest
         sys.exit(explain(error))
     except SignalException as error:
-        if error.sigval == signal.SIGINT:
-            sys.exit(INTERRUPTED)
-        raise
+        kill_children()
+        sys.exit(128 + error.sigval)
+    except KeyboardInterrupt:  # before torchrun listens
+        sys.exit(128 + signal.SIGINT)
 
 
-INTERRUPTED = 128 + signal.SIGINT
+def hand_signals_on(args: Namespace) -> None:
+    """Add SIGUSR1 to what torchrun hands on; leave out what ``nohup`` ignores.
+
+    Ctrl-C is ignored in the background, and handed on if it comes all the
+    same.
+    """
+    names = [*args.signals_to_handle.replace(' ', '').split(','), 'SIGUSR1']
+    ignored = {
+        number.name
+        for number in signal.valid_signals()
+        if signal.getsignal(number) is signal.SIG_IGN
+        and isinstance(number, signal.Signals)  # one with a name
+    }
+    args.signals_to_handle = ','.join(
+        name
+        for name in dict.fromkeys(names)
+        if name not in ignored - {'SIGINT'}
+    )
+
+
+def kill_children() -> None:
+    """End what a third signal left, or one while processes were started."""
+    for children in Path('/proc/self/task').glob('*/children'):
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGKILL)
 
 
 def explain(error: ChildFailedError) -> str:
     """Which process died first, and of what, in one line.
 
     A process that was killed left the others with errors of their own, and
-    so did the first exception; SIGTERM is what torchrun stops the rest with.
+    so did the first exception; SIGTERM is what torchrun stops the rest with,
+    and SIGKILL where that does not help.
     """
-    rank, failure = min(error.failures.items(), key=lambda i: _order(i[1]))
+    failures = dict(error.failures)
+    first = min(failure.timestamp for failure in failures.values())
+    stuck = {
+        rank: failures.pop(rank)
+        for rank, failure in error.failures.items()
+        if failure.exitcode == -signal.SIGKILL
+        and failure.timestamp - first >= PATIENCE - 5
+    }
+    rank, failure = min(failures.items(), key=lambda i: _order(i[1]))
     where = f'rank {rank} (pid {failure.pid} on {socket.gethostname()})'
+    rest = ''.join(
+        f' Rank {rank} (pid {failure.pid}) did not end when it was told to, '
+        'and was killed: it was stopped, or stuck.'
+        for rank, failure in stuck.items()
+    )
     if _was_killed(failure):
         return (
             f'error: {where} was killed by {failure.signal_name()}, and the '
             'others were stopped. Where nobody did that, look for too little '
-            'memory (dmesg) or time.'
+            f'memory (dmesg) or time.{rest}'
         )
-    return f'error: {where} failed, and the others were stopped: ' + _cause(
-        failure
-    )
+    cause = _cause(failure)
+    return f'error: {where} failed, and the others were stopped: {cause}{rest}'
 
 
 def _order(failure: ProcessFailure) -> tuple[bool, bool, float]:

@@ -10,7 +10,7 @@ gpus=${GPUS:-8} gpus_per_node=${GPUS_PER_NODE:-8}
 [ "$gpus" -ge "$gpus_per_node" ] || gpus_per_node=$gpus
 
 # shellcheck disable=SC2086  # SRUN_ARGS is several words
-srun --partition="$partition" --job-name="$job_name" \
+exec srun --partition="$partition" --job-name="$job_name" \
     --ntasks="$gpus" --ntasks-per-node="$gpus_per_node" \
     --gres=gpu:"$gpus_per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" \
     --kill-on-bad-exit=1 ${SRUN_ARGS:-} \

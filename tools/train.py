@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -13,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
 from mmclip.engine.find_checkpoint import has_checkpoints
-from mmclip.engine.interrupt_hook import keep_interrupts_from_workers
+from mmclip.engine.signals import end_at_once
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py
@@ -77,17 +76,14 @@ def parse_args() -> argparse.Namespace:
 @record  # a failure is explained by launch.py
 def main() -> None:
     args = parse_args()
+    end_at_once(several=args.launcher != 'none')
     mpi = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', mpi)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     apply_args(cfg, args)
     use_gloo_without_gpu(cfg)
-    keep_interrupts_from_workers()
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    try:
-        build(cfg).train()
-    except KeyboardInterrupt:
-        sys.exit(130)  # what a shell gives for Ctrl-C
+    build(cfg).train()
 
 
 def apply_args(cfg: Config, args: argparse.Namespace) -> None:

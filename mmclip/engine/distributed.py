@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+from datetime import timedelta
 
 import torch
 from mmengine.config import Config
@@ -12,11 +13,16 @@ def use_gloo_without_gpu(cfg: Config) -> None:
 
     mmengine selects a GPU whatever the backend, unless the process group
     exists before the runner; and it hands a device number to the model
-    wrapper, which gloo refuses.
+    wrapper, which gloo refuses. ``env_cfg.dist_cfg.timeout`` is, as in
+    mmengine, the seconds after which a process that does not answer is an
+    error in the others.
     """
     if cfg.launcher != 'pytorch' or torch.cuda.is_available():
         return
-    torch.distributed.init_process_group('gloo')
+    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    torch.distributed.init_process_group(
+        'gloo', timeout=seconds and timedelta(seconds=seconds)
+    )
     atexit.register(_end_gloo_threads)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',

@@ -84,8 +84,7 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
 # So that a kill has something to hit: steps and writing take their time. And
 # kills that are sure to hit: DIE_WRITING names the file that is half written,
-# DIE_VALIDATING the iteration that is being validated; and one Ctrl-C at that
-# of INTERRUPT_VALIDATING.
+# DIE_VALIDATING the iteration that is being validated.
 SLOW_DOWN = """
 import os
 import signal
@@ -108,9 +107,6 @@ class SlowDown(Hook):
     def after_val_iter(self, runner, *args, **kwargs):
         if os.environ.get('DIE_VALIDATING') == str(runner.iter):
             die()
-        if os.environ.get('INTERRUPT_VALIDATING') == str(runner.iter):
-            del os.environ['INTERRUPT_VALIDATING']
-            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
 
 def slow_put(self, content, path):
@@ -210,7 +206,7 @@ def start(
         [*launcher, TRAIN, 'config.py', '--work-dir', work_dir, *options],
         cwd=folder,
         env=os.environ
-        | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS='1')
+        | dict(PYTHONPATH=f'{folder}:{REPOSITORY}', OMP_NUM_THREADS='1')
         | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

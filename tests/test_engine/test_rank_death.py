@@ -61,7 +61,7 @@ def start(folder, how, processes, **environment) -> subprocess.Popen:
         [*command, '--work-dir', 'run'],
         cwd=folder,
         env=os.environ
-        | dict(PYTHON=sys.executable, PYTHONPATH=str(folder))
+        | dict(PYTHON=sys.executable, PYTHONPATH=f'{folder}:{REPOSITORY}')
         | dict(OMP_NUM_THREADS='1')
         | environment,
         stdout=subprocess.PIPE,

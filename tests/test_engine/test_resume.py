@@ -78,41 +78,28 @@ def test_killed_while_writing_or_validating(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ('way', 'workers'), [('epochs', 0), ('epochs', 2), ('iterations', 2)]
+    ('way', 'workers', 'number'),
+    [
+        ('epochs', 0, signal.SIGINT),
+        ('epochs', 2, signal.SIGTERM),
+        ('iterations', 2, signal.SIGHUP),
+    ],
 )
-def test_ctrl_c_leaves_a_checkpoint(images, whole, way, workers):
+def test_a_signal_leaves_a_checkpoint(images, whole, way, workers, number):
+    """Sent to the whole group, and so to the data workers, too."""
     write_config(images, way, workers)
-    run = start(images, 'interrupted', 1)
+    run = start(images, 'stopped', 1)
     for line in run.stdout:
         if '(train)' in line:
             break
     time.sleep(0.4)
-    os.killpg(run.pid, signal.SIGINT)
+    os.killpg(run.pid, number)
     log, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, log
+    assert run.returncode == 128 + number, log
     assert 'Traceback' not in log
-    assert 'Interrupted; writing iter_' in log
-    finish(start(images, 'interrupted', 1))
-    assert_end_alike(images / 'interrupted', whole(way))
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_validation_leaves_a_checkpoint(images, whole):
-    """Averaged weights stand in for the model's in a part of it."""
-    write_config(images, 'epochs', 0)
-    text = (images / 'config.py').read_text()
-    text = text.replace(
-        'momentum=0.1', 'momentum=0.1, evaluate_on_origin=True'
-    )
-    text = text.replace('interval=1, max', 'interval=9, max')
-    (images / 'config.py').write_text(text)
-    run = start(images, 'interrupted', 1, INTERRUPT_VALIDATING='12')
-    log, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, log
-    assert 'validation is finished first' in log
-    assert (images / 'interrupted' / 'iter_12.pth').exists(), log
-    finish(start(images, 'interrupted', 1))
-    assert_end_alike(images / 'interrupted', whole('epochs'))
+    assert f'Interrupted by {number.name}; writing iter_' in log
+    finish(start(images, 'stopped', 1))
+    assert_end_alike(images / 'stopped', whole(way))
 
 
 @pytest.mark.slow
