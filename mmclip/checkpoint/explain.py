@@ -1,16 +1,8 @@
 """What is wrong with a file that cannot be read, in one sentence."""
 
-import re
 from pathlib import Path
 
 from mmclip.checkpoint.errors import CheckpointError
-
-# How torch's long message for a refused pickle goes on about other things.
-_TORCHS_ADVICE = (
-    'Weights only load failed',
-    'Please file an issue',
-    'Check the documentation',
-)
 
 
 def explain(path: Path, error: Exception) -> str:
@@ -22,7 +14,7 @@ def explain(path: Path, error: Exception) -> str:
     """
     reason = str(error)
     if isinstance(error, CheckpointError):
-        return f'{path} is refused: {reason}'
+        return f'{path} is refused: {reason}{fetch_again(path)}'
     start = first_bytes(path)
     if not start:
         return f'{path} is empty or missing.{fetch_again(path)}'
@@ -36,20 +28,10 @@ def explain(path: Path, error: Exception) -> str:
             f'{path} is a pointer of git LFS, not the weights: run git lfs '
             'pull where it comes from.'
         )
-    if refused := re.search(r'GLOBAL (\S+)', reason):
-        return (
-            f'{path} is refused: besides tensors it holds {refused[1]}, and '
-            'loading that could execute code; save its state dict alone.'
-        )
-    lines = [
-        line.strip()
-        for line in reason.splitlines()
-        if line.strip() and not line.startswith(_TORCHS_ADVICE)
-    ]
+    first = reason.strip().partition('\n')[0]
     return (
         f'{path} is no readable checkpoint: damaged, incomplete or of another '
-        f'format ({type(error).__name__}: {" ".join(lines[:1])}).'
-        f'{fetch_again(path)}'
+        f'format ({type(error).__name__}: {first}).{fetch_again(path)}'
     )
 
 

@@ -1,35 +1,31 @@
 """Reading checkpoint files safely and writing them atomically."""
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmclip.checkpoint.archive import (
-    is_archive,
-    refuse_compression,
-    refuse_greedy_pickles,
-    refuse_tricks,
-)
+from mmclip.checkpoint.archive import Archive, is_archive
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
-from mmclip.checkpoint.explain import explain, fetch_again, first_bytes
+from mmclip.checkpoint.explain import explain
 from mmclip.checkpoint.run_state import forget_choices
 from mmclip.checkpoint.safetensors_files import (
     SafetensorsFiles,
+    is_safetensors,
     read_safetensors,
     shards_of,
     write_safetensors,
 )
+from mmclip.checkpoint.torch_files import read_archive, read_legacy
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
-from mmclip.checkpoint.training_state import only_allowed, unwrap
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
 # Bytes of a file's views beyond what it holds: an expanded number is no harm.
 MOST_INFLATION = 2**20
+MOST_VIEWS = 64  # of a file's bytes: a layer may be in all of a model's places
 NO_TAG = 'none'  # of a local file that follows no pretrained tag
 # In the order in which open_clip and transformers prefer them.
 WEIGHT_NAMES = (
@@ -39,6 +35,7 @@ WEIGHT_NAMES = (
     'model.safetensors',
     'model.safetensors.index.json',
     'pytorch_model.bin',
+    'pytorch_model.bin.index.json',
 )
 
 
@@ -47,8 +44,9 @@ def read_checkpoint(
 ) -> dict[str, Any]:
     """Read a checkpoint file without executing anything that it holds.
 
-    torch files are read with ``weights_only=True``; beyond tensors and plain
-    containers only what mmengine's own checkpoints need is admitted. Of
+    Beyond tensors and plain containers only what mmengine's own checkpoints
+    need is admitted; :mod:`mmclip.checkpoint.names` lists all of it. Reading
+    takes time and memory in proportion to the file, or ends in an error. Of
     TorchScript archives the tensors alone are read, not the program.
     Configs that mmengine would execute are dropped, and paths of earlier
     checkpoints become names (:mod:`mmclip.checkpoint.run_state`).
@@ -66,34 +64,32 @@ def read_checkpoint(
         FileNotFoundError: If there is no such file.
         CheckpointError: If the file is damaged or holds Python objects.
     """
-    path = Path(path).expanduser()
+    return _read(Path(path).expanduser(), map_location, mmap)
+
+
+def _read(
+    path: Path, map_location: Any, mmap: bool, check_sums: bool = False
+) -> dict[str, Any]:
+    """Read a file; ``check_sums`` also of what is left on disk."""
     if not path.is_file():
+        if path.exists():
+            raise CheckpointError(f'{path} is not a regular file.')
         raise FileNotFoundError(f'Checkpoint {path} does not exist.')
-    if path.suffix == '.safetensors':
+    if is_safetensors(path):
         return read_safetensors(path, map_location)
-    if is_torchscript(path):
-        tensors = read_torchscript(path)
-        _refuse_inflated(path, tensors)
-        return tensors
-    is_zip = is_archive(path)
-    if is_zip and not first_bytes(path).startswith(b'PK\x03\x04'):
-        # Python looks for an archive at a file's end, torch at its beginning.
-        raise CheckpointError(
-            f'{path} is refused: it is an archive with something before it.'
-        )
-    if is_zip:
-        _check_archive(path, sums=not mmap)
     try:
-        refuse_greedy_pickles(path)
-        with only_allowed():
-            checkpoint = torch.load(
-                path,
-                map_location=map_location,
-                weights_only=True,
-                mmap=mmap and is_zip,
-            )
-        checkpoint = unwrap(checkpoint)
-    except Exception as error:
+        if is_torchscript(path):
+            checkpoint: Any = read_torchscript(path)
+        elif is_archive(path):
+            with Archive(path) as archive:
+                if check_sums:
+                    archive.check_sums()
+                checkpoint = read_archive(archive, map_location, mmap=mmap)
+        else:
+            checkpoint = read_legacy(path, map_location)
+        if isinstance(checkpoint, dict):
+            _refuse_inflated(path, checkpoint)
+    except Exception as error:  # of damaged files, almost any
         raise CheckpointError(explain(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
@@ -101,7 +97,6 @@ def read_checkpoint(
             'weights.'
         )
     forget_choices(checkpoint)
-    _refuse_inflated(path, checkpoint)
     return checkpoint
 
 
@@ -117,15 +112,11 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
         CheckpointError: If the file holds no state dict.
     """
     path, *shards = files_of(path)
-    if shards:
-        return SafetensorsFiles(shards)
-    if path.suffix == '.safetensors' and path.is_file():
-        return SafetensorsFiles([path])
-    checkpoint = read_checkpoint(path, mmap=True)
-    if is_archive(path) and not is_torchscript(path):
-        _check_archive(
-            path, sums=True
-        )  # the reader of TorchScript compares them
+    if shards and not all(map(is_safetensors, shards)):
+        return {k: v for s in shards for k, v in read_state_dict(s).items()}
+    if shards or is_safetensors(path):
+        return SafetensorsFiles(shards or [path])
+    checkpoint = _read(path, 'cpu', mmap=True, check_sums=True)
     state_dict = checkpoint.get('state_dict', checkpoint)
     if not isinstance(state_dict, dict) or not state_dict:
         raise CheckpointError(f'{path} holds no state dict.')
@@ -146,7 +137,7 @@ def files_of(path: str | Path) -> list[Path]:
     path = Path(path).expanduser()
     if path.is_dir():
         path = find_weights(path)
-    if path.name.endswith('.safetensors.index.json'):
+    if path.name.endswith('.index.json'):
         return [path, *shards_of(path)]
     return [path]
 
@@ -196,7 +187,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
         CheckpointError: If it is no readable checkpoint.
     """
     path = Path(path).expanduser()
-    if path.suffix == '.safetensors' and path.is_file():
+    if is_safetensors(path):
         return SafetensorsFiles([path]).clip
     meta = read_checkpoint(path, mmap=True).get('meta')
     return meta.get('clip') if isinstance(meta, dict) else None
@@ -294,47 +285,38 @@ def sha256(path: str | Path) -> str:
 
 def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:
     """A view can claim any size; its first copy would take the memory."""
-    inflation = 0
-    for name, tensor in _tensors(checkpoint):
+    inflation, left = 0, MOST_INFLATION + MOST_VIEWS * path.stat().st_size
+    for parents, key, tensor in _tensors(checkpoint):
         if tensor.layout != torch.strided or tensor.is_meta:
-            raise CheckpointError(f'{path} is refused: {name} is not dense.')
+            raise CheckpointError(f'{_name(*parents, key)} is not dense.')
         claimed, held = tensor.nbytes, tensor.untyped_storage().nbytes()
         inflation += max(0, claimed - held)
-        if inflation > MOST_INFLATION:
+        left -= claimed
+        if inflation > MOST_INFLATION or left < 0:
             raise CheckpointError(
-                f'{path} is refused: {name} claims {claimed:,} bytes, and '
-                f'there are {held:,}.'
+                f'{_name(*parents, key)} claims {claimed:,} bytes, and there '
+                f'are {held:,}' + (', for many.' if claimed <= held else '.')
             )
 
 
-def _tensors(checkpoint: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors with their names, each container looked into once."""
-    left, seen = [('', checkpoint)], {id(checkpoint)}
+def _tensors(
+    checkpoint: Any,
+) -> Iterator[tuple[tuple[Any, ...], Any, torch.Tensor]]:
+    """All tensors with their keys, each container looked into once."""
+    left: list[tuple[tuple[Any, ...], Any]] = [((), checkpoint)]
+    seen = {id(checkpoint)}
     while left:
-        prefix, holder = left.pop()
+        parents, holder = left.pop()
         is_dict = isinstance(holder, dict)
         for key, value in holder.items() if is_dict else enumerate(holder):
             if isinstance(value, torch.Tensor):
-                yield f'{prefix}{key}', value
+                yield parents, key, value
                 continue
             is_holder = isinstance(value, dict | list | tuple)
             if is_holder and id(value) not in seen:
                 seen.add(id(value))
-                left.append((f'{prefix}{key}.', value))
+                left.append(((*parents, key), value))
 
 
-def _check_archive(path: Path, *, sums: bool) -> None:
-    """Refuse what torch does not write; compare check sums, as it does not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            refuse_tricks(archive)
-            for info in archive.infolist():
-                refuse_compression(info)
-            damaged = archive.testzip() if sums else None
-    except Exception as error:  # of a damaged directory, almost any
-        raise CheckpointError(explain(path, error)) from error
-    if damaged is not None:
-        raise CheckpointError(
-            f'{path} is damaged: {damaged} in it has another check sum than '
-            f'when it was written.{fetch_again(path)}'
-        )
+def _name(*keys: Any) -> str:
+    return '.'.join(str(key)[:99] for key in keys)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.explain import explain
+from mmclip.checkpoint.explain import explain, first_bytes
 
 
 class SafetensorsFiles(Mapping[str, torch.Tensor]):
@@ -37,8 +37,10 @@ class SafetensorsFiles(Mapping[str, torch.Tensor]):
             self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, key: str) -> torch.Tensor:
-        """Read one tensor."""
-        return self._files[key].get_tensor(key)
+        """Read one tensor, and copy it if it is not aligned in its file."""
+        tensor = self._files[key].get_tensor(key)
+        is_aligned = tensor.data_ptr() % tensor.itemsize == 0
+        return tensor if is_aligned else tensor.clone()
 
     def __iter__(self) -> Iterator[str]:
         """The names of the tensors."""
@@ -82,18 +84,30 @@ def _parse_header(path: Path, header: str) -> dict[str, Any]:
     return clip
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of safetensors, by what it begins with.
+
+    One that begins as nothing that torch writes is what its suffix says.
+    """
+    start = first_bytes(path)[:9]
+    if len(start) == 9 and start.endswith(b'{'):
+        return int.from_bytes(start[:8], 'little') < path.stat().st_size
+    is_torchs = start.startswith((b'PK\x03\x04', b'\x80'))
+    return path.suffix == '.safetensors' and not is_torchs
+
+
 def shards_of(index: Path) -> list[Path]:
-    """The files that a ``.safetensors.index.json`` names.
+    """The files that an index of safetensors or torch files names.
 
     Raises:
-        CheckpointError: If it is damaged.
+        CheckpointError: If it is damaged, or a file is not there.
     """
     try:
-        names = set(
-            json.loads(index.read_text('utf-8'))['weight_map'].values()
+        names = sorted(
+            set(json.loads(index.read_text('utf-8'))['weight_map'].values())
         )
         # Names, not paths: a shard lies beside its index.
-        return [index.parent / Path(name).name for name in sorted(names)]
+        shards = [index.parent / Path(name).name for name in names]
     except (
         AttributeError,
         KeyError,
@@ -102,3 +116,10 @@ def shards_of(index: Path) -> list[Path]:
         ValueError,
     ) as error:
         raise CheckpointError(explain(index, error)) from error
+    for name, shard in zip(names, shards, strict=True):
+        if shard.name != name or not shard.is_file():
+            raise CheckpointError(
+                f'{index} names the file {name[:99]!r}, which is not beside '
+                'it; it is incomplete.'
+            )
+    return shards

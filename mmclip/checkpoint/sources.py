@@ -246,7 +246,8 @@ def _download_files(repository: str) -> Path:
         except EntryNotFoundError:
             continue  # the next name; convert_folder misses the last
         if name.endswith('.index.json'):
-            snapshot_download(repository, allow_patterns='*.safetensors')
+            kind = name.split('.')[1]  # safetensors or bin
+            snapshot_download(repository, allow_patterns=f'*.{kind}')
         break
     return folder
 

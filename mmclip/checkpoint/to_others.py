@@ -138,6 +138,11 @@ def write_export(exported: Export, out: Path) -> None:
         write_checkpoint(dict(state_dict=tensors) if is_safe else tensors, out)
         return
     out.mkdir(parents=True, exist_ok=True)
+    for name in (_WEIGHTS, *HUGGING_FACE_FILES):
+        if (out / name).is_symlink():  # as in the hub's cache
+            raise CheckpointError(
+                f'{out / name} is a link: export to another folder.'
+            )
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out) as folder:
         new = Path(folder)
         for name, content in exported.files.items():

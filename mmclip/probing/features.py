@@ -4,8 +4,6 @@ import copy
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from mmclip.checkpoint.atomic import TEMPORARY
+from mmclip.checkpoint.atomic import temporary_folder
 
 FEATURES, LABELS, DONE = 'features.npy', 'labels.npy', 'done.npy'
 SOURCE = 'source.json'
@@ -286,8 +284,7 @@ def _create(
 ) -> None:
     """Make a folder whose files are there, and no row is done."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
-    try:
+    with temporary_folder(folder.parent) as new:
         num_images = len(labels)
         np.lib.format.open_memmap(
             new / FEATURES, 'w+', np.float32, (num_images, width)
@@ -297,8 +294,6 @@ def _create(
         text = json.dumps(source, indent=2)
         (new / SOURCE).write_text(text + '\n', encoding='utf-8')
         new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 @torch.inference_mode()

@@ -239,5 +239,5 @@ def test_an_archive_behind_a_legacy_file(tmp_path):
         dict(a=torch.ones(1)), path, _use_new_zipfile_serialization=False
     )
     path.write_bytes(path.read_bytes() + (tmp_path / 'zip.pth').read_bytes())
-    with pytest.raises(CheckpointError, match='something before it'):
+    with pytest.raises(CheckpointError, match='its directory'):
         read_checkpoint(path)

@@ -205,7 +205,7 @@ def test_modules_that_hold_themselves_are_refused(archive, tmp_path):
     # A module, memoised, whose attribute is itself.
     content = b'\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.'
     crafted = rewrite(archive, tmp_path / 'x.pt', data_pkl=content)
-    with pytest.raises(CheckpointError, match=r'nested without end'):
+    with pytest.raises(CheckpointError, match='in itself'):
         read_torchscript(crafted)
 
 
@@ -278,7 +278,7 @@ def test_tensors_get_no_hooks(craft):
     hooks = b'}K\x07ctorch.jit._pickle\nrestore_type_tag\ns'
     state = b'(\x89N' + hooks + b't'
     content = module(string('w') + TENSOR + state + b'b') + b'.'
-    with pytest.raises(CheckpointError, match='alters something else'):
+    with pytest.raises(CheckpointError, match='alters something'):
         read_torchscript(craft(content))
 
 
@@ -288,7 +288,7 @@ def test_modules_in_many_places_do_not_multiply(craft):
         last = b'h' + bytes([depth])
         content += module(string('a') + last + string('b') + last)
         content += b'q' + bytes([depth + 1])
-    with pytest.raises(CheckpointError, match='nested without end'):
+    with pytest.raises(CheckpointError, match='too often'):
         read_torchscript(craft(content + b'.'))
 
 

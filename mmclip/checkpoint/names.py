@@ -1,0 +1,167 @@
+"""All that a pickle may name, and what stands for it here.
+
+Nothing else is found, and nothing here makes more than it is given.
+"""
+
+import posixpath
+from collections import Counter, OrderedDict
+from typing import Any
+
+import torch
+
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.pickled_tensors import (
+    STORAGES,
+    rebuild_from_type,
+    rebuild_parameter,
+    rebuild_tensor,
+    rebuild_tensor_of_type,
+)
+from mmclip.checkpoint.training_state import (
+    fill_array,
+    fill_dtype,
+    fill_history,
+    make_array,
+    make_dtype,
+    make_history,
+    make_scalar,
+    method_of,
+)
+from mmclip.checkpoint.unpickler import Module, Named, shown
+
+
+def _encode(text: str, codec: str) -> bytes:
+    """The bytes that protocol 2 writes as a text."""
+    if codec not in ('latin1', 'latin-1'):
+        raise CheckpointError(f'it holds bytes as a text of {shown(codec)}.')
+    return text.encode('latin1')
+
+
+def _no_bytes() -> bytes:
+    return b''
+
+
+def _plain_dict(content: Any = None) -> dict[Any, Any]:
+    """What a ``ConfigDict`` or ``defaultdict`` holds is filled in, or here."""
+    return content if type(content) is dict else {}
+
+
+def _counter(content: dict[Any, int]) -> Counter[Any]:
+    return Counter(_plain_dict(content))
+
+
+def _fill_ordered_dict(ordered: Any, state: Any) -> None:
+    """Take the versions of modules; other attributes could hide methods."""
+    if '_metadata' in state:
+        ordered._metadata = state['_metadata']
+
+
+def _fill_module(module: Module, state: Any) -> None:
+    if isinstance(state, dict):
+        module.attributes = state
+
+
+def _content(content: Any, *_: Any) -> Any:
+    """A typed list or dict: its contents alone."""
+    return content
+
+
+def _no_hooks() -> OrderedDict[str, Any]:
+    return OrderedDict()
+
+
+def _first_of_pairs(pairs: Any = ()) -> list[Any]:
+    return [key for key, _ in pairs]
+
+
+_PLAIN = [
+    Named('_codecs.encode', _encode),
+    Named('builtins.bytes', _no_bytes),
+    Named('builtins.complex', complex),
+    Named('builtins.set', set, keys=iter),
+    Named('builtins.frozenset', frozenset, keys=iter),
+    *(Named(f'builtins.{name}') for name in ('dict', 'int', 'float', 'list')),
+    Named('collections.Counter', _counter),
+    Named('collections.defaultdict', _plain_dict),
+    Named(
+        'collections.OrderedDict',
+        OrderedDict,
+        _fill_ordered_dict,
+        keys=_first_of_pairs,
+    ),
+    Named('pathlib.PosixPath', posixpath.join),
+]
+_TORCH = [
+    Named('torch._utils._rebuild_tensor', rebuild_tensor),
+    Named('torch._utils._rebuild_tensor_v2', rebuild_tensor),
+    Named('torch._utils._rebuild_tensor_v3', rebuild_tensor_of_type),
+    Named('torch._utils._rebuild_parameter', rebuild_parameter),
+    Named('torch._utils._rebuild_parameter_with_state', rebuild_parameter),
+    Named('torch._tensor._rebuild_from_type_v2', rebuild_from_type),
+    Named('torch.Tensor'),
+    Named('torch.nn.parameter.Parameter'),
+    Named('torch.Size', torch.Size),
+    Named('torch.device', torch.device),
+    Named('torch.storage.UntypedStorage'),
+    *(Named(f'torch.{name}', dtype=STORAGES[name]) for name in STORAGES),
+]
+_NUMPY = [
+    Named('numpy.ndarray'),
+    Named('numpy.dtype', make_dtype, fill_dtype),
+    # numpy 1 wrote `numpy.core` where numpy 2 writes `numpy._core`.
+    *(
+        Named(f'numpy.{core}.multiarray.{name}', *stands)
+        for core in ('_core', 'core')
+        for name, *stands in (
+            ('_reconstruct', make_array, fill_array, True),
+            ('scalar', make_scalar),
+        )
+    ),
+]
+_MMENGINE = [
+    Named('builtins.getattr', method_of),
+    Named('mmengine.config.config.ConfigDict', _plain_dict),
+    Named(
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        make_history,
+        fill_history,
+        is_hollow=True,
+    ),
+    Named(
+        'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
+    ),
+]
+# Values, and no functions.
+_DTYPES = {
+    str(dtype): dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype)
+}
+NAMES: dict[str, Any] = _DTYPES | {
+    named.name: named for named in (*_PLAIN, *_TORCH, *_NUMPY, *_MMENGINE)
+}
+# What TorchScript writes around typed lists and dicts: their contents come
+# first, a description of the type after.
+NAMES_OF_TORCHSCRIPT: dict[str, Any] = (
+    {
+        'collections.OrderedDict': Named('collections.OrderedDict', _no_hooks),
+    }
+    | {
+        f'torch.jit._pickle.{name}': Named(name, _content)
+        for name in (
+            'restore_type_tag',
+            'build_intlist',
+            'build_tensorlist',
+            'build_doublelist',
+            'build_boollist',
+        )
+    }
+    | {
+        name: NAMES[name]
+        for name in (
+            'torch._utils._rebuild_tensor_v2',
+            *(f'torch.{name}' for name in STORAGES),
+        )
+    }
+)
+MODULE = Named('a module', Module, _fill_module)
