@@ -32,7 +32,7 @@ auto_scale_lr = dict(base_batch_size=2048)
 
 epochs, warmup_epochs = 50, 10  # S
 param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(start_factor=1e-6 / lr, end=warmup_epochs)
+param_scheduler[0].end = warmup_epochs
 param_scheduler[1].update(
     eta_min_ratio=1e-6 / lr, begin=warmup_epochs, end=epochs
 )

@@ -31,5 +31,4 @@ lr = 4e-4  # S, for 64 x 4 x 8 GPUs = 2048 images a step
 optim_wrapper = dict(optimizer=dict(lr=lr))
 auto_scale_lr = dict(base_batch_size=2048 // 4)
 param_scheduler = _base_.param_scheduler
-param_scheduler[0].start_factor = 1e-6 / lr
 param_scheduler[1].eta_min_ratio = 1e-6 / lr

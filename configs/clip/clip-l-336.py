@@ -133,10 +133,12 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=1920 // accumulative_counts)
 
 epochs, warmup_epochs = 30, 5  # S
-param_scheduler = [  # run_class_finetuning.py: from and to 1e-6, per iteration
+# run_class_finetuning.py, utils.py: from 0 (L: the mean of epoch 0 is
+# 5.992801e-05; its --warmup_lr is not used) and to 1e-6, per iteration
+param_scheduler = [
     dict(
         type='LinearLR',
-        start_factor=1e-6 / lr,
+        start_factor=1e-12,  # as good as 0, which LinearLR would stay at
         end=warmup_epochs,
         convert_to_iter_based=True,
     ),
