@@ -60,7 +60,11 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmclip', 'mmclip.*']),
     install_requires=[
-        f'{name}{range_}' for name, range_ in REQUIREMENTS['REQUIRED'].items()
+        *(
+            f'{name}{range_}'
+            for name, range_ in REQUIREMENTS['REQUIRED'].items()
+        ),
+        f'setuptools{REQUIREMENTS["SETUPTOOLS"]}',
     ],
     extras_require={
         'lite': [f'mmcv-lite{REQUIREMENTS["MMCV"]}'],

@@ -19,6 +19,10 @@ REQUIRED = {
     'numpy': '>=1.26',
 }
 MMCV = '>=2.0,<2.4'  # the upper bound is mmpretrain's own
+# mmengine imports pkg_resources, without asking for it, where a config builds
+# on one of another package; from 81 on setuptools no longer has it. Installed
+# along, and not refused at import, since all else works.
+SETUPTOOLS = '<81'
 # Packages with the same module: one of them, not two. Those of onedl are
 # maintained forks.
 SAME_MODULE = {

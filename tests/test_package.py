@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 
 import pytest
+from mmpretrain.utils import dependency
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mmclip import requirements
+from mmclip import multimodal, requirements
+from mmclip.engine.config import load_config
 from tests.conftest import REPOSITORY
 
 
@@ -146,19 +149,89 @@ def test_editable_installs_link_to_configs_and_tools():
         assert link.resolve() == REPOSITORY / name
 
 
-@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmseg'])
-def test_any_scope_finds_the_backbone_without_custom_imports(scope, tmp_path):
-    code = f"""
+def test_any_scope_finds_the_backbone_without_custom_imports(tmp_path):
+    code = """
 from mmengine.registry import MODELS, DefaultScope, Registry
-seg = Registry('model', parent=MODELS, scope={scope!r} + '_host')
-with DefaultScope.overwrite_default_scope({scope!r} + '_host'):
-    backbone = seg.build(dict(
-        type='mmclip.CLIPVisionTransformer', act='gelu', img_size=16,
-        arch=dict(width=32, depth=1, num_heads=2, mlp_width=64)))
-print(type(backbone).__name__)
+for host in ('mmengine', 'mmpretrain', 'mmseg'):
+    seg = Registry('model', parent=MODELS, scope=f'{host}_host')
+    with DefaultScope.overwrite_default_scope(f'{host}_host'):
+        backbone = seg.build(dict(
+            type='mmclip.CLIPVisionTransformer', act='gelu', img_size=16,
+            arch=dict(width=32, depth=1, num_heads=2, mlp_width=64)))
+    print(host, type(backbone).__name__)
 """
     result = run_python(code, tmp_path)
-    assert result.stdout.endswith('CLIPVisionTransformer\n'), result.stderr
+    assert result.stdout.splitlines()[-3:] == [
+        f'{host} CLIPVisionTransformer'
+        for host in ('mmengine', 'mmpretrain', 'mmseg')
+    ], result.stderr
+
+
+def test_models_are_imported_beside_pycocotools(tmp_path):
+    """mmpretrain's multimodal ones, too, if transformers has their names."""
+    folder = tmp_path / 'pycocotools-2.0.11.dist-info'
+    folder.mkdir()
+    (folder / 'METADATA').write_text('Name: pycocotools\nVersion: 2.0.11\n')
+    code = """
+import mmclip.models, mmpretrain.utils.dependency as dependency
+print('multimodal', dependency.WITH_MULTIMODAL)
+"""
+    result = run_python(code, tmp_path, f'{tmp_path}:{REPOSITORY}')
+    works = Version(version('transformers')) < Version('4.50')
+    assert f'multimodal {works}' in result.stdout, result.stderr
+    assert result.stderr.count('switched off') == (not works)
+
+
+class TestMultimodal:
+    @pytest.fixture
+    def switch(self, monkeypatch):
+        """mmpretrain's switch, on, before its models are imported."""
+        monkeypatch.setattr(dependency, 'WITH_MULTIMODAL', True)
+        monkeypatch.delitem(sys.modules, 'mmpretrain.models', raising=False)
+        return dependency
+
+    @pytest.mark.parametrize('missing', [None, 'transformers.x'])
+    def test_it_is_switched_off_where_a_name_is_missing(
+        self, switch, monkeypatch, caplog, missing
+    ):
+        monkeypatch.setattr(multimodal, 'missing_name', lambda _: missing)
+        multimodal.switch_off_if_broken()
+        assert switch.WITH_MULTIMODAL is (missing is None)
+        assert len(caplog.records) == (missing is not None)
+
+    @pytest.mark.parametrize(
+        ('source', 'missing'),
+        [
+            ('from transformers import __version__', None),
+            ('def late():\n    from transformers import gone', None),
+            ('from other_package import gone', None),
+            ('from transformers import gone', 'transformers.gone'),
+            (
+                'try:\n    from transformers.gone import (\n        one, two'
+                ')\nexcept:\n    one = None',
+                'transformers.gone.one',
+            ),
+        ],
+    )
+    def test_names_that_files_import(self, tmp_path, source, missing):
+        (tmp_path / 'x.py').write_text(source)
+        assert multimodal.missing_name(tmp_path.glob('*.py')) == missing
+
+
+def test_a_config_builds_on_one_of_mmpretrain(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(
+        "_base_ = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'"
+    )
+    assert load_config(path).model.type == 'ImageClassifier'
+
+
+def test_a_setuptools_that_is_too_new_is_named(tmp_path, monkeypatch):
+    path = tmp_path / 'config.py'
+    path.write_text("_base_ = 'mmpretrain::_base_/default_runtime.py'")
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)
+    with pytest.raises(ImportError, match="pip install 'setuptools<81'"):
+        load_config(path)
 
 
 def test_import_costs_little_more_than_mmpretrain(tmp_path):
@@ -275,6 +348,11 @@ def test_the_oldest_set_is_the_lower_bounds(package):
 def test_the_newest_set_is_in_the_ranges(package):
     newest = pins('constraints.txt')[canonicalize_name(package)]
     assert newest in SpecifierSet(RANGES[package])
+
+
+@pytest.mark.parametrize('name', ['constraints.txt', 'constraints-oldest.txt'])
+def test_both_sets_have_the_setuptools_that_mmengine_needs(name):
+    assert pins(name)['setuptools'] in SpecifierSet(requirements.SETUPTOOLS)
 
 
 def pins(name):

@@ -20,6 +20,7 @@ from mmclip.engine.config_source import (
     is_unread,
     read_sources,
 )
+from mmclip.requirements import SETUPTOOLS
 
 # Read by mmengine's Runner or mmpretrain's models beside Runner's arguments.
 OTHER_KEYS = {
@@ -56,12 +57,23 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ImportError: If it builds on a config of another package, and
+            setuptools is too new for mmengine to find that.
         KeyError: If nothing reads a top-level key, or an argument in it.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'Config {path} does not exist.')
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        if error.name != 'pkg_resources':
+            raise
+        raise ImportError(
+            f'{path} builds on a config of another package, for which '
+            'mmengine imports pkg_resources, and the installed setuptools no '
+            f"longer has it; run: pip install 'setuptools{SETUPTOOLS}'"
+        ) from error
     if options:
         cfg.merge_from_dict(options)
     check_keys(cfg, path, options or ())
