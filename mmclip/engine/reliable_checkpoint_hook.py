@@ -4,7 +4,8 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mmclip.engine.find_checkpoint import (
     find_newest_checkpoint,
     list_checkpoints,
 )
+from mmclip.engine.plain_values import read_plainly, write_plainly
 from mmclip.registry import HOOKS
 
 
@@ -46,7 +48,11 @@ class ReliableCheckpointHook(CheckpointHook):
     checkpoint, too. Arguments are those of ``CheckpointHook``.
     """
 
+    # mmpose's, beside those of which mmengine knows that higher is better.
+    _default_greater_keys = (*CheckpointHook._default_greater_keys, '/AP')
+
     file_backend: Any
+    save_best: list[str] | None
     best_ckpt_path: str | None
     best_ckpt_path_dict: dict[str, str | None]
 
@@ -157,6 +163,7 @@ class ReliableCheckpointHook(CheckpointHook):
         """Add when it was, and the gradients gathered since the last step."""
         checkpoint['meta']['written'] = time.time()
         add_gradients(runner, checkpoint)
+        write_plainly(checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the gradients up again.
@@ -169,6 +176,7 @@ class ReliableCheckpointHook(CheckpointHook):
         if runner._resume and 'state_dict' in checkpoint:
             check_resumable(checkpoint, runner._load_from or runner._resume)
             restore_gradients(runner, checkpoint)
+        read_plainly(checkpoint)
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
@@ -180,8 +188,31 @@ class ReliableCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not hasattr(self, 'file_backend'):
             return  # runner.val(), without training
+        self._choose_metric(runner, metrics)
         with self._delete_afterwards():
             super()._save_best_checkpoint(runner, metrics)
+
+    def _choose_metric(self, runner: Runner, metrics: dict) -> None:
+        """Take the first number that can be compared for 'auto'.
+
+        mmengine takes the first metric, and stops the run if it is not a
+        number, or nothing says whether higher is better.
+        """
+        if not self.save_best or 'auto' not in self.key_indicators:
+            return
+        rules = self.rules
+        for name, score in metrics.items():
+            if isinstance(score, Real) or getattr(score, 'ndim', None) == 0:
+                with suppress(ValueError):  # no rule is known
+                    self._init_rule(rules, [name])
+                    return
+        self.save_best = None
+        runner.logger.warning(
+            "No best checkpoint is kept, since save_best='auto' does not know "
+            f'whether higher is better for any of {", ".join(metrics)}: set '
+            'default_hooks.checkpoint.save_best to one of them, and rule to '
+            "'greater' or 'less'."
+        )
 
     @contextmanager
     def _delete_afterwards(self) -> Iterator[None]:

@@ -322,3 +322,44 @@ def test_a_name_as_resume_is_the_checkpoint(train, tmp_path, capfd):
 def test_other_values_of_resume_are_refused(train):
     with pytest.raises(TypeError, match=r'resume=1 must be True, False or'):
         train(resume=1)
+
+
+class Metrics(Hook):
+    """Puts other metrics in the place of what validation gave."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+
+    def after_val_epoch(self, runner, metrics=None):
+        metrics.clear()
+        metrics.update(self.metrics)
+
+
+@pytest.mark.parametrize(
+    ('metrics', 'chosen'),
+    [
+        ({'coco/AP': 0.5}, 'coco_AP'),
+        ({'crowdpose/AP': 0.5, 'crowdpose/AP(E)': 0.6}, 'crowdpose_AP'),
+        ({'confusion': torch.eye(2), 'accuracy/top1': 50.0}, 'accuracy_top1'),
+        ({'precision_of_each': [1.0, 0.5], 'recall': 1, 'loss': 1}, 'loss'),
+        ({'somebodys/score': 0.5, 'names': 'a'}, None),
+    ],
+)
+def test_the_best_is_that_of_a_metric_whose_rule_is_known(
+    train, tmp_path, capfd, metrics, chosen
+):
+    runner = train(
+        epochs=2,
+        scores=[0.5, 0.5],
+        checkpoint=dict(save_best='auto'),
+        custom_hooks=[Metrics(metrics)],
+    )
+    assert runner.iter == 4
+    (best,) = [*(tmp_path / 'work').glob('best_*.pth')] or [None]
+    assert best == (
+        chosen and tmp_path / 'work' / f'best_{chosen}_epoch_1.pth'
+    )
+    warnings = ''.join(capfd.readouterr()).count('No best checkpoint is kept')
+    assert warnings == (chosen is None)
