@@ -28,7 +28,7 @@ from mmclip.checkpoint.web import read_from_web
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
     """Read a local checkpoint."""
-    return read_checkpoint(path, map_location)
+    return _read(path, map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
@@ -40,7 +40,7 @@ def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     if name in ('', '.', '..'):
         raise CheckpointError(f'{url} names no file.')
     return read_from_web(
-        url, folder / name, lambda path: read_checkpoint(path, map_location)
+        url, folder / name, lambda path: _read(path, map_location)
     )
 
 
@@ -54,7 +54,7 @@ def load_from_ceph(url: str, map_location: Any = None) -> dict[str, Any]:
         path = Path(folder) / os.path.basename(urlparse(url).path)
         path.write_bytes(backend.get(url))
         try:
-            return read_checkpoint(path, map_location)
+            return _read(path, map_location)
         except CheckpointError as error:  # the file is gone by now
             reason = str(error).replace(str(path), url)
             raise CheckpointError(reason) from error
@@ -91,7 +91,7 @@ def load_from_openmmlab(path: str, map_location: Any = None) -> dict[str, Any]:
     if url.startswith(('http://', 'https://')):
         return load_from_http(url, map_location)
     home = catalogue._get_mmengine_home()
-    return read_checkpoint(Path(home) / url, map_location)
+    return _read(Path(home) / url, map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes='mmcls://', force=True)
@@ -150,6 +150,18 @@ def load_from_folder(path: str, map_location: Any = None) -> dict[str, Any]:
 
     checkpoint = convert_folder(path.removeprefix('local-dir:'))
     return _moved(checkpoint, map_location)
+
+
+def _read(path: str | Path, map_location: Any) -> dict[str, Any]:
+    """Read a checkpoint for mmengine, without the config in it.
+
+    mmengine's Inferencers execute that as Python if they are given no other.
+    """
+    checkpoint = read_checkpoint(path, map_location)
+    meta = checkpoint.get('meta')
+    if isinstance(meta, dict):
+        meta.pop('cfg', None)
+    return checkpoint
 
 
 def _moved(checkpoint: dict[str, Any], map_location: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint
@@ -115,6 +116,9 @@ def test_configs_that_mmengine_would_execute_are_not_read(trained):
     infos = read_checkpoint(path)['message_hub']['runtime_info']
     assert 'cfg' not in infos
     assert infos['best_ckpt'] == 'best_score_epoch_2.pth'
+    # Nor does an Inferencer that is given no config find one.
+    meta = CheckpointLoader.load_checkpoint(str(path))['meta']
+    assert not {'cfg', 'config'} & set(meta)
 
 
 @pytest.mark.parametrize(
