@@ -10,7 +10,7 @@ from mmengine.config import Config, config
 from mmclip.engine.signals import STOPPING, end_at_once
 
 
-def exit_code(several, *numbers, run=time.sleep, arguments=[60]) -> int:
+def exit_code(several, *numbers, run=time.sleep, arguments=(60,)) -> int:
     """Of a process that is told to end while it runs."""
     reading, writing = os.pipe()
     pid = os.fork()

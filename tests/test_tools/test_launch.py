@@ -1,0 +1,133 @@
+"""Several processes: signals are handed on, and failures explained."""
+
+import importlib.util
+import os
+import re
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+)
+from torch.distributed.run import config_from_args
+
+from tests.conftest import REPOSITORY
+from tests.test_engine.runs import (
+    assert_end_alike,
+    finish,
+    images,
+    start,
+    whole,
+    write_config,
+)
+
+__all__ = ['images', 'whole']  # fixtures
+
+spec = importlib.util.spec_from_file_location(
+    'launch', REPOSITORY / 'tools' / 'launch.py'
+)
+launch = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launch)
+
+
+def ranks(launcher: int) -> list[int]:
+    with open(f'/proc/{launcher}/task/{launcher}/children') as children:
+        return [int(pid) for pid in children.read().split()]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_one_iteration(images, whole):
+    """SIGUSR1 to the launcher, then SIGTERM to one process."""
+    write_config(images, 'mid-epoch', 2)
+    for number in signal.SIGUSR1, signal.SIGTERM:
+        run = start(images, 'stopped', 2)
+        for line in run.stdout:
+            if '(train)' in line:
+                break
+        time.sleep(0.3)
+        if number == signal.SIGUSR1:
+            os.kill(run.pid, number)
+        else:
+            os.kill(ranks(run.pid)[-1], number)
+        log, _ = run.communicate(timeout=120)
+        assert run.returncode == 128 + number, log
+        assert 'Traceback' not in log
+        written = set(re.findall(rf'{number.name}; writing (iter_\d+)', log))
+        assert len(written) == 1, log
+    finish(start(images, 'stopped', 2))
+    assert_end_alike(images / 'stopped', whole('mid-epoch', 2))
+
+
+def started(monkeypatch, *options: str, error: Exception | None = None):
+    """The torchrun that would run, and the exit code."""
+    seen = SimpleNamespace(code=0)
+
+    def run(args):
+        seen.config, _, _ = config_from_args(args)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(launch, 'run', run)
+    monkeypatch.setattr(sys, 'argv', ['launch.py', *options, 'train.py'])
+    monkeypatch.delenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', raising=False)
+    try:
+        launch.main()
+    except SystemExit as exit:
+        seen.code = exit.code
+    return seen
+
+
+def test_torchrun_hands_on_what_stops_a_run_and_waits(monkeypatch):
+    config = started(monkeypatch).config
+    handled = config.signals_to_handle.split(',')
+    assert {n.name for n in launch.STOPPING} <= set(handled)
+    assert config.shutdown_timeout == 1800
+
+
+def test_torchrun_leaves_ignored_what_nohup_ignores(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        config = started(monkeypatch).config
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, interrupt)
+    assert config.signals_to_handle == 'SIGTERM,SIGINT,SIGQUIT,SIGUSR1'
+
+
+def failed(*exit_codes: int, seconds: int = 0) -> ChildFailedError:
+    """Of ranks that ended so, each that many seconds after the one before."""
+    failures = {}
+    for rank, code in enumerate(exit_codes):
+        failures[rank] = ProcessFailure(
+            local_rank=rank, pid=4711, exitcode=code, error_file='none'
+        )
+        failures[rank].timestamp += rank * seconds
+    return ChildFailedError('train.py', failures)
+
+
+@pytest.mark.parametrize(
+    ('codes', 'seconds', 'exit_code'),
+    [
+        # Agreed by all; one was told while it ended.
+        ([138, 138], 0, 138),
+        ([-15, 143], 0, 143),
+        # Others end of the first one.
+        ([1, -15], 0, 'rank 0 .* failed.*exit code 1'),
+        ([-15, 7], 0, 'rank 1 .* failed.*exit code 7'),
+        ([1, -9], 1, r'rank 1 .* was killed by SIGKILL'),
+        # torchrun kills what did not end in 30 seconds.
+        ([1, -9], 30, 'rank 0 .* failed.*Rank 1 .*it was stopped, or stuck'),
+    ],
+)
+def test_the_exit_code_tells_why(monkeypatch, codes, seconds, exit_code):
+    error = failed(*codes, seconds=seconds)
+    code = started(monkeypatch, error=error).code
+    if isinstance(exit_code, str):
+        assert re.search(exit_code, code), code
+    else:
+        assert code == exit_code
