@@ -1,7 +1,8 @@
 """Several processes without a GPU, at their beginning and at their end."""
 
+from datetime import timedelta
+
 import pytest
-import torch
 from mmengine.config import Config
 
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -20,7 +21,22 @@ def write_threads():
 """
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='with a GPU')
+def start_with(monkeypatch, cfg) -> dict:
+    """What the process group is started with."""
+    seen = {}
+
+    def init_process_group(backend, **settings):
+        seen.update(settings, backend=backend)
+
+    name = 'torch.distributed.init_process_group'
+    monkeypatch.setattr(name, init_process_group)
+    monkeypatch.setattr('atexit.register', str)
+    monkeypatch.setattr('torch.cuda.is_available', bool)
+    cfg.launcher = 'pytorch'
+    use_gloo_without_gpu(cfg)
+    return seen
+
+
 @pytest.mark.parametrize(
     ('settings', 'unused'),
     [
@@ -30,16 +46,21 @@ def write_threads():
     ],
 )
 def test_the_model_is_wrapped_as_on_gpus(monkeypatch, settings, unused):
-    monkeypatch.setattr('torch.distributed.init_process_group', str)
-    monkeypatch.setattr('atexit.register', str)
-    cfg = Config(dict(launcher='pytorch') | settings)
-    use_gloo_without_gpu(cfg)
+    start_with(monkeypatch, cfg := Config(settings))
     wanted = settings.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=unused,
     )
     assert cfg.model_wrapper_cfg == dict(wanted, device_ids=None)
+
+
+def test_a_process_that_does_not_answer_is_an_error_in_time(monkeypatch):
+    dist_cfg = dict(backend='nccl', timeout=600)
+    cfg = Config(dict(env_cfg=dict(dist_cfg=dist_cfg)))
+    seen = start_with(monkeypatch, cfg)
+    assert seen == dict(backend='gloo', timeout=timedelta(minutes=10))
+    assert start_with(monkeypatch, Config())['timeout'] is None  # torch's own
 
 
 @pytest.mark.slow

@@ -19,13 +19,9 @@ from tests.conftest import REPOSITORY
 from tests.test_engine.runs import (
     assert_end_alike,
     finish,
-    images,
     start,
-    whole,
     write_config,
 )
-
-__all__ = ['images', 'whole']  # fixtures
 
 spec = importlib.util.spec_from_file_location(
     'launch', REPOSITORY / 'tools' / 'launch.py'
