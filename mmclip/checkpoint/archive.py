@@ -22,7 +22,7 @@ from mmclip.checkpoint.explain import first_bytes
 
 # Vectors of a processor, and complex numbers of 16 bytes, must be aligned.
 ALIGNMENT = 16
-_CHUNK = 2**24  # bytes that are copied at once
+_CHUNK = 2**20  # bytes that are copied at once: they stay in the cache
 # Sizes and signatures are those of PKWARE's APPNOTE.TXT, 4.3.
 _LOCAL = struct.Struct('<4s5H3I2H')
 _END = struct.Struct('<4s4H2IH')

@@ -41,12 +41,19 @@ def _no_bytes() -> bytes:
     return b''
 
 
-def _plain_dict(content: Any = None) -> dict[Any, Any]:
-    """What a ``ConfigDict`` or ``defaultdict`` holds is filled in, or here."""
-    return content if type(content) is dict else {}
+def _plain_dict(content: Any) -> dict[Any, Any]:
+    """What a ``ConfigDict`` holds."""
+    if type(content) is not dict:
+        raise CheckpointError(f'it makes a dict of {shown(content)}.')
+    return content
 
 
-def _counter(content: dict[Any, int]) -> Counter[Any]:
+def _default_dict(factory: Any = None) -> dict[Any, Any]:
+    """What a ``defaultdict`` holds comes later."""
+    return {}
+
+
+def _counter(content: Any) -> Counter[Any]:
     return Counter(_plain_dict(content))
 
 
@@ -82,7 +89,7 @@ _PLAIN = [
     Named('builtins.frozenset', frozenset, keys=iter),
     *(Named(f'builtins.{name}') for name in ('dict', 'int', 'float', 'list')),
     Named('collections.Counter', _counter),
-    Named('collections.defaultdict', _plain_dict),
+    Named('collections.defaultdict', _default_dict),
     Named(
         'collections.OrderedDict',
         OrderedDict,

@@ -31,6 +31,7 @@ MOST_DEPTH = 100
 MOST_NUMBERS_AS_KEYS = 10**5
 MOST_TUPLES_AS_KEYS = 10**3
 MOST_PARTS_OF_A_KEY = 16
+_SIZE_OF_A_PART = 16  # of a container, in bytes at least
 _PLAIN_KEYS = (str, bytes, bool, type(None), torch.dtype, torch.device)
 
 _OPCODES = (
@@ -158,7 +159,9 @@ class Unpickler(pickle._Unpickler):
         if kind != 'storage' or self._storage_of is None or any(view):
             raise CheckpointError(f'it holds a reference to {shown(kind)}.')
         if not isinstance(key, str | int) or not isinstance(location, str):
-            raise CheckpointError(f'it calls a storage {shown(key)}.')
+            raise CheckpointError('it holds a storage without a name.')
+        if not isinstance(numel, int) or not 0 <= numel < 2**60:
+            raise CheckpointError(f'its storage {key} claims {shown(numel)}.')
         if not isinstance(named, Named) or 'Storage' not in named.name:
             raise CheckpointError('it holds a storage of an unknown type.')
         itemsize = 1 if named.dtype is None else named.dtype.itemsize
@@ -202,7 +205,9 @@ class Unpickler(pickle._Unpickler):
             raise CheckpointError(f'it has {shown(key)} as a key.')
         self._keys[kind] = self._keys.get(kind, 0) + 1
         if self._keys[kind] > most:
-            raise CheckpointError(f'it has {most} keys and more of {kind}.')
+            raise CheckpointError(
+                f'it has more than {most:,} keys of type {kind.__name__}.'
+            )
 
     def _reduce(self) -> None:
         args = self.stack.pop()
@@ -271,11 +276,13 @@ def shown(value: Any) -> str:
 
 
 def _size(value: Any) -> int:
-    """How much there is to copy."""
+    """How much there is to copy, in bytes or so."""
     if isinstance(value, np.ndarray | np.generic):
         return 1 + value.nbytes
-    if isinstance(value, str | bytes | list | tuple | dict | set | frozenset):
+    if isinstance(value, str | bytes):
         return 1 + len(value)
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return 1 + _SIZE_OF_A_PART * len(value)
     return 1
 
 

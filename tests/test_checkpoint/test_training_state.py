@@ -191,10 +191,11 @@ def test_no_name_of_the_list_is_idle(tmp_path, monkeypatch, name):
         read_checkpoint(path)
 
 
-KINDS = 'b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16 U5 S5 >U5 >u2'.split()
+NUMBERS = [np.dtype(code) for code in np.typecodes['AllInteger'] + 'efdFD?']
+TEXTS = [np.dtype(kind) for kind in ('U5', 'S5', '>U5', '>u2')]
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', NUMBERS + TEXTS)
 def test_arrays_and_numbers_of_every_kind(tmp_path, kind):
     """mmpose's colours are bytes, for one."""
     array = np.array([[0, 1, 7], [1, 0, 9]]).astype(kind)
