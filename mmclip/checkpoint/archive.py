@@ -176,22 +176,26 @@ def _directory(archive: zipfile.ZipFile) -> int:
     stop = file.seek(0, os.SEEK_END) - _END.size
     file.seek(max(0, stop - _LOCATOR_64.size - _END_64.size))
     tail = file.read()
-    end = _END.unpack(tail[-_END.size :])
-    number, size, offset = end[4:7]
+    signature, *disks, here, number, size, offset, comment = _END.unpack(
+        tail[-_END.size :]
+    )
     wide, locator = tail[: _END_64.size], tail[_END_64.size : -_END.size]
-    is_plain = end[0] == b'PK\x05\x06' and end[1:3] == (0, 0) and not end[7]
+    found, plain = (disks, here, comment), ([0, 0], number, 0)
+    is_plain = signature == b'PK\x05\x06' and found == plain
     if locator.startswith(b'PK\x06\x07'):
         stop -= _LOCATOR_64.size + _END_64.size
-        _, _, where, _ = _LOCATOR_64.unpack(locator)
-        signature, *_, number_64, size_64, offset_64 = _END_64.unpack(wide)
+        narrow = number, size, offset
+        signature, _, _, _, *disks, here, number, size, offset = (
+            _END_64.unpack(wide)
+        )
         is_plain = (
             is_plain
-            and (signature, where) == (b'PK\x06\x06', stop)
-            and number in (number_64, 0xFFFF)
-            and size in (size_64, 0xFFFFFFFF)
-            and offset in (offset_64, 0xFFFFFFFF)
+            and _LOCATOR_64.unpack(locator)[1:] == (0, stop, 1)
+            and (signature, disks, here) == (b'PK\x06\x06', [0, 0], number)
+            and narrow[0] in (number, 0xFFFF)
+            and narrow[1] in (size, 0xFFFFFFFF)
+            and narrow[2] in (offset, 0xFFFFFFFF)
         )
-        number, size, offset = number_64, size_64, offset_64
     if (
         not is_plain
         or offset + size != stop

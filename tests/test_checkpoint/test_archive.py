@@ -4,6 +4,7 @@ import json
 import resource
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -241,3 +242,129 @@ def test_an_archive_behind_a_legacy_file(tmp_path):
     path.write_bytes(path.read_bytes() + (tmp_path / 'zip.pth').read_bytes())
     with pytest.raises(CheckpointError, match='its directory'):
         read_checkpoint(path)
+
+
+def two_directories(path):
+    """Python takes the last directory, torch the one that the end names.
+
+    In that of torch, storage 0 is what Python calls storage 1.
+    """
+    zeros, ones = struct.pack('<f', 0.0), struct.pack('<f', 1.0)
+    write(path, storage=zeros)
+    with zipfile.ZipFile(path) as old:
+        files = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, 'w') as new:
+        new.writestr('x/before', bytes(2000))
+        for name, content in (files | {'x/data/1': ones}).items():
+            new.writestr(name, content)
+        starts = {i.filename: i.header_offset for i in new.infolist()}
+    content = path.read_bytes()
+    number, size, start = struct.unpack('<HII', content[-12:-2])
+    entries = content[start : start + size].split(b'PK\x01\x02')[2:]
+    torchs, pythons = b'', b''
+    size = sum(len(entry) + 4 for entry in entries)
+    for entry in entries:
+        name = entry[42:].decode()
+        other = 'x/data/1' if name == 'x/data/0' else name
+        for where in (starts[other], starts[name] - size):
+            part = entry[:38] + struct.pack('<I', where) + entry[42:]
+            if where == starts[other]:
+                torchs += b'PK\x01\x02' + part
+            else:
+                pythons += b'PK\x01\x02' + part
+    number -= 1  # of the first, which only makes room
+    end = struct.pack(
+        '<4s4H2IH', b'PK\x05\x06', 0, 0, number, number, size, start, 0
+    )
+    path.write_bytes(content[:start] + torchs + pythons + end)
+    return path
+
+
+@both_readers
+def test_two_directories(tmp_path, read):
+    path = two_directories(tmp_path / 'x.pth')
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.read('x/data/0') == struct.pack('<f', 0.0)
+    assert torch.load(path)['w'] == 1.0
+    with pytest.raises(CheckpointError, match='may have two'):
+        read(path)
+
+
+@both_readers
+@pytest.mark.parametrize('saved', ['by torch', 'by Python'])
+def test_ends_of_archives_that_say_something_else(tmp_path, read, saved):
+    path = tmp_path / 'x.pth'
+    if saved == 'by torch':
+        torch.save(dict(w=torch.zeros(1)), path)
+    else:
+        write(path)
+    content = path.read_bytes()
+    read(path)
+    ends = [22] if saved == 'by Python' else [22, 22 + 20, 22 + 20 + 56]
+    numbers = {
+        # Where each number of 32 or 64 bits stands, from the end.
+        22: (4, 6, 8, 10, 12, 16),
+        22 + 20: (8,),
+        22 + 20 + 56: (32, 40, 48),
+    }
+    changed = [content + b'more', content[:-2] + b'\x04\x00more']
+    for end in ends:
+        for start in numbers[end]:
+            where = len(content) - end + start
+            data = bytearray(content)
+            data[where] ^= 1
+            changed.append(bytes(data))
+    for data in changed:
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError):
+            read(path)
+
+
+@both_kinds
+@both_readers
+@pytest.mark.parametrize('where', [0, 4 + 4, 14, 18, 22, 30])
+def test_headers_that_differ_from_the_directory(
+    tmp_path, is_script, read, where
+):
+    """Signature, method, check sum, sizes and name of a file in it."""
+    path = write(tmp_path / 'x.pt', is_script=is_script)
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo('x/data/0').header_offset
+    data = bytearray(path.read_bytes())
+    data[start + where] ^= 2
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError):
+        read(path)
+
+
+@both_readers
+def test_files_that_lie_in_one_another(tmp_path, read):
+    """A hundred storages of one megabyte, which are the same bytes."""
+    path = tmp_path / 'x.pth'
+    inner = tmp_path / 'inner.zip'
+    with zipfile.ZipFile(inner, 'w') as file:
+        file.writestr('x/data/0', bytes(4))
+    hidden = inner.read_bytes()
+    hidden = hidden[: hidden.index(b'PK\x01\x02')]
+    write(path, storage=hidden)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo('x/data/0').header_offset
+        stop = archive.start_dir
+    where = content.index(hidden, start)
+    entry = content.rindex(b'PK\x01\x02', 0, len(content) - 22)
+    # The last entry of the directory once more, at what its content holds.
+    again = bytearray(content[entry:-22])
+    again[16:28] = struct.pack('<3I', zlib.crc32(bytes(4)), 4, 4)
+    again[42:46] = struct.pack('<I', where)
+    again[-8:] = b'x/data/1'
+    number, size = struct.unpack('<HI', content[-12:-6])
+    end = struct.pack(
+        '<4s4H2IH',
+        b'PK\x05\x06',
+        *(0, 0, number + 1, number + 1, size + len(again), stop, 0),
+    )
+    path.write_bytes(content[:-22] + bytes(again) + end)
+    with pytest.raises(CheckpointError, match=r'in another file|own header'):
+        read(path)
