@@ -12,6 +12,7 @@ from mmclip.checkpoint.dialects import (
     PLAIN_DIALECTS,
     Dialect,
     Rule,
+    find_behind_prefix,
     pattern,
 )
 from mmclip.checkpoint.errors import CheckpointError, some
@@ -51,6 +52,11 @@ def recognise(keys: Iterable[str]) -> Dialect:
     for dialect in PLAIN_DIALECTS:
         if dialect.prefix_in(keys) is not None:
             return dialect
+    if found := find_behind_prefix(keys):
+        raise CheckpointError(
+            f'The names of {found[1].name} stand behind {found[0]!r}: save '
+            f'the weights without it.'
+        )
     raise CheckpointError(
         'The keys are those of no CLIP or SigLIP vision transformer that '
         f'{", ".join(d.name for d in PLAIN_DIALECTS)} have: '

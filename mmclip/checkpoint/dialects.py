@@ -278,3 +278,30 @@ MMPRETRAIN = Dialect(
 )
 
 PLAIN_DIALECTS = (OPEN_CLIP, TIMM, HF_CLIP, HF_SIGLIP, MMPRETRAIN)
+
+
+def find_behind_prefix(keys: Iterable[str]) -> tuple[str, Dialect] | None:
+    """What stands before the names of a dialect, as a wrapper's ``model.``.
+
+    Args:
+        keys (Iterable[str]): Of which no dialect is known without a prefix.
+
+    Returns:
+        tuple[str, Dialect] | None: The prefix and the dialect, if there are.
+    """
+    keys = list(keys)
+    for dialect in PLAIN_DIALECTS:
+        # Those of a dialect alone, and the longest first.
+        for name in (p + dialect.anchors[-1] for p in dialect.prefixes):
+            for key in keys:
+                prefix = key.removesuffix(name)
+                if prefix == key or not prefix.endswith('.'):
+                    continue
+                behind = (
+                    other.removeprefix(prefix)
+                    for other in keys
+                    if other.startswith(prefix)
+                )
+                if dialect.prefix_in(behind) is not None:
+                    return prefix, dialect
+    return None

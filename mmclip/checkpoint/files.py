@@ -1,6 +1,7 @@
 """Reading checkpoint files safely and writing them atomically."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
 # Bytes of a file's views beyond what it holds: an expanded number is no harm.
 MOST_INFLATION = 2**20
 MOST_VIEWS = 64  # of a file's bytes: a layer may be in all of a model's places
+# Of torch.compile, FSDP and activation checkpointing.
+_WRAPPERS = re.compile(
+    r'\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
+)
 NO_TAG = 'none'  # of a local file that follows no pretrained tag
 # In the order in which open_clip and transformers prefer them.
 WEIGHT_NAMES = (
@@ -72,9 +77,10 @@ def _read(
 ) -> dict[str, Any]:
     """Read a file; ``check_sums`` also of what is left on disk."""
     if not path.is_file():
-        if path.exists():
+        if path.exists() and not path.is_dir():
             raise CheckpointError(f'{path} is not a regular file.')
-        raise FileNotFoundError(f'Checkpoint {path} does not exist.')
+        what = 'is a folder' if path.is_dir() else 'does not exist'
+        raise FileNotFoundError(f'Checkpoint {path} {what}.')
     if is_safetensors(path):
         return read_safetensors(path, map_location)
     try:
@@ -143,13 +149,17 @@ def files_of(path: str | Path) -> list[Path]:
 
 
 def without_wrapper(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys without ``module.``, which data-parallel training puts before all.
+    """Keys without what wrappers of torch put into them.
 
-    mmengine's runners take it away, too.
+    Such as ``module.`` of data-parallel training before all, which mmengine's
+    runners take away, too, and ``_orig_mod.`` of ``torch.compile`` anywhere.
     """
-    if all(key.startswith('module.') for key in state_dict):
-        return {k.removeprefix('module.'): v for k, v in state_dict.items()}
-    return dict(state_dict)
+    plain = {_WRAPPERS.sub('', k): v for k, v in state_dict.items()}
+    if len(plain) < len(state_dict):
+        return dict(state_dict)  # names that would be one are not the same
+    if all(key.startswith('module.') for key in plain):
+        return {k.removeprefix('module.'): v for k, v in plain.items()}
+    return plain
 
 
 def _check_tensors(path: Path, state_dict: dict[Any, Any]) -> None:

@@ -15,6 +15,11 @@ from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import without_wrapper
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.unconverted import (
+    CONVERTER,
+    not_a_file,
+    refuse_unconverted,
+)
 from mmclip.registry import WEIGHT_INITIALIZERS
 
 PREFIX = 'backbone.'
@@ -56,7 +61,7 @@ class PretrainedCLIP:
                 'mmclip.PretrainedCLIP belongs into the init_cfg of a '
                 f'backbone of mmclip, not of a {type(module).__name__}.'
             )
-        self.load(self._read(), module)
+        self.load(self.read(), module)
 
     def load(self, checkpoint: dict[str, Any], module: nn.Module) -> None:
         """Load a checkpoint that was read before."""
@@ -90,6 +95,7 @@ class PretrainedCLIP:
         Raises:
             CheckpointError: If the metadata does not fit.
         """
+        refuse_unconverted(self.checkpoint, checkpoint, module)
         meta = checkpoint.get('meta', {}).get('clip')
         state_dict = self._backbone(checkpoint)
         self._compare(meta, module)
@@ -98,14 +104,21 @@ class PretrainedCLIP:
         self._drop_unwanted(state_dict, module)
         return state_dict
 
-    def _read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
+        """Read the checkpoint, or say what to write instead.
+
+        Raises:
+            CheckpointError: If it is a folder or cannot be read.
+            FileNotFoundError: If there is none.
+        """
+        if problem := not_a_file(self.checkpoint):
+            raise CheckpointError(problem)
         try:
             return CheckpointLoader.load_checkpoint(self.checkpoint, 'cpu')
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'Checkpoint {self.checkpoint} does not exist. Make it with '
-                'python tools/model_converters/openclip_to_mmcls.py NAME TAG '
-                f'{self.checkpoint}.'
+                f'{CONVERTER} NAME TAG {self.checkpoint}.'
             ) from None
 
     def _backbone(self, checkpoint: dict[str, Any]) -> dict[str, Tensor]:

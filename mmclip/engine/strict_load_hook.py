@@ -11,6 +11,7 @@ from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import without_wrapper
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.pretrained_init import misfits
+from mmclip.checkpoint.unconverted import advise
 from mmclip.registry import HOOKS
 
 
@@ -107,8 +108,9 @@ class StrictLoadHook(Hook):
         try:
             model.load_state_dict(state_dict, strict=True)
         except RuntimeError as error:
+            advice = advise(str(runner._load_from), state_dict)
             raise CheckpointError(
-                f'The checkpoint does not fit the model. {error}\n'
+                f'The checkpoint does not fit the model: {advice or error}\n'
                 'To start from a backbone, name it in its init_cfg '
                 "(type='mmclip.PretrainedCLIP') instead of load_from."
             ) from None

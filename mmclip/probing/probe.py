@@ -11,7 +11,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmclip.checkpoint.describe import carry_over
@@ -105,8 +104,9 @@ def probe(
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(model_config(cfg))
     _check_model(model)
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-    PretrainedCLIP(checkpoint).load(loaded, model.backbone)
+    tower = PretrainedCLIP(checkpoint)
+    loaded = tower.read()
+    tower.load(loaded, model.backbone)
     _check_width(feature_shape(model, cfg), model.head.fc.in_features)
     splits = ['train', 'test']
     if cfg.get('val_dataloader'):
