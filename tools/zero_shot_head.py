@@ -15,6 +15,7 @@ from mmclip.checkpoint.class_embeddings import (
 )
 from mmclip.checkpoint.files import check_out
 from mmclip.checkpoint.sources import find_source
+from mmclip.checkpoint.usage import config_lines, images
 from mmclip.checkpoint.zero_shot import zero_shot_checkpoint
 from mmclip.datasets.class_order import check_folders
 from mmclip.datasets.image_tree import class_folders
@@ -120,13 +121,9 @@ def main() -> None:
 
 def print_report(checkpoint: dict, out: Path) -> None:
     clip = checkpoint['meta']['clip']
-    head = ', '.join(f'{key}={value!r}' for key, value in clip['head'].items())
-    print(f'preprocessing: {clip["preprocess"]}')
+    print(f'images: {images(clip)}')
     print(f'file: {out} ({out.stat().st_size:,} bytes)')
-    print(
-        'a config needs the backbone that openclip_to_mmcls.py names, and\n'
-        f'  head=dict({head})'
-    )
+    print(f'use it in the model of a config as:\n{config_lines(clip, out)}')
 
 
 if __name__ == '__main__':

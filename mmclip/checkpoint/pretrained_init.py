@@ -156,7 +156,8 @@ class PretrainedCLIP:
                 f'{"; ".join(differences)}.'
             )
         self._log(
-            f'Images must be prepared so: {meta["preprocess"]}.'
+            f'Images must be prepared so: {meta["preprocess"]} (mean and std '
+            'of pixels in 0..1; mmpretrain takes them times 255).'
             if meta.get('preprocess')
             else 'It does not say how images must be prepared.'
         )

@@ -6,8 +6,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import open_clip
-
 from mmclip.checkpoint import (
     CheckpointError,
     convert_source,
@@ -15,7 +13,7 @@ from mmclip.checkpoint import (
 )
 from mmclip.checkpoint.files import check_out, sha256
 from mmclip.checkpoint.sources import DTYPES
-from mmclip.models.base_vit import ARCHS
+from mmclip.checkpoint.usage import config_lines, images, other_uses
 
 EXAMPLES = """examples:
   # weights of a pretrained tag, downloaded by open_clip
@@ -97,35 +95,12 @@ def print_report(checkpoint: dict, conversion, out: Path) -> None:
     for part, keys in conversion.left_out.items():
         print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
     print(f'activation: {backbone.get("act", "as open_clip builds it")}')
-    print(f'preprocessing: {meta["preprocess"] or "not known"}')
+    print(f'images: {images(meta)}')
     print(f'parameters: {num_params:,}')
     print(f'file: {out} ({out.stat().st_size:,} bytes)')
     print(f'sha256: {sha256(out)}')
-    print(f'use it as:\n{usage(with_names(backbone, meta["source"]), out)}')
-
-
-def with_names(backbone: dict, source: dict) -> dict:
-    """The config with open_clip's name for what the name means."""
-    if 'model' in backbone and source['name'] in open_clip.list_models():
-        return backbone | dict(model=source['name'])
-    return backbone
-
-
-def usage(backbone: dict, out: Path) -> str:
-    """The lines of a config."""
-    lines = [f'  backbone=dict(type={backbone["type"]!r},']
-    for key, value in backbone.items():
-        if key == 'arch':
-            lines.append(f'      arch={preset_or_numbers(value)},')
-        elif key != 'type' and value is not None:
-            lines.append(f'      {key}={value!r},')
-    return '\n'.join(
-        [
-            *lines,
-            "      init_cfg=dict(type='mmclip.PretrainedCLIP',",
-            f'          checkpoint={str(out)!r}))',
-        ]
-    )
+    print(f'use it in the model of a config as:\n{config_lines(meta, out)}')
+    print(f'or for\n{other_uses(meta)}')
 
 
 def by_block(names: tuple[str, str]) -> str:
@@ -134,14 +109,6 @@ def by_block(names: tuple[str, str]) -> str:
         re.sub(r'\.\d+\.', '.{i}.', name, count=1) for name in names
     )
     return f'{theirs} -> {ours}'
-
-
-def preset_or_numbers(arch: dict) -> str:
-    """What to write as the backbone's ``arch``."""
-    for name, preset in ARCHS.items():
-        if tuple(arch.values()) == preset:
-            return repr(name)
-    return f'dict({", ".join(f"{k}={v}" for k, v in arch.items())})'
 
 
 if __name__ == '__main__':

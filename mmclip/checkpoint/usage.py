@@ -1,0 +1,108 @@
+"""The lines of a config that use a converted checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from mmclip.datasets.preprocessing import data_preprocessor
+from mmclip.models.base_vit import ARCHS
+
+
+def config_lines(clip: dict[str, Any], path: str | Path) -> str:
+    """What to paste into the ``model`` of a config.
+
+    The projection is left out but for a head that needs it: the last of
+    several maps would have another width, and a classifier's features those of
+    CLIP's text tower.
+
+    Args:
+        clip (dict): ``meta['clip']`` of the checkpoint.
+        path (str | Path): Where it was written.
+
+    Returns:
+        str: ``data_preprocessor``, if it is known how images are normalised,
+        ``backbone`` and, if there is one, ``head``.
+    """
+    lines = []
+    if preprocess := clip['preprocess']:
+        lines += [f'data_preprocessor=dict({_normalisation(preprocess)}),']
+    lines.append(f'backbone=dict(type={clip["backbone"]["type"]!r},')
+    for key, value in _arguments(clip).items():
+        text = _arch(value) if key == 'arch' else repr(value)
+        lines.append(f'    {key}={text},')
+    lines += [
+        "    init_cfg=dict(type='mmclip.PretrainedCLIP',",
+        f'        checkpoint={str(path)!r})),',
+    ]
+    if head := clip.get('head'):
+        text = ', '.join(f'{key}={value!r}' for key, value in head.items())
+        lines.append(f'head=dict({text}),')
+    return '\n'.join(f'  {line}' for line in lines)
+
+
+def other_uses(clip: dict[str, Any]) -> str:
+    """What to change in these lines for maps, and for CLIP's embedding."""
+    lines = [
+        "maps (mmsegmentation, mmdetection): add out_type='featmap' and "
+        'out_indices to the backbone, and write bgr_to_rgb for to_rgb'
+    ]
+    left = clip['backbone'].keys() - _arguments(clip).keys()
+    if added := [
+        f'{key}={clip["backbone"][key]!r}'
+        for key in ('proj_dim', 'proj_bias')
+        if key in left and clip['backbone'][key]
+    ]:
+        lines.append(
+            f"CLIP's embedding of images: add {', '.join(added)} to the "
+            'backbone'
+        )
+    return '\n'.join(f'  {line}' for line in lines)
+
+
+def images(clip: dict[str, Any]) -> str:
+    """How images must be prepared, as configs of OpenMMLab say it."""
+    preprocess = clip['preprocess']
+    if not preprocess:
+        return 'not known'
+    others = [
+        f'{key}={value!r}'
+        for key, value in preprocess.items()
+        if key not in ('mean', 'std')
+    ]
+    return ', '.join([*others, _normalisation(preprocess)])
+
+
+def _normalisation(preprocess: dict[str, Any]) -> str:
+    """``mean`` and ``std`` of pixels in 0..255, as arguments."""
+    arguments = data_preprocessor(preprocess)
+    mean, std = (
+        ', '.join(f'{value:.10g}' for value in arguments[key])
+        for key in ('mean', 'std')
+    )
+    return f'mean=[{mean}], std=[{std}], to_rgb={arguments["to_rgb"]}'
+
+
+def _arguments(clip: dict[str, Any]) -> dict[str, Any]:
+    """Those of the backbone, without the projection if it can be left out."""
+    backbone = dict(clip['backbone'])
+    if 'model' in backbone:
+        name = clip['source']['name']
+        if name in open_clip.list_models():
+            backbone['model'] = name
+    # CoCa's pooling is as wide as the projection.
+    needed = clip.get('head') or backbone.get('pool') == 'attention'
+    left_out = ['type'] if needed else ['type', 'proj_dim', 'proj_bias']
+    return {
+        key: value
+        for key, value in backbone.items()
+        if value is not None and key not in left_out
+    }
+
+
+def _arch(arch: dict[str, int]) -> str:
+    """A preset's name, or the numbers."""
+    for name, preset in ARCHS.items():
+        if tuple(arch.values()) == preset:
+            return repr(name)
+    return f'dict({", ".join(f"{k}={v}" for k, v in arch.items())})'
