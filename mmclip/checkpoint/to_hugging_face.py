@@ -13,28 +13,19 @@ CONFIG, PROCESSOR = 'config.json', 'preprocessor_config.json'
 HUGGING_FACE_FILES = (CONFIG, PROCESSOR)
 
 
-def refuse_what_hugging_face_lacks(backbone: dict[str, Any]) -> None:
-    """Refuse towers that no vision model of transformers can be.
-
-    Raises:
-        CheckpointError: Naming what stands against it.
-    """
+def what_hugging_face_lacks(backbone: dict[str, Any]) -> str | None:
+    """Why a tower can be no CLIP or SigLIP model of transformers, if so."""
     height, width = to_2tuple(backbone.get('img_size', 224))
-    reason = None
     if backbone.get('out_type') == 'avg_featmap':
-        reason = 'it was fine-tuned with the mean of the patches'
-    elif height != width:
-        reason = f'its images are {height}x{width}, and must be square'
-    elif backbone['type'] == SIGLIP and backbone['pool'] != 'attention':
-        reason = (
-            f'it pools by {backbone["pool"]}, and SiglipVisionModel by '
-            'attention'
-        )
-    if reason:
-        raise CheckpointError(
-            f'transformers cannot hold this tower: {reason}; open_clip and '
-            'timm may (--to).'
-        )
+        # CLIPForImageClassification averages the patches before the norm.
+        return 'it was fine-tuned with the mean of the patches after the norm'
+    if height != width:
+        return f'its images are {height}x{width}, and not square'
+    if backbone['type'] == SIGLIP and backbone['pool'] != 'attention':
+        return f'it pools by {backbone["pool"]}, and not by attention'
+    if backbone.get('layer_scale_init') is not None:
+        return 'it has LayerScale'
+    return None
 
 
 def hugging_face_files(

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,12 @@ from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import write_checkpoint
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.to_hugging_face import (
+    CONFIG,
     HUGGING_FACE_FILES,
     hugging_face_files,
-    refuse_what_hugging_face_lacks,
+    what_hugging_face_lacks,
 )
+from mmclip.checkpoint.to_timm_folder import timm_config
 from mmclip.checkpoint.towers import (
     CLIP,
     OTHER,
@@ -109,16 +111,21 @@ def export_checkpoint(
     if base is not None:
         raise CheckpointError('--base is for open_clip.')
     _refuse_what_only_open_clip_has(backbone, to)
-    if to == 'hf':
-        refuse_what_hugging_face_lacks(backbone)
-    if to == 'timm':
-        if head and describe(checkpoint).get('head') == ZERO_SHOT:
-            raise CheckpointError(
-                "timm's classifiers do not normalise the feature, as the "
-                f'{ZERO_SHOT} of the checkpoint does: the logits would differ.'
-            )
-        return _to_timm(tower, head, backbone)
-    return _to_hugging_face(tower, head, backbone, meta)
+    lacking = what_hugging_face_lacks(backbone) if to == 'hf' else None
+    if to == 'hf' and lacking is None:
+        return _to_hugging_face(tower, head, backbone, meta)
+    if head and describe(checkpoint).get('head') == ZERO_SHOT:
+        raise CheckpointError(
+            "timm's classifiers do not normalise the feature, as the "
+            f'{ZERO_SHOT} of the checkpoint does: the logits would differ.'
+        )
+    exported = _to_timm(tower, head, backbone)
+    if lacking is None:
+        return exported
+    about = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    return _in_timm_folder(
+        exported, lacking, backbone, meta, about.get('classes')
+    )
 
 
 def write_export(exported: Export, out: Path) -> None:
@@ -188,10 +195,11 @@ def _to_open_clip(
 
     dialect, prefix = _open_clip_names(backbone)
     notes = _note_head(head, 'open_clip')
-    if backbone.get('out_type') == 'avg_featmap':
+    pools_otherwise = backbone.get('out_type') == 'avg_featmap'
+    if pools_otherwise:
         notes.append(
             'OTHER features: it was fine-tuned with the mean of the patches, '
-            'and open_clip pools as before'
+            'and open_clip pools as before; timm and hf (--to) give the same'
         )
     source = meta.get('source', {})
     is_theirs = source.get('name') in open_clip.list_models()
@@ -205,8 +213,14 @@ def _to_open_clip(
         if backbone['type'] == CLIP and 'proj' not in tower:
             raise CheckpointError(
                 "open_clip's tower has a projection, and the checkpoint has "
-                'none; pass --base with the open_clip weights that training '
-                'started from.'
+                'none; '
+                + (
+                    'pass --to timm or --to hf, which can average patches as '
+                    'it does.'
+                    if pools_otherwise
+                    else 'pass --base with the open_clip weights that '
+                    'training started from, or --to timm or --to hf.'
+                )
             )
         usage = (
             f'open_clip.create_model({name}).visual.load_state_dict(weights)'
@@ -270,6 +284,40 @@ def _to_timm(
     )
     usage = f'timm.models.VisionTransformer({text}).load_state_dict(weights)'
     return Export(tensors, usage, notes)
+
+
+def _in_timm_folder(
+    exported: Export,
+    lacking: str,
+    backbone: dict[str, Any],
+    meta: dict[str, Any],
+    classes: Sequence[str] | None,
+) -> Export:
+    preprocess = meta.get('preprocess')
+    num_classes = len(exported.state_dict.get('head.bias', ()))
+    notes = [
+        'transformers calls timm for it, which must be installed: its own '
+        f'models cannot be this tower, as {lacking}'
+    ]
+    if not preprocess:
+        notes.append(
+            'OTHER images: the checkpoint does not say how they are prepared, '
+            "and without it mean and std are ImageNet's: add those of the "
+            f'training to pretrained_cfg in {CONFIG}'
+        )
+    arguments = timm_arguments(backbone, num_classes)
+    kind = 'AutoModelForImageClassification' if num_classes else 'AutoModel'
+    return Export(
+        exported.state_dict,
+        f'transformers.{kind}.from_pretrained(OUT), or timm.create_model('
+        "'local-dir:OUT', pretrained=True)",
+        exported.notes + notes,
+        {
+            CONFIG: timm_config(
+                arguments, backbone['norm_eps'], preprocess, classes
+            )
+        },
+    )
 
 
 def timm_arguments(backbone: dict[str, Any], num_classes: int) -> dict:

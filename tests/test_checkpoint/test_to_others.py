@@ -37,6 +37,13 @@ SIGLIP_BACKBONE = CLIP_BACKBONE | dict(
     type='mmclip.SigLIPVisionTransformer', act='gelu_tanh'
 )
 
+PREPROCESS = dict(
+    mean=[0.4, 0.5, 0.6],
+    std=[0.25] * 3,
+    interpolation='bicubic',
+    resize_mode='shortest',
+)
+
 
 def make_checkpoint(backbone, num_classes=None, **meta):
     """Random weights of a backbone, and the backbone."""
@@ -111,6 +118,12 @@ class TestOpenCLIP:
             source['name'] = name
             usage = export_checkpoint(checkpoint, 'open_clip').usage
             assert usage.startswith(f'open_clip.create_model({printed}, ')
+
+    def test_the_mean_of_patches_is_sent_where_it_can_go(self):
+        backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
+        checkpoint, _ = make_checkpoint(backbone, a=1)
+        with pytest.raises(CheckpointError, match='pass --to timm or --to hf'):
+            export_checkpoint(checkpoint, 'open_clip')
 
     def test_another_base_is_refused(self, converted):
         with pytest.raises(CheckpointError, match='base is another model'):
@@ -304,17 +317,60 @@ class TestHuggingFace:
         with pytest.raises(CheckpointError, match=r'crop_pct 0\.9'):
             export_checkpoint(checkpoint, 'hf')
 
+    @pytest.mark.parametrize('num_classes', [None, 5])
     @pytest.mark.parametrize(
-        ('backbone', 'message'),
+        ('backbone', 'reason'),
         [
-            (CLIP_BACKBONE | dict(img_size=(32, 64)), 'images are 32x64'),
-            (SIGLIP_BACKBONE | dict(pool='avg'), 'it pools by avg'),
             (CLIP_BACKBONE | dict(out_type='avg_featmap'), 'the mean of the'),
+            (
+                CLIP_BACKBONE
+                | dict(out_type='avg_featmap', act='gelu', norm_eps=1e-6),
+                'the mean of the',
+            ),
+            (CLIP_BACKBONE | dict(img_size=(32, 64)), 'images are 32x64'),
+            (CLIP_BACKBONE | dict(layer_scale_init=0.1), 'it has LayerScale'),
+            (SIGLIP_BACKBONE | dict(pool='avg'), 'it pools by avg'),
+            (SIGLIP_BACKBONE | dict(out_type='avg_featmap'), 'the mean of'),
         ],
+        ids=str,
     )
-    def test_what_transformers_lacks_is_refused(self, backbone, message):
-        checkpoint, _ = make_checkpoint(backbone, a=1)
-        with pytest.raises(CheckpointError, match=message):
+    def test_what_only_timm_can_hold_transformers_loads_through_it(
+        self, tmp_path, backbone, num_classes, reason
+    ):
+        checkpoint, module = make_checkpoint(backbone, num_classes, a=1)
+        checkpoint['meta']['clip']['preprocess'] = PREPROCESS
+        names = ['blue', 'green', 'red', 'white', 'black']
+        checkpoint['meta']['dataset_meta'] = dict(classes=names)
+        exported = export_checkpoint(checkpoint, 'hf')
+        assert reason in '\n'.join(exported.notes)
+        write_export(exported, tmp_path)
+        kind = getattr(
+            transformers,
+            f'AutoModel{"ForImageClassification" if num_classes else ""}',
+        )
+        assert kind.__name__ in exported.usage
+        theirs = kind.from_pretrained(tmp_path).eval()
+        key = 'logits' if num_classes else 'pooler_output'
+        size = backbone['img_size']
+        x = torch.randn(2, 3, *((size, size) if size == 32 else size))
+        assert_same(module, lambda x: getattr(theirs(x), key), x)
+        model = timm.create_model(f'local-dir:{tmp_path}', pretrained=True)
+        assert_same(module, model.eval(), x)
+        data = timm.data.resolve_model_data_config(model)
+        assert list(data['mean']) == PREPROCESS['mean']
+        assert data['crop_pct'] == 1.0
+        if num_classes:
+            assert theirs.config.id2label == dict(enumerate(names))
+
+    def test_images_that_nobody_knows_how_to_prepare_are_said(self):
+        backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
+        exported = export_checkpoint(make_checkpoint(backbone, a=1)[0], 'hf')
+        assert 'OTHER images' in '\n'.join(exported.notes)
+
+    def test_norms_that_timm_has_not_are_refused(self):
+        changes = dict(out_type='avg_featmap', norm_eps=1e-3)
+        checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+        with pytest.raises(CheckpointError, match=r'epsilon of 0\.001'):
             export_checkpoint(checkpoint, 'hf')
 
     def test_a_folder_is_written_whole_or_not_at_all(self, tmp_path):
@@ -341,12 +397,6 @@ class TestHuggingFace:
             'config.json',
             'model.safetensors',
         }
-
-    def test_what_it_cannot_hold_is_refused(self):
-        changes = dict(layer_scale_init=0.1)
-        checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
-        with pytest.raises(CheckpointError, match=r'no place for .*gamma1'):
-            export_checkpoint(checkpoint, 'hf')
 
 
 def contents(folder):
