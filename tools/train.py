@@ -38,6 +38,13 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from CHECKPOINT, or from the latest in the work directory',
     )
+    add(
+        '--resume-with-new-schedule',
+        action='store_true',
+        help='resume (the latest, or what --resume names) with the rates, '
+        'decays and schedules of the config, although they are not those of '
+        'the checkpoint',
+    )
     add('--amp', action='store_true', help='train in mixed precision')
     add('--no-validate', action='store_true', help='do not validate')
     add(
@@ -61,7 +68,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='override the config, such as train_cfg.max_epochs=5',
+        help='override the config, such as optim_wrapper.optimizer.lr=1e-4',
     )
     add(
         '--launcher',
@@ -93,6 +100,9 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         use_mixed_precision(cfg.optim_wrapper)
+    if args.resume_with_new_schedule:
+        args.resume = args.resume or 'auto'
+        use_new_schedule(cfg)
     resumes = args.resume == 'auto'
     if resumes and cfg.get('load_from') and not has_checkpoints(cfg):
         print(f'No checkpoint yet: training starts from {cfg.load_from}.')
@@ -112,6 +122,18 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
         pin_memory=not args.no_pin_memory and torch.cuda.is_available(),
         persistent_workers=not args.no_persistent_workers,
     )
+
+
+def use_new_schedule(cfg: Config) -> None:
+    """Tell the hook that compares a checkpoint with the config."""
+    hooks = [*cfg.get('default_hooks', {}).values()]
+    hooks += cfg.get('custom_hooks') or []
+    found = [h for h in hooks if h.get('type') == 'mmclip.ExactResumeHook']
+    if not found:
+        found = [ConfigDict(type='mmclip.ExactResumeHook')]
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *found]
+    for hook in found:
+        hook.new_schedule = True
 
 
 def use_mixed_precision(optim_wrapper: ConfigDict) -> None:

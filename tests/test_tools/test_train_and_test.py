@@ -31,18 +31,25 @@ def weights(project: Path, name: str) -> dict[str, torch.Tensor]:
 def test_train_resume_and_test(project, run, tools):
     run(tools / 'train.py', 'config.py', '--work-dir', 'work')
     assert (project / 'work' / 'epoch_2.pth').is_file()
+    options = ['--resume-with-new-schedule', '--cfg-options']
+    if tools == MMPRETRAIN_TOOLS:
+        options = ['--resume', '--cfg-options']
+        options += ['default_hooks.exact_resume.new_schedule=True']
     log = run(
         tools / 'train.py',
         'config.py',
         '--work-dir',
         'work',
-        '--resume',
-        '--cfg-options',
+        *options,
         'train_cfg.max_epochs=3',
+        'optim_wrapper.optimizer.lr=5e-4',
     ).stdout
     assert 'resumed epoch: 2' in log
     assert 'Epoch(train) [1]' not in log
+    assert 'optim_wrapper.optimizer.lr was 0.001 and is 0.0005' in log
     checkpoint = read_checkpoint(project / 'work' / 'epoch_3.pth')
+    groups = checkpoint['optimizer']['param_groups']
+    assert max(group['initial_lr'] for group in groups) == 5e-4
     del checkpoint['optimizer']  # as the best checkpoint has none
     torch.save(checkpoint, project / 'weights.pth')
     run(

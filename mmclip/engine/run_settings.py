@@ -1,0 +1,180 @@
+"""What a run trains with, as plain values that a checkpoint can hold."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import EMAHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+LENGTH = 'train_dataloader (iterations per epoch)'
+SAMPLER_SEED = 'train_dataloader.sampler.seed'
+BATCH = 'train_dataloader.batch_size x processes'
+# Where weights come from, how memory is saved, how a model is tested.
+NOT_TRAINING = {'init_cfg', 'pretrained', 'with_cp', 'test_cfg'}
+NOT_SET = 'not set'
+
+Settings = dict[str, dict[str, Any]]  # by section, then by key
+
+
+def describe_run(runner: Runner) -> Settings:
+    """What a run trains with, beside the state of optimizer and schedulers.
+
+    Files are described by their names, so that they may be moved. What has
+    no part in the weights is left out, such as workers and intervals.
+
+    Args:
+        runner (Runner): With all built that training needs.
+
+    Returns:
+        dict: Plain values by key, in sections; model and pipeline only where
+            the runner has a config of them.
+    """
+    settings: Settings = dict(
+        loop={'train_cfg.type': type(runner.train_loop).__name__},
+        data=_describe_data(runner),
+        optimizer={},
+        defaults={},
+        optim_wrapper={},
+        param_scheduler={
+            f'{key}.{i}.type': type(scheduler).__name__
+            for key, schedulers in schedulers_by_key(runner).items()
+            for i, scheduler in enumerate(schedulers)
+        },
+        ema={},
+    )
+    for key, wrapper in wrappers_by_key(runner).items():
+        optimizer = f'{key}.optimizer'
+        kind = type(wrapper.optimizer).__name__
+        settings['optimizer'][f'{optimizer}.type'] = kind
+        settings['defaults'] |= {
+            f'{optimizer}.{name}': plain(value)
+            for name, value in wrapper.optimizer.defaults.items()
+        }
+        # Those of DeepSpeed have neither counts nor clipping of their own.
+        counts = getattr(wrapper, '_accumulative_counts', None)
+        clip_grad = getattr(wrapper, 'clip_grad_kwargs', None) or {}
+        settings['optim_wrapper'] |= {
+            f'{key}.type': type(wrapper).__name__,
+            f'{key}.accumulative_counts': counts,
+            f'{key}.dtype': str(getattr(wrapper, 'cast_dtype', None)),
+            **flatten(clip_grad, f'{key}.clip_grad'),
+        }
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            begin = dict(
+                begin_iter=hook.begin_iter, begin_epoch=hook.begin_epoch
+            )
+            settings['ema'] |= flatten(hook.ema_cfg | begin, 'EMAHook')
+    model, loader = (
+        runner.cfg.get(key) for key in ('model', 'train_dataloader')
+    )
+    if isinstance(model, Mapping):
+        settings['model'] = flatten(model, 'model')
+    if isinstance(loader, Mapping):
+        settings['pipeline'] = {
+            key: value
+            for key, value in flatten(loader, 'train_dataloader').items()
+            if '.pipeline.' in key
+        }
+    return settings
+
+
+def _describe_data(runner: Runner) -> dict[str, Any]:
+    loader = runner.train_dataloader
+    sampler = find_sampler(runner)
+    found = {
+        'train_dataloader.sampler.type': type(sampler).__name__,
+        'train_dataloader.sampler.shuffle': getattr(sampler, 'shuffle', None),
+    }
+    if hasattr(loader.dataset, '__len__'):
+        found['train_dataloader.dataset (images)'] = len(loader.dataset)
+    batch_size = getattr(loader.batch_sampler, 'batch_size', None)
+    if batch_size is not None:
+        found[BATCH] = batch_size * get_world_size()
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        found[LENGTH] = len(loader)
+    config = runner.cfg.get('train_dataloader')
+    if isinstance(config, Mapping) and 'seed' in config.get('sampler', {}):
+        found[SAMPLER_SEED] = config['sampler']['seed']  # else the run's
+    return found
+
+
+def find_sampler(runner: Runner) -> Any:
+    """What gives the order of the training images."""
+    loader = runner.train_dataloader
+    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
+
+
+def wrappers_by_key(runner: Runner) -> dict[str, OptimWrapper]:
+    """The optimizer wrapper or wrappers, by their place in a config."""
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapperDict):
+        return {
+            f'optim_wrapper.{name}': part
+            for name, part in wrapper.optim_wrappers.items()
+        }
+    return dict(optim_wrapper=wrapper)
+
+
+def schedulers_by_key(runner: Runner) -> dict[str, list[_ParamScheduler]]:
+    """The lists of parameter schedulers, by their place in a config."""
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        return {
+            f'param_scheduler.{name}': part
+            for name, part in schedulers.items()
+        }
+    return dict(param_scheduler=schedulers)
+
+
+def flatten(value: Any, key: str) -> dict[str, Any]:
+    """The leaves of nested dicts, and of lists of them, by dotted key."""
+    if isinstance(value, Mapping):
+        children = [
+            (f'{key}.{name}', child)
+            for name, child in value.items()
+            if name not in NOT_TRAINING
+        ]
+    elif isinstance(value, list | tuple) and any(
+        isinstance(child, Mapping) for child in value
+    ):
+        children = [(f'{key}.{i}', child) for i, child in enumerate(value)]
+    else:
+        return {key: plain(value)}
+    found: dict[str, Any] = {}
+    for name, child in children:
+        found |= flatten(child, name)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Numbers and strings in dicts and lists, which any reader admits."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return value.rpartition('/')[2]
+    if isinstance(value, Counter):  # the milestones of a schedule
+        return sorted(value.elements())
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    return getattr(value, '__name__', type(value).__name__)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two plain values mean the same number, string or list."""
+    numbers = bool | int | float
+    if isinstance(one, numbers) and isinstance(other, numbers):
+        return one == other or math.isclose(one, other, rel_tol=1e-9)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
