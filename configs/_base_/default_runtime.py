@@ -17,6 +17,8 @@ default_hooks = dict(
     strict_load=dict(type='mmclip.StrictLoadHook'),
     # A resumed run is the same as one that was never interrupted.
     exact_resume=dict(type='mmclip.ExactResumeHook'),
+    # A shorter run whose schedule was left as it is may end in its warm-up.
+    check_schedule=dict(type='mmclip.CheckScheduleHook'),
     # NaN in loss or gradients stops the run before it reaches the weights.
     finite_loss=dict(type='mmclip.FiniteLossHook'),
     # A class folder that one split lacks would shift its labels.

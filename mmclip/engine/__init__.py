@@ -3,6 +3,7 @@
 from mmclip.engine.bf16_optim_wrapper import BFloat16OptimWrapper
 from mmclip.engine.check_classes_hook import CheckClassesHook
 from mmclip.engine.check_data_hook import CheckDataHook
+from mmclip.engine.check_schedule_hook import CheckScheduleHook
 from mmclip.engine.compile_hook import CompileHook
 from mmclip.engine.every_test_image_hook import EveryTestImageHook
 from mmclip.engine.exact_resume_hook import ExactResumeHook
@@ -19,6 +20,7 @@ __all__ = [
     'BFloat16OptimWrapper',
     'CheckClassesHook',
     'CheckDataHook',
+    'CheckScheduleHook',
     'CompileHook',
     'EveryTestImageHook',
     'ExactResumeHook',
