@@ -26,7 +26,7 @@ from mmclip.engine.resume_check import (
     KEY,
     Difference,
     find_differences,
-    read_note,
+    read_sampler_seed,
 )
 from mmclip.engine.run_settings import (
     SAMPLER_SEED,
@@ -83,7 +83,7 @@ class ExactResumeHook(Hook):
         if any(isinstance(h, EarlyStoppingHook) for h in runner.hooks):
             runner.logger.warning(
                 'A resumed run may not end at the same epoch: '
-                'EarlyStoppingHook begins to wait anew.'
+                'EarlyStoppingHook begins to wait again.'
             )
         if runner._randomness_cfg.get('seed') is None:
             runner.logger.warning(
@@ -143,10 +143,10 @@ class ExactResumeHook(Hook):
         done = runner.iter - runner.epoch * len(loader)
         if not 0 <= done <= len(loader):
             raise ValueError(
-                f'Iteration {runner.iter} is none of epoch {runner.epoch + 1}'
-                f', which has {len(loader)}: the checkpoint was written with '
+                f'Iteration {runner.iter} is not in epoch {runner.epoch + 1}, '
+                f'which has {len(loader)}: the checkpoint was written with '
                 'another batch size, number of processes or data set. Resume '
-                'with the same, or start anew with load_from.'
+                'with the same, or start from its weights with load_from.'
             )
         find_sampler(runner).start = done * loader.batch_sampler.batch_size
 
@@ -178,11 +178,11 @@ def _order_as_before(
     """
     sampler: Any = find_sampler(runner)
     before = getattr(sampler, 'seed', None)
-    seed = read_note(checkpoint).get('sampler_seed')
+    seed = read_sampler_seed(checkpoint)
     if seed is None and before == runner.seed:  # noted by no earlier version
         seed = checkpoint['meta'].get('seed')
     changed = {'randomness.seed', SAMPLER_SEED} & {d.key for d in differences}
-    if changed or seed in (None, before) or before is None:
+    if changed or before is None or seed in (None, before):
         return
     sampler.seed = seed
     loop = runner.train_loop

@@ -36,7 +36,7 @@ def apply_new_settings(
     if _depends_on_validation(runner):  # and nothing but ends differs
         states = checkpoint['param_schedulers']
         for key, schedulers in schedulers_by_key(runner).items():
-            part = key.rpartition('.')[2]
+            _, _, part = key.partition('.')
             of_key = states[part] if isinstance(states, dict) else states
             for state, scheduler in zip(of_key, schedulers, strict=True):
                 state['end'] = scheduler.end

@@ -108,13 +108,18 @@ def read_note(checkpoint: Mapping) -> dict[str, Any]:
     note = checkpoint['meta'].get(KEY)
     if note is not None:
         return _typed(note, dict, f"meta['{KEY}']")
-    hub = checkpoint.get('message_hub') or {}
-    runtime = hub.get('runtime_info') or {}
     try:
+        runtime = checkpoint['message_hub']['runtime_info']
         length, rest = divmod(runtime['max_iters'], runtime['max_epochs'])
     except (KeyError, TypeError, ZeroDivisionError):
         return {}
     return {} if rest else dict(data={LENGTH: length})
+
+
+def read_sampler_seed(checkpoint: Mapping) -> int | None:
+    """From what the order of images was drawn, if that is noted."""
+    seed = read_note(checkpoint).get('sampler_seed')
+    return seed if seed is None else _typed(seed, int, 'sampler_seed')
 
 
 def _compare_notes(old: dict, new: dict) -> Iterator[Difference]:
@@ -174,19 +179,20 @@ def _hyperparameters(group: dict) -> dict[str, Any]:
     values = {
         name: value
         for name, value in group.items()
-        if name not in ('params', 'param_names')
+        if isinstance(name, str) and name not in ('params', 'param_names')
     }
     scheduled = [
         name.removeprefix('initial_')
-        for name in group
+        for name in values
         if name.startswith('initial_')
     ]
     for name in scheduled:
         values[name] = values.pop(f'initial_{name}')
         for bound in 'max', 'min':  # OneCycleLR's
             values.pop(f'{bound}_{name}', None)
-    if 'momentum' in scheduled and 'betas' in values:
-        values['betas'] = (values.pop('momentum'), *values['betas'][1:])
+    betas = values.get('betas')
+    if 'momentum' in scheduled and isinstance(betas, list | tuple):
+        values['betas'] = (values.pop('momentum'), *betas[1:])
     return values
 
 
@@ -222,7 +228,7 @@ def _compare_schedules(
             {
                 name: plain(value)
                 for name, value in part.items()
-                if name not in PROGRESS
+                if isinstance(name, str) and name not in PROGRESS
             }
             for part in (
                 _typed(state, dict, f'{key}.{i}'),
@@ -230,18 +236,15 @@ def _compare_schedules(
             )
         )
         # Those for inner use, which say what others do, come last.
-        for name in sorted({*old, *new}, key=lambda x: (x[0] == '_', x)):
+        for name in sorted({*old, *new}, key=lambda x: (x[:1] == '_', x)):
             one, other = old.get(name, NOT_SET), new.get(name, NOT_SET)
             if not same(one, other):
-                kind = 'setting'
-                if name == 'end' and _steps(state, key) <= one <= other:
-                    kind = 'end'
                 place = f'{key}.{i}.{name.strip("_")}'
+                kind = 'setting'
+                if name == 'end' and isinstance(one, int | float):
+                    done = _typed(state.get('_global_step'), int, place)
+                    kind = 'end' if done <= one <= other else kind
                 yield Difference(place, one, other, kind)
-
-
-def _steps(state: dict, key: str) -> int:
-    return _typed(state.get('_global_step'), int, f'{key} (_global_step)')
 
 
 def _part(value: Any, key: str, name: str) -> Any:

@@ -100,7 +100,7 @@ def _describe_data(runner: Runner) -> dict[str, Any]:
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         found[LENGTH] = len(loader)
     config = runner.cfg.get('train_dataloader')
-    if isinstance(config, Mapping) and 'seed' in config.get('sampler', {}):
+    if isinstance(config, Mapping) and 'seed' in (config.get('sampler') or ()):
         found[SAMPLER_SEED] = config['sampler']['seed']  # else the run's
     return found
 
@@ -155,6 +155,8 @@ def flatten(value: Any, key: str) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Numbers and strings in dicts and lists, which any reader admits."""
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -165,8 +167,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
-    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
-        return value.tolist()
     return getattr(value, '__name__', type(value).__name__)
 
 

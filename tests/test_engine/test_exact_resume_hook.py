@@ -574,6 +574,9 @@ def test_the_settings_of_a_loss_scaler_are_not_overridden(tmp_path):
         lambda checkpoint: checkpoint['optimizer'].update(param_groups=[3]),
         lambda checkpoint: checkpoint.update(param_schedulers=dict(a=1)),
         lambda checkpoint: checkpoint.update(param_schedulers=[1, 2]),
+        lambda checkpoint: checkpoint['meta']['settings'].update(
+            sampler_seed='x'
+        ),
     ],
 )
 def test_other_kinds_of_notes_and_states_are_refused(
