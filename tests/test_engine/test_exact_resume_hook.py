@@ -219,8 +219,14 @@ def test_a_longer_schedule_is_that_of_a_fresh_run(tmp_path):
     assert again == {i: found[i] for i in (9, 10, 11)}
 
 
-@pytest.mark.parametrize('schedule', SCHEDULES)
-@pytest.mark.parametrize('way', ['epoch_2.pth', 'iter_5.pth'])
+@pytest.mark.parametrize(
+    ('schedule', 'way'),
+    [
+        *((schedule, 'epoch_2.pth') for schedule in SCHEDULES),
+        ('warm-up and cosine', 'iter_5.pth'),
+        ('steps', 'iter_5.pth'),
+    ],
+)
 def test_every_rate_is_that_of_a_fresh_run(tmp_path, schedule, way):
     """With another rate, decay and length, of each layer."""
     make = SCHEDULES[schedule]
@@ -231,6 +237,7 @@ def test_every_rate_is_that_of_a_fresh_run(tmp_path, schedule, way):
     train(tmp_path, 3, optimizer=other, schedule=make(3), **common)
     new = dict(epochs=6, schedule=make(6), **common)
     new['wrapper'] = LAYER_DECAY | dict(accumulative_counts=2)
+    new['interval'] = 20  # no more checkpoints
     fresh = train(tmp_path, work_dir='fresh', **new).rates
     found = train(
         tmp_path, resume=f'work/{way}', new_schedule=True, **new
@@ -392,8 +399,13 @@ def test_the_same_settings_go_on_without_a_word(finished, others):
     assert again.samples == {i: whole.samples[i] for i in range(6, 12)}
 
 
-@pytest.mark.parametrize('schedule', SCHEDULES)
-@pytest.mark.parametrize('make_runner', [Runner, StrategyRunner])
+@pytest.mark.parametrize(
+    ('schedule', 'make_runner'),
+    [
+        *((schedule, Runner) for schedule in SCHEDULES),
+        ('warm-up and cosine', StrategyRunner),
+    ],
+)
 def test_no_schedule_is_mistaken_for_another(tmp_path, schedule, make_runner):
     def make(*args, **settings):
         if make_runner is StrategyRunner:
