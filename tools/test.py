@@ -15,6 +15,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.engine.scopes import CLASSIFYING, scope_of
+from mmclip.engine.show_predictions import show_predictions
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py work_dirs/clip-l-336/epoch_30.pth
@@ -102,11 +104,10 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True  # autocast; bfloat16 on the CPU
     if args.show or args.show_dir:
-        cfg.default_hooks.visualization = dict(
-            type='mmclip.VisualizationHook',
-            enable=True,
+        show_predictions(
+            cfg,
+            folder=args.show_dir,
             show=args.show,
-            out_dir=args.show_dir,
             wait_time=args.wait_time,
             interval=args.interval,
         )
@@ -118,15 +119,30 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Wrap the model so that it averages over several views of an image."""
-    *prepare, pack = cfg.test_dataloader.dataset.pipeline
+    """Wrap the model so that it averages over several views of an image.
+
+    Raises:
+        ValueError: If a config of another package than mmpretrain does not
+            say which views, or how they are averaged.
+    """
+    dataset = cfg.test_dataloader.dataset
+    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    if missing and scope_of(cfg, dataset) not in CLASSIFYING:
+        raise ValueError(
+            f'--tta needs {" and ".join(missing)} in {cfg.filename}: set '
+            f'{"them" if missing[1:] else "it"} as {scope_of(cfg, dataset)} '
+            'has it in its own configs.'
+        )
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    *prepare, pack = dataset.pipeline
     views = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
     cfg.setdefault(
         'tta_pipeline',
         [*prepare, dict(type='TestTimeAug', transforms=[views, [pack]])],
     )
     cfg.setdefault('tta_model', dict(type='mmpretrain.AverageClsScoreTTA'))
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mmclip.engine.config_source import (
     is_unread,
     read_sources,
 )
+from mmclip.engine.scopes import CLASSIFYING, scope_of
 from mmclip.requirements import SETUPTOOLS
 
 # Read by mmengine's Runner or mmpretrain's models beside Runner's arguments.
@@ -91,7 +93,8 @@ def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
     base, and an option, come too late to change it. Of helpers that are left
     over and are no dicts, and in a file that computes nothing, such as those
     in work directories, which hold the variables of the one that it was made
-    from, only keys very near a known one are refused.
+    from, only keys very near a known one are refused. So it is in configs of
+    other packages than mmpretrain, where others are logged.
 
     Args:
         cfg (Config): The config.
@@ -122,11 +125,21 @@ def check_keys(cfg: Config, path: Path, options: Iterable[str] = ()) -> None:
             for key in unknown
             if _is_misspelt(key) and not _occurs(cfg[key], known)
         }
-    if unread:
-        complaints = [_complain(key, sources) for key in sorted(unread)]
-        raise KeyError(
-            f'{path}: nothing reads the top-level key {", ".join(complaints)}.'
-        )
+    if not unread:
+        return
+    complaints = [_complain(key, sources) for key in sorted(unread)]
+    message = (
+        f'{path}: nothing reads the top-level key {", ".join(complaints)}.'
+    )
+    own = {option.split('.')[0] for option in options}
+    if (
+        scope_of(cfg) in CLASSIFYING
+        or unread & own
+        or any(map(_is_misspelt, unread))
+    ):
+        raise KeyError(message)
+    # Other packages' own configs have left-over keys, mmpose's nearly all.
+    logging.getLogger(__name__).warning(message)
 
 
 def _complain(key: str, sources: list[ConfigSource]) -> str:
@@ -183,6 +196,9 @@ def complete_dataloaders(
 ) -> None:
     """Set what mmpretrain's tools set in the dataloaders of a config.
 
+    Samples of other packages are not stacked: their images may differ in
+    size, and their models take lists, which mmengine hands over by default.
+
     Args:
         cfg (Config): Changed in place; what it sets itself stays, but for a
             False given here.
@@ -195,7 +211,8 @@ def complete_dataloaders(
         if loader is None:
             continue
         has_workers = loader.get('num_workers', 0) > 0
-        loader.setdefault('collate_fn', dict(type='default_collate'))
+        if scope_of(cfg, loader.get('dataset')) in CLASSIFYING:
+            loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.setdefault('pin_memory', True)
         loader.setdefault('persistent_workers', has_workers)
         loader.pin_memory &= pin_memory

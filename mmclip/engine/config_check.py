@@ -34,6 +34,7 @@ from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
+from mmclip.engine.scopes import CLASSIFYING, scope_of
 from mmclip.engine.signatures import (
     accepted_arguments,
     argument_names,
@@ -213,6 +214,8 @@ def _unread_optimizer_settings(cfg: Config) -> Unread:
     # or for hooks to read; so only what looks like a multiplier is wrong.
     multipliers = {'lr_mult', 'decay_mult'}
     group = optimizer and accepted_arguments(optimizer)
+    if scope_of(cfg) not in CLASSIFYING:
+        return  # mmpose's own configs of ViTPose say decay_multi
     for place, part in _find(cfg, f'{settings}.custom_keys.*'):
         for key in sorted(set(part) - multipliers - (group or set())):
             if difflib.get_close_matches(key, multipliers, 1, 0.8):

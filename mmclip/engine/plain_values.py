@@ -1,69 +1,237 @@
-"""Checkpoints that torch reads safely without knowing mmengine or numpy.
+"""What is written into checkpoints: values that torch's safe loader reads.
 
-mmengine pickles its ``HistoryBuffer``, its ``ConfigDict`` and numbers of
-numpy, which torch's safe loading refuses: so inference in other packages, and
-mmpretrain's tools, could not read what a training wrote unless something
-imports mmclip first.
+A config or a package may put anything into ``meta`` and the message hub;
+``torch.load`` reads plain containers, numbers, texts and tensors, here and
+wherever mmclip is not imported.
 """
 
-from collections.abc import Mapping
+import datetime
+import enum
+import logging
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 
-HISTORY = {'values', 'counts', 'max_length'}
+from mmclip.checkpoint.errors import CheckpointError
+
+MOST_NESTED = 100
+_PLAIN = (type(None), bool, int, float, str, bytes)
+_AS_TEXT = (
+    PurePath,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    torch.dtype,
+    torch.device,
+    complex,
+)
+_HISTORY = {'log_history', 'count_history', 'max_length'}
 
 
-def write_plainly(checkpoint: dict[str, Any]) -> None:
-    """Put plain values into a checkpoint's meta and message hub.
+class _NoValue(Exception):
+    """There is nothing plain to write for a value."""
 
-    Histories become dicts of two tensors, arrays lists, and numbers of numpy
-    Python's; what is of another kind stays.
+
+def make_plain(
+    checkpoint: dict[str, Any], said: set[str], *, quiet: bool = False
+) -> None:
+    """Replace, in place, all that torch's safe loader would refuse.
+
+    Numbers and arrays of other packages become Python's, sets sorted lists,
+    paths, dates and dtypes texts, histories of logged values tensors (see
+    :func:`restore_histories`). What has no plain form is left out with a
+    warning. Weights stay as they are.
+
+    Args:
+        checkpoint (dict): About to be written.
+        said (set[str]): What was warned of before, and is not again; added
+            to.
+        quiet (bool): Whether not to warn. Defaults to False.
     """
-    for part in ('meta', 'message_hub'):
-        if part in checkpoint:
-            checkpoint[part] = _plain(checkpoint[part])
+    for key in list(checkpoint):
+        if key.endswith('state_dict'):
+            continue  # tensors, and torch's metadata of them
+        value = checkpoint[key]
+        if key == 'param_schedulers':
+            value = _without_functions(value)
+        checkpoint[key] = _Writer(said, quiet).convert(value, key)
 
 
-def read_plainly(checkpoint: dict[str, Any]) -> None:
-    """Make histories again, as mmengine's ``MessageHub`` resumes them.
+def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
+    """Make the histories again that :func:`make_plain` wrote as tensors.
 
-    It skips, and says so, what is anything else.
+    Args:
+        checkpoint (dict): As it was read; changed in place.
+        where (str): Its path, for errors.
+
+    Raises:
+        CheckpointError: If one is damaged.
     """
     hub = checkpoint.get('message_hub')
     scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
     if not isinstance(scalars, dict):
         return
-    for name, plain in scalars.items():
-        if isinstance(plain, dict) and set(plain) == HISTORY:
-            values, counts = plain['values'], plain['counts']
-            if _are_series(values, counts):
-                scalars[name] = HistoryBuffer(
-                    values.cpu().numpy(),
-                    counts.cpu().numpy(),
-                    int(plain['max_length']),
-                )
+    for name, value in scalars.items():
+        if not isinstance(value, dict) or set(value) != _HISTORY:
+            continue
+        log, counts = value['log_history'], value['count_history']
+        most = value['max_length']
+        if not (
+            isinstance(log, torch.Tensor)
+            and isinstance(counts, torch.Tensor)
+            and log.shape == counts.shape
+            and log.ndim == 1
+            and type(most) is int
+        ):
+            raise CheckpointError(
+                f'{where}: the history of {name} is damaged.'
+            )
+        scalars[name] = HistoryBuffer(
+            log.cpu().numpy(), counts.cpu().numpy(), most
+        )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, HistoryBuffer):
-        values, counts = map(torch.as_tensor, value.data)
-        return dict(values=values, counts=counts, max_length=value.max_length)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if isinstance(value, tuple):
-        return tuple(_plain(part) for part in value)
-    return value
+def restore_metainfo(checkpoint: dict[str, Any], dataset: Any) -> None:
+    """Give a resumed run its own metainfo back, where it is the same.
+
+    Or mmengine would warn of another data set because of an array that was
+    written as a list.
+
+    Args:
+        checkpoint (dict): As it was read; changed in place.
+        dataset (Dataset): That of the training.
+    """
+    metainfo = getattr(dataset, 'metainfo', None)
+    own = dict(dataset_meta=metainfo)
+    make_plain(own, set(), quiet=True)
+    if checkpoint['meta'].get('dataset_meta') == own['dataset_meta']:
+        checkpoint['meta']['dataset_meta'] = metainfo
 
 
-def _are_series(*values: Any) -> bool:
-    return (
-        all(isinstance(v, torch.Tensor) and v.ndim == 1 for v in values)
-        and len({len(v) for v in values}) == 1
-    )
+def _without_functions(schedulers: Any) -> Any:
+    """The states of schedulers, whose functions their constructors give."""
+    if isinstance(schedulers, dict):
+        return {
+            key: value
+            if key == 'param_schedulers'
+            else _without_functions(value)
+            for key, value in schedulers.items()
+            if not callable(value)
+        }
+    if isinstance(schedulers, list):
+        return [_without_functions(value) for value in schedulers]
+    return schedulers
+
+
+class _Writer:
+    """Converts one value, each container in it once."""
+
+    def __init__(self, said: set[str], quiet: bool):
+        self._said, self._quiet = said, quiet
+        self._done: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def convert(self, value: Any, where: str) -> Any:
+        try:
+            return self._convert(value, where)
+        except _NoValue:
+            return None
+
+    def _convert(self, value: Any, where: str) -> Any:
+        if type(value) in _PLAIN or isinstance(value, torch.Tensor):
+            return value
+        if isinstance(value, enum.Enum):
+            return self._convert(value.value, where)
+        plain: Any
+        for plain in (str, int, float):  # np.float64 is a float, too
+            if isinstance(value, plain):
+                return plain(value)
+        if isinstance(value, bytes | bytearray):
+            return bytes(value)
+        if isinstance(value, _AS_TEXT):
+            return str(value)
+        if isinstance(value, np.bool_ | np.integer):
+            return value.item()
+        if isinstance(value, np.floating):
+            return float(value)
+        if isinstance(value, HistoryBuffer | np.ndarray | Iterable):
+            return self._container(value, where)
+        raise self._nothing(value, where)
+
+    def _container(self, value: Any, where: str) -> Any:
+        if id(value) in self._done:
+            return self._done[id(value)][1]
+        if id(value) in self._open or len(self._open) > MOST_NESTED:
+            raise self._nothing(value, where)
+        self._open.add(id(value))
+        try:
+            made = self._make(value, where)
+        finally:
+            self._open.discard(id(value))
+        self._done[id(value)] = value, made  # alive, so that ids stay its own
+        return made
+
+    def _make(self, value: Any, where: str) -> Any:
+        if isinstance(value, HistoryBuffer):
+            return self._history(value, where)
+        if isinstance(value, np.ndarray):
+            return self._convert(value.tolist(), where)
+        if isinstance(value, Mapping):
+            pairs = ((self._key(k), k, value[k]) for k in value)
+            return {
+                key: part
+                for key, k, v in pairs
+                for part in self._part(v, f'{where}[{k!r}]')
+            }
+        if isinstance(value, Set):
+            value = sorted(value, key=lambda v: (type(v).__name__, str(v)))
+        elif not isinstance(value, Sequence | Iterable) or not hasattr(
+            value, '__len__'
+        ):
+            raise self._nothing(value, where)
+        parts = [
+            part
+            for i, v in enumerate(value)
+            for part in self._part(v, f'{where}[{i}]')
+        ]
+        return tuple(parts) if isinstance(value, tuple) else parts
+
+    def _part(self, value: Any, where: str) -> list[Any]:
+        """One value, or none where there is nothing to write."""
+        try:
+            return [self._convert(value, where)]
+        except _NoValue:
+            return []
+
+    def _key(self, key: Any) -> Any:
+        if type(key) in (type(None), bool, int, float, str):
+            return key
+        if isinstance(key, np.bool_ | np.integer):
+            return key.item()
+        return str(key.value if isinstance(key, enum.Enum) else key)
+
+    def _history(self, history: HistoryBuffer, where: str) -> dict[str, Any]:
+        log, counts = history.data
+        try:
+            return dict(
+                log_history=torch.tensor(log),
+                count_history=torch.tensor(counts),
+                max_length=int(history.max_length),
+            )
+        except TypeError:  # of other things than numbers
+            raise self._nothing(history, where) from None
+
+    def _nothing(self, value: Any, where: str) -> _NoValue:
+        if where not in self._said and not self._quiet:
+            self._said.add(where)
+            print_log(
+                f'Checkpoints are written without {where}: a '
+                f'{type(value).__name__} there could not be read again.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return _NoValue()

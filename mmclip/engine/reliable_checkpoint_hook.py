@@ -30,7 +30,7 @@ from mmclip.engine.find_checkpoint import (
     find_newest_checkpoint,
     list_checkpoints,
 )
-from mmclip.engine.plain_values import read_plainly, write_plainly
+from mmclip.engine.plain_values import make_plain, restore_histories
 from mmclip.registry import HOOKS
 
 
@@ -163,7 +163,8 @@ class ReliableCheckpointHook(CheckpointHook):
         """Add when it was, and the gradients gathered since the last step."""
         checkpoint['meta']['written'] = time.time()
         add_gradients(runner, checkpoint)
-        write_plainly(checkpoint)
+        self._said: set[str] = getattr(self, '_said', set())
+        make_plain(checkpoint, self._said)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the gradients up again.
@@ -174,9 +175,10 @@ class ReliableCheckpointHook(CheckpointHook):
         """
         # DeepSpeed keeps the weights elsewhere.
         if runner._resume and 'state_dict' in checkpoint:
-            check_resumable(checkpoint, runner._load_from or runner._resume)
+            path = runner._load_from or runner._resume
+            check_resumable(checkpoint, path)
             restore_gradients(runner, checkpoint)
-        read_plainly(checkpoint)
+            restore_histories(checkpoint, str(path))
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict

@@ -209,3 +209,53 @@ def test_dataloaders_are_completed():
     complete_dataloaders(cfg, pin_memory=False, persistent_workers=False)
     assert not cfg.train_dataloader.persistent_workers
     assert not cfg.train_dataloader.pin_memory
+
+
+@pytest.mark.parametrize(
+    ('scope', 'dataset', 'stacked'),
+    [
+        (None, dict(type='Mine'), True),
+        ('mmpretrain', dict(type='ImageNet'), True),
+        ('mmpretrain', dict(type='mmdet.CocoDataset'), False),
+        ('mmseg', dict(type='ADE20KDataset'), False),
+        ('mmseg', dict(type='mmclip.ImageNetR'), True),
+        ('mmdet', dict(type='RepeatDataset', dataset=dict(type='X')), False),
+        (
+            'mmpretrain',
+            dict(
+                type='ConcatDataset',
+                datasets=[dict(type='mmpose.CocoDataset')],
+            ),
+            False,
+        ),
+    ],
+)
+def test_images_of_other_packages_are_not_stacked(scope, dataset, stacked):
+    """They may differ in size; mmengine's own default gives lists."""
+    loader = dict(num_workers=0, dataset=dataset)
+    cfg = Config(dict(default_scope=scope, train_dataloader=loader))
+    complete_dataloaders(cfg, pin_memory=True)
+    collate = dict(type='default_collate') if stacked else None
+    assert cfg.train_dataloader.get('collate_fn') == collate
+
+
+def test_left_over_keys_of_other_packages_are_logged(tmp_path, caplog):
+    """As backend_args, which nearly all configs of mmpose have."""
+    text = "default_scope = 'mmpose'\nx = 1\nbackend_args = dict(backend=x)\n"
+    load_config(write(tmp_path, text))
+    assert "nothing reads the top-level key 'backend_args'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('text', 'options', 'named'),
+    [
+        ('optim_wraper = dict()', None, 'optim_wraper'),
+        ('', {'backend_args.backend': 'local'}, 'backend_args'),
+    ],
+)
+def test_misspelt_keys_of_other_packages_are_refused(
+    tmp_path, text, options, named
+):
+    text = "default_scope = 'mmpose'\nx = 1\ny = dict(x=x)\n" + text
+    with pytest.raises(KeyError, match=f'nothing reads .*{named}'):
+        load_config(write(tmp_path, text), options)

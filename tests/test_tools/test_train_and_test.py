@@ -8,13 +8,14 @@ import mmpretrain
 import pytest
 import timm
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from safetensors.torch import save_file
 
 from mmclip.checkpoint import read_checkpoint
 from tests.conftest import put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
 from tests.test_tools.weights import load_in_this_process, write_random
+from tools.test import use_test_time_augmentation
 from tools.train import use_mixed_precision
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
@@ -242,6 +243,18 @@ def test_test_time_augmentation_pictures_and_predictions(project, run):
         'work',
     )
     assert list(project.rglob('pictures/*.png'))
+
+
+def test_tta_of_other_packages_is_not_made_up():
+    cfg = Config(
+        dict(
+            default_scope='mmseg',
+            test_dataloader=dict(dataset=dict(type='ADE20KDataset')),
+            tta_model=dict(type='SegTTAModel'),
+        )
+    )
+    with pytest.raises(ValueError, match='--tta needs tta_pipeline in'):
+        use_test_time_augmentation(cfg)
 
 
 def test_two_processes(project, run):
