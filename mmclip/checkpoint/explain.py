@@ -47,6 +47,21 @@ def fetch_again(path: Path) -> str:
     return ''
 
 
+def check_file(path: Path) -> None:
+    """Refuse what is not a file; opening a pipe could take for ever.
+
+    Raises:
+        FileNotFoundError: If there is nothing of that name, or a folder.
+        CheckpointError: If it is a pipe, a socket or a device.
+    """
+    if path.is_file():
+        return
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f'{path} is not a regular file.')
+    what = 'is a folder' if path.is_dir() else 'does not exist'
+    raise FileNotFoundError(f'Checkpoint {path} {what}.')
+
+
 def first_bytes(path: Path) -> bytes:
     """The beginning of a file, nothing of one that is missing."""
     if not path.is_file():

@@ -11,7 +11,7 @@ import torch
 from mmclip.checkpoint.archive import Archive, is_archive
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
-from mmclip.checkpoint.explain import explain
+from mmclip.checkpoint.explain import check_file, explain
 from mmclip.checkpoint.run_state import forget_choices
 from mmclip.checkpoint.safetensors_files import (
     SafetensorsFiles,
@@ -76,11 +76,7 @@ def _read(
     path: Path, map_location: Any, mmap: bool, check_sums: bool = False
 ) -> dict[str, Any]:
     """Read a file; ``check_sums`` also of what is left on disk."""
-    if not path.is_file():
-        if path.exists() and not path.is_dir():
-            raise CheckpointError(f'{path} is not a regular file.')
-        what = 'is a folder' if path.is_dir() else 'does not exist'
-        raise FileNotFoundError(f'Checkpoint {path} {what}.')
+    check_file(path)
     if is_safetensors(path):
         return read_safetensors(path, map_location)
     try:

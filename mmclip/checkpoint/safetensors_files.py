@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.explain import explain, first_bytes
+from mmclip.checkpoint.explain import check_file, explain, first_bytes
 
 
 class SafetensorsFiles(Mapping[str, torch.Tensor]):
@@ -20,6 +20,7 @@ class SafetensorsFiles(Mapping[str, torch.Tensor]):
         paths (Sequence[Path]): The files.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         CheckpointError: If a file is damaged.
     """
 
@@ -27,9 +28,10 @@ class SafetensorsFiles(Mapping[str, torch.Tensor]):
         self._files: dict[str, Any] = {}
         self.clip: dict[str, Any] | None = None  # our ``meta['clip']``
         for path in paths:
+            check_file(path)
             try:
                 file = safe_open(path, framework='pt', device='cpu')
-            except (SafetensorError, FileNotFoundError) as error:
+            except (SafetensorError, OSError) as error:
                 raise CheckpointError(explain(path, error)) from error
             header = (file.metadata() or {}).get('clip')
             if header is not None:
