@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import dataclasses
+import gc
 import signal
 from pathlib import Path
 
@@ -18,6 +19,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).parents[1]
 # fp32, the bound that every output of ours keeps to open_clip's.
 RELATIVE_TOLERANCE = 2e-5
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported out of the garbage collector's sight.
+
+    mmengine collects garbage for each data set that it builds, which takes
+    long among all that open_clip and its dependencies bring.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let libraries take down at exit what they built."""
+    gc.unfreeze()
 
 
 def names_of(*types: str) -> list[str]:

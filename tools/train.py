@@ -9,6 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from mmclip.engine.checks.places import check_places
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
 from mmclip.engine.find_checkpoint import has_checkpoints
@@ -88,6 +89,7 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', mpi)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     apply_args(cfg, args)
+    check_places(cfg, ('train_dataloader', 'val_dataloader'))
     use_gloo_without_gpu(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     build(cfg).train()

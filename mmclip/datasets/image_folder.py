@@ -1,13 +1,11 @@
 """Images in one folder per class, or in a list, whatever their format."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from logging import INFO, WARNING
-from pathlib import Path
 from typing import Any
 
-from mmengine.fileio import isdir, join_path
+from mmengine.fileio import join_path
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
@@ -15,6 +13,7 @@ from mmclip.datasets.class_order import check_folders
 from mmclip.datasets.image_list import read_labelled_list, read_list
 from mmclip.datasets.image_tree import (
     ImageTree,
+    check_folder,
     count_suffixes,
     describe_hidden,
     read_tree,
@@ -98,8 +97,7 @@ class ImageFolder(CustomDataset):
         return not self.extensions or super().is_valid_file(filename)
 
     def _find_samples(self) -> list[tuple[str, int | None]]:
-        if not isdir(self.img_prefix):
-            raise FileNotFoundError(self._missing())
+        check_folder(self.img_prefix, self.with_label)
         tree = read_tree(
             self.img_prefix, self.is_valid_file if self.extensions else None
         )
@@ -134,21 +132,6 @@ class ImageFolder(CustomDataset):
             check_folders(
                 names, tree.folders, 'metainfo.classes', self.img_prefix
             )
-
-    def _missing(self) -> str:
-        above = Path(os.path.abspath(self.img_prefix)).parent
-        while not above.is_dir():
-            above = above.parent
-        folders = sorted(
-            path.name for path in above.iterdir() if path.is_dir()
-        )
-        wanted = 'one folder per class' if self.with_label else 'the images'
-        return (
-            f'There is no folder {self.img_prefix} ({above} has '
-            f'{", ".join(folders[:10]) or "no folders"}): it must hold '
-            f"{wanted}; set the data set's data_root and data_prefix to "
-            'another.'
-        )
 
     def _log_left_out(self, tree: ImageTree) -> None:
         if tree.hidden:

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from mmengine.fileio import exists, list_from_file
 
 
-def read_labelled_list(path: str) -> list[tuple[str, int]]:
+def read_labelled_list(
+    path: str, separator: str | None = None
+) -> list[tuple[str, int]]:
     """Read lines of a path and a label; blank lines are left out.
 
     Args:
-        path (str): The list; a space or a tab stands before each label.
+        path (str): The list.
+        separator (str | None): What stands before each label. Defaults to
+            None: spaces or tabs.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -17,7 +21,7 @@ def read_labelled_list(path: str) -> list[tuple[str, int]]:
     """
     samples = []
     for number, line in _lines(path):
-        name, *rest = line.rsplit(maxsplit=1)
+        name, *rest = line.rsplit(separator, maxsplit=1)
         if not rest or name.endswith((',', ';')):
             raise ValueError(
                 f'Line {number} of {path} is {line!r}: a line must be the '

@@ -92,6 +92,30 @@ def read_tree(
     return tree
 
 
+def check_folder(root: str, with_label: bool) -> None:
+    """Refuse a folder of images that does not exist.
+
+    Args:
+        root (str): The folder.
+        with_label (bool): Whether it has to hold class folders.
+
+    Raises:
+        FileNotFoundError: Saying what lies where it would be.
+    """
+    if isdir(root):
+        return
+    above = Path(os.path.abspath(root)).parent
+    while not above.is_dir():
+        above = above.parent
+    folders = sorted(path.name for path in above.iterdir() if path.is_dir())
+    wanted = 'one folder per class' if with_label else 'the images'
+    raise FileNotFoundError(
+        f'There is no folder {root} ({above} has '
+        f'{", ".join(folders[:10]) or "no folders"}): it must hold {wanted}; '
+        "set the data set's data_root and data_prefix to another."
+    )
+
+
 def class_folders(root: str) -> list[str]:
     """Names of the class folders in a folder, in the order of their labels.
 

@@ -14,8 +14,9 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from tests.test_engine.runs import images, whole
+from tests.test_engine.splits import root
 
-__all__ = ['images', 'whole']  # fixtures
+__all__ = ['images', 'root', 'whole']  # fixtures
 
 
 class Numbers(Dataset):

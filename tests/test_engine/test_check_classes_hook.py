@@ -4,32 +4,22 @@ import json
 import shutil
 from types import SimpleNamespace
 
-import numpy as np
 import open_clip
 import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
-from PIL import Image
 
 from mmclip.checkpoint.compatibility import (
     are_same_classes,
     misplaced_classes,
 )
 from mmclip.datasets.shifts import imagenet_synsets
-from mmclip.engine import CheckClassesHook
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Two splits of three classes."""
-    for split in ('train', 'val'):
-        for name in 'abc':
-            folder = tmp_path / split / name
-            folder.mkdir(parents=True)
-            pixels = np.zeros((4, 4, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / 'x.png')
-    return tmp_path
+from tests.test_engine.splits import (
+    check_splits,
+    check_test,
+    trained_on,
+)
 
 
 def check(root, num_classes=3, **dataset):
@@ -38,18 +28,6 @@ def check(root, num_classes=3, **dataset):
         for split in ('train', 'val')
     )
     check_splits(train, val, num_classes)
-
-
-def check_splits(train, val, num_classes=3, hook=None, **model):
-    head = SimpleNamespace(num_classes=num_classes)
-    (hook or CheckClassesHook()).before_train(
-        SimpleNamespace(
-            train_dataloader=SimpleNamespace(dataset=train),
-            val_dataloader=SimpleNamespace(dataset=val),
-            val_loop=True,
-            model=SimpleNamespace(head=head, **model),
-        )
-    )
 
 
 def test_equal_classes_pass(root):
@@ -80,16 +58,6 @@ def test_folders_count_where_names_are_given(root):
     (root / 'val' / 'b').rename(root / 'val' / 'd')
     with pytest.raises(ValueError, match='only in train: b; only in val: d'):
         check(root, classes=['x', 'y', 'z'])
-
-
-def check_test(dataset, num_classes=3, wrap=lambda model: model, hook=None):
-    model = SimpleNamespace(head=SimpleNamespace(num_classes=num_classes))
-    (hook or CheckClassesHook()).before_test(
-        SimpleNamespace(
-            test_dataloader=SimpleNamespace(dataset=dataset),
-            model=wrap(model),
-        )
-    )
 
 
 def test_a_test_set_of_the_classes_of_the_head_passes(root):
@@ -185,14 +153,6 @@ def test_wrapped_sets_are_checked(root, wrap):
     train = CustomDataset(str(root), data_prefix='train')
     with pytest.raises(ValueError, match='train set has no image of b'):
         check_splits(wrap(train), val)
-
-
-def trained_on(*classes):
-    """A hook that has seen a checkpoint of such classes."""
-    hook = CheckClassesHook()
-    meta = dict(dataset_meta=dict(classes=classes))
-    hook.after_load_checkpoint(None, dict(meta=meta))
-    return hook
 
 
 def test_classes_in_another_order_than_the_weights_are_refused(root):

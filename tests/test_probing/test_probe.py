@@ -1,6 +1,7 @@
 """The probe: what is trained on what, and what is refused."""
 
 import builtins
+import json
 import shutil
 
 import numpy as np
@@ -204,6 +205,34 @@ def test_other_classes_in_the_test_set_are_refused(cfg, project):
     (test / 'class0').rename(test / 'other')
     with pytest.raises(ValueError, match='class0'):
         run(cfg, project)
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+@pytest.mark.parametrize(
+    ('labels', 'message'),
+    [([[0, 1], [2]], r'the labels \[0, 1\]'), (None, 'no label')],
+    ids=['several', 'none'],
+)
+def test_images_without_one_label_are_refused_first(
+    cfg, project, split, labels, message
+):
+    dataset = dict(cfg[f'{split}_dataloader'].dataset)
+    if labels is None:
+        dataset |= dict(with_label=False)
+    else:
+        image = str(next((project / 'images' / 'test').rglob('*.png')))
+        images = [dict(img_path=image, gt_label=label) for label in labels]
+        content = dict(metainfo=dict(classes=list('abcd')), data_list=images)
+        (project / 'list.json').write_text(json.dumps(content))
+        dataset |= dict(
+            type='MultiLabelDataset', ann_file=str(project / 'list.json')
+        )
+    cfg[f'{split}_dataloader'] = dict(
+        cfg[f'{split}_dataloader'], dataset=dataset
+    )
+    with pytest.raises(ValueError, match=f'in the {split} set has {message}'):
+        run(cfg, project)
+    assert not (project / 'cache').exists()
 
 
 def test_a_missing_scikit_learn_is_explained_first(cfg, project, monkeypatch):

@@ -116,6 +116,25 @@ def test_what_is_wrong_comes_before_any_note(
     assert capsys.readouterr().out == ''
 
 
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        ('one two three', 'order of the folders: one, three, two'),
+        ('One Two THREE', "'Two' is number 1, its folder number 2"),
+        ('one two', 'names.txt has 2 names, and images has 3 class folders'),
+    ],
+)
+def test_names_in_another_order_than_the_folders_are_refused(
+    tmp_path, exit_message, names, message
+):
+    for name in ('one', 'three', 'two', '.ipynb_checkpoints'):
+        (tmp_path / 'images' / name).mkdir(parents=True)
+    (tmp_path / 'names.txt').write_text('\n'.join(names.split()))
+    model = ('ViT-B-16', 'openai', 'x.pth')
+    texts = ('--classes', 'names.txt', '--data', 'images')
+    assert message in exit_message(main, *model, *texts)
+
+
 def test_an_output_is_refused_before_the_inputs_are_read(
     exit_message, refused_out
 ):

@@ -69,13 +69,10 @@ def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
         )
     ]
     if junk:
-        what = 'classes' if dataset.with_label else 'images of the set'
-        nested = all('/' in path for path in junk)
         raise ValueError(
-            f'{tree.root} has folders that are not '
-            f'{"images of a class" if nested else what}: '
-            f'{describe_hidden(junk)}. {type(dataset).__name__} takes them '
-            f'for such: remove them, or {STEP}leaves them out.'
+            f'{tree.root} has folders that no class is in: '
+            f'{describe_hidden(junk)}. {type(dataset).__name__} takes '
+            f'them in nevertheless: remove them, or {STEP}leaves them out.'
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mmpretrain.datasets import CustomDataset, KFoldDataset
 
@@ -31,13 +31,8 @@ class Part:
 
     def lists_as_mmpretrain(self) -> bool:
         """The same of ``CustomDataset`` and those that find images alike."""
-        kind: Any = type(self.dataset)
-        return (
-            isinstance(self.dataset, CustomDataset)
-            and kind._find_samples is CustomDataset._find_samples
-            and kind.load_data_list is CustomDataset.load_data_list
-            and not _has_list(self)
-        )
+        alike = is_like_custom_dataset(type(self.dataset))
+        return alike and not _has_list(self)
 
     def folders(self) -> list[str]:
         """Class folders in the order of their labels; none of lists."""
@@ -77,6 +72,17 @@ def parts_of(dataset: Any, is_chosen: bool = False) -> Iterator[Part]:
         is_chosen |= hasattr(dataset, 'indices')
         for part in inner:
             yield from parts_of(part, is_chosen)
+
+
+def is_like_custom_dataset(kind: Any) -> bool:
+    """Whether a class finds images, and reads lists, as ``CustomDataset``."""
+    if not isinstance(kind, type) or not issubclass(kind, CustomDataset):
+        return False
+    kind = cast(Any, kind)
+    return (
+        kind._find_samples is CustomDataset._find_samples
+        and kind.load_data_list is CustomDataset.load_data_list
+    )
 
 
 def _has_list(part: Part) -> bool:
