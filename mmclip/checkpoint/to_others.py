@@ -296,8 +296,8 @@ def _in_timm_folder(
     preprocess = meta.get('preprocess')
     num_classes = len(exported.state_dict.get('head.bias', ()))
     notes = [
-        'transformers calls timm for it, which must be installed: its own '
-        f'models cannot be this tower, as {lacking}'
+        'transformers (4.53 or newer) calls timm for it, which must be '
+        f'installed: its own models cannot be this tower, as {lacking}'
     ]
     if not preprocess:
         notes.append(

@@ -13,7 +13,11 @@ from mmclip.checkpoint.errors import CheckpointError
 
 # A config names a model that timm has, and changes its arguments, which JSON
 # can write but for the norm: timm/models/vision_transformer.py.
-_NAMES = {1e-5: 'vit_base_patch16_clip_224', 1e-6: 'vit_base_patch16_224'}
+# The first is 768 wide.
+_NAMES = {
+    1e-5: ('vit_base_patch16_clip_224', 'vit_large_patch14_clip_224'),
+    1e-6: ('vit_base_patch16_224', 'vit_large_patch16_224'),
+}
 _CROP_MODES = {'squash': 'squash', 'shortest': 'center'}
 
 
@@ -61,7 +65,9 @@ def timm_config(
             crop_mode=_CROP_MODES[preprocess['resize_mode']],
         )
     config = dict(
-        architecture=_NAMES[norm_eps],
+        # Of another width: transformers before 4.53 ignores model_args, and
+        # must fail then rather than pool by the class token.
+        architecture=_NAMES[norm_eps][arguments['embed_dim'] == 768],
         num_classes=arguments['num_classes'],
         num_features=arguments['embed_dim'],
         global_pool=arguments['global_pool'],

@@ -10,6 +10,7 @@ import timm
 import torch
 from mmengine.dataset import Compose
 from mmpretrain.registry import TRANSFORMS
+from packaging import version
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +22,7 @@ from mmclip.checkpoint.to_others import (
     timm_arguments,
     write_export,
 )
+from mmclip.checkpoint.to_timm_folder import timm_config
 from mmclip.checkpoint.towers import CLIP, build_backbone
 from mmclip.datasets import preprocessing
 from tests.conftest import RELATIVE_TOLERANCE
@@ -344,23 +346,39 @@ class TestHuggingFace:
         exported = export_checkpoint(checkpoint, 'hf')
         assert reason in '\n'.join(exported.notes)
         write_export(exported, tmp_path)
-        kind = getattr(
-            transformers,
-            f'AutoModel{"ForImageClassification" if num_classes else ""}',
-        )
-        assert kind.__name__ in exported.usage
-        theirs = kind.from_pretrained(tmp_path).eval()
-        key = 'logits' if num_classes else 'pooler_output'
         size = backbone['img_size']
         x = torch.randn(2, 3, *((size, size) if size == 32 else size))
-        assert_same(module, lambda x: getattr(theirs(x), key), x)
         model = timm.create_model(f'local-dir:{tmp_path}', pretrained=True)
         assert_same(module, model.eval(), x)
         data = timm.data.resolve_model_data_config(model)
         assert list(data['mean']) == PREPROCESS['mean']
         assert data['crop_pct'] == 1.0
+        kind = getattr(
+            transformers,
+            f'AutoModel{"ForImageClassification" if num_classes else ""}',
+        )
+        assert kind.__name__ in exported.usage
+        if version.parse(transformers.__version__) < version.parse('4.53'):
+            with pytest.raises(RuntimeError, match='size mismatch'):
+                kind.from_pretrained(tmp_path)
+            return
+        theirs = kind.from_pretrained(tmp_path).eval()
+        key = 'logits' if num_classes else 'pooler_output'
+        assert_same(module, lambda x: getattr(theirs(x), key), x)
         if num_classes:
             assert theirs.config.id2label == dict(enumerate(names))
+
+    @pytest.mark.parametrize(('width', 'wide'), [(768, 1024), (1024, 768)])
+    @pytest.mark.parametrize('norm_eps', [1e-5, 1e-6])
+    def test_the_named_model_has_another_width(self, width, wide, norm_eps):
+        arguments = dict(
+            img_size=32, embed_dim=width, num_classes=0, global_pool='avg'
+        )
+        name = timm_config(arguments, norm_eps, None, None)['architecture']
+        with torch.device('meta'):
+            model = timm.create_model(name)
+        assert model.embed_dim == wide
+        assert model.norm.eps == norm_eps
 
     def test_images_that_nobody_knows_how_to_prepare_are_said(self):
         backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
