@@ -24,7 +24,9 @@ from mmclip.checkpoint.from_open_clip import (
     find_tower,
     open_clip_source,
 )
-from mmclip.checkpoint.sources import PREFIX, convert_source
+from mmclip.checkpoint.meta import read_clip
+from mmclip.checkpoint.pretrained_init import PretrainedCLIP
+from mmclip.checkpoint.sources import convert_source
 from mmclip.checkpoint.towers import OTHER, Tower, build_backbone
 
 
@@ -184,12 +186,7 @@ def _load_ours(path: str, name: str, tag: str | None) -> nn.Module:
         checkpoint, _ = convert_source(name, path, tag)
     else:
         checkpoint = read_checkpoint(path)
-    module = build_backbone(checkpoint['meta']['clip']['backbone'])
-    module.load_state_dict(
-        {
-            key.removeprefix(PREFIX): tensor
-            for key, tensor in checkpoint['state_dict'].items()
-            if key.startswith(PREFIX)
-        }
-    )
+    clip: Any = read_clip(checkpoint, path)
+    module = build_backbone(clip['backbone'])
+    PretrainedCLIP(path).load(checkpoint, module)
     return module.eval()

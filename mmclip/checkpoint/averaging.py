@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.grids import without_prefix
+from mmclip.checkpoint.meta import read_clip
 from mmclip.version import __version__
 
 StateDict = Mapping[str, Tensor]
@@ -148,9 +150,11 @@ def averaged_checkpoint(
     )
     for name in shares:
         theirs = checkpoints[name].get('meta') or {}
-        for key in ('clip', 'dataset_meta', 'cfg'):
+        for key in ('dataset_meta', 'cfg'):
             if key in theirs:
                 meta[key] = theirs[key]
+        if clip := read_clip(checkpoints[name], name):
+            meta['clip'] = clip
     return dict(meta=meta, state_dict=state_dict)
 
 
@@ -162,7 +166,8 @@ def _combine(
     first, *others = state_dicts
     for other in others:
         check_complete(other, first)
-    combined, different = {}, []
+    different: list[str] = []
+    combined = without_prefix(first, '')  # with the grid of its patches
     for key in first:
         tensors = [state_dict[key] for state_dict in state_dicts]
         if all(tensor.is_floating_point() for tensor in tensors):

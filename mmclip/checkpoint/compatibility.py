@@ -3,14 +3,27 @@
 import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from mmengine.config import ConfigDict
 
 from mmclip.checkpoint.convert import differences
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint, read_state_dict
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.towers import build_backbone
+from mmclip.checkpoint.grids import tell_grid
+from mmclip.checkpoint.meta import (
+    Clip,
+    check_clip,
+    classes_of,
+    outputs,
+    patch_grid,
+    preprocess_differences,
+    properties,
+    read_clip,
+)
 
 Checkpoint = Mapping[str, Any]
 
@@ -28,9 +41,10 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     meta = read_checkpoint(path, mmap=True).get('meta')
     state_dict = read_state_dict(path)
     check_finite(state_dict, path)
-    return dict(
+    checkpoint = dict(
         meta=meta if isinstance(meta, dict) else {}, state_dict=state_dict
     )
+    return tell_grid(checkpoint, str(path))
 
 
 def check_compatible(
@@ -39,9 +53,9 @@ def check_compatible(
     """Refuse two checkpoints whose average would mean nothing.
 
     Compared are keys and shapes; what the checkpoints say of activation,
-    heads, epsilon, pooling and the kind of the head, in ``meta['clip']`` or
-    in the config that a training wrote into them; and the names of the
-    classes.
+    heads, epsilon, pooling, patch grid and the kind of the head, in
+    ``meta['clip']`` or, of older trainings, in the config that they wrote into
+    them; and the names of the classes.
 
     Args:
         one (Mapping): A checkpoint with ``state_dict`` and ``meta``.
@@ -59,9 +73,13 @@ def check_compatible(
     _refuse_lora(one, 'first')
     _refuse_lora(other, 'second')
     problems = differences(other['state_dict'], one['state_dict'])
-    problems += _compare(describe(one), describe(other))
+    grids = [_grid(one), _grid(other)]
+    problems += _compare(
+        describe(one) | dict(patch_grid=grids[0]),
+        describe(other) | dict(patch_grid=grids[1]),
+    )
     if not same_classes:
-        problems += _compare_classes(_classes(one), _classes(other))
+        problems += _compare_classes(classes_of(one), classes_of(other))
     if problems:
         raise CheckpointError(
             'The second does not fit the first:\n  ' + '\n  '.join(problems)
@@ -74,11 +92,20 @@ def check_compatible(
                 f'The {name} does not say its activation, heads, epsilon or '
                 'pooling: only keys and shapes could be compared.'
             )
-        if _classes(checkpoint) is None:
+        if classes_of(checkpoint) is None:
             notes.append(
                 f'The {name} does not name its classes: only their number '
                 'could be compared.'
             )
+    one_clip, other_clip = read_clip(one) or {}, read_clip(other) or {}
+    unlike = preprocess_differences(
+        one_clip.get('preprocess'), other_clip.get('preprocess')
+    )
+    if unlike:
+        notes.append(
+            'Images were prepared differently for the two: '
+            f'{"; ".join(unlike)} (checkpoint the first, here the second).'
+        )
     return notes
 
 
@@ -106,13 +133,20 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         dict: By name, such as ``backbone.act`` and ``head``; empty if it says
         nothing.
     """
-    meta = checkpoint.get('meta') or {}
-    if clip := meta.get('clip'):
-        said = _describe_model(clip)
-        if 'out_type' not in clip['backbone']:
-            said.pop('backbone.out_type', None)
-        return said
-    return _describe_model(_model_of_config(meta.get('cfg')))
+    clip = read_clip(checkpoint)
+    return (
+        _describe_model(_model_of_config(checkpoint))
+        if clip is None
+        else _describe(clip)
+    )
+
+
+def clip_of_config(checkpoint: Checkpoint) -> Clip | None:
+    """A description by the config that a training wrote into its checkpoint.
+
+    Of those that were made before trainings wrote ``meta['clip']``.
+    """
+    return _clip_of_model(_model_of_config(checkpoint))
 
 
 def _refuse_lora(checkpoint: Checkpoint, name: str) -> None:
@@ -130,36 +164,56 @@ def _refuse_lora(checkpoint: Checkpoint, name: str) -> None:
         )
 
 
+def _describe(clip: Clip) -> dict[str, Any]:
+    backbone = clip['backbone']
+    said = properties(backbone) | outputs(backbone)
+    return {f'backbone.{k}': v for k, v in said.items()} | _names(clip)
+
+
 def _describe_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    clip = _clip_of_model(model)
+    return _names(model) | (_describe(clip) if clip else {})
+
+
+def _clip_of_model(model: Mapping[str, Any]) -> Clip | None:
+    """A description of what a config builds; None if it is not ours."""
+    model = model.to_dict() if isinstance(model, ConfigDict) else model
+    backbone = model.get('backbone')
+    with suppress(CheckpointError):  # not one of our backbones
+        if isinstance(backbone, dict):
+            backbone = dict(out_type='pooled') | backbone
+            return check_clip(dict(backbone=backbone), 'the config')
+    return None
+
+
+def _names(model: Mapping[str, Any]) -> dict[str, str]:
     said = {}
-    if head := (model.get('head') or {}).get('type'):
-        said['head'] = head
-    config = dict(model.get('backbone') or {})
-    if kind := config.get('type'):
-        said['backbone.type'] = kind
-    config.pop('init_cfg', None)
-    try:
-        backbone = build_backbone(config, 'meta')
-    except CheckpointError:  # not ours, or of another version
-        return said
-    properties = backbone.describe() | dict(
-        out_type=getattr(backbone, 'out_type', None)
-    )
-    return said | {f'backbone.{k}': v for k, v in properties.items()}
+    for part, name in (('head', 'head'), ('backbone', 'backbone.type')):
+        config = model.get(part)
+        kind = config.get('type') if isinstance(config, dict) else None
+        if isinstance(kind, str):
+            said[name] = kind
+    return said
+
+
+def _grid(checkpoint: Checkpoint) -> tuple[int, int] | None:
+    return patch_grid(read_clip(checkpoint) or clip_of_config(checkpoint))
 
 
 def _compare(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     return [
         f'{key}: {second[key]!r}, wanted {first[key]!r}'
         for key in first
-        if key in second and first[key] != second[key]
+        if None not in (first[key], second.get(key))
+        and not _same(first[key], second[key])
     ]
 
 
-def _classes(checkpoint: Checkpoint) -> list[str] | None:
-    meta = checkpoint.get('meta') or {}
-    names = (meta.get('dataset_meta') or {}).get('classes')
-    return None if names is None else [str(name) for name in names]
+def _same(one: Any, other: Any) -> bool:
+    """Whether properties are equal; of types, whatever scope names them."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one.rpartition('.')[2] == other.rpartition('.')[2]
+    return one == other
 
 
 def _compare_classes(
@@ -228,11 +282,13 @@ def _is_imagenet(classes: list[str]) -> bool:
     return any(classes == list(names) for names in lists)
 
 
-def _model_of_config(text: Any) -> dict[str, Any]:
+def _model_of_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """``model`` of the config that mmengine wrote into a checkpoint.
 
     The text is Python; it is parsed and not executed.
     """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
     if not isinstance(text, str):
         return {}
     try:

@@ -12,6 +12,8 @@ from mmclip.checkpoint.archive import Archive, is_archive
 from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.explain import check_file, explain
+from mmclip.checkpoint.grids import renamed, tell_grid, without_prefix
+from mmclip.checkpoint.meta import check_clip, read_clip
 from mmclip.checkpoint.run_state import forget_choices
 from mmclip.checkpoint.safetensors_files import (
     SafetensorsFiles,
@@ -78,7 +80,7 @@ def _read(
     """Read a file; ``check_sums`` also of what is left on disk."""
     check_file(path)
     if is_safetensors(path):
-        return read_safetensors(path, map_location)
+        return tell_grid(read_safetensors(path, map_location), str(path))
     try:
         if is_torchscript(path):
             checkpoint: Any = read_torchscript(path)
@@ -99,7 +101,7 @@ def _read(
             'weights.'
         )
     forget_choices(checkpoint)
-    return checkpoint
+    return tell_grid(checkpoint, str(path))
 
 
 def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
@@ -150,12 +152,11 @@ def without_wrapper(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     Such as ``module.`` of data-parallel training before all, which mmengine's
     runners take away, too, and ``_orig_mod.`` of ``torch.compile`` anywhere.
     """
-    plain = {_WRAPPERS.sub('', k): v for k, v in state_dict.items()}
+    plain = renamed(state_dict, lambda key: _WRAPPERS.sub('', key))
     if len(plain) < len(state_dict):
-        return dict(state_dict)  # names that would be one are not the same
-    if all(key.startswith('module.') for key in plain):
-        return {k.removeprefix('module.'): v for k, v in plain.items()}
-    return plain
+        plain = renamed(state_dict, str)  # what would be one is not the same
+    wrapped = all(key.startswith('module.') for key in plain)
+    return without_prefix(plain, 'module.' if wrapped else '')
 
 
 def _check_tensors(path: Path, state_dict: dict[Any, Any]) -> None:
@@ -194,9 +195,9 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     """
     path = Path(path).expanduser()
     if is_safetensors(path):
-        return SafetensorsFiles([path]).clip
-    meta = read_checkpoint(path, mmap=True).get('meta')
-    return meta.get('clip') if isinstance(meta, dict) else None
+        clip = SafetensorsFiles([path]).clip
+        return None if clip is None else check_clip(clip, str(path))
+    return read_clip(read_checkpoint(path, mmap=True), str(path))
 
 
 def is_local(pretrained: str) -> bool:

@@ -20,6 +20,7 @@ from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_metadata, read_state_dict
 from mmclip.checkpoint.from_hugging_face import hugging_face_source
 from mmclip.checkpoint.from_open_clip import find_tower
+from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
 from mmclip.checkpoint.towers import OTHER, build_backbone
 from mmclip.models.pos_embed import square_grid
@@ -85,6 +86,8 @@ def inspect_weights(path: str | Path) -> Findings:
         part: len(keys) for part, keys in names.left_out.items()
     }
     found.shapes = _shapes(names.state_dict)
+    if found.meta and found.meta['img_size'] is not None:
+        found.shapes['img_size'] = found.meta['img_size']
     found.names, found.activations = _similar(found.shapes)
     try:
         found.conversion = convert(tensors, dialect)
@@ -142,11 +145,7 @@ def _read_meta(path: Path) -> dict[str, Any] | None:
         if not config.is_file():
             return None
         tower, _ = hugging_face_source(str(config), str(path))
-        return dict(
-            backbone=tower.backbone,
-            img_size=tower.img_size,
-            preprocess=tower.preprocess,
-        )
+        return make_clip(tower.backbone, tower.img_size, tower.preprocess)
     return None if path.suffix == '.json' else read_metadata(path)
 
 

@@ -9,9 +9,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
 from torch import nn
 
-from mmclip.checkpoint.describe import base_checkpoint, carry_over
+from mmclip.checkpoint.describe import describe_model, pipeline_of
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.loaded import compare_with_model
+from mmclip.checkpoint.meta import classes_of
 
 
 def merge_lora(
@@ -40,6 +42,7 @@ def merge_lora(
         )
     state_dict = checkpoint.get('state_dict', checkpoint)
     check_finite(state_dict, 'The checkpoint', model)
+    compare_with_model(checkpoint, model, 'The checkpoint')
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as error:
@@ -47,19 +50,16 @@ def merge_lora(
             f'The checkpoint does not fit the config: {error}'
         ) from None
     merge_modules(model)
-    backbone = cfg.model.backbone.module
     merged = copy.deepcopy(cfg)
-    merged.model.backbone = copy.deepcopy(backbone)
+    merged.model.backbone = copy.deepcopy(cfg.model.backbone.module)
     merged.model.backbone.pop('init_cfg')
-    meta = carry_over(
-        base_checkpoint(backbone),
-        merged.model.backbone.to_dict(),
-        model.backbone,
-    )
+    pipeline = pipeline_of(cfg.get('test_dataloader'))
+    clip = describe_model(model, pipeline, classes_of(checkpoint))
+    meta: dict[str, Any] = {} if clip is None else dict(clip=clip)
     for key in ('dataset_meta', 'epoch', 'iter'):
         if key in checkpoint.get('meta', {}):
             meta[key] = checkpoint['meta'][key]
-    return merged, dict(meta=meta, state_dict=dict(model.state_dict()))
+    return merged, dict(meta=meta, state_dict=model.state_dict())
 
 
 def merge_modules(model: nn.Module) -> None:

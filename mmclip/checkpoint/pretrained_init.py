@@ -9,12 +9,22 @@ from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINES
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 
 from mmclip.checkpoint.convert import check_complete
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import without_wrapper
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.grids import set_grid, told_grid, without_prefix
+from mmclip.checkpoint.loaded import compare_with_model, note_loaded
+from mmclip.checkpoint.meta import (
+    Clip,
+    differences_from,
+    kind_of,
+    patch_grid,
+    read_clip,
+)
 from mmclip.checkpoint.unconverted import (
     CONVERTER,
     not_a_file,
@@ -45,18 +55,27 @@ class PretrainedCLIP:
         fresh (Sequence[str]): Parts of the backbone that keep their random
             initialisation, such as ``['ln1']`` for the final norm. Defaults
             to none.
+        img_size (int | Sequence[int] | None): Image height and width in
+            pixels that the weights are for, where the file does not say it:
+            without it only square grids are resized. Defaults to None.
 
     Raises:
         CheckpointError: When called, if anything does not fit.
     """
 
-    def __init__(self, checkpoint: str, fresh: Sequence[str] = ()):
+    def __init__(
+        self,
+        checkpoint: str,
+        fresh: Sequence[str] = (),
+        img_size: int | Sequence[int] | None = None,
+    ):
         self.checkpoint = checkpoint
         self.fresh = tuple(fresh)
+        self.img_size = img_size
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into ``module``, a backbone of mmclip."""
-        if not hasattr(module, 'describe'):
+        if kind_of(module) is None:
             raise CheckpointError(
                 'mmclip.PretrainedCLIP belongs into the init_cfg of a '
                 f'backbone of mmclip, not of a {type(module).__name__}.'
@@ -73,6 +92,7 @@ class PretrainedCLIP:
             raise CheckpointError(f'{self.checkpoint}: {error}') from None
         check_finite(state_dict, self.checkpoint, module)
         module.load_state_dict(state_dict)
+        note_loaded(module, read_clip(checkpoint, self.checkpoint))
         if hasattr(module, '_params_init_info'):
             update_init_info(
                 module, f'PretrainedCLIP: load from {self.checkpoint}'
@@ -96,11 +116,12 @@ class PretrainedCLIP:
             CheckpointError: If the metadata does not fit.
         """
         refuse_unconverted(self.checkpoint, checkpoint, module)
-        meta = checkpoint.get('meta', {}).get('clip')
+        clip = read_clip(checkpoint, self.checkpoint)
         state_dict = self._backbone(checkpoint)
-        self._compare(meta, module)
-        if 'pos_embed' in state_dict and hasattr(module, 'grid'):
-            self._resize(state_dict, meta, module)
+        self._compare(clip, module)
+        pos_embed = state_dict.get('pos_embed')
+        if getattr(pos_embed, 'ndim', 0) == 3 and hasattr(module, 'grid'):
+            self._resize(state_dict, clip, module)
         self._drop_unwanted(state_dict, module)
         return state_dict
 
@@ -128,54 +149,51 @@ class PretrainedCLIP:
             return state_dict
         if others:
             self._log(f'Left out (no part of the backbone): {others}.')
-        return {
-            key.removeprefix(PREFIX): tensor
-            for key, tensor in state_dict.items()
-            if key.startswith(PREFIX)
-        }
+        return without_prefix(state_dict, PREFIX)
 
-    def _compare(self, meta: dict | None, module: Any) -> None:
-        if meta is None:
+    def _compare(self, clip: Clip | None, module: Any) -> None:
+        if clip is None:
             self._log(
                 "There is no meta['clip'] in it, so that activation, heads "
                 'and epsilon could not be checked, only keys and shapes.'
             )
             return
-        theirs = _flat(meta['backbone'])
-        ours = _flat(
-            dict(type=f'mmclip.{type(module).__name__}') | module.describe()
-        )
-        differences = [
-            f'{key}: checkpoint {theirs.get(key)!r}, backbone {ours[key]!r}'
-            for key in ours
-            if theirs.get(key) != ours[key]
-        ]
-        if differences:
+        if differences := differences_from(clip, module):
             raise CheckpointError(
                 f'{self.checkpoint} does not fit the backbone: '
                 f'{"; ".join(differences)}.'
             )
         self._log(
-            f'Images must be prepared so: {meta["preprocess"]} (mean and std '
+            f'Images must be prepared so: {clip["preprocess"]} (mean and std '
             'of pixels in 0..1; mmpretrain takes them times 255).'
-            if meta.get('preprocess')
+            if clip['preprocess']
             else 'It does not say how images must be prepared.'
         )
 
     def _resize(
-        self, state_dict: dict[str, Tensor], meta: dict | None, module: Any
+        self, state_dict: dict[str, Tensor], clip: Clip | None, module: Any
     ) -> None:
-        from mmclip.models.pos_embed import resize_pos_embed, square_grid
+        from mmclip.models.pos_embed import resize_pos_embed, source_grid
 
         num_prefix = module.num_prefix_tokens
-        num_patches = state_dict['pos_embed'].shape[1] - num_prefix
-        if meta is not None:
-            height, width = _pair(meta['img_size'])
-            source = module.patch_grid(height, width)
-        elif num_patches == module.grid[0] * module.grid[1]:
-            source = module.grid
-        else:
-            source = square_grid(num_patches)
+        grid = patch_grid(clip) or told_grid(state_dict)
+        if self.img_size is not None:
+            given = module.patch_grid(*_pair(self.img_size))
+            if grid is not None and tuple(grid) != given:
+                raise CheckpointError(
+                    f'{self.checkpoint} has a patch grid of {tuple(grid)}, '
+                    f'and img_size={self.img_size} would be {given}: leave '
+                    'img_size out.'
+                )
+            grid = given
+        try:
+            source = source_grid(
+                state_dict['pos_embed'].shape[1] - num_prefix,
+                module.grid,
+                grid,
+            )
+        except CheckpointError as error:
+            raise CheckpointError(f'{self.checkpoint}: {error}') from None
         if source != module.grid:
             self._log(
                 f'Resized the position embedding from a {source} to a '
@@ -184,6 +202,7 @@ class PretrainedCLIP:
         state_dict['pos_embed'] = resize_pos_embed(
             state_dict['pos_embed'], source, module.grid, num_prefix
         )
+        set_grid(state_dict, module.grid)
 
     def _drop_unwanted(
         self, state_dict: dict[str, Tensor], module: Any
@@ -234,10 +253,17 @@ class NotedPretrained(PretrainedInit):
     """mmengine's ``Pretrained``, which leaves a note of what did not fit.
 
     It loads and warns as ever; ``mmclip.StrictLoadHook`` takes up the notes.
+    What the file says of a backbone of ours must be so, and the grid of its
+    position embedding is used.
     """
 
     def __call__(self, module: nn.Module) -> None:
-        """Load the weights into ``module``, as far as they fit."""
+        """Load the weights into ``module``, as far as they fit.
+
+        Raises:
+            CheckpointError: If they are those of another backbone, or there
+                are none below the prefix.
+        """
         errors: list[str] = []
         held: set[str] = set()
         problems: dict[str, str] = {}
@@ -266,7 +292,7 @@ class NotedPretrained(PretrainedInit):
         hooks: Any = module._load_state_dict_pre_hooks
         hooks.move_to_end(handles[0].id, last=False)
         try:
-            super().__call__(module)
+            self._load(module)
         finally:
             for handle in handles:
                 handle.remove()
@@ -276,6 +302,29 @@ class NotedPretrained(PretrainedInit):
             module.__dict__['_misfit'] = Misfit(
                 type(module).__name__, self.checkpoint, problems
             )
+
+    def _load(self, module: nn.Module) -> None:
+        """As mmengine's own does, which loses the grid below a prefix."""
+        prefix = f'{self.prefix}.'.replace('..', '.') if self.prefix else ''
+        print_log(
+            f'load {f"{self.prefix} in " if prefix else ""}model from: '
+            f'{self.checkpoint}',
+            logger='current',
+        )
+        checkpoint = CheckpointLoader.load_checkpoint(
+            self.checkpoint, self.map_location
+        )
+        state_dict = without_prefix(
+            without_wrapper(checkpoint.get('state_dict', checkpoint)), prefix
+        )
+        if not state_dict:
+            raise CheckpointError(
+                f'{self.checkpoint} holds no weights below {prefix!r}.'
+            )
+        compare_with_model(checkpoint, module, self.checkpoint)
+        load_state_dict(module, state_dict, strict=False, logger='current')
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
 
 
 def _is_made_anew(key: str, module: nn.Module, held: set[str]) -> bool:
@@ -295,12 +344,6 @@ def misfits(model: nn.Module) -> list[Misfit]:
     """The notes of ``Pretrained`` in a model."""
     notes = (module.__dict__.get('_misfit') for module in model.modules())
     return [note for note in notes if note is not None]
-
-
-def _flat(backbone: dict[str, Any]) -> dict[str, Any]:
-    """A backbone's config with the numbers of ``arch`` one by one."""
-    others = {key: value for key, value in backbone.items() if key != 'arch'}
-    return others | backbone.get('arch', {})
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from mmengine.runner import checkpoint as catalogue
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import read_checkpoint
+from mmclip.checkpoint.grids import tell_grid
 from mmclip.checkpoint.web import read_from_web
 
 
@@ -165,11 +166,10 @@ def _read(path: str | Path, map_location: Any) -> dict[str, Any]:
 
 
 def _moved(checkpoint: dict[str, Any], map_location: Any) -> dict[str, Any]:
+    tell_grid(checkpoint, 'the weights')
     if map_location is not None:
         tensors = checkpoint['state_dict']
-        checkpoint['state_dict'] = {
-            key: tensor.to(map_location) for key, tensor in tensors.items()
-        }
+        tensors.update((k, v.to(map_location)) for k, v in tensors.items())
     return checkpoint
 
 

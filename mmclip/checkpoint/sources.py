@@ -1,8 +1,6 @@
 """From any source of weights to a checkpoint of ours."""
 
-import json
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,8 @@ from mmclip.checkpoint.from_hugging_face import (
 )
 from mmclip.checkpoint.from_open_clip import open_clip_source
 from mmclip.checkpoint.from_timm import timm_source
+from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.towers import OTHER, Source, Tower, build_backbone
-from mmclip.version import __version__
 
 PREFIX = 'backbone.'
 DTYPES = {
@@ -254,22 +252,12 @@ def _download_files(repository: str) -> Path:
 
 def _meta(tower: Tower, file: str | None) -> dict[str, Any]:
     """``meta['clip']``: what the state dict cannot say."""
-    meta = dict(
-        backbone=tower.backbone,
-        img_size=tower.img_size,
-        preprocess=tower.preprocess,
-        source=dict(
-            library=tower.library,
-            name=tower.name,
-            tag=tower.tag,
-            file=file,
-        ),
-        versions=dict(
-            mmclip=__version__,
-            open_clip=version('open_clip_torch'),
-            timm=version('timm'),
-            torch=version('torch'),
+    return make_clip(
+        tower.backbone,
+        tower.img_size,
+        tower.preprocess,
+        dict(library=tower.library, name=tower.name, tag=tower.tag, file=file),
+        libraries=dict(
+            open_clip='open_clip_torch', timm='timm', torch='torch'
         ),
     )
-    # Lists for tuples: the same from a .pth and from a JSON header.
-    return json.loads(json.dumps(meta))

@@ -11,6 +11,8 @@ from mmclip.checkpoint.towers import CLIP, SIGLIP
 
 CONFIG, PROCESSOR = 'config.json', 'preprocessor_config.json'
 HUGGING_FACE_FILES = (CONFIG, PROCESSOR)
+# What transformers must be told of preprocessing.
+NEEDED = {'mean', 'std', 'interpolation', 'resize_mode'}
 
 
 def what_hugging_face_lacks(backbone: dict[str, Any]) -> str | None:
@@ -49,10 +51,10 @@ def hugging_face_files(
     if is_clip:
         name = 'CLIPVisionModel' + 'WithProjection' * (proj_dim is not None)
     files = {CONFIG: _model_config(backbone, proj_dim, name)}
-    if preprocess := meta.get('preprocess'):
-        files[PROCESSOR] = _processor_config(
-            preprocess, meta['img_size'], is_clip
-        )
+    preprocess = meta.get('preprocess') or {}
+    if NEEDED.issubset(preprocess):
+        height, _ = to_2tuple(backbone['img_size'])
+        files[PROCESSOR] = _processor_config(preprocess, height, is_clip)
     return name, files
 
 
@@ -93,6 +95,16 @@ def _processor_config(
         raise CheckpointError(
             "transformers cannot prepare images with resize_mode 'squash' "
             f'and crop_pct {crop_pct}, only with crop_pct 1.0.'
+        )
+    if preprocess.get('channels', 'RGB') != 'RGB':
+        raise CheckpointError(
+            'transformers gives a tower red first, and this one was trained '
+            'with blue first (to_rgb=False in its data_preprocessor).'
+        )
+    if preprocess['interpolation'] not in INTERPOLATIONS.values():
+        raise CheckpointError(
+            'transformers cannot resize images by '
+            f'{preprocess["interpolation"]!r}.'
         )
     edge = math.floor(img_size / crop_pct)
     square = dict(height=img_size, width=img_size)

@@ -27,9 +27,18 @@ from mmclip.checkpoint.dialects import (
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import write_checkpoint
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.meta import (
+    Clip,
+    check_clip,
+    outputs,
+    patch_grid,
+    properties,
+    read_clip,
+)
 from mmclip.checkpoint.to_hugging_face import (
     CONFIG,
     HUGGING_FACE_FILES,
+    PROCESSOR,
     hugging_face_files,
     what_hugging_face_lacks,
 )
@@ -85,7 +94,7 @@ def export_checkpoint(
             do not tell, ``meta['clip']``.
         to (str): ``'open_clip'``, ``'timm'`` or ``'hf'``.
         backbone (dict | None): The backbone's config, for checkpoints without
-            ``meta['clip']``, which training writes.
+            ``meta['clip']``; that of others must agree with it.
         base (Mapping[str, Tensor] | None): For open_clip: the whole model
             whose text tower, and projection if ours has none, go with it.
 
@@ -93,8 +102,11 @@ def export_checkpoint(
         CheckpointError: If it is no checkpoint of ours or does not fit its
             backbone, or the other project has no place for something in it.
     """
-    meta = checkpoint.get('meta', {}).get('clip') or {}
-    backbone = backbone or meta.get('backbone')
+    meta = read_clip(checkpoint) or {}
+    if meta and backbone:
+        _refuse_another(backbone, meta)
+    # A converted tower does not say what training made of its outputs.
+    backbone = (backbone or {}) | meta.get('backbone', {}) or None
     if backbone is None:
         raise CheckpointError(
             "The checkpoint has no meta['clip'], which says what the tensors "
@@ -105,7 +117,8 @@ def export_checkpoint(
     module = build_backbone(backbone, 'meta', len(tower))
     check_complete(tower, module.state_dict())
     check_finite(tower | head, 'The checkpoint', module)
-    backbone = backbone | module.describe()  # numbers for names of presets
+    # Numbers for names of presets.
+    backbone = backbone | module.architecture()
     if to == 'open_clip':
         return _to_open_clip(tower, head, backbone, meta, base)
     if base is not None:
@@ -126,6 +139,24 @@ def export_checkpoint(
     return _in_timm_folder(
         exported, lacking, backbone, meta, about.get('classes')
     )
+
+
+def _refuse_another(backbone: dict[str, Any], meta: Clip) -> None:
+    """Refuse a config of another backbone than the checkpoint says to have."""
+    given = check_clip(dict(backbone=backbone), 'the config')
+    theirs = properties(meta['backbone']) | outputs(meta['backbone'])
+    theirs |= dict(patch_grid=patch_grid(meta))
+    ours = properties(given['backbone']) | dict(patch_grid=patch_grid(given))
+    ours |= outputs(dict(out_type='pooled') | given['backbone'])
+    unlike = [
+        f'{key}: checkpoint {theirs[key]!r}, config {ours.get(key)!r}'
+        for key in theirs
+        if theirs[key] is not None and theirs[key] != ours.get(key)
+    ]
+    if unlike:
+        raise CheckpointError(
+            f'The config is of another backbone: {"; ".join(unlike)}.'
+        )
 
 
 def write_export(exported: Export, out: Path) -> None:
@@ -359,11 +390,14 @@ def _to_hugging_face(
     name, files = hugging_face_files(
         backbone, tower['proj'].shape[1] if 'proj' in tower else None, meta
     )
+    notes = _note_head(head, 'the vision models of transformers')
+    if PROCESSOR not in files:
+        notes.append(
+            f'no {PROCESSOR}: the checkpoint does not say all of how images '
+            'are prepared'
+        )
     return Export(
-        tensors,
-        f'transformers.{name}.from_pretrained(OUT)',
-        _note_head(head, 'the vision models of transformers'),
-        files,
+        tensors, f'transformers.{name}.from_pretrained(OUT)', notes, files
     )
 
 

@@ -8,9 +8,15 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.checkpoint.class_embeddings import Template, embed_classes
 from mmclip.checkpoint.convert import check_complete
-from mmclip.checkpoint.describe import base_checkpoint, carry_over
+from mmclip.checkpoint.describe import (
+    base_checkpoint,
+    describe_model,
+    pipeline_of,
+)
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.loaded import compare_with_model, note_loaded
+from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.sources import convert_source
 
 HEAD = 'mmclip.ZeroShotClsHead'
@@ -53,8 +59,9 @@ def zero_shot_checkpoint(
     checkpoint['state_dict'] |= {
         f'head.{key}': tensor for key, tensor in found.head().items()
     }
-    checkpoint['meta']['clip']['head'] = dict(
-        type=HEAD, num_classes=num_classes, in_channels=width
+    checkpoint['meta']['clip'] |= dict(
+        head=dict(type=HEAD, num_classes=num_classes, in_channels=width),
+        classes=[str(name) for name in classes],
     )
     checkpoint['meta']['dataset_meta'] = dict(classes=list(classes))
     return checkpoint
@@ -92,14 +99,13 @@ def without_text_tower(
     check_finite(state_dict, 'The checkpoint', model)
     model.load_state_dict(state_dict)
     model.to(device).eval().update_head(progress=True)
-    backbone = cfg.model.backbone.to_dict()
-    meta = carry_over(base_checkpoint(backbone), backbone, model.backbone)
-    if 'clip' in meta:
-        num_classes, width = model.head.fc.weight.shape
-        meta['clip']['head'] = dict(
-            type=HEAD, num_classes=num_classes, in_channels=width
-        )
-    meta['dataset_meta'] = dict(classes=model.classes)
+    if compare_with_model(checkpoint, model, 'the checkpoint') is None:
+        base = base_checkpoint(cfg.model.backbone)
+        note_loaded(model.backbone, read_clip(base, 'what it started from'))
+    meta: dict[str, Any] = dict(dataset_meta=dict(classes=model.classes))
+    pipeline = pipeline_of(cfg.get('test_dataloader'))
+    if clip := describe_model(model, pipeline, model.classes):
+        meta['clip'] = clip
     kept = {
         key: tensor.cpu()
         for key, tensor in model.state_dict().items()

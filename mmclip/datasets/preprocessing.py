@@ -6,10 +6,13 @@ sometimes ``crop_pct``.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 INTERPOLATIONS = ('bicubic', 'bilinear')
 RESIZE_MODES = ('shortest', 'squash')
+# Beginnings of transforms that do not change where a pixel is.
+SAME_PIXELS = ('Load', 'Pack', 'Normalize')
 
 
 def test_pipeline(
@@ -61,6 +64,78 @@ def test_pipeline(
         *([crop] if needs_crop else []),
         dict(type='PackInputs'),
     ]
+
+
+def read_pipeline(
+    pipeline: Sequence[Any], img_size: int | tuple[int, int]
+) -> dict[str, Any]:
+    """What a pipeline says of resizing: the reverse of :func:`test_pipeline`.
+
+    Args:
+        pipeline (Sequence): The transforms of a test data set.
+        img_size (int | tuple[int, int]): Height and width in pixels.
+
+    Returns:
+        dict: ``interpolation``, ``resize_mode`` and, if images are resized to
+        more than is cropped, ``crop_pct``; empty where it does not do what
+        these words say, such as by OpenCV, which smooths differently.
+    """
+    steps = [
+        step
+        for step in pipeline
+        if not (isinstance(step, dict) and _name(step).startswith(SAME_PIXELS))
+    ]
+    if not all(isinstance(step, dict) for step in steps):
+        return {}
+    names = [_name(step) for step in steps]
+    height, width = (
+        (img_size, img_size) if isinstance(img_size, int) else img_size
+    )
+    if names not in (
+        ['Resize'],
+        ['Resize', 'CenterCrop'],
+        ['ResizeEdge', 'CenterCrop'],
+    ):
+        return {}
+    resize, crop = steps[0], steps[-1]
+    squashes = names[0] == 'Resize'
+    scale = _two(resize.get('scale'))
+    cropped = _two(crop.get('crop_size')) if names[1:] else scale
+    interpolation = resize.get('interpolation', 'bilinear')
+    if (
+        resize.get('backend') != 'pillow'
+        or interpolation not in INTERPOLATIONS
+        or resize.get('keep_ratio')
+        or resize.get('edge', 'short') != 'short'
+        or cropped != (width, height)
+        or scale is None
+        or min(scale) < max(cropped)
+    ):
+        return {}
+    said = dict(
+        interpolation=interpolation,
+        resize_mode='squash' if squashes else 'shortest',
+    )
+    if scale == cropped or (not squashes and scale[0] == min(cropped)):
+        return said
+    for digits in range(2, 8):  # the shortest that gives this scale
+        share = round(cropped[0] / scale[0], digits)
+        if share and all(
+            math.floor(side / share) == large
+            for side, large in zip(cropped, scale, strict=True)
+        ):
+            return said | dict(crop_pct=share)
+    return {}
+
+
+def _name(transform: dict[str, Any]) -> str:
+    return str(transform.get('type')).rpartition('.')[2]
+
+
+def _two(size: Any) -> tuple[int, int] | None:
+    if isinstance(size, int):
+        return size, size
+    return tuple(size) if size is not None and len(size) == 2 else None
 
 
 def data_preprocessor(preprocess: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.datasets import KFoldDataset
 
+from mmclip.checkpoint.meta import classes_of
 from mmclip.datasets.class_order import (
     check_order,
     misplaced,
@@ -42,9 +43,7 @@ class CheckClassesHook(Hook):
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
         """Remember the classes that the checkpoint names."""
-        meta = checkpoint.get('meta') or {}
-        data = meta.get('dataset_meta') or {}
-        self._trained_classes = data.get('classes') or ()
+        self._trained_classes = classes_of(checkpoint) or ()
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and the validation set.

@@ -23,6 +23,7 @@ from mmclip.engine.accumulated_gradients import (
     share_gradients,
 )
 from mmclip.engine.atomic_backend import use_atomic_backend
+from mmclip.engine.describe_run import describe_run
 from mmclip.engine.find_checkpoint import (
     as_pattern,
     check_resumable,
@@ -30,7 +31,11 @@ from mmclip.engine.find_checkpoint import (
     find_newest_checkpoint,
     list_checkpoints,
 )
-from mmclip.engine.plain_values import make_plain, restore_histories
+from mmclip.engine.plain_values import (
+    make_plain,
+    restore_histories,
+    restore_metainfo,
+)
 from mmclip.registry import HOOKS
 
 
@@ -160,10 +165,12 @@ class ReliableCheckpointHook(CheckpointHook):
         return f'{self.out_dir.rstrip("/")}/{Path(runner.work_dir).name}'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add when it was, and the gradients gathered since the last step."""
+        """Add when it was, what the weights are, and gathered gradients."""
         checkpoint['meta']['written'] = time.time()
         add_gradients(runner, checkpoint)
         self._said: set[str] = getattr(self, '_said', set())
+        if clip := describe_run(runner, self._said):
+            checkpoint['meta']['clip'] = clip
         make_plain(checkpoint, self._said)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -179,6 +186,7 @@ class ReliableCheckpointHook(CheckpointHook):
             check_resumable(checkpoint, path)
             restore_gradients(runner, checkpoint)
             restore_histories(checkpoint, str(path))
+            restore_metainfo(checkpoint, runner.train_dataloader.dataset)
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict

@@ -5,13 +5,29 @@ from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
+from mmclip.checkpoint.describe import preprocess_of
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import without_wrapper
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.grids import without_prefix
+from mmclip.checkpoint.loaded import (
+    compare_with_model,
+    find_backbone,
+    loaded_clip,
+    unlike_outputs,
+    unwrapped,
+)
+from mmclip.checkpoint.meta import (
+    PREPROCESS,
+    Clip,
+    patch_grid,
+    preprocess_differences,
+)
 from mmclip.checkpoint.pretrained_init import misfits
 from mmclip.checkpoint.unconverted import advise
+from mmclip.engine.describe_run import test_pipeline_of
 from mmclip.registry import HOOKS
 
 
@@ -23,6 +39,8 @@ class StrictLoadHook(Hook):
     ``tools/test.py`` meets missing, unexpected or misshapen weights, and goes
     on with random ones. So does its initializer ``Pretrained``, of which
     unexpected weights alone are taken: files of a backbone often have a head.
+    What a checkpoint says of its model in ``meta['clip']`` must be so, and
+    images that are prepared in another way are warned of.
 
     Args:
         fresh (Sequence[str]): Parts that a ``Pretrained`` may miss or find
@@ -59,6 +77,11 @@ class StrictLoadHook(Hook):
         Raises:
             CheckpointError: If keys are missing or misshapen, listing them.
         """
+        backbone = find_backbone(runner.model)
+        clip = None if backbone is None else loaded_clip(backbone)
+        if clip is not None:
+            # How images are resized and cropped is the training's choice.
+            _warn_of_images(runner, clip, ('mean', 'std', 'channels'))
         if runner._has_loaded:
             return  # other weights, all of them
         for misfit in misfits(runner.model):
@@ -97,13 +120,41 @@ class StrictLoadHook(Hook):
                 'EMAHook out of custom_hooks, or save the weights as '
                 'dict(state_dict=...).'
             )
+        self._compare(runner, checkpoint)
         state_dict = checkpoint.get('state_dict', checkpoint)
         self._load(runner, without_wrapper(state_dict))
 
+    def _compare(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse what the checkpoint says to be of another model."""
+        path = str(runner._load_from or runner._resume)
+        clip = compare_with_model(checkpoint, runner.model, path)
+        if clip is None:
+            return
+        backbone = find_backbone(runner.model)
+        problems = unlike_outputs(clip, unwrapped(runner.model), backbone)
+        trains = isinstance(runner._train_loop, BaseLoop)
+        if trains and not runner._resume:  # training may have a reason
+            if problems:
+                runner.logger.warning(
+                    f'{path} was trained for other outputs: '
+                    f'{"; ".join(problems)}.'
+                )
+            return
+        grid = patch_grid(clip)
+        if trains and grid not in (None, backbone.grid):
+            problems.append(
+                f'img_size: checkpoint {clip["img_size"]}, backbone '
+                f'{backbone.img_size} (a new start with load_from resizes)'
+            )
+        if problems:
+            raise CheckpointError(
+                f'{path} is of another model: {"; ".join(problems)}.'
+            )
+        if not trains:  # before_train does it otherwise
+            _warn_of_images(runner, clip)
+
     def _load(self, runner: Runner, state_dict: Mapping[str, Any]) -> None:
-        model: Any = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrapped(runner.model)
         check_finite(state_dict, 'The checkpoint', model)
         try:
             model.load_state_dict(state_dict, strict=True)
@@ -127,14 +178,25 @@ class StrictLoadHook(Hook):
         if has:
             # EMAHook exchanges them with those of state_dict, and mmengine
             # only warns of what does not fit then.
-            self._load(
-                runner,
-                {
-                    key.removeprefix('module.'): tensor
-                    for key, tensor in checkpoint['ema_state_dict'].items()
-                    if key.startswith('module.')
-                },
-            )
+            averages = checkpoint['ema_state_dict']
+            self._load(runner, without_prefix(averages, 'module.'))
+
+
+def _warn_of_images(
+    runner: Runner, clip: Clip, keys: Sequence[str] = PREPROCESS
+) -> None:
+    """Say which values images are prepared with here, and were for weights."""
+    backbone = find_backbone(runner.model)
+    here = preprocess_of(
+        unwrapped(runner.model), test_pipeline_of(runner), backbone.img_size
+    )
+    unlike = preprocess_differences(clip['preprocess'], here, keys)
+    if unlike:
+        runner.logger.warning(
+            'Images are prepared in another way than for the weights, which '
+            f'costs accuracy: {"; ".join(unlike)} (mean and std of pixels in '
+            '0..1; a data_preprocessor has them times 255).'
+        )
 
 
 def _ema_hooks(runner: Runner) -> list[EMAHook]:

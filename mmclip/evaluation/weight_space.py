@@ -20,6 +20,7 @@ from mmclip.checkpoint.compatibility import (
 )
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.grids import without_prefix
 from mmclip.evaluation.evaluate import evaluate
 
 # By alpha, then by data set.
@@ -101,7 +102,7 @@ def load_weights(runner: Runner, state_dict: Mapping[str, Tensor]) -> None:
     model = model.module if is_model_wrapper(model) else model
     check_finite(state_dict, 'The checkpoint', model)
     try:
-        model.load_state_dict(dict(state_dict), strict=True)
+        model.load_state_dict(without_prefix(state_dict, ''), strict=True)
     except RuntimeError as error:
         raise CheckpointError(
             f'The weights do not fit the model of the config. {error}'

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.grids import PATCH_GRID
 from mmclip.models.layers import ACTS, PatchEmbed, TransformerLayer
-from mmclip.models.pos_embed import Grid, resize_pos_embed, square_grid
+from mmclip.models.pos_embed import Grid, resize_pos_embed, source_grid
 
 # Numbers of open_clip 3.3.0's model_configs, where heads = width / head_width
 # and mlp_width = int(width * mlp_ratio), and of timm's SigLIP models.
@@ -80,7 +81,7 @@ class BaseViT(BaseModule):
         init_cfg: dict | list[dict] | None,
     ):
         super().__init__(init_cfg)
-        width, depth, num_heads, mlp_width = _parse_arch(arch)
+        width, depth, num_heads, mlp_width = parse_arch(arch)
         check_choice('act', act, ACTS)
         check_choice('out_type', out_type, OUT_TYPES)
         _check_range('patch_dropout', patch_dropout, 0, 1)
@@ -101,7 +102,9 @@ class BaseViT(BaseModule):
         self.freeze_patch_embed = freeze_patch_embed
         self.with_cp = with_cp
 
-        self.grid = self.patch_grid(*to_2tuple(img_size))
+        self.img_size = to_2tuple(img_size)
+        self.layer_scale_init = layer_scale_init
+        self.grid = self.patch_grid(*self.img_size)
         num_tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]
         self.patch_embed = PatchEmbed(width, patch_size, patch_bias)
         self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, width))
@@ -125,6 +128,7 @@ class BaseViT(BaseModule):
             part.requires_grad_(False)
         self.register_load_state_dict_pre_hook(refuse_whole_models)
         self.register_load_state_dict_pre_hook(_resize_pos_embed_on_load)
+        self.register_state_dict_post_hook(_tell_patch_grid)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch of normalised RGB images.
@@ -214,6 +218,22 @@ class BaseViT(BaseModule):
             patch_size=self.patch_size,
             norm_eps=self.norm_eps,
         )
+
+    def architecture(self) -> dict[str, Any]:
+        """The arguments that make a backbone of these shapes and outputs.
+
+        Those that only say how it is trained are left out.
+        """
+        height, width = self.img_size
+        arguments = self.describe() | dict(
+            img_size=height if height == width else (height, width),
+            out_type=self.out_type,
+        )
+        if self.out_indices != (self.depth - 1,):
+            arguments |= dict(out_indices=self.out_indices)
+        if self.layer_scale_init is not None:
+            arguments |= dict(layer_scale_init=self.layer_scale_init)
+        return arguments
 
     def get_layer_depth(
         self, param_name: str, prefix: str = ''
@@ -316,17 +336,32 @@ def refuse_whole_models(
         )
 
 
+def _tell_patch_grid(
+    module: BaseViT, state_dict: Any, prefix: str, local_metadata: dict
+) -> None:
+    """Let the grid travel with the weights, where torch has its versions."""
+    local_metadata[PATCH_GRID] = list(module.grid)
+
+
 def _resize_pos_embed_on_load(
-    module: BaseViT, state_dict: dict, prefix: str, *_: Any
+    module: BaseViT,
+    state_dict: dict,
+    prefix: str,
+    local_metadata: dict,
+    *_: Any,
 ) -> None:
     """Fit the position embedding of a checkpoint for another image size."""
     name = f'{prefix}pos_embed'
     if name not in state_dict or state_dict[name].ndim != 3:
         return  # the caller's strict check reports it
-    num_patches = state_dict[name].shape[1] - module.num_prefix_tokens
-    if num_patches == module.grid[0] * module.grid[1]:
+    source = source_grid(
+        state_dict[name].shape[1] - module.num_prefix_tokens,
+        module.grid,
+        local_metadata.get(PATCH_GRID),
+        name,
+    )
+    if source == module.grid:
         return
-    source = square_grid(num_patches)
     print_log(
         f'Resize {name} from a {source[0]}x{source[1]} to a '
         f'{module.grid[0]}x{module.grid[1]} patch grid (bicubic, antialias).',
@@ -337,7 +372,12 @@ def _resize_pos_embed_on_load(
     )
 
 
-def _parse_arch(arch: str | dict[str, Any]) -> tuple[int, int, int, int]:
+def parse_arch(arch: str | dict[str, Any]) -> tuple[int, int, int, int]:
+    """The numbers of ``ARCH_KEYS`` that an argument ``arch`` means.
+
+    Raises:
+        ValueError: If it is not a preset, or not these numbers.
+    """
     if isinstance(arch, str):
         name = ALIASES.get(arch, arch)
         check_choice('arch', name, ARCHS)

@@ -213,6 +213,15 @@ class CLIPVisionTransformer(BaseViT):
             pool=self.pool,
         )
 
+    def architecture(self) -> dict[str, Any]:
+        """The arguments that make a backbone of these shapes and outputs."""
+        arguments = super().architecture()
+        if self.proj is not None:
+            arguments |= dict(proj_dim=self.proj.shape[1])
+        if self.proj_bias is not None:
+            arguments |= dict(proj_bias=True)
+        return arguments
+
     def _stem(self) -> list[nn.Module | nn.Parameter]:
         return [self.cls_token, self.pos_embed, self.pre_norm]
 

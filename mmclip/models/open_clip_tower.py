@@ -96,6 +96,21 @@ class OpenCLIPVisionTower(BaseModule):
         """The properties that weights must share with this module."""
         return dict(model=self.model_cfg)
 
+    def architecture(self) -> dict[str, Any]:
+        """The arguments that make a backbone of these shapes and outputs."""
+        arguments: dict[str, Any] = dict(
+            model=self.model_cfg, out_type=self.out_type
+        )
+        if self.out_indices is not None:
+            arguments |= dict(out_indices=self.out_indices)
+        return arguments
+
+    @property
+    def img_size(self) -> int | tuple[int, int]:
+        """Image height and width in pixels that the tower is made for."""
+        size = self.model_cfg['vision_cfg'].get('image_size', 224)
+        return size if isinstance(size, int) else (size[0], size[1])
+
     def train(self, mode: bool = True) -> 'OpenCLIPVisionTower':
         """Set the mode; frozen, it stays in eval."""
         super().train(mode and not self.frozen)

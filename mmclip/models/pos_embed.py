@@ -1,10 +1,13 @@
 """Position embeddings of a patch grid, for another grid."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmclip.checkpoint.errors import CheckpointError
 
 Grid = tuple[int, int]
 
@@ -23,6 +26,45 @@ def square_grid(num_patches: int) -> Grid:
             'their grid.'
         )
     return side, side
+
+
+def source_grid(
+    num_patches: int, target: Grid, told: Any = None, name: str = 'pos_embed'
+) -> Grid:
+    """The patch grid that a position embedding was made for.
+
+    Args:
+        num_patches (int): How many rows it has for patches.
+        target (tuple[int, int]): The patch grid of the backbone.
+        told (Any): What the weights say of their grid, None if nothing.
+        name (str): What errors call it. Defaults to ``'pos_embed'``.
+
+    Raises:
+        CheckpointError: If that is not a grid of so many patches; or if
+            nothing is said, and either of the two is not square.
+    """
+    if told is not None:
+        sides = tuple(told) if isinstance(told, list | tuple) else ()
+        if (
+            len(sides) != 2
+            or not all(type(side) is int and side > 0 for side in sides)
+            or sides[0] * sides[1] != num_patches
+        ):
+            raise CheckpointError(
+                f'{name} has {num_patches} patches, and the weights say that '
+                f'their patch grid is {told!r}.'
+            )
+        return sides[0], sides[1]
+    side = math.isqrt(max(num_patches, 0))
+    if side * side == num_patches and target[0] == target[1]:
+        return side, side
+    raise CheckpointError(
+        f'{name} has {num_patches} patches, and nothing says in how many rows '
+        f'and columns; the backbone has {target[0]}x{target[1]}. Say it: '
+        "dict(type='mmclip.PretrainedCLIP', img_size=(HEIGHT, WIDTH), ...) "
+        'with the image size that the weights were trained with, or take a '
+        "checkpoint that has meta['clip']."
+    )
 
 
 def resize_pos_embed(

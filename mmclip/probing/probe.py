@@ -11,9 +11,16 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner.checkpoint import weights_to_cpu
 from torch import nn
 
-from mmclip.checkpoint.describe import carry_over
+from mmclip.checkpoint.describe import (
+    describe_model,
+    pipeline_of,
+    preprocess_of,
+)
+from mmclip.checkpoint.loaded import loaded_clip
+from mmclip.checkpoint.meta import preprocess_differences
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
 from mmclip.probing.features import (
     Features,
@@ -124,8 +131,9 @@ def probe(
         return None
     _check_classes(found, model.head.fc.out_features)
     classifier, result = _train_and_test(found, solver, report)
+    result.notes.extend(_notes_on_images(model, cfg))
     return result, _make_checkpoint(
-        model, cfg, classifier, loaded, result, found['train'].classes
+        model, cfg, classifier, result, found['train'].classes
     )
 
 
@@ -237,6 +245,21 @@ def _notes(found: dict[str, Features], trials: list[Trial]) -> list[str]:
     return notes
 
 
+def _notes_on_images(model: Any, cfg: Config) -> list[str]:
+    """Whether images are prepared as they were for the weights."""
+    clip = loaded_clip(model.backbone)
+    here = preprocess_of(
+        model, pipeline_of(cfg.test_dataloader), model.backbone.img_size
+    )
+    unlike = preprocess_differences(clip and clip['preprocess'], here)
+    if not unlike:
+        return []
+    return [
+        'images are prepared in another way than for the weights: '
+        f'{"; ".join(unlike)}.'
+    ]
+
+
 def _why_not_validation(found: dict[str, Features]) -> str | None:
     """Why ``C`` cannot be chosen on the config's validation set, if so."""
     if 'val' not in found:
@@ -279,19 +302,18 @@ def _make_checkpoint(
     model: Any,
     cfg: Config,
     classifier: LinearClassifier,
-    loaded: dict[str, Any],
     result: ProbeResult,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:
     with torch.no_grad():
         model.head.fc.weight.copy_(torch.tensor(classifier.weight))
         model.head.fc.bias.copy_(torch.tensor(classifier.bias))
+    pipeline = pipeline_of(cfg.test_dataloader)
     meta = dict(
-        **carry_over(loaded, cfg.model.backbone.to_dict(), model.backbone),
+        clip=describe_model(model, pipeline, classes),
         mmclip_version=__version__,
         dataset_meta=dict(classes=classes),
         probe=asdict(result),
         versions=dict(torch=version('torch'), sklearn=version('scikit-learn')),
     )
-    state_dict = {k: v.cpu() for k, v in model.state_dict().items()}
-    return dict(meta=meta, state_dict=state_dict)
+    return dict(meta=meta, state_dict=weights_to_cpu(model.state_dict()))

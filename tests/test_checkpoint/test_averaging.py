@@ -167,7 +167,11 @@ def test_a_greedy_soup_is_no_worse_than_its_best_ingredient():
 
 
 def test_an_average_says_what_it_is_made_of():
-    one = dict(meta=dict(clip=dict(img_size=32), dataset_meta=1))
+    backbone = dict(
+        type='mmclip.CLIPVisionTransformer', arch='base', act='quick_gelu'
+    )
+    clip = dict(backbone=backbone, img_size=32, colour='red')
+    one = dict(meta=dict(clip=clip, dataset_meta=1))
     other = dict(meta=dict(dataset_meta=2, epoch=3))
     weights = dict(x=torch.zeros(1))
     checkpoint = averaged_checkpoint(
@@ -175,7 +179,9 @@ def test_an_average_says_what_it_is_made_of():
     )
     meta = checkpoint['meta']
     assert meta['averaged'] == dict(one=0.25, other=0.75)
-    assert meta['clip'] == dict(img_size=32)
+    assert meta['clip'] == dict(
+        backbone=backbone, img_size=32, preprocess=None
+    )
     assert meta['dataset_meta'] == 2
     assert 'epoch' not in meta
     assert checkpoint['state_dict'] is weights

@@ -69,7 +69,7 @@ def test_checkpoints_of_one_model_fit(one, other):
     [
         (dict(act='gelu'), "backbone.act: 'gelu', wanted 'quick_gelu'"),
         (dict(norm_eps=1e-6), 'backbone.norm_eps: 1e-06, wanted 1e-05'),
-        (dict(arch=ARCH | dict(num_heads=4)), "'num_heads': 4"),
+        (dict(arch=ARCH | dict(num_heads=4)), 'num_heads: 4, wanted 2'),
         (
             dict(out_type='avg_featmap'),
             "backbone.out_type: 'avg_featmap', wanted 'pooled'",

@@ -1,0 +1,133 @@
+"""How the patch grid of a position embedding travels with its weights.
+
+``load_state_dict`` sees tensors, and the metadata that torch keeps with them.
+Our backbones write their grid there, and so does our reader where only
+``meta['clip']`` says it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmclip.checkpoint.meta import Clip, patch_grid, read_clip
+
+PATCH_GRID = 'patch_grid'
+_POS_EMBED = 'pos_embed'
+# What may stand before the tensors of the tower that meta['clip'] describes.
+_WRAPPERS = {'module', 'backbone', '_orig_mod'}
+
+
+def tell_grid(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
+    """Put the grid that a checkpoint says where ``load_state_dict`` looks.
+
+    Args:
+        checkpoint (dict): As it was read; changed in place.
+        where (str): What errors call it, such as its path.
+
+    Raises:
+        CheckpointError: If its description of itself is malformed.
+    """
+    clip = read_clip(checkpoint, where)
+    state_dict = checkpoint.get('state_dict')
+    if not isinstance(state_dict, dict) or not _has_names(state_dict):
+        return checkpoint  # whoever loads it says so
+    names = [key for key in state_dict if _is_of_the_tower(key)]
+    if clip is None and any(told_grid(state_dict, key) for key in names):
+        return checkpoint
+    grid = patch_grid(clip or _described_by_config(checkpoint))
+    if grid is None or not names:
+        return checkpoint
+    checkpoint['state_dict'] = without_prefix(state_dict, '')
+    for key in names:
+        set_grid(checkpoint['state_dict'], grid, key)
+    return checkpoint
+
+
+def set_grid(
+    state_dict: Any, grid: tuple[int, int], key: str = _POS_EMBED
+) -> None:
+    """Say the grid of a position embedding in a state dict, in place.
+
+    Args:
+        state_dict (OrderedDict): Of :func:`without_prefix`.
+        grid (tuple[int, int]): Rows and columns of patches.
+        key (str): Of the position embedding. Defaults to ``'pos_embed'``.
+    """
+    module = key.removesuffix(_POS_EMBED).removesuffix('.')
+    known = state_dict._metadata.get(module)
+    known = known if isinstance(known, dict) else {}
+    state_dict._metadata[module] = known | {PATCH_GRID: list(grid)}
+
+
+def told_grid(state_dict: Mapping[str, Any], key: str = _POS_EMBED) -> Any:
+    """What a state dict says of the grid of a position embedding, if it does.
+
+    Args:
+        state_dict (Mapping): Perhaps with torch's metadata.
+        key (str): Of the position embedding. Defaults to ``'pos_embed'``.
+    """
+    module = key.removesuffix(_POS_EMBED).removesuffix('.')
+    known = _metadata(state_dict).get(module)
+    return known.get(PATCH_GRID) if isinstance(known, dict) else None
+
+
+def without_prefix(
+    state_dict: Mapping[str, Any], prefix: str
+) -> 'OrderedDict[str, Any]':
+    """The tensors below a prefix, and torch's metadata of theirs.
+
+    Args:
+        state_dict (Mapping): Perhaps with metadata.
+        prefix (str): With its dot; ``''`` for a copy of all.
+    """
+    return renamed(
+        state_dict,
+        lambda key: (
+            key.removeprefix(prefix) if key.startswith(prefix) else None
+        ),
+    )
+
+
+def renamed(
+    state_dict: Mapping[str, Any], rename: Callable[[str], str | None]
+) -> 'OrderedDict[str, Any]':
+    """Tensors under other names, and torch's metadata with them.
+
+    Args:
+        state_dict (Mapping): Perhaps with metadata.
+        rename (Callable): Gives the new name; None to leave one out.
+    """
+    part: Any = OrderedDict(
+        (name, tensor)
+        for key, tensor in state_dict.items()
+        if (name := rename(key)) is not None
+    )
+    part._metadata = OrderedDict(
+        (name.removesuffix('.'), known)
+        for module, known in _metadata(state_dict).items()
+        if (name := rename(f'{module}.' if module else '')) is not None
+    )
+    return part
+
+
+def _metadata(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = getattr(state_dict, '_metadata', None)
+    if not isinstance(known, dict):
+        return {}
+    return {key: value for key, value in known.items() if type(key) is str}
+
+
+def _has_names(state_dict: Mapping[Any, Any]) -> bool:
+    return all(isinstance(key, str) for key in state_dict)
+
+
+def _is_of_the_tower(key: str) -> bool:
+    *modules, name = key.split('.')
+    return name == _POS_EMBED and _WRAPPERS.issuperset(modules)
+
+
+def _described_by_config(checkpoint: Mapping[str, Any]) -> Clip | None:
+    """Of trainings that did not write ``meta['clip']`` yet."""
+    from mmclip.checkpoint.compatibility import clip_of_config
+
+    return clip_of_config(checkpoint)
