@@ -1,10 +1,11 @@
 """Which files are images: those that Pillow decodes in this process."""
 
 import functools
+import os
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 # Pillow starts Ghostscript for EPS, asks Windows for WMF, and knows BUFR,
 # GRIB, HDF5, IPTC and MPEG by name only. HEIF and JXL are plugins'.
@@ -44,7 +45,7 @@ def is_image(path: str | Path) -> bool:
 
     A file with a suffix of ``SUFFIXES`` is not opened, and may be damaged.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES:
         return True
     candidates = CERTAIN | ({'TIFF'} if not suffix else set())
@@ -52,8 +53,10 @@ def is_image(path: str | Path) -> bool:
     try:
         with Image.open(path, formats=_registered(candidates)):
             return True
-    # Of what is not an image, the decoders raise nearly any exception.
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except Image.DecompressionBombError:
+        return True
+    # Of what is not an image, decoders raise nearly any exception.
+    except Exception:
         return False
 
 

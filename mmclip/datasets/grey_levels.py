@@ -43,7 +43,7 @@ def scale(image: Image.Image, shown: Image.Image) -> tuple[np.ndarray, bool]:
     values = np.asarray(shown)
     if image.mode == 'L':
         values = values.view(np.int8)
-    black, white = _range(image)
+    black, white = value_range(image)
     dark = False
     for key in (MAX_SAMPLE_VALUE, SMAX_SAMPLE_VALUE):
         declared = _tag(image, key)
@@ -72,8 +72,15 @@ def is_dark(colours: Image.Image) -> bool:
     return 0 < highest < DARK >> 8
 
 
-def _range(image: Image.Image) -> tuple[float, float]:
-    """The lowest and the highest value; which is white, PHOTOMETRIC says."""
+def value_range(image: Image.Image) -> tuple[float, float]:
+    """The lowest and the highest value; which is white, PHOTOMETRIC says.
+
+    Args:
+        image (Image): As it was opened; it need not be loaded.
+
+    Raises:
+        ValueError: If nothing says what they are.
+    """
     if image.format != 'TIFF':
         # Of PNG and PPM, Pillow keeps 16 bits in an image of 32.
         sixteen_in_32 = image.mode == 'I' and image.format in ('PNG', 'PPM')

@@ -74,7 +74,9 @@ def read_tree(
     """
     if isinstance(get_file_backend(root), LocalBackend):
         folders, files, hidden = _walk(root)
-        is_valid = is_valid or (lambda path: is_image(Path(root, path)))
+        is_valid = is_valid or (
+            lambda path: is_image(os.path.join(root, path))
+        )
     else:
         folders, files, hidden = _list_remote(root)
         is_valid = is_valid or _has_image_suffix
@@ -197,4 +199,4 @@ def _list_remote(root: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _has_image_suffix(path: str) -> bool:
-    return PurePath(path).suffix.lower() in SUFFIXES
+    return os.path.splitext(path)[1].lower() in SUFFIXES

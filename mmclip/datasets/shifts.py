@@ -19,6 +19,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from mmpretrain.datasets.custom import get_samples
 
+from mmclip.datasets.formats import SUFFIXES
 from mmclip.registry import DATASETS, TRANSFORMS
 
 # Indices of the classes that a set has; several that count as one, together.
@@ -62,6 +63,7 @@ class ShiftedImageNet(CustomDataset):
             metainfo=dict(own_classes=self.own_classes()),
             indices=indices,
             test_mode=True,
+            extensions=sorted(SUFFIXES),
             lazy_init=lazy_init,
         )
 

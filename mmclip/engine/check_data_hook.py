@@ -107,6 +107,8 @@ class CheckDataHook(Hook):
 def _complaints(split: str, dataset: Any, paths: list[str]) -> list[str]:
     """What is wrong with the images of a set, if training would stop."""
     loaders = list(image_loaders(dataset))
+    if any(map(_reads_elsewhere, loaders)):
+        return []
     ours = [load for load in loaders if isinstance(load, LoadImage)]
     if not loaders:
         return []
@@ -123,6 +125,12 @@ def _complaints(split: str, dataset: Any, paths: list[str]) -> list[str]:
         )
         return []
     return [message]
+
+
+def _reads_elsewhere(load: Any) -> bool:
+    """Whether paths are not those of local files."""
+    settings = load.backend_args or getattr(load, 'file_client_args', None)
+    return (settings or {}).get('backend', 'local') not in ('local', 'disk')
 
 
 def _list_errors(split: str, size: int, errors: list[LoadImageError]) -> str:

@@ -35,15 +35,12 @@ def find_unreadable(paths: Sequence[str]) -> list[LoadImageError]:
         list[LoadImageError]: One for each that cannot be loaded.
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        whole = list(threads.map(_looks_whole, paths))
-    errors = []
-    for path, is_whole in zip(paths, whole, strict=True):
-        if not is_whole:
-            try:
-                read_image(path)
-            except LoadImageError as error:
-                errors.append(error)
-    return errors
+        whole = threads.map(_looks_whole, paths)
+        suspects = [
+            path for path, ok in zip(paths, whole, strict=True) if not ok
+        ]
+        found = list(threads.map(_error_of, suspects))
+    return [error for error in found if error is not None]
 
 
 def find_missing(paths: Sequence[str]) -> list[LoadImageError]:
@@ -60,15 +57,23 @@ def find_missing(paths: Sequence[str]) -> list[LoadImageError]:
 def _looks_whole(path: str) -> bool:
     try:
         with open(path, 'rb') as file, open_image(file) as image:
-            return (
-                image.mode in PLAIN_MODES
-                and not grey_levels.needs_scaling(image)
-                and _has_end(image, file)
-            )
+            if grey_levels.needs_scaling(image):
+                grey_levels.value_range(image)
+            elif image.mode not in PLAIN_MODES:
+                return False
+            return _has_end(image, file)
     # Of a damaged header, Pillow raises nearly any exception; read_image
     # says what is wrong.
     except Exception:
         return False
+
+
+def _error_of(path: str) -> LoadImageError | None:
+    try:
+        read_image(path)
+    except LoadImageError as error:
+        return error
+    return None
 
 
 def _has_end(image: Any, file: IO[bytes]) -> bool:
@@ -85,12 +90,31 @@ def _has_end(image: Any, file: IO[bytes]) -> bool:
     if kind == 'TIFF':
         return _end_of_tiff(image) <= size
     file.seek(0)
+    if kind in ('AVIF', 'HEIF'):
+        return _end_of_boxes(file, size) <= size
     head = file.read(8)
     if kind == 'WEBP':
         return int.from_bytes(head[4:8], 'little') + 8 <= size
     if kind == 'BMP':
         return 0 < int.from_bytes(head[2:6], 'little') <= size
     return False
+
+
+def _end_of_boxes(file: IO[bytes], size: int) -> int:
+    """Where the last box of an ISO base media file ends, in bytes."""
+    end = 0
+    while end < size:
+        file.seek(end)
+        header = file.read(16)
+        length = int.from_bytes(header[:4], 'big')
+        if length == 1:  # a longer number follows the kind of the box
+            length = int.from_bytes(header[8:], 'big')
+        if length == 0:  # the last box, to the end of the file
+            return size
+        if length < 8:
+            return size + 1
+        end += length
+    return end
 
 
 def _end_of_tiff(image: Image.Image) -> int:
