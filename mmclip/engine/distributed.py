@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import multiprocessing
 from datetime import timedelta
 
 import torch
@@ -37,8 +38,12 @@ def _end_gloo_threads() -> None:
 
     One that lets go of a tensor afterwards aborts the process, and a run that
     is done counts as failed. The group's destructor joins them, and a wrapped
-    model, which is part of a cycle, holds the group.
+    model, which is part of a cycle, holds the group. Data workers are ended
+    before: a loader that is collected with a cycle waits ten seconds for
+    them, since the thread that would tell them is gone.
     """
+    for worker in multiprocessing.active_children():
+        worker.terminate()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     gc.collect()
