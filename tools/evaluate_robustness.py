@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import CheckpointLoader, Runner
 
 from mmclip.checkpoint import CheckpointError
+from mmclip.checkpoint.files import check_folder
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
 from mmclip.evaluation.config import load_config_with
@@ -100,13 +101,15 @@ def run(args: argparse.Namespace) -> None:
         ('test_dataloader',), args.config, args.cfg_options, args.work_dir
     )
     cfg.launcher = args.launcher
+    out = args.out or Path(cfg.work_dir) / 'robustness'
+    for folder in (out, Path(cfg.work_dir)):
+        check_folder(folder)
     sets, missing = choose_sets(cfg, args)
     baselines = fit_baselines(args.baseline, sets)
 
     runner = build_test_runner(cfg)
     check_head(runner)
     load(runner, args.checkpoint)
-    out = args.out or Path(cfg.work_dir) / 'robustness'
     facts = dict(
         config=args.config,
         checkpoint=args.checkpoint,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.averaging import averaged_checkpoint, interpolate
 from mmclip.checkpoint.compatibility import check_fits_model, read_weights
-from mmclip.checkpoint.files import check_out
+from mmclip.checkpoint.files import check_folder, check_out
 from mmclip.engine.config import complete_dataloaders
 from mmclip.engine.config_check import unread
 from mmclip.evaluation import build_test_runner, tell_classes
@@ -139,6 +139,7 @@ def run(args: argparse.Namespace) -> None:
         alphas = sorted({*alphas, *parse_alphas(args.choose)})
     cfg = load_config_with(NEEDED, args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or f'{cfg.work_dir}/interpolation'
+    check_folder(Path(cfg.work_dir))
     cfg.log_level = 'WARNING'  # the table says it all
     ends = read_ends(args, cfg)
     zero_shot, fine_tuned = (end['state_dict'] for end in ends.values())

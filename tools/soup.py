@@ -18,7 +18,7 @@ from mmclip.checkpoint.averaging import (
     greedy_soup,
 )
 from mmclip.checkpoint.compatibility import check_fits_model, read_weights
-from mmclip.checkpoint.files import check_out
+from mmclip.checkpoint.files import check_folder, check_out
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.config import load_config_with
 from mmclip.evaluation.weight_space import WeightTester, check_pair
@@ -112,6 +112,7 @@ class Validation:
             args.cfg_options,
             args.work_dir,
         )
+        check_folder(Path(cfg.work_dir))
         cfg.log_level = 'WARNING'  # the table says it all
         for path, checkpoint in checkpoints.items():
             try:

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+from pathlib import Path
 
 import mmengine
 import torch
@@ -13,6 +15,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from mmclip.checkpoint import CheckpointError
+from mmclip.checkpoint.files import check_folder, check_free
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -75,6 +79,13 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out_item and not args.out:
         parser.error('--out-item needs --out')
+    try:
+        if args.out:
+            check_free(Path(args.out), force=True)
+        if args.show_dir:
+            check_folder(Path(args.show_dir))
+    except CheckpointError as error:
+        sys.exit(f'error: {error}')
     return args
 
 

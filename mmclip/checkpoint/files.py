@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from mmclip.checkpoint.archive import Archive, is_archive
-from mmclip.checkpoint.atomic import atomic_file
+from mmclip.checkpoint.atomic import TEMPORARY, atomic_file
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.explain import check_file, explain
 from mmclip.checkpoint.grids import renamed, tell_grid, without_prefix
@@ -273,12 +274,33 @@ def check_free(path: Path, *, force: bool) -> None:
     """Refuse a file to write of any format, as :func:`check_out` does.
 
     Raises:
-        CheckpointError: If it is a folder, or exists and may not.
+        CheckpointError: If it is a folder, or exists and may not, or cannot be
+            written.
     """
     if path.is_dir():
         raise CheckpointError(f'{path} is a folder: name a file.')
+    check_folder(path.parent)
     if path.exists() and not force:
         raise CheckpointError(f'{path} exists; pass --force to overwrite it.')
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder to write into before the work for it is done.
+
+    What of it does not exist is made when it is needed, and not here.
+
+    Raises:
+        CheckpointError: If nothing can be written there.
+    """
+    try:
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        with tempfile.TemporaryFile(prefix=TEMPORARY, dir=there):
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            f'{folder} cannot be written to ({error.strerror}): name another '
+            'folder.'
+        ) from error
 
 
 def sha256(path: str | Path) -> str:

@@ -99,12 +99,17 @@ def exit_message(
         ('old.pth', 'old.pth exists; pass --force to overwrite it.'),
         ('folder.pth', 'folder.pth is a folder: name a file.'),
         (
+            'old.pth/new/x.pth',
+            'old.pth/new cannot be written to (Not a directory): name another '
+            'folder.',
+        ),
+        (
             'x.onnx',
             'x.onnx must end in one of .pt, .pth, .bin, .safetensors: the '
             'suffix says which format to write.',
         ),
     ],
-    ids=['old', 'folder', 'format'],
+    ids=['old', 'folder', 'nowhere', 'format'],
 )
 def refused_out(
     request: pytest.FixtureRequest, tmp_path: Path

@@ -196,6 +196,10 @@ def test_a_checkpoint_that_does_not_fit_stops_it(model, call):
         (['config.py', 'missing.pth'], 'missing.pth does not exist'),
         (['no_test.py', 'model.pth'], 'no_test.py has no test_dataloader'),
         (
+            ['config.py', 'no.pth', '--out', 'config.py/out'],
+            'config.py/out cannot be written to',
+        ),
+        (
             ['config.py', 'model.pth', '--baseline', 'images'],
             'images/results-imagenet.csv is missing',
         ),

@@ -49,6 +49,10 @@ def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
         (['config.py', 'missing.pth'], 'missing.pth does not exist'),
         (['missing.py', 'tower.pth'], 'missing.py does not exist'),
         (
+            ['config.py', 'no.pth', '--work-dir', 'tower.pth/x'],
+            'tower.pth/x cannot be written to',
+        ),
+        (
             ['config.py', 'tower.pth', '--cfg-options', 'test_dataloder.a=1'],
             "key 'test_dataloder' (did you mean 'test_dataloader'?)",
         ),

@@ -106,7 +106,8 @@ def test_an_output_that_exists_is_kept_without_force(converted, run):
         (('x.pth', 'folder.pt'), 'is a folder'),
         (('x.pth', 'x.onnx'), 'must end in one of'),
         (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
-        (('x.pth', 'x.pth/y.pt'), "exists: 'x.pth'"),
+        (('x.pth', 'x.pth/y.pt'), 'x.pth cannot be written to'),
+        (('x.pth', 'x.pth/y', '--to', 'hf'), 'x.pth/y cannot be written to'),
     ],
 )
 def test_errors_are_one_sentence_and_leave_no_file(

@@ -133,6 +133,13 @@ def test_other_names_of_the_classes_may_mean_the_same(project, call):
             "error: 0 metrics of val are called 'top9'; there are: accuracy/",
         ),
         (
+            [
+                *('a.pth', 'b.pth', '--config', 'config.py'),
+                *('--work-dir', 'config.py'),
+            ],
+            'config.py cannot be written to',
+        ),
+        (
             ['a.pth', 'b.pth', '--config', 'no_val.py'],
             'no_val.py has no val_dataloader and no val_evaluator',
         ),

@@ -15,7 +15,7 @@ from mmclip.checkpoint import read_checkpoint
 from tests.conftest import put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
 from tests.test_tools.weights import load_in_this_process, write_random
-from tools.test import use_test_time_augmentation
+from tools import test as test_tool
 from tools.train import use_mixed_precision
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
@@ -138,6 +138,16 @@ def test_the_python_in_a_checkpoints_config_is_not_run(project, run, tools):
     assert not witness.exists()
 
 
+@pytest.mark.parametrize('option', ['--out', '--show-dir'])
+def test_results_that_cannot_be_written_stop_the_test(
+    project, exit_message, option
+):
+    line = ('config.py', 'no.pth', option, 'config.py/x/out.pkl')
+    assert 'config.py/x' in (said := exit_message(test_tool.main, *line))
+    assert said.startswith('error: ')
+    assert 'cannot be written to (Not a directory)' in said
+
+
 def test_misspelt_keys_stop_the_training(project, run):
     with open(project / 'config.py', 'a') as config:
         config.write('optim_wraper = dict()\n')
@@ -254,7 +264,7 @@ def test_tta_of_other_packages_is_not_made_up():
         )
     )
     with pytest.raises(ValueError, match='--tta needs tta_pipeline in'):
-        use_test_time_augmentation(cfg)
+        test_tool.use_test_time_augmentation(cfg)
 
 
 def test_two_processes(project, run):

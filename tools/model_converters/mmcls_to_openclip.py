@@ -13,7 +13,7 @@ from mmclip.checkpoint import (
     read_checkpoint,
     read_state_dict,
 )
-from mmclip.checkpoint.files import check_out
+from mmclip.checkpoint.files import check_folder, check_out
 from mmclip.checkpoint.to_others import (
     TARGETS,
     export_checkpoint,
@@ -94,6 +94,8 @@ def check(args: argparse.Namespace) -> None:
         raise CheckpointError(
             f'{args.out} exists; pass --force to overwrite the files in it.'
         )
+    else:
+        check_folder(args.out)
 
 
 if __name__ == '__main__':
