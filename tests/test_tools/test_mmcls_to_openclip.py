@@ -14,8 +14,8 @@ from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import convert_source, write_checkpoint
 from tests.conftest import RELATIVE_TOLERANCE
 from tests.test_tools.conftest import TOOLS
+from tools.model_converters.mmcls_to_openclip import main
 
-TO_MMCLS = TOOLS / 'model_converters' / 'openclip_to_mmcls.py'
 TOOL = TOOLS / 'model_converters' / 'mmcls_to_openclip.py'
 
 VIT = dict(
@@ -28,19 +28,35 @@ VIT = dict(
 
 
 @pytest.fixture
-def converted(tiny_model, tmp_path, run):
+def converted(tiny_model, tmp_path):
     """A converted tiny model, beside its source."""
-    save_file(tiny_model.model.state_dict(), tmp_path / 'source.safetensors')
-    run(TO_MMCLS, tiny_model.config, 'source.safetensors', 'clip.pth')
-    return tmp_path / 'clip.pth'
+    source, out = tmp_path / 'source.safetensors', tmp_path / 'clip.pth'
+    save_file(tiny_model.model.state_dict(), source)
+    write_checkpoint(
+        convert_source(str(tiny_model.config), str(source))[0], out
+    )
+    return out
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """What the tool prints in this process."""
+
+    def _call(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return _call
 
 
 @pytest.mark.parametrize('suffix', ['pt', 'safetensors'])
 def test_there_and_back_is_bit_identical(
-    converted, tiny_model, tmp_path, run, suffix
+    converted, tiny_model, tmp_path, call, suffix
 ):
     out = tmp_path / f'back.{suffix}'
-    report = run(TOOL, 'clip.pth', out, '--base', 'source.safetensors').stdout
+    report = call('clip.pth', out, '--base', 'source.safetensors')
     assert 'open_clip.create_model' in report
     weights = load_file(out) if suffix == 'safetensors' else torch.load(out)
     original = tiny_model.model.state_dict()
@@ -48,9 +64,9 @@ def test_there_and_back_is_bit_identical(
     assert all(torch.equal(weights[key], original[key]) for key in original)
 
 
-def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, run):
+def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, call):
     transformers = pytest.importorskip('transformers')
-    run(TOOL, 'clip.pth', 'folder', '--to', 'hf')
+    call('clip.pth', 'folder', '--to', 'hf')
     folder = tmp_path / 'folder'
     model = transformers.CLIPVisionModelWithProjection.from_pretrained(folder)
     processor = json.loads((folder / 'preprocessor_config.json').read_text())
@@ -62,12 +78,14 @@ def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, run):
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
 
-def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run):
+def test_a_fine_tuned_classifier_for_timm(
+    project, tmp_path, run, call, exit_message
+):
     run(TOOLS / 'train.py', 'config.py', '--work-dir', 'work')
-    arguments = (TOOL, 'work/epoch_2.pth', 'timm.safetensors', '--to', 'timm')
-    assert 'pass --config' in run(*arguments, fails=True).stdout
-    report = run(*arguments, '--config', 'config.py').stdout
-    call = report.split('use it as: ')[1].split('.load_state_dict')[0]
+    arguments = ('work/epoch_2.pth', 'timm.safetensors', '--to', 'timm')
+    assert 'pass --config' in exit_message(main, *arguments)
+    report = call(*arguments, '--config', 'config.py')
+    code = report.split('use it as: ')[1].split('.load_state_dict')[0]
     from functools import partial
 
     import timm
@@ -77,7 +95,7 @@ def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run):
     from mmclip.engine.config import load_config
 
     # What the tool prints for users to run, of our own config.
-    theirs = eval(call, dict(timm=timm, torch=torch, partial=partial))
+    theirs = eval(code, dict(timm=timm, torch=torch, partial=partial))
     theirs.load_state_dict(load_file(tmp_path / 'timm.safetensors'))
     init_default_scope('mmpretrain')
     ours = MODELS.build(load_config(tmp_path / 'config.py').model)
@@ -88,9 +106,8 @@ def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run):
     assert difference <= RELATIVE_TOLERANCE
 
 
-def test_an_output_that_exists_is_kept_without_force(converted, run):
-    arguments = (TOOL, 'clip.pth', 'clip.pth')
-    assert 'pass --force' in run(*arguments, fails=True).stdout
+def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
+    assert 'pass --force' in exit_message(main, 'clip.pth', 'clip.pth')
 
 
 @pytest.mark.parametrize(
@@ -136,10 +153,10 @@ def test_errors_are_one_sentence_and_leave_no_file(
 
 
 def test_open_clip_loads_what_training_changed(
-    converted, tiny_model, tmp_path, run
+    converted, tiny_model, tmp_path, call
 ):
     """Through create_model and a model config of one's own."""
-    run(TOOL, 'clip.pth', 'back.pt', '--base', 'source.safetensors')
+    call('clip.pth', 'back.pt', '--base', 'source.safetensors')
     open_clip.add_model_config(tiny_model.config)
     model = open_clip.create_model('tiny', str(tmp_path / 'back.pt')).eval()
     x = torch.randn(2, 3, 32, 32)
