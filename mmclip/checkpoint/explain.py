@@ -51,15 +51,14 @@ def check_file(path: Path) -> None:
     """Refuse what is not a file; opening a pipe could take for ever.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name, or a folder.
-        CheckpointError: If it is a pipe, a socket or a device.
+        FileNotFoundError: If there is nothing of that name.
+        CheckpointError: If it is a folder, a pipe or a device.
     """
     if path.is_file():
         return
-    if path.exists() and not path.is_dir():
+    if path.exists():
         raise CheckpointError(f'{path} is not a regular file.')
-    what = 'is a folder' if path.is_dir() else 'does not exist'
-    raise FileNotFoundError(f'Checkpoint {path} {what}.')
+    raise FileNotFoundError(f'Checkpoint {path} does not exist.')
 
 
 def first_bytes(path: Path) -> bytes:

@@ -6,12 +6,14 @@ Our backbones write their grid there, and so does our reader where only
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmclip.checkpoint.meta import Clip, patch_grid, read_clip
+from mmclip.checkpoint.towers import OTHER
 
 PATCH_GRID = 'patch_grid'
+IMAGE_SIZE = 'image_size'  # of towers of open_clip itself
 _POS_EMBED = 'pos_embed'
 # What may stand before the tensors of the tower that meta['clip'] describes.
 _WRAPPERS = {'module', 'backbone', '_orig_mod'}
@@ -35,16 +37,21 @@ def tell_grid(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     if clip is None and any(told_grid(state_dict, key) for key in names):
         return checkpoint
     grid = patch_grid(clip or _described_by_config(checkpoint))
-    if grid is None or not names:
-        return checkpoint
-    checkpoint['state_dict'] = without_prefix(state_dict, '')
-    for key in names:
-        set_grid(checkpoint['state_dict'], grid, key)
+    told = without_prefix(state_dict, '')
+    if grid is not None:
+        for key in names:
+            set_grid(told, grid, key)
+    if clip is not None and clip['backbone']['type'] == OTHER:
+        for key in state_dict:
+            module, is_tower, _ = f'.{key}'.partition('.tower.')
+            if is_tower and _WRAPPERS.issuperset(module.split('.')[1:]):
+                _tell(told, module[1:], IMAGE_SIZE, clip['img_size'])
+    checkpoint['state_dict'] = told
     return checkpoint
 
 
 def set_grid(
-    state_dict: Any, grid: tuple[int, int], key: str = _POS_EMBED
+    state_dict: Any, grid: Sequence[int], key: str = _POS_EMBED
 ) -> None:
     """Say the grid of a position embedding in a state dict, in place.
 
@@ -54,9 +61,7 @@ def set_grid(
         key (str): Of the position embedding. Defaults to ``'pos_embed'``.
     """
     module = key.removesuffix(_POS_EMBED).removesuffix('.')
-    known = state_dict._metadata.get(module)
-    known = known if isinstance(known, dict) else {}
-    state_dict._metadata[module] = known | {PATCH_GRID: list(grid)}
+    _tell(state_dict, module, PATCH_GRID, list(grid))
 
 
 def told_grid(state_dict: Mapping[str, Any], key: str = _POS_EMBED) -> Any:
@@ -108,6 +113,12 @@ def renamed(
         if (name := rename(f'{module}.' if module else '')) is not None
     )
     return part
+
+
+def _tell(state_dict: Any, module: str, name: str, value: Any) -> None:
+    known = state_dict._metadata.get(module)
+    known = known if isinstance(known, dict) else {}
+    state_dict._metadata[module] = known | {name: value}
 
 
 def _metadata(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:

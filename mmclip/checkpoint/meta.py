@@ -171,7 +171,8 @@ def properties(backbone: Mapping[str, Any]) -> dict[str, Any]:
     kind: Any = MODELS.get(backbone['type'])
     try:
         if backbone['type'] == OTHER:
-            return dict(type=OTHER, model=tower_config(backbone['model']))
+            model = _listed(tower_config(backbone['model']))
+            return dict(type=OTHER, model=model)
         numbers = parse_arch(backbone['arch'])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -210,7 +211,7 @@ def properties_of(module: Any) -> dict[str, Any]:
     """The same of a module that is one of our backbones."""
     own = module.describe()
     others = {key: value for key, value in own.items() if key != 'arch'}
-    return dict(type=kind_of(module)) | own.get('arch', {}) | others
+    return dict(type=kind_of(module)) | own.get('arch', {}) | _listed(others)
 
 
 def kind_of(module: Any) -> str | None:
@@ -284,6 +285,15 @@ def _close(one: Any, other: Any) -> bool:
     if is_colour(one) and is_colour(other):
         return all(map(_close, one, other))
     return one == other
+
+
+def _listed(value: Any) -> Any:
+    """Lists for tuples, as a description has them."""
+    if isinstance(value, dict):
+        return {key: _listed(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(part) for part in value]
+    return value
 
 
 def _meta(checkpoint: Mapping[str, Any], where: str) -> Mapping[str, Any]:

@@ -1,15 +1,30 @@
-"""``meta['clip']`` of what a run trains."""
+"""``meta['clip']`` of what a run trains, and of what it is given."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
-from mmclip.checkpoint.describe import describe_model, pipeline_of
+from mmclip.checkpoint.describe import (
+    describe_model,
+    pipeline_of,
+    preprocess_of,
+)
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.meta import Clip
+from mmclip.checkpoint.loaded import (
+    compare_with_model,
+    find_backbone,
+    unlike_outputs,
+    unwrapped,
+)
+from mmclip.checkpoint.meta import (
+    PREPROCESS,
+    Clip,
+    patch_grid,
+    preprocess_differences,
+)
 
 
 def describe_run(runner: Runner, said: set[str]) -> Clip | None:
@@ -40,6 +55,72 @@ def describe_run(runner: Runner, said: set[str]) -> Clip | None:
                 level=logging.WARNING,
             )
         return None
+
+
+def compare_with_run(
+    runner: Runner, checkpoint: Mapping[str, Any], path: str
+) -> None:
+    """Refuse a checkpoint that says to be of another model than a runner's.
+
+    A training that starts from it may have another head, out_type and image
+    size, and is told of the first two. For a test, images that are prepared
+    in another way are warned of; a training does so when it begins.
+
+    Args:
+        runner (Runner): About to load it.
+        checkpoint (Mapping): As it was read.
+        path (str): What errors call it.
+
+    Raises:
+        CheckpointError: Naming all that differs.
+    """
+    clip = compare_with_model(checkpoint, runner.model, path)
+    if clip is None:
+        return
+    backbone = find_backbone(runner.model)
+    problems = unlike_outputs(clip, unwrapped(runner.model), backbone)
+    trains = isinstance(runner._train_loop, BaseLoop)
+    if trains and not runner._resume:
+        if problems:
+            runner.logger.warning(
+                f'{path} was trained for other outputs: {"; ".join(problems)}.'
+            )
+        return
+    grid = patch_grid(clip)
+    if trains and grid is not None and grid != backbone.grid:
+        problems.append(
+            f'img_size: checkpoint {clip["img_size"]}, backbone '
+            f'{backbone.img_size} (a new start with load_from resizes)'
+        )
+    if problems:
+        raise CheckpointError(
+            f'{path} is of another model: {"; ".join(problems)}.'
+        )
+    if not trains:
+        warn_of_images(runner, clip)
+
+
+def warn_of_images(
+    runner: Runner, clip: Clip, keys: Sequence[str] = PREPROCESS
+) -> None:
+    """Say which values images are prepared with here, and were for weights.
+
+    Args:
+        runner (Runner): With a backbone of ours.
+        clip (dict): What the weights say of themselves.
+        keys (Sequence[str]): What to compare. Defaults to all.
+    """
+    backbone = find_backbone(runner.model)
+    here = preprocess_of(
+        unwrapped(runner.model), test_pipeline_of(runner), backbone.img_size
+    )
+    unlike = preprocess_differences(clip['preprocess'], here, keys)
+    if unlike:
+        runner.logger.warning(
+            'Images are prepared in another way than for the weights, which '
+            f'costs accuracy: {"; ".join(unlike)} (mean and std of pixels in '
+            '0..1; a data_preprocessor has them times 255).'
+        )
 
 
 def test_pipeline_of(runner: Any) -> Sequence[Any] | None:

@@ -5,29 +5,16 @@ from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
-from mmclip.checkpoint.describe import preprocess_of
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import without_wrapper
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import without_prefix
-from mmclip.checkpoint.loaded import (
-    compare_with_model,
-    find_backbone,
-    loaded_clip,
-    unlike_outputs,
-    unwrapped,
-)
-from mmclip.checkpoint.meta import (
-    PREPROCESS,
-    Clip,
-    patch_grid,
-    preprocess_differences,
-)
+from mmclip.checkpoint.loaded import find_backbone, loaded_clip, unwrapped
 from mmclip.checkpoint.pretrained_init import misfits
 from mmclip.checkpoint.unconverted import advise
-from mmclip.engine.describe_run import test_pipeline_of
+from mmclip.engine.describe_run import compare_with_run, warn_of_images
 from mmclip.registry import HOOKS
 
 
@@ -81,7 +68,7 @@ class StrictLoadHook(Hook):
         clip = None if backbone is None else loaded_clip(backbone)
         if clip is not None:
             # How images are resized and cropped is the training's choice.
-            _warn_of_images(runner, clip, ('mean', 'std', 'channels'))
+            warn_of_images(runner, clip, ('mean', 'std', 'channels'))
         if runner._has_loaded:
             return  # other weights, all of them
         for misfit in misfits(runner.model):
@@ -120,38 +107,10 @@ class StrictLoadHook(Hook):
                 'EMAHook out of custom_hooks, or save the weights as '
                 'dict(state_dict=...).'
             )
-        self._compare(runner, checkpoint)
+        path = str(runner._load_from or runner._resume)
+        compare_with_run(runner, checkpoint, path)
         state_dict = checkpoint.get('state_dict', checkpoint)
         self._load(runner, without_wrapper(state_dict))
-
-    def _compare(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse what the checkpoint says to be of another model."""
-        path = str(runner._load_from or runner._resume)
-        clip = compare_with_model(checkpoint, runner.model, path)
-        if clip is None:
-            return
-        backbone = find_backbone(runner.model)
-        problems = unlike_outputs(clip, unwrapped(runner.model), backbone)
-        trains = isinstance(runner._train_loop, BaseLoop)
-        if trains and not runner._resume:  # training may have a reason
-            if problems:
-                runner.logger.warning(
-                    f'{path} was trained for other outputs: '
-                    f'{"; ".join(problems)}.'
-                )
-            return
-        grid = patch_grid(clip)
-        if trains and grid not in (None, backbone.grid):
-            problems.append(
-                f'img_size: checkpoint {clip["img_size"]}, backbone '
-                f'{backbone.img_size} (a new start with load_from resizes)'
-            )
-        if problems:
-            raise CheckpointError(
-                f'{path} is of another model: {"; ".join(problems)}.'
-            )
-        if not trains:  # before_train does it otherwise
-            _warn_of_images(runner, clip)
 
     def _load(self, runner: Runner, state_dict: Mapping[str, Any]) -> None:
         model = unwrapped(runner.model)
@@ -180,23 +139,6 @@ class StrictLoadHook(Hook):
             # only warns of what does not fit then.
             averages = checkpoint['ema_state_dict']
             self._load(runner, without_prefix(averages, 'module.'))
-
-
-def _warn_of_images(
-    runner: Runner, clip: Clip, keys: Sequence[str] = PREPROCESS
-) -> None:
-    """Say which values images are prepared with here, and were for weights."""
-    backbone = find_backbone(runner.model)
-    here = preprocess_of(
-        unwrapped(runner.model), test_pipeline_of(runner), backbone.img_size
-    )
-    unlike = preprocess_differences(clip['preprocess'], here, keys)
-    if unlike:
-        runner.logger.warning(
-            'Images are prepared in another way than for the weights, which '
-            f'costs accuracy: {"; ".join(unlike)} (mean and std of pixels in '
-            '0..1; a data_preprocessor has them times 255).'
-        )
 
 
 def _ema_hooks(runner: Runner) -> list[EMAHook]:

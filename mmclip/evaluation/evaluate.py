@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmclip.engine.check_classes_hook import CheckClassesHook
 from mmclip.engine.config import complete_dataloaders
+from mmclip.engine.describe_run import compare_with_run
 from mmclip.engine.distributed import use_gloo_without_gpu
 from mmclip.evaluation.own_classes_hook import OwnClassesHook
 
@@ -47,12 +48,18 @@ def build_test_runner(cfg: Config) -> Runner:
 
 
 def tell_classes(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
-    """Let ``CheckClassesHook`` compare a checkpoint's classes with the data.
+    """Compare what a checkpoint says with the model and the data.
+
+    ``CheckClassesHook`` compares its classes, when a test begins.
 
     Args:
         runner (Runner): What :func:`build_test_runner` gave.
         checkpoint (Mapping): With ``meta``, if it says anything.
+
+    Raises:
+        CheckpointError: If it says to be of another model.
     """
+    compare_with_run(runner, checkpoint, 'The checkpoint')
     for hook in runner._hooks:
         if isinstance(hook, CheckClassesHook):
             hook.after_load_checkpoint(runner, dict(checkpoint))

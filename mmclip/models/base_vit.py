@@ -102,7 +102,7 @@ class BaseViT(BaseModule):
         self.freeze_patch_embed = freeze_patch_embed
         self.with_cp = with_cp
 
-        self.img_size = to_2tuple(img_size)
+        self.img_size: tuple[int, int] = tuple(to_2tuple(img_size))
         self.layer_scale_init = layer_scale_init
         self.grid = self.patch_grid(*self.img_size)
         num_tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]

@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
+from mmengine.utils import to_2tuple
 from torch import Tensor
 
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.grids import IMAGE_SIZE
 from mmclip.checkpoint.model_configs import take_image_tower
 from mmclip.models.base_vit import check_choice, refuse_whole_models
 from mmclip.registry import MODELS
 
 OUT_TYPES = ('pooled', 'featmap')
+# What open_clip and timm call position embeddings of an image's patches.
+POSITIONS = ('positional_embedding', 'pos_embed')
 
 
 @MODELS.register_module()
@@ -75,6 +80,8 @@ class OpenCLIPVisionTower(BaseModule):
             self.tower.set_grad_checkpointing()
         self.requires_grad_(not frozen)
         self.register_load_state_dict_pre_hook(refuse_whole_models)
+        self.register_load_state_dict_pre_hook(_refuse_other_images)
+        self.register_state_dict_post_hook(_tell_image_size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch of normalised RGB images.
@@ -115,6 +122,45 @@ class OpenCLIPVisionTower(BaseModule):
         """Set the mode; frozen, it stays in eval."""
         super().train(mode and not self.frozen)
         return self
+
+
+def _tell_image_size(
+    module: OpenCLIPVisionTower,
+    state_dict: Any,
+    prefix: str,
+    local_metadata: dict,
+) -> None:
+    """Let the image size travel with the weights, as torch's versions do."""
+    local_metadata[IMAGE_SIZE] = module.img_size
+
+
+def _refuse_other_images(
+    module: OpenCLIPVisionTower,
+    state_dict: dict,
+    prefix: str,
+    local_metadata: dict,
+    *_: Any,
+) -> None:
+    """Refuse position embeddings that fit by their number alone.
+
+    Those of another number torch refuses.
+
+    Raises:
+        CheckpointError: If they are for images of another height and width.
+    """
+    theirs = local_metadata.get(IMAGE_SIZE)
+    ours = tuple(to_2tuple(module.img_size))
+    if theirs is None or tuple(to_2tuple(theirs)) == ours:
+        return
+    for name, param in module.named_parameters():
+        given = state_dict.get(prefix + name)
+        is_position = name.rpartition('.')[2] in POSITIONS
+        if is_position and getattr(given, 'shape', None) == param.shape:
+            raise CheckpointError(
+                f'{prefix}{name} is for images of {theirs} pixels, and the '
+                f'tower for {ours}; a tower of open_clip itself is not '
+                'resized: give it a model config with that image_size.'
+            )
 
 
 def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mmclip.checkpoint import CheckpointError, PretrainedCLIP, write_checkpoint
 from mmclip.checkpoint.averaging import average, averaged_checkpoint
 from mmclip.checkpoint.compatibility import check_compatible, read_weights
 from mmclip.checkpoint.meta import make_clip
-from mmclip.checkpoint.towers import CLIP, SIGLIP, build_backbone
+from mmclip.checkpoint.towers import CLIP, OTHER, SIGLIP, build_backbone
 
 BACKBONE = dict(
     arch=dict(width=8, depth=1, num_heads=2, mlp_width=16),
@@ -135,6 +135,24 @@ def test_nobody_knows_the_grid_of_a_rectangular_one(tmp_path, source, target):
     for load in LOADED.values():
         with pytest.raises(CheckpointError, match='nothing says in how many'):
             load(path, build(CLIP, target))
+
+
+def tower(image_size):
+    """open_clip's own vision transformer."""
+    vision = dict(width=64, layers=1, head_width=64, patch_size=16)
+    vision |= dict(image_size=image_size)
+    model = dict(embed_dim=8, vision_cfg=vision)
+    return build_backbone(dict(type=OTHER, model=model))
+
+
+def test_towers_of_open_clip_itself_are_not_turned(tmp_path):
+    module, path = tower((32, 64)), tmp_path / 'x.pth'
+    for save in (SAVED['described'], SAVED['plain']):
+        write_checkpoint(save(module), path)
+        for load in LOADED.values():
+            load(path, tower((32, 64)))
+            with pytest.raises(CheckpointError, match='image'):
+                load(path, tower((64, 32)))
 
 
 def test_the_user_may_say_it(tmp_path):
