@@ -382,14 +382,15 @@ def test_the_content_says_the_format(tmp_path, zipped):
     """Whatever the suffix says."""
     torchs, safe = tmp_path / 'x.safetensors', tmp_path / 'y.safetensors'
     torch.save(WEIGHTS, torchs, _use_new_zipfile_serialization=zipped)
-    checkpoint = dict(meta=dict(clip=dict(a=1)), state_dict=WEIGHTS)
-    write_checkpoint(checkpoint, safe)
+    kind = 'mmclip.CLIPVisionTransformer'
+    clip = dict(backbone=dict(type=kind, arch='base', act='gelu'))
+    write_checkpoint(dict(meta=dict(clip=clip), state_dict=WEIGHTS), safe)
     assert list(read_checkpoint(torchs)) == ['weight']
     assert list(read_state_dict(torchs)) == ['weight']
     for suffix in ('.pth', '.pt', '.bin', '.ckpt'):
         safe = safe.rename(safe.with_suffix(suffix))
-        assert read_checkpoint(safe)['meta'] == dict(clip=dict(a=1))
-        assert read_metadata(safe) == dict(a=1)
+        assert read_checkpoint(safe)['meta'] == dict(clip=clip)
+        assert read_metadata(safe)['backbone'] == clip['backbone']
         assert list(read_state_dict(safe)) == ['weight']
 
 

@@ -221,7 +221,6 @@ STRANGE = [
     BACKBONE | dict(img_size=HUGE),
     BACKBONE | dict(img_size={}),
     BACKBONE | dict(act=['gelu']),
-    BACKBONE | dict(data_preprocessor=1),
     BACKBONE | dict(norm_eps='1e-5'),
     dict(type=['ResNet']),
     [1],
