@@ -128,14 +128,14 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
 
 def use_new_schedule(cfg: Config) -> None:
     """Tell the hook that compares a checkpoint with the config."""
-    hooks = [*cfg.get('default_hooks', {}).values()]
-    hooks += cfg.get('custom_hooks') or []
-    found = [h for h in hooks if h.get('type') == 'mmclip.ExactResumeHook']
-    if not found:
-        found = [ConfigDict(type='mmclip.ExactResumeHook')]
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *found]
+    kind = 'mmclip.ExactResumeHook'
+    custom_hooks = cfg.get('custom_hooks') or []
+    hooks = [*cfg.get('default_hooks', {}).values(), *custom_hooks]
+    found = [hook for hook in hooks if hook and hook.get('type') == kind]
     for hook in found:
         hook.new_schedule = True
+    if not found:
+        cfg.custom_hooks = [*custom_hooks, dict(type=kind, new_schedule=True)]
 
 
 def use_mixed_precision(optim_wrapper: ConfigDict) -> None:

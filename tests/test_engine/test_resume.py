@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -100,6 +101,29 @@ def test_a_signal_leaves_a_checkpoint(images, whole, way, workers, number):
     assert f'Interrupted by {number.name}; writing iter_' in log
     finish(start(images, 'stopped', 1))
     assert_end_alike(images / 'stopped', whole(way))
+
+
+@pytest.mark.slow
+def test_other_processes_go_on_with_the_next_epoch_or_not_at_all(
+    images, whole
+):
+    """Twice as many see twice as many images in an iteration."""
+    write_config(images, 'epochs', 0)
+    text = (images / 'config.py').read_text()
+    text = text.replace('max_epochs=5', 'max_epochs=6')
+    (images / 'config.py').write_text(text)
+    shutil.copytree(whole('epochs'), images / 'more')
+    run = start(images, 'more', 2)
+    log, _ = run.communicate(timeout=300)
+    assert run.returncode != 0
+    assert 'batch_size x processes was 4 and is 8' in log
+    with open(images / 'config.py', 'a') as config:
+        config.write("default_hooks['exact_resume'] = dict(\n")
+        config.write("    type='mmclip.ExactResumeHook', new_schedule=True)\n")
+    log = finish(start(images, 'more', 2))
+    assert 'Epoch(train) [6][2/2]' in log
+    # Two iterations an epoch, as in a run of two processes.
+    assert final_checkpoint(images / 'more')['meta']['iter'] == 12
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.conftest import put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
 from tests.test_tools.weights import load_in_this_process, write_random
 from tools import test as test_tool
-from tools.train import use_mixed_precision
+from tools.train import use_mixed_precision, use_new_schedule
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 TOOL_SETS = pytest.mark.parametrize(
@@ -227,6 +227,28 @@ def test_amp_keeps_of_the_config_what_has_a_meaning(
 def test_amp_refuses_an_optimizer_wrapper_that_it_does_not_know():
     with pytest.raises(ValueError, match="is 'DeepSpeedOptimWrapper': leave"):
         use_mixed_precision(ConfigDict(type='DeepSpeedOptimWrapper'))
+
+
+EXACT_RESUME = dict(type='mmclip.ExactResumeHook')
+
+
+@pytest.mark.parametrize(
+    'hooks',
+    [
+        dict(default_hooks=dict(logger=None, any_name=EXACT_RESUME)),
+        dict(custom_hooks=[dict(type='EMAHook'), EXACT_RESUME]),
+        dict(),  # of another package
+    ],
+)
+def test_the_hook_that_compares_hears_of_a_new_schedule(hooks):
+    cfg = Config(hooks)
+    use_new_schedule(cfg)
+    default = cfg.get('default_hooks', {}).values()
+    assert [
+        hook.get('new_schedule')
+        for hook in [*default, *cfg.get('custom_hooks', [])]
+        if hook and hook['type'] == EXACT_RESUME['type']
+    ] == [True]
 
 
 def test_test_time_augmentation_pictures_and_predictions(project, run):
