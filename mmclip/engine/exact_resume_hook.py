@@ -62,9 +62,11 @@ class ExactResumeHook(Hook):
 
     def __init__(self, new_schedule: bool = False):
         self.new_schedule = new_schedule
+        self._settings: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Say if something that the hook relies on is missing."""
+        self._settings = describe_run(runner)
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             wanted = ResumableInfiniteSampler
@@ -93,10 +95,9 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note what the run trains with."""
-        if isinstance(runner._train_loop, BaseLoop):
-            checkpoint['meta'][KEY] = describe_run(runner)
+        if self._settings:
             seed = getattr(find_sampler(runner), 'seed', None)
-            checkpoint['meta'][KEY]['sampler_seed'] = seed
+            checkpoint['meta'][KEY] = dict(self._settings, sampler_seed=seed)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare it with what the run trains with that is resumed.

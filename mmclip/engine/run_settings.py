@@ -48,21 +48,21 @@ def describe_run(runner: Runner) -> Settings:
         },
         ema={},
     )
-    for key, wrapper in wrappers_by_key(runner).items():
+    for key, built in wrappers_by_key(runner).items():
         optimizer = f'{key}.optimizer'
-        kind = type(wrapper.optimizer).__name__
+        kind = type(built.optimizer).__name__
         settings['optimizer'][f'{optimizer}.type'] = kind
         settings['defaults'] |= {
             f'{optimizer}.{name}': plain(value)
-            for name, value in wrapper.optimizer.defaults.items()
+            for name, value in built.optimizer.defaults.items()
         }
         # Those of DeepSpeed have neither counts nor clipping of their own.
-        counts = getattr(wrapper, '_accumulative_counts', None)
-        clip_grad = getattr(wrapper, 'clip_grad_kwargs', None) or {}
+        counts = getattr(built, '_accumulative_counts', None)
+        clip_grad = getattr(built, 'clip_grad_kwargs', None) or {}
         settings['optim_wrapper'] |= {
-            f'{key}.type': type(wrapper).__name__,
+            f'{key}.type': type(built).__name__,
             f'{key}.accumulative_counts': counts,
-            f'{key}.dtype': str(getattr(wrapper, 'cast_dtype', None)),
+            f'{key}.dtype': str(getattr(built, 'cast_dtype', None)),
             **flatten(clip_grad, f'{key}.clip_grad'),
         }
     for hook in runner.hooks:
@@ -71,9 +71,14 @@ def describe_run(runner: Runner) -> Settings:
                 begin_iter=hook.begin_iter, begin_epoch=hook.begin_epoch
             )
             settings['ema'] |= flatten(hook.ema_cfg | begin, 'EMAHook')
-    model, loader = (
-        runner.cfg.get(key) for key in ('model', 'train_dataloader')
+    model, loader, wrapper = (
+        runner.cfg.get(key)
+        for key in ('model', 'train_dataloader', 'optim_wrapper')
     )
+    if isinstance(wrapper, Mapping):
+        settings['paramwise_cfg'] = flatten(
+            wrapper.get('paramwise_cfg') or {}, 'optim_wrapper.paramwise_cfg'
+        )
     if isinstance(model, Mapping):
         settings['model'] = flatten(model, 'model')
     if isinstance(loader, Mapping):

@@ -276,7 +276,9 @@ MODEL = dict(
 )
 PIPELINE = [dict(type='Load', file='here/a.txt'), dict(type='Flip', prob=0.5)]
 CONFIG = dict(
-    model=MODEL, train_dataloader=dict(dataset=dict(pipeline=PIPELINE))
+    model=MODEL,
+    train_dataloader=dict(dataset=dict(pipeline=PIPELINE)),
+    optim_wrapper=dict(paramwise_cfg=dict(layer_decay_rate=0.65)),
 )
 SETTINGS = dict(
     wrapper=dict(clip_grad=dict(max_norm=1.0), accumulative_counts=2),
@@ -362,6 +364,13 @@ OTHERS = {
     ),
     'model.backbone.drop_path_rate was 0.1 and is 0.2': dict(
         config=replaced(CONFIG, ('model', 'backbone', 'drop_path_rate'), 0.2)
+    ),
+    'paramwise_cfg.layer_decay_rate was 0.65 and is 0.75': dict(
+        config=replaced(
+            CONFIG,
+            ('optim_wrapper', 'paramwise_cfg', 'layer_decay_rate'),
+            0.75,
+        )
     ),
     'pipeline.1.prob was 0.5 and is 0.4': dict(
         config=replaced(CONFIG, (*LOADER, 'pipeline', 1, 'prob'), 0.4)
