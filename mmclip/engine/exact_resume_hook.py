@@ -180,7 +180,7 @@ def _order_as_before(
     sampler: Any = find_sampler(runner)
     before = getattr(sampler, 'seed', None)
     seed = read_sampler_seed(checkpoint)
-    if seed is None and before == runner.seed:  # noted by no earlier version
+    if seed is None and before == runner.seed:  # an older checkpoint
         seed = checkpoint['meta'].get('seed')
     changed = {'randomness.seed', SAMPLER_SEED} & {d.key for d in differences}
     if changed or before is None or seed in (None, before):
@@ -188,7 +188,7 @@ def _order_as_before(
     sampler.seed = seed
     loop = runner.train_loop
     if isinstance(loop, IterBasedTrainLoop):
-        # Both have begun to draw already.
+        # Its iterator, and that of data workers, may have begun to draw.
         if isinstance(sampler, InfiniteSampler):
             sampler.indices = sampler._indices_of_rank()
         loop.dataloader_iterator = type(loop.dataloader_iterator)(

@@ -25,12 +25,12 @@ from mmclip.engine.run_settings import (
 )
 
 KEY = 'settings'
-# What can change at no time, and only between two epochs; all else at any.
+# Sections that cannot change, or only between two epochs.
 KINDS = dict(loop='state', optimizer='state', data='data')
-# Of which a key that one side lacks says nothing: it could not be told, or
-# the optimizer is of another version.
+# Sections in which a missing key says nothing: it could not be told, or torch
+# is of another version.
 IN_PART = ('data', 'defaults')
-# In the state of schedulers, but how far they are.
+# What the state of schedulers holds besides settings.
 PROGRESS = {
     'base_values',
     'best',
@@ -53,9 +53,9 @@ class Difference:
         old (Any): What the checkpoint was written with.
         new (Any): What the config says.
         kind (str): ``'setting'`` can change at any iteration, ``'data'`` only
-            between two epochs, ``'state'`` not in a run that goes on; and
-            ``'end'`` has made no difference so far: that of a schedule which
-            lasts as long as the run.
+            between two epochs, ``'state'`` not in a run that goes on;
+            ``'end'``, of a schedule that goes on beyond the checkpoint, has
+            made no difference so far.
     """
 
     key: str
@@ -243,7 +243,7 @@ def _compare_schedules(
                 kind = 'setting'
                 if name == 'end' and isinstance(one, int | float):
                     done = _typed(state.get('_global_step'), int, place)
-                    kind = 'end' if done <= one <= other else kind
+                    kind = 'end' if done <= min(one, other) else kind
                 yield Difference(place, one, other, kind)
 
 

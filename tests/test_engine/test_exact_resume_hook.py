@@ -610,22 +610,25 @@ def test_other_kinds_of_notes_and_states_are_refused(
         train(tmp_path, resume='x.pth', **SETTINGS)
 
 
-@pytest.mark.parametrize('start', ['epoch_2.pth', 'epoch_3.pth'])
-def test_a_schedule_as_long_as_the_run_grows_with_it(tmp_path, start):
+@pytest.mark.parametrize(
+    ('start', 'epochs'),
+    [('epoch_2.pth', 5), ('epoch_3.pth', 5), ('epoch_1.pth', 2)],
+)
+def test_a_schedule_as_long_as_the_run_grows_with_it(tmp_path, start, epochs):
     """mmengine ends a schedule without an end with the run."""
     settings = dict(
         schedule=[dict(type='MultiStepLR', milestones=[1, 2, 3, 4])]
     )
     train(tmp_path, epochs=3, **settings)
-    fresh = train(tmp_path, epochs=5, work_dir='fresh', **settings).rates
-    again = train(tmp_path, epochs=5, resume=f'work/{start}', **settings)
+    fresh = train(tmp_path, epochs, work_dir='fresh', **settings).rates
+    again = train(tmp_path, epochs, resume=f'work/{start}', **settings)
     assert again.rates == {i: fresh[i] for i in again.rates}
     settings['schedule'].append(dict(type='ReduceOnPlateauLR', monitor='x'))
     train(tmp_path, epochs=3, **settings)
-    train(tmp_path, epochs=5, resume=f'work/{start}', **settings)
-    path = tmp_path / 'work' / 'epoch_5.pth'
+    train(tmp_path, epochs, resume=f'work/{start}', **settings)
+    path = tmp_path / 'work' / f'epoch_{epochs}.pth'
     ends = [s['end'] for s in read_checkpoint(path)['param_schedulers']]
-    assert ends == [5, 5]
+    assert ends == [epochs, epochs]
 
 
 def test_plateaus_cannot_be_foreseen(tmp_path):
