@@ -81,7 +81,7 @@ class FullyShardStrategy(DDPStrategy):
     put together while it is needed. Names and shapes of parameters stay as
     they are, and so does layer-wise learning rate decay. A checkpoint is the
     same file as one of data-parallel training: either goes on from the
-    other's, on any number of processes.
+    other's, on any number of processes with as many images in all.
 
     For ``runner_type='mmclip.StrategyRunner'``, as configs/_base_/fsdp.py.
     """

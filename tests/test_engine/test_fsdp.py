@@ -145,6 +145,25 @@ def test_either_goes_on_from_the_others_checkpoint(folder, first, then):
 
 
 @pytest.mark.slow
+def test_a_new_rate_is_that_of_a_fresh_run(folder):
+    config = folder / 'other_rate_fsdp.py'
+    config.write_text(f"_base_ = ['./{OTHER_RATE}', '{OVERLAY}']\n")
+    work_dir = folder / 'new_rate'
+    work_dir.mkdir()
+    shutil.copy(folder / f'whole_{DDP}' / 'epoch_3.pth', work_dir)
+    run = start(folder, config.name, work_dir.name)
+    log, _ = run.communicate(timeout=300)
+    assert run.returncode != 0
+    assert 'optim_wrapper.optimizer.lr was 0.1 and is 0.11' in log
+    new = '--resume-with-new-schedule'
+    finish(start(folder, config.name, work_dir.name, new))
+    ours = final_checkpoint(work_dir)
+    wanted = final_checkpoint(folder / f'whole_{OTHER_RATE}')
+    assert settings(ours) == settings(wanted)
+    assert ours['param_schedulers'] == wanted['param_schedulers']
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('config', [DDP, FSDP])
 def test_mixed_precision_comes_close(folder, config):
     finish(start(folder, config, f'amp_{config}', '--amp'))
