@@ -341,7 +341,7 @@ def _tensors(
             if isinstance(value, torch.Tensor):
                 yield parents, key, value
                 continue
-            is_holder = isinstance(value, dict | list | tuple)
+            is_holder = isinstance(value, dict | list | tuple) and value
             if is_holder and id(value) not in seen:
                 seen.add(id(value))
                 left.append(((*parents, key), value))

@@ -31,6 +31,7 @@ MOST_DEPTH = 100
 MOST_NUMBERS_AS_KEYS = 10**5
 MOST_TUPLES_AS_KEYS = 10**3
 MOST_PARTS_OF_A_KEY = 16
+_SIZE_OF_A_VALUE = 64  # that a function makes, in bytes at least
 _SIZE_OF_A_PART = 16  # of a container, in bytes at least
 _PLAIN_KEYS = (str, bytes, bool, type(None), torch.dtype, torch.device)
 
@@ -183,7 +184,7 @@ class Unpickler(pickle._Unpickler):
 
     def _spend(self, values: Iterable[Any]) -> None:
         """Count what a function may copy."""
-        self._copied += sum(map(_size, values))
+        self._copied += _SIZE_OF_A_VALUE + sum(map(_size, values))
         if self._copied > self._most:
             raise CheckpointError('it copies the same values many times.')
 
@@ -323,7 +324,9 @@ def _refuse_knots(value: Any, most: int) -> None:
 
 
 def _is_holder(value: Any) -> bool:
-    return isinstance(value, dict | list | tuple | Module)
+    if isinstance(value, OrderedDict | Module):
+        return True
+    return isinstance(value, dict | list | tuple) and len(value) > 0
 
 
 def _parts(holder: Any) -> Iterable[Any]:

@@ -4,6 +4,7 @@ Nothing in them is executed, nothing takes long, and a model gets all of the
 weights or none.
 """
 
+import copy
 import json
 import os
 import random
@@ -26,12 +27,26 @@ from mmclip.checkpoint import (
     write_checkpoint,
 )
 from mmclip.models import CLIPVisionTransformer
+from tests.test_checkpoint.limits import outcomes
+from tests.test_checkpoint.test_bounds import (
+    as_key,
+    call,
+    get,
+    listed,
+    mapped,
+    paired,
+    put,
+    storage,
+    tensor,
+    write_all,
+)
+from tests.test_checkpoint.test_training_state import content, number, string
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:.*torch.jit'),
     pytest.mark.filterwarnings('ignore:Detected pickle protocol'),
 ]
-NUM_MUTATIONS = 100  # of each format, for each reader
+NUM_MUTATIONS = 80  # of each format, for each reader
 NUM_MUTATIONS_SLOW = 2000
 SECONDS = 20  # for files of some kilobytes: a hang, not a slow machine
 
@@ -261,3 +276,96 @@ def test_a_model_gets_all_weights_or_none(tmp_path, name, num_mutations):
                     value.nan_to_num(), wanted.to(value.dtype).nan_to_num()
                 )
     assert min(outcomes.values()) > 0
+
+
+# What a pickle may call, and some that it may not.
+FUNCTIONS = [
+    'collections.OrderedDict',
+    'collections.Counter',
+    'collections.defaultdict',
+    'builtins.set',
+    'builtins.frozenset',
+    'builtins.bytearray',
+    'builtins.complex',
+    'builtins.getattr',
+    '_codecs.encode',
+    'mmengine.config.config.ConfigDict',
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'numpy.dtype',
+    'numpy.ndarray',
+    'numpy._core.multiarray._reconstruct',
+    'numpy._core.multiarray.scalar',
+    'torch.FloatTensor',
+    'torch.Size',
+    'torch._utils._rebuild_parameter',
+    'torch.storage.UntypedStorage',
+]
+
+
+def tangle(dice: random.Random) -> bytes:
+    """Values that share and nest, as a pickle; half of them lie, too."""
+    is_wild = dice.random() < 0.5
+    written, known = b'', 0  # the pickle, and the values of its memo
+    sizes = [number(size) for size in (0, 1, 2**40)] if is_wild else [b'K\x01']
+
+    def value() -> bytes:
+        if known and dice.random() < 0.6:
+            return get(dice.randrange(max(0, known - 3), known))
+        length = dice.choice(sizes)
+        return dice.choice(
+            [
+                string(dice.choice(['a', 'latin1', 'u1', 'x' * 999])),
+                number(dice.choice([0, 1, -1, 2**60])),
+                content(bytes(dice.randrange(99))),
+                tensor(
+                    storage(numel=length),
+                    size=dice.choice(sizes) + b'\x85',
+                    stride=dice.choice(sizes) + b'\x85',
+                ),
+            ]
+        )
+
+    for _ in range(dice.randrange(1, 100 if is_wild else 40)):
+        kind = dice.randrange(12 if is_wild else 8)
+        if kind < 7:
+            written += dice.choice([listed, paired, mapped])(value(), value())
+        elif kind == 7:
+            written += call('builtins.frozenset', b']') + b'\x85'
+        elif kind == 8:
+            written += as_key(value())
+        elif kind == 9:
+            written += call(dice.choice(FUNCTIONS), value(), value())
+        elif kind == 10:
+            written += call(dice.choice(FUNCTIONS), value())
+        else:
+            written += value() + dice.choice([b'\x85', b'}b', b')\x81'])
+        written += put(known)
+        known += 1
+    return b'](' + written + b'e'
+
+
+@pytest.mark.parametrize(
+    'num_files',
+    [
+        NUM_MUTATIONS,
+        pytest.param(NUM_MUTATIONS_SLOW, marks=pytest.mark.slow),
+    ],
+)
+def test_tangles(tmp_path, num_files):
+    """Whatever is read can be shown, copied and compared."""
+
+    def use(path):
+        found = read_checkpoint(path)
+        repr(found)
+        copied = copy.deepcopy(found)
+        try:
+            assert copied.keys() == found.keys()
+            copied == found  # noqa: B015
+        except (RuntimeError, ValueError):  # of tensors and arrays of many
+            pass
+
+    dice, paths = random.Random(num_files), []
+    for i in range(num_files // 3):
+        paths += write_all(tmp_path, str(i), tangle(dice))
+    found = outcomes(paths, use)
+    assert set(found.values()) == {'read', 'refused'}
