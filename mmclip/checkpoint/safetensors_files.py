@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.explain import check_file, explain, first_bytes
+from mmclip.checkpoint.unpickler import refuse_knots
 
 
 class SafetensorsFiles(Mapping[str, torch.Tensor]):
@@ -79,7 +80,8 @@ def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
 def _parse_header(path: Path, header: str) -> dict[str, Any]:
     try:
         clip = json.loads(header)
-    except (ValueError, RecursionError) as error:
+        refuse_knots(clip, len(header))
+    except (CheckpointError, ValueError, RecursionError) as error:
         raise CheckpointError(explain(path, error)) from error
     if not isinstance(clip, dict):
         raise CheckpointError(f'{path}: its description is no dict.')

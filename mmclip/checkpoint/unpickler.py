@@ -137,7 +137,7 @@ class Unpickler(pickle._Unpickler):
         value = super().load()
         if any(named.is_hollow for _, named in self._fillers.values()):
             raise CheckpointError('it makes something and leaves it empty.')
-        _refuse_knots(value, self._most)
+        refuse_knots(value, self._most)
         return value
 
     def find_class(self, module: str, name: str) -> Any:
@@ -287,11 +287,19 @@ def _size(value: Any) -> int:
     return 1
 
 
-def _refuse_knots(value: Any, most: int) -> None:
+def refuse_knots(value: Any, most: int) -> None:
     """Refuse containers that are deep, or many when they are written out.
 
     A list that holds another twice, and that a third twice, has, after some
     dozens, more parts than anyone can visit.
+
+    Args:
+        value (Any): What was read.
+        most (int): The number of parts that it may have, each counted as
+            often as it is held.
+
+    Raises:
+        CheckpointError: If it has more, or is nested too deeply.
     """
     # The parts and the depth of each container; None as long as it is open.
     known: dict[int, tuple[int, int] | None] = {}

@@ -54,6 +54,30 @@ class TestReading:
         )
         assert list(read_state_dict(path)) == ['weight']
 
+    @pytest.mark.parametrize(
+        'where',
+        [
+            None,
+            'cpu',
+            torch.device('cpu'),
+            dict(cpu='cpu'),
+            lambda storage, place: storage if place == 'cpu' else None,
+            lambda storage, place: None,
+        ],
+    )
+    @pytest.mark.parametrize('zipped', [True, False])
+    def test_map_location_is_torchs(self, tmp_path, zipped, where):
+        path = tmp_path / 'x.pth'
+        torch.save(WEIGHTS, path, _use_new_zipfile_serialization=zipped)
+        found = read_checkpoint(path, where)['weight']
+        assert torch.equal(found, WEIGHTS['weight'])
+
+    def test_tensors_go_where_they_are_asked_to_go(self, tmp_path):
+        path = tmp_path / 'x.pth'
+        torch.save(dict(a=WEIGHTS, b=WEIGHTS), path)
+        with pytest.raises(CheckpointError, match='not dense'):
+            read_checkpoint(path, 'meta')  # the one device that is everywhere
+
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
             read_checkpoint(tmp_path / 'nowhere.pth')
