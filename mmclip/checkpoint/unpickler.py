@@ -27,7 +27,8 @@ MOST_COPIES = 16
 SMALL = 2**16
 MOST_DEPTH = 100
 # Python hashes texts with a secret, but anyone can find numbers and tuples
-# that all land in one place of a dict, where each is compared with all.
+# that all land in one place of a dict, where each is compared with all. So
+# many keys may be in a dict or set that has such ones.
 MOST_NUMBERS_AS_KEYS = 10**5
 MOST_TUPLES_AS_KEYS = 10**3
 MOST_PARTS_OF_A_KEY = 16
@@ -129,7 +130,6 @@ class Unpickler(pickle._Unpickler):
         self._storage_of = storage_of
         self._most = SMALL + MOST_COPIES * size
         self._copied = 0
-        self._keys: dict[type, int] = {}
         self._fillers: dict[int, tuple[Any, Named]] = {}
 
     def load(self) -> Any:
@@ -175,8 +175,8 @@ class Unpickler(pickle._Unpickler):
         if type(args) is not tuple:
             raise CheckpointError(f'it calls {named.name} with no arguments.')
         self._spend(args)
-        for key in named.keys(*args) if named.keys else ():
-            self._check_key(key)
+        for i, key in enumerate(named.keys(*args) if named.keys else ()):
+            _check_key(key, i)
         value = named.call(*args)
         if named.fill is not None:
             self._fillers[id(value)] = value, named
@@ -187,28 +187,6 @@ class Unpickler(pickle._Unpickler):
         self._copied += _SIZE_OF_A_VALUE + sum(map(_size, values))
         if self._copied > self._most:
             raise CheckpointError('it copies the same values many times.')
-
-    def _check_key(self, key: Any) -> None:
-        kind = type(key)
-        if kind in _PLAIN_KEYS:
-            return
-        if kind is tuple and len(key) <= MOST_PARTS_OF_A_KEY:
-            for part in key:
-                if type(part) is tuple:
-                    raise CheckpointError('it has tuples of tuples as keys.')
-                self._check_key(part)
-            most = MOST_TUPLES_AS_KEYS
-        elif isinstance(key, int | np.integer) and -(2**60) < key < 2**60:
-            kind, most = int, MOST_NUMBERS_AS_KEYS
-        elif isinstance(key, float | np.str_ | np.bytes_):
-            kind, most = float, MOST_NUMBERS_AS_KEYS
-        else:
-            raise CheckpointError(f'it has {shown(key)} as a key.')
-        self._keys[kind] = self._keys.get(kind, 0) + 1
-        if self._keys[kind] > most:
-            raise CheckpointError(
-                f'it has more than {most:,} keys of type {kind.__name__}.'
-            )
 
     def _reduce(self) -> None:
         args = self.stack.pop()
@@ -250,7 +228,7 @@ class Unpickler(pickle._Unpickler):
         if type(target) not in (dict, OrderedDict):
             raise CheckpointError('it sets items of what is not a dict.')
         for key, value in zip(items[::2], items[1::2], strict=True):
-            self._check_key(key)
+            _check_key(key, len(target))
             target[key] = value
 
     dispatch: ClassVar[dict[int, Any]] = _Dispatch(
@@ -265,6 +243,29 @@ class Unpickler(pickle._Unpickler):
             pickle.SETITEMS[0]: _setitems,
         }
     )
+
+
+def _check_key(key: Any, others: int) -> None:
+    """Refuse a key that is slow to compare with the others of a container."""
+    if type(key) in _PLAIN_KEYS:
+        return
+    most = MOST_NUMBERS_AS_KEYS
+    if type(key) is tuple and len(key) <= MOST_PARTS_OF_A_KEY:
+        most = MOST_TUPLES_AS_KEYS
+        for part in key:
+            if type(part) is tuple:
+                raise CheckpointError('it has tuples of tuples as keys.')
+            _check_key(part, 0)
+    elif isinstance(key, int | np.integer):
+        if abs(int(key)) >= 2**60:
+            raise CheckpointError(f'it has {shown(key)} as a key.')
+    elif not isinstance(key, float | np.str_ | np.bytes_):
+        raise CheckpointError(f'it has {shown(key)} as a key.')
+    if others >= most:
+        raise CheckpointError(
+            f'it has more than {most:,} keys in one dict or set, and '
+            f'{shown(key)} is one.'
+        )
 
 
 def shown(value: Any) -> str:

@@ -165,7 +165,7 @@ def test_legacy_files_that_claim_more(tmp_path, memory, read):
 @pytest.mark.parametrize('opcode', [b'(', b']'])
 def test_deeply_nested_pickles(tmp_path, read, opcode):
     end = {b'(': b't', b']': b'a'}[opcode]
-    depth = 10**5
+    depth = 10**4
     ends = end * (depth - (opcode == b']'))
     path = write(tmp_path / 'x.pt', pickled=opcode * depth + ends)
     with pytest.raises(CheckpointError):

@@ -12,7 +12,7 @@ from tests.test_checkpoint.limits import outcomes
 from tests.test_checkpoint.test_training_state import content, number, string
 
 MANY = 60  # 2 ** 60 of anything is too much
-TIMES = 2000  # a thousand of what has a megabyte, too
+TIMES = 1000  # a thousand of what has a megabyte, too
 
 
 def put(i: int) -> bytes:

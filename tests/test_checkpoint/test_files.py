@@ -1,9 +1,6 @@
 """Reading without executing, writing without leaving halves."""
 
-import json
 import os
-import socket
-import stat
 
 import pytest
 import torch
@@ -16,8 +13,7 @@ from mmclip.checkpoint import (
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.atomic import atomic_file, temporary_folder
-from mmclip.checkpoint.files import check_out, read_metadata, sha256
+from mmclip.checkpoint.files import check_out, sha256
 
 WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
 
@@ -297,135 +293,3 @@ def test_a_flipped_bit_is_seen(tmp_path):
     for read in (read_checkpoint, read_state_dict):
         with pytest.raises(CheckpointError, match='another check sum'):
             read(path)
-
-
-@pytest.mark.parametrize('mask', [0o000, 0o027, 0o077])
-@pytest.mark.parametrize('name', ['x.pth', 'x.safetensors', 'x.json'])
-def test_modes_are_those_that_open_gives(tmp_path, mask, name):
-    """safetensors writes files that nobody else can read."""
-    path, old = tmp_path / name, tmp_path / f'old.{name}'
-    before = os.umask(mask)
-    try:
-        for out in (path, old):
-            if name == 'x.json':
-                with atomic_file(out) as temporary:
-                    temporary.write_text('{}')
-            else:
-                write_checkpoint(dict(state_dict=WEIGHTS), out)
-            if out is old:
-                old.chmod(0o640)
-                write_checkpoint(dict(state_dict=WEIGHTS), old)
-        with temporary_folder(tmp_path) as folder:
-            assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~mask
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
-    assert stat.S_IMODE(old.stat().st_mode) == 0o640
-
-
-@pytest.mark.parametrize('exists', [True, False])
-def test_links_are_written_through(tmp_path, exists):
-    link, target = tmp_path / 'link.pth', tmp_path / 'elsewhere' / 'x.pth'
-    target.parent.mkdir()
-    if exists:
-        target.write_text('old')
-    link.symlink_to(target)
-    write_checkpoint(WEIGHTS, link)
-    assert link.is_symlink()
-    assert list(read_checkpoint(target)) == ['weight']
-    assert sorted(tmp_path.rglob('*')) == [target.parent, target, link]
-
-
-def special(path, kind):
-    """A file that is none."""
-    if kind == 'folder':
-        path.mkdir()
-    elif kind == 'pipe':
-        os.mkfifo(path)
-    elif kind == 'socket':
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
-    else:
-        path.symlink_to('/dev/zero')
-    return path
-
-
-specials = pytest.mark.parametrize(
-    'kind', ['folder', 'pipe', 'socket', 'device']
-)
-
-
-@specials
-@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_what_is_not_a_file_is_refused_at_once(
-    tmp_path, monkeypatch, kind, suffix
-):
-    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
-    path = special(tmp_path.joinpath('x').with_suffix(suffix), kind)
-    for read in (read_checkpoint, read_metadata):
-        with pytest.raises(CheckpointError, match='not a regular file'):
-            read(path)
-    if kind != 'folder':
-        with pytest.raises(CheckpointError, match='not a regular file'):
-            read_state_dict(path)
-    with pytest.raises(OSError, match='not a regular file'):
-        write_checkpoint(WEIGHTS, path)
-
-
-@specials
-@pytest.mark.parametrize('library', ['model.safetensors', 'pytorch_model.bin'])
-def test_an_index_names_files_beside_it(tmp_path, kind, library):
-    path = tmp_path / f'{library}.index.json'
-    name = f'shard.{library.rpartition(".")[2]}'
-    for wrong in ('..', '.', '', '/etc/passwd', '../x', 'none', name):
-        if wrong == name:
-            special(tmp_path / name, kind)
-        path.write_text(json.dumps(dict(weight_map=dict(w=wrong))))
-        for start in (path, tmp_path):
-            with pytest.raises(CheckpointError, match='not beside it'):
-                read_state_dict(start)
-
-
-def test_shards_of_torch_files(tmp_path):
-    """As transformers names them."""
-    weights = {'a': torch.ones(1), 'b': torch.zeros(2), 'c': torch.ones(3)}
-    names = dict(a='1.bin', b='2.bin', c='1.bin')
-    for name in set(names.values()):
-        part = {key: weights[key] for key in names if names[key] == name}
-        torch.save(part, tmp_path / name)
-    index = tmp_path / 'pytorch_model.bin.index.json'
-    index.write_text(json.dumps(dict(metadata={}, weight_map=names)))
-    for path in (index, tmp_path):
-        found = read_state_dict(path)
-        assert found.keys() == weights.keys()
-        assert all(torch.equal(found[key], weights[key]) for key in weights)
-
-
-@pytest.mark.parametrize('zipped', [True, False])
-def test_the_content_says_the_format(tmp_path, zipped):
-    """Whatever the suffix says."""
-    torchs, safe = tmp_path / 'x.safetensors', tmp_path / 'y.safetensors'
-    torch.save(WEIGHTS, torchs, _use_new_zipfile_serialization=zipped)
-    kind = 'mmclip.CLIPVisionTransformer'
-    clip = dict(backbone=dict(type=kind, arch='base', act='gelu'))
-    write_checkpoint(dict(meta=dict(clip=clip), state_dict=WEIGHTS), safe)
-    assert list(read_checkpoint(torchs)) == ['weight']
-    assert list(read_state_dict(torchs)) == ['weight']
-    for suffix in ('.pth', '.pt', '.bin', '.ckpt'):
-        safe = safe.rename(safe.with_suffix(suffix))
-        assert read_checkpoint(safe)['meta'] == dict(clip=clip)
-        assert read_metadata(safe)['backbone'] == clip['backbone']
-        assert list(read_state_dict(safe)) == ['weight']
-
-
-@pytest.mark.parametrize('shift', range(8))
-def test_tensors_of_safetensors_are_aligned(tmp_path, shift):
-    path, values = tmp_path / 'x.safetensors', torch.arange(6).to(torch.cfloat)
-    entry = dict(dtype='C64', shape=[6], data_offsets=[0, 48])
-    header = json.dumps(dict(w=entry)).encode()
-    header += b' ' * (-len(header) % 8 + shift)
-    start = len(header).to_bytes(8, 'little')
-    path.write_bytes(start + header + values.numpy().tobytes())
-    found = read_state_dict(path)['w']
-    assert torch.equal(found, values)
-    assert found.data_ptr() % 8 == 0

@@ -46,7 +46,7 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:.*torch.jit'),
     pytest.mark.filterwarnings('ignore:Detected pickle protocol'),
 ]
-NUM_MUTATIONS = 80  # of each format, for each reader
+NUM_MUTATIONS = 100  # of each format, for each reader
 NUM_MUTATIONS_SLOW = 2000
 SECONDS = 20  # for files of some kilobytes: a hang, not a slow machine
 
