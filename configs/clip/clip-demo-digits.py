@@ -35,7 +35,7 @@ model = dict(
 
 train_pipeline = [
     dict(type='mmclip.SeedSample'),
-    dict(type='mmclip.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='mmclip'),
     dict(
         type='RandomResizedCrop',
         scale=32,
@@ -45,7 +45,10 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-test_pipeline = [dict(type='mmclip.LoadImage'), dict(type='PackInputs')]
+test_pipeline = [
+    dict(type='LoadImageFromFile', _scope_='mmclip'),
+    dict(type='PackInputs'),
+]
 
 data_root = 'data/demo_digits'
 train_dataloader = dict(

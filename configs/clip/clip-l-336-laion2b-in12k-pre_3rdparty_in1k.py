@@ -29,7 +29,7 @@ model = dict(
 
 # mmclip.datasets.preprocessing.test_pipeline gives the same for timm's tag.
 test_pipeline = [
-    dict(type='mmclip.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='mmclip'),
     dict(  # timm: crop_mode squash, crop_pct 1.0, bicubic
         type='Resize',
         scale=(336, 336),

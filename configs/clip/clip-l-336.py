@@ -65,7 +65,7 @@ model = dict(
 
 train_pipeline = [
     dict(type='mmclip.SeedSample'),
-    dict(type='mmclip.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='mmclip'),
     dict(  # D: scale 0.08-1, bicubic
         type='RandomResizedCrop',
         scale=336,
@@ -96,7 +96,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [
-    dict(type='mmclip.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='mmclip'),
     dict(  # D: crop_pct 1.0
         type='ResizeEdge',
         scale=336,

@@ -39,7 +39,7 @@ model = dict(
 
 # mmclip.datasets.preprocessing.test_pipeline gives the same for this tag.
 test_pipeline = [
-    dict(type='mmclip.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='mmclip'),
     dict(
         type='ResizeEdge',
         scale=336,

@@ -27,7 +27,9 @@ class LoadImageError(RuntimeError):
     """An image is missing, empty, truncated, too large or not an image."""
 
 
-@TRANSFORMS.register_module()
+# By the second name, with _scope_='mmclip', mmpretrain's tools know that it
+# loads images.
+@TRANSFORMS.register_module(name=['LoadImage', 'LoadImageFromFile'])
 class LoadImage(BaseTransform):
     """Load an image with the pixels that torchvision and open_clip see.
 

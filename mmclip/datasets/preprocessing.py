@@ -59,7 +59,7 @@ def test_pipeline(
     crop = dict(type='CenterCrop', crop_size=(width, height))
     needs_crop = preprocess['resize_mode'] == 'shortest' or crop_pct != 1.0
     return [
-        dict(type='mmclip.LoadImage'),
+        dict(type='LoadImageFromFile', _scope_='mmclip'),
         *resize,
         *([crop] if needs_crop else []),
         dict(type='PackInputs'),

@@ -146,9 +146,10 @@ Unread = Iterator[tuple[str, str, set[str]]]  # place, key, known keys
 def _unread_arguments(cfg: Config) -> Unread:
     for pattern, registry, extra in PLACES:
         for place, part in _find(cfg, pattern):
-            cls = _find_class(
-                part.get('type', _default(place, part)), cfg, registry
-            )
+            kind = part.get('type', _default(place, part))
+            if '_scope_' in part and isinstance(kind, str):
+                kind = f'{part["_scope_"]}.{kind}'
+            cls = _find_class(kind, cfg, registry)
             known = None if cls is None else accepted_arguments(cls)
             if known is not None:
                 known |= extra

@@ -76,7 +76,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def add_params(self, params: list[dict], module: nn.Module) -> None:
         """Append the parameter groups of a model to params."""
-        exponents = _decay_exponents(module)
+        # As the toy model of mmpretrain's vis_scheduler.py, for which custom
+        # keys are not meant either.
+        is_one_layer = _is_one_layer(module)
+        exponents = {} if is_one_layer else _decay_exponents(module)
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
         unmatched = set(custom_keys)
         groups: dict[tuple, dict] = {}
@@ -105,7 +108,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 group['weight_decay'] = self.base_wd * decay_mult
             group['params'].append(param)
             group['param_names'].append(name)
-        if unmatched:
+        if unmatched and not is_one_layer:
             raise ValueError(
                 f'paramwise_cfg.custom_keys: {", ".join(sorted(unmatched))} '
                 'is part of no parameter name; correct or remove it.'
@@ -142,6 +145,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 'its weight decay cannot be told; use strategy=dict(type='
                 "'mmclip.FullyShardStrategy'), as configs/_base_/fsdp.py."
             )
+
+
+def _is_one_layer(model: nn.Module) -> bool:
+    """Whether there are no layers that could learn at different rates."""
+    names = [name for name, _ in model.named_parameters()]
+    flat = any(name.endswith('_flat_param') for name in names)  # FSDP1's
+    return not flat and len({n.rpartition('.')[0] for n in names}) == 1
 
 
 def _decay_exponents(model: nn.Module) -> dict[int, int]:
