@@ -8,6 +8,7 @@ wherever mmclip is not imported.
 import datetime
 import enum
 import logging
+import numbers
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import PurePath
 from typing import Any
@@ -61,6 +62,44 @@ def make_plain(
         checkpoint[key] = _Writer(said, quiet).convert(value, key)
 
 
+def restore_plain(runner: Any, checkpoint: dict[str, Any]) -> None:
+    """Give a resumed run the objects that :func:`make_plain` replaced.
+
+    These are the histories of logged values and, where it is the same, the
+    metainfo of the data set: mmengine would warn of another data set because
+    of an array that was written as a list.
+
+    Args:
+        runner (Runner): About to go on.
+        checkpoint (dict): As it was read; changed in place.
+
+    Raises:
+        CheckpointError: If a history is damaged.
+    """
+    restore_histories(checkpoint, str(runner._load_from or runner._resume))
+    metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None)
+    own = dict(dataset_meta=metainfo)
+    make_plain(own, set(), quiet=True)
+    meta = checkpoint.get('meta')
+    if isinstance(meta, dict) and _are_equal(
+        meta.get('dataset_meta'), own['dataset_meta']
+    ):
+        meta['dataset_meta'] = metainfo
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether plain values are equal, tensors in them included."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(
+            _are_equal(one[key], other[key]) for key in one
+        )
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_are_equal, one, other))
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return type(one) is type(other) and one == other
+
+
 def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
     """Make the histories again that :func:`make_plain` wrote as tensors.
 
@@ -95,23 +134,6 @@ def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
         )
 
 
-def restore_metainfo(checkpoint: dict[str, Any], dataset: Any) -> None:
-    """Give a resumed run its own metainfo back, where it is the same.
-
-    Or mmengine would warn of another data set because of an array that was
-    written as a list.
-
-    Args:
-        checkpoint (dict): As it was read; changed in place.
-        dataset (Dataset): That of the training.
-    """
-    metainfo = getattr(dataset, 'metainfo', None)
-    own = dict(dataset_meta=metainfo)
-    make_plain(own, set(), quiet=True)
-    if checkpoint['meta'].get('dataset_meta') == own['dataset_meta']:
-        checkpoint['meta']['dataset_meta'] = metainfo
-
-
 def _without_functions(schedulers: Any) -> Any:
     """The states of schedulers, whose functions their constructors give."""
     if isinstance(schedulers, dict):
@@ -142,8 +164,11 @@ class _Writer:
             return None
 
     def _convert(self, value: Any, where: str) -> Any:
-        if type(value) in _PLAIN or isinstance(value, torch.Tensor):
+        if type(value) in _PLAIN:
             return value
+        if isinstance(value, torch.Tensor):
+            is_torchs = type(value).__module__.partition('.')[0] == 'torch'
+            return value if is_torchs else value.as_subclass(torch.Tensor)
         if isinstance(value, enum.Enum):
             return self._convert(value.value, where)
         plain: Any
@@ -154,9 +179,11 @@ class _Writer:
             return bytes(value)
         if isinstance(value, _AS_TEXT):
             return str(value)
-        if isinstance(value, np.bool_ | np.integer):
-            return value.item()
-        if isinstance(value, np.floating):
+        if isinstance(value, np.bool_):
+            return bool(value)
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real):
             return float(value)
         if isinstance(value, HistoryBuffer | np.ndarray | Iterable):
             return self._container(value, where)

@@ -31,11 +31,7 @@ from mmclip.engine.find_checkpoint import (
     find_newest_checkpoint,
     list_checkpoints,
 )
-from mmclip.engine.plain_values import (
-    make_plain,
-    restore_histories,
-    restore_metainfo,
-)
+from mmclip.engine.plain_values import make_plain, restore_plain
 from mmclip.registry import HOOKS
 
 
@@ -182,11 +178,10 @@ class ReliableCheckpointHook(CheckpointHook):
         """
         # DeepSpeed keeps the weights elsewhere.
         if runner._resume and 'state_dict' in checkpoint:
-            path = runner._load_from or runner._resume
-            check_resumable(checkpoint, path)
+            check_resumable(checkpoint, runner._load_from or runner._resume)
             restore_gradients(runner, checkpoint)
-            restore_histories(checkpoint, str(path))
-            restore_metainfo(checkpoint, runner.train_dataloader.dataset)
+        if runner._resume:
+            restore_plain(runner, checkpoint)
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
