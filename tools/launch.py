@@ -40,6 +40,8 @@ def main() -> None:
             sys.exit(stopped[0])  # one process heard of it, and told the rest
         sys.exit(explain(error))
     except SignalException as error:
+        for number in STOPPING:  # nothing but the exit code is left to do
+            signal.signal(number, signal.SIG_IGN)
         kill_children()
         sys.exit(128 + error.sigval)
     except KeyboardInterrupt:  # before torchrun listens

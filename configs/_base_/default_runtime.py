@@ -31,7 +31,7 @@ default_hooks = dict(
     own_classes=dict(type='mmclip.OwnClassesHook'),
     # A run killed in validation validates before it goes on.
     unfinished_validation=dict(type='mmclip.UnfinishedValidationHook'),
-    # Ctrl-C leaves a checkpoint.
+    # Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP leave a checkpoint.
     interrupt=dict(type='mmclip.InterruptHook'),
     # Histories of logged values do not grow with the run.
     short_history=dict(type='mmclip.ShortHistoryHook'),

@@ -45,7 +45,7 @@ class InterruptHook(Hook):
     _told = 0  # the number of the first signal
     _trains = False
     _common_batches = 0  # of a validation, in all processes
-    _weights: torch.Tensor | None = None
+    _weights: torch.Tensor
 
     def __init__(self) -> None:
         # Those of loops without epochs start before any hook is called.

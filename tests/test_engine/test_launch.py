@@ -4,8 +4,10 @@ import importlib.util
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +58,34 @@ def test_two_processes_stop_at_one_iteration(images, whole):
         assert len(written) == 1, log
     finish(start(images, 'stopped', 2))
     assert_end_alike(images / 'stopped', whole('mid-epoch', 2))
+
+
+STUBBORN = """
+import os, signal, time
+from pathlib import Path
+for number in signal.SIGTERM, signal.SIGUSR1:
+    signal.signal(number, signal.SIG_IGN)
+Path('pid').write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_no_process_is_left_when_signals_go_on(tmp_path):
+    (tmp_path / 'script.py').write_text(STUBBORN)
+    run = subprocess.Popen(
+        [sys.executable, launch.__file__, '--standalone', 'script.py'],
+        cwd=tmp_path,
+    )
+    while not (pid := tmp_path / 'pid').exists() or not pid.read_text():
+        assert run.poll() is None
+        time.sleep(0.1)
+    while run.poll() is None:
+        run.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
+    assert run.returncode == 138
+    while Path(f'/proc/{pid.read_text()}').exists():  # until it is reaped
+        time.sleep(0.1)
 
 
 def started(monkeypatch, *options: str, error: Exception | None = None):
