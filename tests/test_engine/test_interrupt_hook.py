@@ -127,6 +127,18 @@ def test_a_validation_of_unknown_weights_is_finished_first(train, tmp_path):
     torch.testing.assert_close(one['state_dict'], other['state_dict'])
 
 
+class TellInWriting(Hook):
+    def before_save_checkpoint(self, runner, checkpoint):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_checkpoint_that_is_being_written_is_finished(train, tmp_path):
+    assert stop(train, custom_hooks=[TellInWriting()]) == 143
+    for name, iteration in ('epoch_1.pth', 2), ('iter_3.pth', 3):
+        checkpoint = read_checkpoint(tmp_path / 'work' / name)
+        assert checkpoint['meta']['iter'] == iteration
+
+
 def test_the_same_signal_twice_is_one(train, tmp_path):
     """As `timeout` sends it, to a process and to its group."""
     tell = Tell(signal.SIGTERM, signal.SIGTERM, signal.SIGHUP)

@@ -1,6 +1,7 @@
 """A process that dies takes the others with it, and the reason is said."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -47,14 +48,16 @@ WAYS = {
 }
 
 
-def start(folder, how, processes, **environment) -> subprocess.Popen:
+def start(
+    folder, how, processes, settings='', **environment
+) -> subprocess.Popen:
     write_config(folder, 'epochs', workers=0)
     (folder / 'die.py').write_text(DIE.format(how=how))
     config = folder / 'dying.py'
     config.write_text(
         "_base_ = ['./config.py']\n"
         "custom_imports = dict(imports=['slow_down', 'die'])\n"
-        "default_hooks = dict(die=dict(type='Die'))\n"
+        f"default_hooks = dict(die=dict(type='Die'))\n{settings}"
     )
     command = ['bash', DIST_TRAIN, config.name, str(processes)]
     return subprocess.Popen(
@@ -115,3 +118,17 @@ def test_another_machine_ends_too(images):
     assert first.returncode == second.returncode == 1
     assert reason in log
     assert 'error: rank 0 (pid ' in first_log
+
+
+@pytest.mark.slow
+def test_one_that_is_stopped_is_named(images):
+    """It is not dead, and only the time-out of the others tells."""
+    settings = 'env_cfg = dict(dist_cfg=dict(timeout=5))'
+    how = 'os.kill(os.getpid(), signal.SIGSTOP)'
+    run = start(images, how, 2, settings, PORT=free_port())
+    _, log = seconds_to_end(run)
+    assert run.returncode == 1
+    (line,) = [x for x in log.splitlines() if x.startswith('error: ')]
+    assert line.startswith('error: rank 0 (pid ')
+    assert 'Timed out waiting 5000ms' in line
+    assert re.search(r'Rank 1 \(pid \d+\) did not end when it was told', line)
