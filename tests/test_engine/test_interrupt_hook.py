@@ -106,6 +106,28 @@ def test_a_validation_is_left_with_the_weights_of_training(
         assert_identical(read_checkpoint(folder / 'iter_4.pth'), wanted)
 
 
+def test_a_validation_that_was_left_is_made_up_for(train, tmp_path, capfd):
+    settings = dict(
+        scores=[1, 3, 2],
+        checkpoint=dict(save_best='score', rule='greater'),
+        unfinished=dict(type='mmclip.UnfinishedValidationHook'),
+        interrupt=INTERRUPT,
+    )
+    average = dict(type='mmpretrain.EMAHook', momentum=0.4)
+    train(**settings, custom_hooks=[average], work_dir='whole')
+    tell = Tell(signal.SIGTERM, at=4, validating=True)
+    with pytest.raises(Stopped):
+        train(**settings, custom_hooks=[average, tell])
+    train(**settings, custom_hooks=[average], resume=True)
+    assert 'Validate iteration 4' in capfd.readouterr().out
+    runs = [tmp_path / 'work', tmp_path / 'whole']
+    assert_identical(*(read_checkpoint(run / 'epoch_3.pth') for run in runs))
+    best = [read_checkpoint(run / 'best_score_epoch_2.pth') for run in runs]
+    torch.testing.assert_close(
+        best[0]['state_dict'], best[1]['state_dict'], rtol=0, atol=0
+    )
+
+
 class Replace(Hook):
     """Validates other weights, in a way that nobody else knows."""
 
