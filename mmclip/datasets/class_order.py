@@ -57,7 +57,7 @@ def check_order(
             f'{where} names classes in another order than the folders, which '
             f'are numbered by the alphabet: {listed}'
             f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '
-            f'the order of the folders: {_listed(folders)}.'
+            f'the order of the folders: {list_names(folders)}.'
         )
 
 
@@ -78,7 +78,7 @@ def check_folders(
     if len(names) != len(folders):
         raise ValueError(
             f'{where} has {len(names)} names, and {root} has {len(folders)} '
-            f'class folders ({_listed(folders)}): one name per folder is '
+            f'class folders ({list_names(folders)}): one name per folder is '
             'needed, in the order of the folders.'
         )
     check_order(names, folders, where)
@@ -112,6 +112,7 @@ def _plain(name: str) -> str:
     return re.sub(r'[\s_-]+', ' ', name).strip().casefold()
 
 
-def _listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
+    """The first dozen of names, for messages."""
     more = ['...'] if len(names) > 12 else []
     return ', '.join([*map(str, names[:12]), *more])

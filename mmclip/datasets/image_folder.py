@@ -16,6 +16,7 @@ from mmclip.datasets.image_tree import (
     check_folder,
     count_suffixes,
     describe_hidden,
+    number_of,
     read_tree,
 )
 from mmclip.registry import DATASETS
@@ -118,11 +119,11 @@ class ImageFolder(CustomDataset):
         loose = tree.loose()
         if loose:
             raise ValueError(
-                f'{len(loose)} images lie in {self.img_prefix} itself, '
-                f'{"beside its" if tree.folders else "which has no"} class '
-                f'folders: {", ".join(loose[:5])}. Move each into the folder '
-                'of its class, or elsewhere; with_label=False takes images '
-                'without labels.'
+                f'{self.img_prefix} holds {number_of(len(loose), "image")} '
+                f'{"beside its" if tree.folders else "and no"} class folders: '
+                f'{", ".join(loose[:5])}. Move each into the folder of its '
+                'class, or elsewhere; with_label=False takes images without '
+                'labels.'
             )
         self.folder_to_idx = {name: i for i, name in enumerate(tree.folders)}
         names = self.CLASSES
@@ -143,9 +144,9 @@ class ImageFolder(CustomDataset):
             )
         if tree.others:
             print_log(
-                f'{self.img_prefix}: {len(tree.others)} files are left out, '
-                f'which are not images that can be read '
-                f'({count_suffixes(tree.others)}), such as '
+                f'{self.img_prefix}: left out '
+                f'{number_of(len(tree.others), "file")} that cannot be read '
+                f'as an image ({count_suffixes(tree.others)}), such as '
                 f'{tree.others[0]}.',
                 logger='current',
                 level=WARNING,

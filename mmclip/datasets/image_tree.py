@@ -156,6 +156,11 @@ def describe_hidden(paths: Iterable[str]) -> str:
     )
 
 
+def number_of(count: int, noun: str) -> str:
+    """Such as '1 image' and '2 images', for messages."""
+    return f'{count:,} {noun}{"" if count == 1 else "s"}'
+
+
 def count_suffixes(paths: Iterable[str]) -> str:
     """How many files have which suffix, for messages."""
     counts = Counter(PurePath(p).suffix.lower() or 'none' for p in paths)

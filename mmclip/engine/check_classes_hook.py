@@ -11,6 +11,7 @@ from mmpretrain.datasets import KFoldDataset
 from mmclip.checkpoint.meta import classes_of
 from mmclip.datasets.class_order import (
     check_order,
+    list_names,
     misplaced,
     warn_of_numbers,
 )
@@ -143,9 +144,9 @@ class CheckClassesHook(Hook):
             (trained, 'the checkpoint'),
             (captions or (), 'model.classes'),
         ):
-            _check_same(names, others, split, whose)
             for part in parts:
-                _check_same(part.folders(), others, split, whose)
+                _check_same(part.folders(), others, split, whose, part)
+            _check_same(names, others, split, whose)
 
 
 def _compare(classes: dict[str, list[str]]) -> None:
@@ -195,19 +196,27 @@ def _check_folders(part: Part) -> None:
 
 
 def _check_same(
-    names: Sequence[str], others: Sequence[str], split: str, whose: str
+    names: Sequence[str],
+    others: Sequence[str],
+    split: str,
+    whose: str,
+    folders_of: Part | None = None,
 ) -> None:
     wrong = misplaced(names, others)
     if wrong:
         listed = ', '.join(
             f'{name!r} is number {i} and {j}' for name, i, j in wrong[:5]
         )
+        step = 'Give both the same classes in the same order'
+        if folders_of is not None:
+            step = (
+                'The class folders are numbered by the alphabet; make the '
+                f'names of {whose} in their order: {list_names(names)}'
+            )
         raise ValueError(
             f'The classes of the {split} set and of {whose} are numbered '
             f'differently, so that labels would not mean the same: {listed}'
-            f'{" and so on" if len(wrong) > 5 else ""}. Give both the '
-            'same classes in the same order; class folders are in that of '
-            f'the alphabet ({", ".join(sorted(names)[:10])}). '
+            f'{" and so on" if len(wrong) > 5 else ""}. {step}. '
             'default_hooks.check_classes=None leaves this check out.'
         )
 

@@ -156,8 +156,8 @@ def _warn_of_shared(train: list[str], val: list[str]) -> None:
         for path, other in pairs[:3]
     )
     print_log(
-        f'{len(shared)} of the {len(val)} images of the validation set are '
-        f'in the training set too: {listed}'
+        f'The validation set has {len(shared)} of its {len(val)} images in '
+        f'common with the training set: {listed}'
         f'{" and so on" if len(pairs) > 3 else ""}. What is measured on them '
         'says little of new images: take them out of one of the two.',
         logger='current',

@@ -69,7 +69,7 @@ def test_suffixes_may_be_chosen(root, log):
     save(root / 'train' / 'two' / 'x.webp')
     dataset = ImageFolder(str(root), 'train', extensions=['.webp', '.png'])
     assert len(dataset) == 4
-    assert '3 files are left out' in log[-1]
+    assert 'left out 3 files' in log[-1]
 
 
 def test_other_files_are_left_out_and_counted_in_the_log(root, log):
@@ -77,7 +77,7 @@ def test_other_files_are_left_out_and_counted_in_the_log(root, log):
     (root / 'train' / 'two' / 'x.heic').write_bytes(b'....ftypheic')
     assert len(ImageFolder(str(root), 'train')) == 6
     (line,) = log
-    assert '2 files are left out' in line
+    assert 'left out 2 files' in line
     assert '1 .heic' in line
 
 
@@ -117,9 +117,9 @@ def test_links_in_a_circle_end(root):
 
 def test_images_beside_the_class_folders_are_named(root):
     save(root / 'train' / 'stray.webp')
-    with pytest.raises(ValueError, match=r'1 images .*beside.*stray\.webp'):
+    with pytest.raises(ValueError, match=r'1 image beside .*stray\.webp'):
         ImageFolder(str(root), 'train')
-    with pytest.raises(ValueError, match=r'has no class folders: 2\.JPG'):
+    with pytest.raises(ValueError, match=r'image and no class folders: 2\.J'):
         ImageFolder(str(root), 'train/two/deeper')
 
 

@@ -182,8 +182,8 @@ def test_images_in_both_sets_are_named(tree, said, how):
     _, val = SHARE[how](tree)
     check(folder(tree, 'train'), folder(tree, val))
     (line,) = said
-    number = '4 of the 4' if 'folder' in how else '1 of the 5'
-    assert f'{number} images of the validation set' in line
+    number = '4 of its 4' if 'folder' in how else '1 of its 5'
+    assert f'{number} images in common' in line
     assert '/a/0.png' in line
 
 
@@ -242,4 +242,4 @@ def test_parts_of_one_folder_are_other_images(tree, said):
 def test_sets_inside_others_are_compared(tree, said):
     both = ConcatDataset([folder(tree, 'train'), folder(tree, 'val')])
     check(both, folder(tree, 'val'))
-    assert '4 of the 4 images' in said[-1]
+    assert '4 of its 4 images' in said[-1]

@@ -14,6 +14,7 @@ from mmclip.datasets.image_tree import (
     ImageTree,
     count_suffixes,
     describe_hidden,
+    number_of,
     read_tree,
 )
 from mmclip.engine.every_test_image_hook import image_loaders
@@ -80,8 +81,8 @@ def _report(dataset: Any, split: str, left_out: list[str]) -> None:
     shown = ', '.join(left_out[:5])
     more = f' and {len(left_out) - 5} more' if len(left_out) > 5 else ''
     message = (
-        f'{len(left_out)} images in {dataset.img_prefix} are not in the '
-        f'{split} set ({count_suffixes(left_out)}): {shown}{more}. '
+        f'The {split} set leaves out {number_of(len(left_out), "image")} in '
+        f'{dataset.img_prefix} ({count_suffixes(left_out)}): {shown}{more}. '
         f'{type(dataset).__name__} takes only {", ".join(_suffixes(dataset))}'
         f', in class folders: {STEP}takes every image, or extensions to '
         'those that you want.'

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from mmclip.datasets.image_tree import number_of
 from mmclip.engine.checks.folders import count_images
 from mmclip.engine.checks.parts import Part
 
@@ -75,8 +76,9 @@ def check_range(
     where = lists_of(parts)
     if used[0] < 0:
         raise ValueError(
-            f'{counts[used[0]]} images of the {split} set have the label '
-            f'{used[0]}; labels begin at 0{where}.'
+            f'The {split} set has the label {used[0]} at '
+            f'{number_of(counts[used[0]], "image")}; labels begin at 0'
+            f'{where}.'
         )
     if used[0] != 1 or not any(part.is_chosen for part in parts):
         return
@@ -124,11 +126,13 @@ def refuse_stray(
     is_every_label_used = len(counts) == max(counts, default=-1) + 1
     if not beyond or (is_every_label_used and not names):
         return
+    images = number_of(sum(counts[label] for label in beyond), 'image')
     raise ValueError(
-        f'{sum(counts[label] for label in beyond)} images of the {split} set '
-        f'have labels beyond {limit - 1} ({", ".join(map(str, beyond[:5]))}'
-        f'{" ..." if len(beyond) > 5 else ""}), the last of {limit} classes: '
-        f'correct the labels{lists_of(parts)}.'
+        f'The {split} set has labels beyond {limit - 1} '
+        f'({", ".join(map(str, beyond[:5]))}'
+        f'{" ..." if len(beyond) > 5 else ""}), the last of '
+        f'{limit} classes, at {images}: correct the '
+        f'labels{lists_of(parts)}.'
     )
 
 
