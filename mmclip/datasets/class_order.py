@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.logging import print_log
 
@@ -83,6 +83,36 @@ def check_folders(
         )
     check_order(names, folders, where)
     warn_of_numbers(names, folders)
+
+
+def check_listed(
+    names: Sequence[str], labels: Mapping[str, int], where: str
+) -> None:
+    """Refuse names of which a list of images gives other folders the labels.
+
+    Args:
+        names (Sequence[str]): In the order of the labels, as somebody says.
+        labels (Mapping[str, int]): Folders, and the label of their images.
+        where (str): What lists the images, for the message.
+
+    Raises:
+        ValueError: If folders named as two classes or more have others'
+            labels.
+    """
+    place = {_plain(str(name)): i for i, name in enumerate(names)}
+    wrong = [
+        f'{folder!r} has label {label} in the list, and its name is number '
+        f'{place[_plain(folder)]}'
+        for folder, label in labels.items()
+        if place.get(_plain(folder), label) != label
+    ]
+    if len(wrong) > 1:
+        raise ValueError(
+            f'metainfo.classes names classes in another order than the labels '
+            f'of {where}: {", ".join(wrong[:3])}'
+            f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '
+            'the order of the labels.'
+        )
 
 
 def warn_of_numbers(names: Sequence[str], folders: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from mmpretrain.datasets import KFoldDataset
 
 from mmclip.checkpoint.meta import classes_of
 from mmclip.datasets.class_order import (
+    check_listed,
     check_order,
     list_names,
     misplaced,
@@ -19,6 +20,7 @@ from mmclip.engine.checks.first_process import check_once
 from mmclip.engine.checks.labels import (
     check_range,
     count_labels,
+    lists_of,
     refuse_stray,
 )
 from mmclip.engine.checks.parts import Part, parts_of
@@ -193,6 +195,7 @@ def _check_folders(part: Part) -> None:
     if folders and len(names) == len(folders) and names != folders:
         check_order(names, folders, 'metainfo.classes')
         warn_of_numbers(names, folders)
+    check_listed(names, part.listed_folders(), lists_of([part])[4:])
 
 
 def _check_same(

@@ -156,6 +156,18 @@ def test_a_stray_label_is_not_taken_for_a_number_of_classes(root):
         assert 'num_classes' not in str(said.value)
 
 
+def test_names_in_another_order_than_a_list_are_refused(root):
+    for names, other in (('abc', 'bac'), (['A', 'x', 'c'], ['c', 'x', 'A'])):
+        dataset = listed(root, 0, 1, 2, classes=list(names))
+        check_splits(dataset, dataset)
+        dataset = listed(root, 0, 1, 2, classes=list(other))
+        with pytest.raises(ValueError, match=r'labels of .*txt: .* label 0'):
+            check_splits(dataset, dataset)
+    # A list may give a folder any labels.
+    dataset = listed(root, 0, 1, 2, 1, 2, 0, classes=list('bac'))
+    check_splits(dataset, dataset)
+
+
 def folds(root, seed):
     """Three folds of six images; the second is validated on."""
     for name in 'abc':

@@ -71,9 +71,9 @@ def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
     ]
     if junk:
         raise ValueError(
-            f'{tree.root} has folders that no class is in: '
-            f'{describe_hidden(junk)}. {type(dataset).__name__} takes '
-            f'them in nevertheless: remove them, or {STEP}leaves them out.'
+            f'{tree.root} holds folders that are not part of the data, and '
+            f'{type(dataset).__name__} takes them for it: '
+            f'{describe_hidden(junk)}. Remove them, or {STEP}leaves them out.'
         )
 
 

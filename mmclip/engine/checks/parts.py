@@ -1,5 +1,6 @@
 """The data sets inside others, and what was chosen of them."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -8,6 +9,7 @@ from mmpretrain.datasets import CustomDataset, KFoldDataset
 
 from mmclip.datasets.image_folder import ImageFolder
 
+LISTED = 1000  # images of a list whose folders are compared with names
 # What data sets call a choice of some of their images.
 CHOOSING = ('ann_file', 'image_set_path', '_indices')
 
@@ -40,6 +42,22 @@ class Part:
             getattr(self.dataset, 'folder_to_idx', None) or {}
         )
         return sorted(labels, key=labels.__getitem__)
+
+    def listed_folders(self) -> dict[str, int]:
+        """Of a list: folders whose images have one label each, and which.
+
+        Of a thousand images from all over the list.
+        """
+        size = len(self.dataset)
+        found: dict[str, set[int]] = {}
+        if getattr(self.dataset, 'ann_file', None) and self.lists_images():
+            for i in range(0, size, max(1, size // LISTED)):
+                info = self.dataset.get_data_info(i)
+                label, path = info.get('gt_label'), info.get('img_path')
+                if isinstance(label, int) and isinstance(path, str):
+                    name = os.path.basename(os.path.dirname(path))
+                    found.setdefault(name, set()).add(label)
+        return {k: min(v) for k, v in found.items() if len(v) == 1}
 
     def lists_images(self) -> bool:
         """Whether it can say which images it has."""
