@@ -41,7 +41,7 @@ class ImageNet(ImageFolder, _ImageNet):
     def _refuse_missing_classes(self) -> None:
         entries = list_dir_or_file(self.img_prefix, list_file=False)
         folders = {name for name in entries if not maker_of(name)}
-        if len(folders) == 1000 or self.ann_file:
+        if len(folders) == 1000 or self.ann_file or not self.with_label:
             return
         from timm.data import ImageNetInfo
 

@@ -241,9 +241,8 @@ def _warn_of_dark_images(path: str) -> None:
     print_log(
         f'{path} has 16 bits, of which it uses no more than 14, and loads '
         'dark: at most 63 of 255. If it holds data of 10, 12 or 14 bits, '
-        'scale them to 16 and write the files again, or set '
-        'MaxSampleValue (1023, 4095, 16383) in TIFF files. Others are not '
-        'named.',
+        'scale them to 16 and write the files again, or in grey TIFF files '
+        'set MaxSampleValue (1023, 4095, 16383). Others are not named.',
         logger='current',
         level=logging.WARNING,
     )

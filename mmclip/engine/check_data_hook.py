@@ -35,7 +35,7 @@ class CheckDataHook(Hook):
 
     def __init__(self, max_images: int = 20_000):
         self.max_images = max_images
-        self._is_checked = False
+        self._checked: set[int] = set()  # ids of data sets
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and the validation set.
@@ -43,11 +43,10 @@ class CheckDataHook(Hook):
         Raises:
             ValueError: Naming the images that cannot be loaded.
         """
-        self._is_checked = True
         splits = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
             splits['val'] = runner.val_dataloader.dataset
-        check_once(lambda: self._check(splits))
+        self._check(splits)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation set, unless training did.
@@ -55,10 +54,7 @@ class CheckDataHook(Hook):
         Raises:
             ValueError: Naming the images that cannot be loaded.
         """
-        if not self._is_checked:
-            self._is_checked = True
-            splits = dict(val=runner.val_dataloader.dataset)
-            check_once(lambda: self._check(splits))
+        self._check(dict(val=runner.val_dataloader.dataset))
 
     def before_test(self, runner: Runner) -> None:
         """Check the test set.
@@ -66,10 +62,16 @@ class CheckDataHook(Hook):
         Raises:
             ValueError: Naming the images that cannot be loaded.
         """
-        splits = dict(test=runner.test_dataloader.dataset)
-        check_once(lambda: self._check(splits))
+        self._check(dict(test=runner.test_dataloader.dataset))
 
     def _check(self, splits: dict[str, Any]) -> None:
+        """Check sets together, unless all have been checked."""
+        ids = {id(dataset) for dataset in splits.values()}
+        if not ids <= self._checked:
+            self._checked |= ids
+            check_once(lambda: self._look_at(splits))
+
+    def _look_at(self, splits: dict[str, Any]) -> None:
         paths = {
             split: found
             for split, dataset in splits.items()

@@ -20,4 +20,11 @@ def test_missing_classes_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='no classes: extra'):
         ImageNet(data_root=str(tmp_path), split='train')
     (tmp_path / 'train' / 'extra').rmdir()
+    (tmp_path / 'train' / '.ipynb_checkpoints').mkdir()
     assert len(ImageNet(data_root=str(tmp_path), split='train')) == 1
+
+
+def test_the_test_split_has_no_class_folders(tmp_path):
+    (tmp_path / 'test').mkdir()
+    Image.new('RGB', (4, 4)).save(tmp_path / 'test' / 'x.JPEG')
+    assert len(ImageNet(data_root=str(tmp_path), split='test')) == 1
