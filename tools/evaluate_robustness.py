@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.files import check_folder
+from mmclip.checkpoint.unconverted import advise
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
 from mmclip.evaluation.config import load_config_with
@@ -133,10 +134,12 @@ def load(runner: Runner, path: str) -> None:
         CheckpointError: If they do not fit the model, key by key.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
+    state_dict = checkpoint.get('state_dict', checkpoint)
     try:
-        load_weights(runner, checkpoint.get('state_dict', checkpoint))
+        load_weights(runner, state_dict)
     except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from None
+        reason = advise(path, state_dict) or error
+        raise CheckpointError(f'{path}: {reason}') from None
     tell_classes(runner, checkpoint)
     runner.logger.info(f'Load checkpoint from {path}')
 

@@ -1,11 +1,15 @@
 """What all downloads have in common."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from mmengine.logging import print_log
 
+from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.explain import explain
 from mmclip.checkpoint.files import WEIGHT_NAMES, read_state_dict
 
 
@@ -49,3 +53,16 @@ def refuse_damaged(repository: str) -> None:
         path = try_to_load_from_cache(repository, name)
         if isinstance(path, str):
             read_state_dict(path)
+
+
+def refuse_damaged_json(folder: Path) -> None:
+    """Look at the JSON files of a repository in the hub's cache.
+
+    Raises:
+        CheckpointError: If one cannot be read, naming what to delete.
+    """
+    for path in sorted(folder.glob('*.json')):
+        try:
+            json.loads(path.read_text(encoding='utf-8'))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(explain(path, error)) from error

@@ -18,7 +18,10 @@ from mmclip.checkpoint.dialects import (
     TIMM_CLASSIFIER,
     Dialect,
 )
-from mmclip.checkpoint.downloads import only_cached_files_if_offline
+from mmclip.checkpoint.downloads import (
+    only_cached_files_if_offline,
+    refuse_damaged_json,
+)
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import WEIGHT_NAMES, is_local
 from mmclip.checkpoint.from_hugging_face import (
@@ -149,9 +152,12 @@ def convert_repository(repository: str) -> dict[str, Any]:
         repository (str): ``org/name``.
 
     Raises:
-        CheckpointError: If it cannot be downloaded.
+        CheckpointError: If it cannot be downloaded, or what was downloaded
+            is damaged.
     """
-    return convert_folder(_download_repository(repository), repository)
+    folder = _download_repository(repository)
+    refuse_damaged_json(folder)
+    return convert_folder(folder, repository)
 
 
 def _convert(tower: Tower, source: Any, dtype: torch.dtype) -> Conversion:

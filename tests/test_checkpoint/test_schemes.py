@@ -200,6 +200,7 @@ def test_errors_are_one_sentence(cached, path, message):
         ),
         (f'timm://{TIMM}', f'timm/{TIMM}', 'model.safetensors'),
         ('hf-hub:org/tiny', 'org/tiny', 'open_clip_pytorch_model.bin'),
+        ('hf-hub:org/tiny', 'org/tiny', 'config.json'),
     ],
 )
 @pytest.mark.parametrize('content', [b'', b'<html>', b'PK\x03\x04 half'])

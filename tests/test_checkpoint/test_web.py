@@ -187,6 +187,16 @@ def test_what_fails_is_said_and_not_kept(server, cache, answer, reason):
     assert kept(cache) == ['x.pth']
 
 
+def test_what_comes_after_the_length_is_not_read(server, cache):
+    def more(handler):
+        handler.send(CONTENT + b'more', Content_Length=len(CONTENT))
+
+    server.answer = more
+    load(f'{server.url}/x.pth')
+    (path,) = cache.rglob('x.pth')
+    assert path.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize('suffix', ['.pth', '.pt', '.pth.tar'])
 def test_a_hash_in_the_name_is_compared(server, cache, suffix):
     reason = f'SHA-256 begins with deadbeef, and it is {HASH}'
