@@ -291,17 +291,15 @@ def find_behind_prefix(keys: Iterable[str]) -> tuple[str, Dialect] | None:
     """
     keys = list(keys)
     for dialect in PLAIN_DIALECTS:
-        # Those of a dialect alone, and the longest first.
-        for name in (p + dialect.anchors[-1] for p in dialect.prefixes):
-            for key in keys:
-                prefix = key.removesuffix(name)
-                if prefix == key or not prefix.endswith('.'):
-                    continue
-                behind = (
-                    other.removeprefix(prefix)
-                    for other in keys
-                    if other.startswith(prefix)
-                )
-                if dialect.prefix_in(behind) is not None:
-                    return prefix, dialect
+        for inner in dialect.prefixes:  # the longest first
+            before = [
+                {
+                    key.removesuffix(name)
+                    for key in keys
+                    if key.endswith(f'.{name}')
+                }
+                for name in (inner + anchor for anchor in dialect.anchors)
+            ]
+            if common := set.intersection(*before):
+                return min(common), dialect
     return None
