@@ -54,7 +54,7 @@ def describe_model(
     preprocess = preprocess_of(model, pipeline, backbone.img_size)
     return make_clip(
         dict(type=kind_of(backbone)) | backbone.architecture(),
-        _one_or_two(backbone.img_size),
+        backbone.img_size,
         _same_digits(preprocess, before.get('preprocess')),
         before.get('source'),
         _head(model),
@@ -149,10 +149,3 @@ def _head(model: Any) -> dict[str, Any] | None:
                 described[key] = value
         return described
     return None
-
-
-def _one_or_two(size: Any) -> Any:
-    if isinstance(size, int):
-        return size
-    height, width = size
-    return height if height == width else (height, width)

@@ -57,6 +57,9 @@ def make_clip(
         libraries (Mapping | None): Distributions whose versions count, by
             their names here.
     """
+    if not isinstance(img_size, int):
+        height, width = img_size
+        img_size = height if height == width else (height, width)
     versions = {k: version(v) for k, v in (libraries or {}).items()}
     clip = dict(
         backbone=dict(backbone),

@@ -30,6 +30,7 @@ from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import (
     Clip,
     check_clip,
+    make_clip,
     outputs,
     patch_grid,
     properties,
@@ -73,12 +74,14 @@ class Export:
         notes (list[str]): What was left out or added.
         files (dict[str, dict]): JSON files that go beside the weights, by
             name; with any, the weights go into a folder.
+        clip (dict | None): What a safetensors file says of it in its header.
     """
 
     state_dict: dict[str, Tensor]
     usage: str
     notes: list[str] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clip: Clip | None = None
 
 
 def export_checkpoint(
@@ -119,6 +122,27 @@ def export_checkpoint(
     check_finite(tower | head, 'The checkpoint', module)
     # Numbers for names of presets.
     backbone = backbone | module.architecture()
+    exported = _export(checkpoint, to, backbone, meta, tower, head, base)
+    exported.clip = make_clip(
+        dict(type=backbone['type']) | module.architecture(),
+        module.img_size,
+        meta.get('preprocess'),
+        meta.get('source'),
+        # timm alone keeps a classifier.
+        *((meta.get('head'), meta.get('classes')) if to == 'timm' else ()),
+    )
+    return exported
+
+
+def _export(
+    checkpoint: Mapping[str, Any],
+    to: str,
+    backbone: dict[str, Any],
+    meta: Clip,
+    tower: dict[str, Tensor],
+    head: dict[str, Tensor],
+    base: Mapping[str, Tensor] | None,
+) -> Export:
     if to == 'open_clip':
         return _to_open_clip(tower, head, backbone, meta, base)
     if base is not None:
@@ -172,8 +196,9 @@ def write_export(exported: Export, out: Path) -> None:
     """
     if not exported.files:
         is_safe = out.suffix == '.safetensors'
-        tensors = exported.state_dict
-        write_checkpoint(dict(state_dict=tensors) if is_safe else tensors, out)
+        write_checkpoint(
+            _described(exported) if is_safe else exported.state_dict, out
+        )
         return
     out.mkdir(parents=True, exist_ok=True)
     for name in (_WEIGHTS, *HUGGING_FACE_FILES):
@@ -185,12 +210,17 @@ def write_export(exported: Export, out: Path) -> None:
         new = Path(folder)
         for name, content in exported.files.items():
             (new / name).write_text(json.dumps(content, indent=2) + '\n')
-        write_checkpoint(dict(state_dict=exported.state_dict), new / _WEIGHTS)
+        write_checkpoint(_described(exported), new / _WEIGHTS)
         # The weights go first and come last: without them nothing is loaded.
         for name in (_WEIGHTS, *HUGGING_FACE_FILES):
             (out / name).unlink(missing_ok=True)
         for name in (*exported.files, _WEIGHTS):
             os.replace(new / name, out / name)
+
+
+def _described(exported: Export) -> dict[str, Any]:
+    meta = {} if exported.clip is None else dict(clip=exported.clip)
+    return dict(meta=meta, state_dict=exported.state_dict)
 
 
 def _split(

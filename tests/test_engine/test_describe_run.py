@@ -15,8 +15,9 @@ from mmclip.checkpoint import (
     write_checkpoint,
 )
 from mmclip.checkpoint.describe import describe_model, preprocess_of
+from mmclip.checkpoint.files import read_metadata
 from mmclip.checkpoint.meta import make_clip
-from mmclip.checkpoint.to_others import export_checkpoint
+from mmclip.checkpoint.to_others import export_checkpoint, write_export
 from mmclip.checkpoint.towers import CLIP, OTHER, SIGLIP, build_backbone
 from mmclip.datasets import preprocessing
 from tests.test_engine.conftest import Numbers
@@ -264,11 +265,19 @@ def test_images_that_are_prepared_differently_are_warned_of(
             assert words is None or words in output
 
 
-def test_exports_have_the_activation_of_the_training(train, trained):
-    checkpoint = without_head(trained())
-    exported = export_checkpoint(checkpoint, 'hf')
-    assert exported.files['config.json']['hidden_act'] == 'quick_gelu'
-    assert any('preprocessor_config' in note for note in exported.notes)
+@pytest.mark.parametrize('to', ['open_clip', 'timm', 'hf'])
+def test_exports_say_what_the_training_was(train, trained, tmp_path, to):
+    model = Classifier(proj_dim=8, img_size=32)
+    model.head = nn.Linear(8, 2)
+    exported = export_checkpoint(without_head(trained(model)), to)
+    if to == 'hf':
+        assert exported.files['config.json']['hidden_act'] == 'quick_gelu'
+        assert any('preprocessor_config' in note for note in exported.notes)
+    out = tmp_path / ('hf' if to == 'hf' else 'out.safetensors')
+    write_export(exported, out)
+    clip = read_metadata(out / 'model.safetensors' if to == 'hf' else out)
+    assert clip['backbone']['act'] == 'quick_gelu'
+    assert clip['img_size'] == 32
 
 
 def test_resuming_keeps_the_source(train, trained, tmp_path):

@@ -25,9 +25,9 @@ EXAMPLES = """examples:
   # for open_clip: the image tower alone
   %(prog)s ViT-L-14-336px.pth tower.safetensors
   # for open_clip: a whole model, the text tower from the weights before
-  %(prog)s epoch_50.pth OUT.safetensors --config CONFIG --base ORIGINAL.pt
+  %(prog)s epoch_50.pth OUT.safetensors --base ORIGINAL.pt
   # for timm, with the classifier if there is one
-  %(prog)s epoch_50.pth tower.safetensors --to timm --config CONFIG
+  %(prog)s epoch_50.pth tower.safetensors --to timm
   # for Hugging Face: OUT is a folder
   %(prog)s ViT-L-14-336px.pth FOLDER --to hf
 """
@@ -50,7 +50,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--config',
-        help='the config that a checkpoint of a training was made with',
+        help='the config that a checkpoint was made with, if it does not '
+        'describe itself',
     )
     parser.add_argument(
         '--base',
