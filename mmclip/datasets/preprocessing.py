@@ -109,14 +109,15 @@ def read_pipeline(
         or resize.get('edge', 'short') != 'short'
         or cropped != (width, height)
         or scale is None
-        or min(scale) < max(cropped)
+        or any(a < b for a, b in zip(scale, cropped, strict=True))
+        or (width != height and not squashes)
     ):
         return {}
     said = dict(
         interpolation=interpolation,
         resize_mode='squash' if squashes else 'shortest',
     )
-    if scale == cropped or (not squashes and scale[0] == min(cropped)):
+    if scale == cropped:
         return said
     for digits in range(2, 8):  # the shortest that gives this scale
         share = round(cropped[0] / scale[0], digits)

@@ -2,6 +2,7 @@
 
 import datetime
 import enum
+import fractions
 import logging
 from collections import deque
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
+from torchvision.tv_tensors import BoundingBoxes
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
 from mmclip.engine.plain_values import make_plain, restore_histories
@@ -37,6 +39,9 @@ class Strange(Numbers):
         day=datetime.date(2026, 1, 2),
         queue=deque([1, 2]),
         dtype=torch.float16,
+        share=fractions.Fraction(1, 4),
+        half=np.longdouble(0.5),
+        boxes=BoundingBoxes([1, 2, 3, 4], format='XYXY', canvas_size=(9, 9)),
         loader=Numbers,
         inside=[1, len, np.str_('text')],
     )
@@ -53,6 +58,8 @@ PLAIN = dict(
     day='2026-01-02',
     queue=[1, 2],
     dtype='torch.float16',
+    share=0.25,
+    half=0.5,
     inside=[1, 'text'],
 )
 
@@ -85,7 +92,9 @@ def test_torch_alone_reads_what_a_run_writes(
         checkpoint = torch.load(path, weights_only=True)
     finally:
         torch.serialization.add_safe_globals(known)
-    assert checkpoint['meta']['dataset_meta'] == PLAIN
+    metainfo = checkpoint['meta']['dataset_meta']
+    assert torch.equal(metainfo.pop('boxes'), torch.tensor([[1, 2, 3, 4]]))
+    assert metainfo == PLAIN
     info = read_checkpoint(path)['message_hub']['runtime_info']
     assert (info['note'], info['where']) == (0.5, 'x')
     runner = train(2, make_runner=make, resume=True)
