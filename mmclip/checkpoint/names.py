@@ -59,8 +59,12 @@ def _counter(content: Any) -> Counter[Any]:
 
 def _fill_ordered_dict(ordered: Any, state: Any) -> None:
     """Take the versions of modules; other attributes could hide methods."""
-    if '_metadata' in state:
-        ordered._metadata = state['_metadata']
+    if '_metadata' not in state:
+        return
+    for module in state['_metadata'].values():
+        if not isinstance(module.get('version'), int | None):
+            raise CheckpointError("its modules' versions are not numbers.")
+    ordered._metadata = state['_metadata']
 
 
 def _fill_module(module: Module, state: Any) -> None:

@@ -38,6 +38,7 @@ def everything():
         parameter=nn.Parameter(torch.ones(2)),
         torchs=[torch.Size([1, 2]), torch.device('cpu')],
         typed=_FromType(),
+        modules=nn.BatchNorm1d(1).state_dict(),
     )
 
 
@@ -78,6 +79,7 @@ def test_every_kind_comes_back(tmp_path):
         assert type(parameter) is nn.Parameter
     assert found['more'] == [1, 1, 1]
     assert found['torchs'] == [torch.Size([1, 2]), torch.device('cpu')]
+    assert found['modules']._metadata == {'': dict(version=2)}
     assert found['old'] == torch.tensor([8.0])
     assert found['schedule'].keys() == one_cycle('cos').state_dict().keys()
 

@@ -177,6 +177,11 @@ def array(shape: bytes, kind: bytes, values: bytes) -> bytes:
     return EMPTY_ARRAY + state
 
 
+def versions(metadata: bytes) -> bytes:
+    state = b'}' + string('_metadata') + metadata + b's'
+    return b'ccollections\nOrderedDict\n)R' + state + b'b'
+
+
 def craft(tmp_path, pickled: bytes):
     path = tmp_path / 'crafted.pth'
     with zipfile.ZipFile(path, 'w') as file:
@@ -236,6 +241,10 @@ def test_the_crafted_array_is_read(tmp_path):
         HISTORY,
         b'cnumpy\nndarray\n',
         b'ctorch\nTensor\n',
+        # Versions of modules that nobody can compare.
+        versions(b'K\x03'),
+        versions(b'}' + string('a') + b'K\x03s'),
+        versions(b'}' + string('a') + b'}' + string('version') + b']ss'),
         # Memory that the file does not hold.
         b'cbuiltins\nbytearray\n(' + number(2**40) + b'tR',
         b'c__builtin__\nbytearray\n(' + number(2**40) + b'tR',
