@@ -13,14 +13,10 @@ from importlib.metadata import version
 from typing import Any
 
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.meta_fields import (
-    ALONE,
-    PARTS,
-    Field,
-    is_colour,
-    is_number,
-)
+from mmclip.checkpoint.meta_fields import ALONE, PARTS
+from mmclip.checkpoint.model_configs import take_backbone
 from mmclip.checkpoint.towers import BACKBONES, OTHER
+from mmclip.checkpoint.untrusted import PIXELS, is_finite, take
 from mmclip.registry import MODELS
 from mmclip.version import __version__
 
@@ -113,9 +109,10 @@ def check_clip(clip: Any, where: str) -> Clip:
     for part, fields in PARTS.items():
         if clip.get(part) is not None:
             _check_dict(clip[part], f'{where}[{part!r}]')
-            known[part] = _take(clip[part], fields, f'{where}[{part!r}]')
-    known |= _take(clip, ALONE, where)
+            known[part] = take(clip[part], fields, f'{where}[{part!r}]')
+    known |= take(clip, ALONE, where)
     backbone = known.get('backbone', {})
+    take_backbone(backbone, f"{where}['backbone']")  # what is in its arch
     is_other = backbone.get('type') == OTHER
     for key in ('type', *(('model',) if is_other else ('arch', 'act'))):
         if key not in backbone:
@@ -283,9 +280,9 @@ def preprocess_differences(
 
 
 def _close(one: Any, other: Any) -> bool:
-    if is_number(one) and is_number(other):
+    if is_finite(one) and is_finite(other):
         return abs(one - other) < PREPROCESS_TOLERANCE
-    if is_colour(one) and is_colour(other):
+    if PIXELS[0](one) and PIXELS[0](other):
         return all(map(_close, one, other))
     return one == other
 
@@ -310,25 +307,6 @@ def _meta(checkpoint: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 def _check_dict(value: Any, where: str) -> None:
     if not isinstance(value, dict):
         raise CheckpointError(f'{where} must be a dict, got {_short(value)}.')
-
-
-def _take(
-    values: Mapping[str, Any],
-    fields: Mapping[str, Field],
-    where: str,
-) -> dict[str, Any]:
-    known = {key: values[key] for key in fields if key in values}
-    for key, value in known.items():
-        check, words = fields[key]
-        try:
-            right = check(value)
-        except TypeError:  # such as a list for a key of a table
-            right = False
-        if not right:
-            raise CheckpointError(
-                f'{where}[{key!r}] must be {words}, got {_short(value)}.'
-            )
-    return known
 
 
 def _short(value: Any) -> str:
