@@ -93,7 +93,7 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', args.local_rank)
     try:
         run(args)
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
+    except (CheckpointError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
 
 

@@ -110,7 +110,7 @@ def main() -> None:
     try:
         check_arguments(args)
         run(args)
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
+    except (CheckpointError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
 
 

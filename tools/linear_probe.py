@@ -95,15 +95,10 @@ def main() -> None:
             amp=args.amp,
             report=print_trial,
         )
-    except (
-        CheckpointError,
-        FileNotFoundError,
-        ImportError,
-        ValueError,
-    ) as error:
+        if found is not None:
+            write(*found, Path(cfg.work_dir))
+    except (CheckpointError, ImportError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
-    if found is not None:
-        write(*found, Path(cfg.work_dir))
 
 
 def start_processes(cfg: Config) -> None:

@@ -80,7 +80,7 @@ def main() -> None:
     try:
         check_out(args.out, force=args.force)
         run(args)
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
+    except (CheckpointError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
 
 

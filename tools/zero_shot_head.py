@@ -113,9 +113,9 @@ def main() -> None:
             args.tag,
             args.device,
         )
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
+        write_checkpoint(checkpoint, args.out)
+    except (CheckpointError, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
-    write_checkpoint(checkpoint, args.out)
     print_report(checkpoint, args.out)
 
 

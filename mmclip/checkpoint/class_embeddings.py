@@ -19,12 +19,15 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from safetensors.torch import save_file
 from torch import Tensor
 
-from mmclip.checkpoint.atomic import atomic_file
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import files_of, is_local, sha256
+from mmclip.checkpoint.files import (
+    files_of,
+    is_local,
+    sha256,
+    write_checkpoint,
+)
 from mmclip.checkpoint.from_open_clip import find_model
 from mmclip.checkpoint.safetensors_files import SafetensorsFiles
 from mmclip.checkpoint.whole_model import load_whole_model
@@ -242,15 +245,12 @@ def _hash(
 
 
 def _write(found: ClassEmbeddings, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        save_file(
-            {
-                'embeddings': found.embeddings,
-                'logit_scale': torch.tensor(found.logit_scale).double(),
-                'logit_bias': torch.tensor(found.logit_bias).double(),
-            },
-            temporary,
-        )
+    tensors = dict(
+        embeddings=found.embeddings,
+        logit_scale=torch.tensor(found.logit_scale).double(),
+        logit_bias=torch.tensor(found.logit_bias).double(),
+    )
+    write_checkpoint(dict(state_dict=tensors), path)
 
 
 def _read(path: Path) -> ClassEmbeddings:

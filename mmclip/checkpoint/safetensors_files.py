@@ -1,5 +1,6 @@
 """Safetensors files, one or several, with ``meta['clip']`` in the header."""
 
+import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,16 +66,20 @@ def read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
 
 
 def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write ``state_dict`` and, of ``meta``, ``clip``."""
+    """Write ``state_dict`` and, of ``meta``, ``clip``.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     header = {'format': 'pt'}
     if clip := checkpoint.get('meta', {}).get('clip'):
         header['clip'] = json.dumps(clip)
     tensors = checkpoint['state_dict']
-    save_file(
-        {key: tensor.contiguous() for key, tensor in tensors.items()},
-        path,
-        header,
-    )
+    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    try:
+        save_file(tensors, path, header)
+    except SafetensorError as error:  # a full disk, above all
+        raise OSError(errno.EIO, str(error)) from error
 
 
 def _parse_header(path: Path, header: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Soups of random weights, validated on a few images."""
 
+import resource
 import sys
 
 import pytest
@@ -28,7 +29,7 @@ def call(project, ingredients, monkeypatch, capsys):
 
     def _call(*args: object) -> str:
         monkeypatch.chdir(project)
-        line = ['soup.py', *map(str, args), '--out', 'soup.pth']
+        line = ['soup.py', '--out', 'soup.pth', *map(str, args)]
         monkeypatch.setattr(sys, 'argv', line)
         code = ''
         try:
@@ -171,3 +172,17 @@ def test_an_output_is_refused_before_the_inputs_are_read(
 def test_a_file_that_exists_is_overwritten_with_force(project, call):
     (project / 'soup.pth').write_text('old')
     assert 'wrote' in call(*NAMES, '--force')
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_disk_that_is_full_is_one_sentence(project, call, suffix):
+    """A limit on the size of files stands for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        said = call(*NAMES, '--out', f'full{suffix}')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said.splitlines()[-1].startswith('error: ')
+    assert f'full{suffix} could not be written' in said
+    assert not (project / f'full{suffix}').exists()

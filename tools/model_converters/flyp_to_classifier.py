@@ -48,9 +48,9 @@ def main() -> None:
             load_config(args.config),
             args.device,
         )
-    except (CheckpointError, FileNotFoundError) as error:
+        write_checkpoint(classifier, args.out)
+    except (CheckpointError, OSError) as error:
         sys.exit(f'error: {error}')
-    write_checkpoint(classifier, args.out)
     num_classes, width = classifier['state_dict']['head.fc.weight'].shape
     print(f'file: {args.out} ({args.out.stat().st_size:,} bytes)')
     print(

@@ -45,12 +45,12 @@ def main() -> None:
         cfg, checkpoint = merge_lora(
             load_config(args.config), read_checkpoint(args.checkpoint)
         )
-    except (CheckpointError, FileNotFoundError) as error:
+        write_checkpoint(checkpoint, args.out)
+        # Without the variables that the config computed others from.
+        known = {key: cfg[key] for key in cfg if key in KNOWN_KEYS}
+        Config(known).dump(str(config))
+    except (CheckpointError, OSError) as error:
         sys.exit(f'error: {error}')
-    write_checkpoint(checkpoint, args.out)
-    # Without the variables that the config computed others from.
-    known = {key: cfg[key] for key in cfg if key in KNOWN_KEYS}
-    Config(known).dump(str(config))
     print(f'wrote {args.out} and its config {config}')
     print(f'use it as: python tools/test.py {config} {args.out}')
 
