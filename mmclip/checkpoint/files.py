@@ -82,25 +82,26 @@ def _read(
     check_file(path)
     if is_safetensors(path):
         return tell_grid(read_safetensors(path, map_location), str(path))
-    try:
-        if is_torchscript(path):
-            checkpoint: Any = read_torchscript(path)
-        elif is_archive(path):
-            with Archive(path) as archive:
-                if check_sums:
-                    archive.check_sums()
-                checkpoint = read_archive(archive, map_location, mmap=mmap)
-        else:
-            checkpoint = read_legacy(path, map_location)
-        if isinstance(checkpoint, dict):
-            _refuse_inflated(path, checkpoint)
-    except Exception as error:  # of damaged files, almost any
-        raise CheckpointError(explain(path, error)) from error
+    checkpoint: Any
+    if is_torchscript(path):
+        checkpoint = read_torchscript(path)
+    else:
+        try:
+            if is_archive(path):
+                with Archive(path) as archive:
+                    if check_sums:
+                        archive.check_sums()
+                    checkpoint = read_archive(archive, map_location, mmap=mmap)
+            else:
+                checkpoint = read_legacy(path, map_location)
+        except Exception as error:  # of damaged files, almost any
+            raise CheckpointError(explain(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'{path} holds a {type(checkpoint).__name__}, not a dict of '
             'weights.'
         )
+    _refuse_inflated(path, checkpoint)
     forget_choices(checkpoint)
     return tell_grid(checkpoint, str(path))
 
@@ -317,14 +318,20 @@ def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:
     inflation, left = 0, MOST_INFLATION + MOST_VIEWS * path.stat().st_size
     for parents, key, tensor in _tensors(checkpoint):
         if tensor.layout != torch.strided or tensor.is_meta:
-            raise CheckpointError(f'{_name(*parents, key)} is not dense.')
+            name = _name(*parents, key)
+            raise CheckpointError(f'{path} is refused: {name} is not dense.')
         claimed, held = tensor.nbytes, tensor.untyped_storage().nbytes()
         inflation += max(0, claimed - held)
         left -= claimed
-        if inflation > MOST_INFLATION or left < 0:
+        if inflation > MOST_INFLATION:
             raise CheckpointError(
-                f'{_name(*parents, key)} claims {claimed:,} bytes, and there '
-                f'are {held:,}' + (', for many.' if claimed <= held else '.')
+                f'{path} is refused: {_name(*parents, key)} claims '
+                f'{claimed:,} bytes, and there are {held:,}.'
+            )
+        if left < 0:
+            raise CheckpointError(
+                f'{path} is refused: its tensors share their bytes, and claim '
+                f'more than {MOST_VIEWS} times the file together.'
             )
 
 
