@@ -6,8 +6,13 @@ import stat
 import pytest
 import torch
 
-from mmclip.checkpoint import read_checkpoint, write_checkpoint
+from mmclip.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
 from mmclip.checkpoint.atomic import atomic_file, temporary_folder
+from mmclip.checkpoint.to_others import Export, write_export
 
 WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
 
@@ -47,3 +52,19 @@ def test_links_are_written_through(tmp_path, exists):
     assert link.is_symlink()
     assert list(read_checkpoint(target)) == ['weight']
     assert sorted(tmp_path.rglob('*')) == [target.parent, target, link]
+
+
+def test_a_folder_of_links_is_not_written_to(tmp_path):
+    """Such as one of the hub's cache, whose targets others share."""
+    exported = Export(WEIGHTS, usage='', files={'config.json': {}})
+    out, blob = tmp_path / 'out', tmp_path / 'blob'
+    write_export(exported, out)
+    assert sorted(os.listdir(out)) == ['config.json', 'model.safetensors']
+    for name in os.listdir(out):
+        (out / name).rename(blob)
+        (out / name).symlink_to(blob)
+        before = blob.read_bytes()
+        with pytest.raises(CheckpointError, match='to another folder'):
+            write_export(exported, out)
+        assert blob.read_bytes() == before
+        blob.rename(out / name)
