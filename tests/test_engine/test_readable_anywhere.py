@@ -14,15 +14,14 @@ def test_torch_reads_a_training_checkpoint_without_mmclip(train, tmp_path):
         assert torch.load(path, weights_only=True)['state_dict']
 
 
-def test_histories_are_resumed(train, tmp_path):
-    scores = [0.1, 0.3, 0.2]
-    whole = train(epochs=3, scores=scores, work_dir='whole').message_hub
-    train(epochs=2, scores=scores)
-    resumed = train(epochs=3, scores=scores, resume=True).message_hub
-    assert 'val/score' in whole.log_scalars
-    for name, history in whole.log_scalars.items():
-        if name.rpartition('/')[2] not in ('time', 'data_time'):
-            again = resumed.log_scalars[name]
-            assert again.max_length == history.max_length
-            for ours, theirs in zip(again.data, history.data, strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+def test_histories_are_resumed(train):
+    hub = train(epochs=3, work_dir='whole').message_hub
+    wanted = {
+        name: [series.copy() for series in hub.log_scalars[name].data]
+        for name in ('train/loss', 'train/lr')
+    }
+    train(epochs=2)
+    resumed = train(epochs=3, resume=True).message_hub
+    for name, series in wanted.items():
+        assert len(series[0]) == 6
+        np.testing.assert_array_equal(resumed.log_scalars[name].data, series)
