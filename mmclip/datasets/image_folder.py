@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from logging import INFO, WARNING
+from logging import INFO
 from typing import Any
 
 from mmengine.fileio import join_path
@@ -18,6 +18,7 @@ from mmclip.datasets.image_tree import (
     describe_hidden,
     number_of,
     read_tree,
+    warn_of_others,
 )
 from mmclip.registry import DATASETS
 
@@ -35,7 +36,8 @@ class ImageFolder(CustomDataset):
         data_root (str): The folder of ``data_prefix`` and ``ann_file``.
         data_prefix (str | dict): The folder of the class folders, or of what
             the list names. Defaults to ``data_root``.
-        ann_file (str): A list, a path and a label a line. Defaults to none.
+        ann_file (str): A list with a path and a label per line.
+            Defaults to none.
         with_label (bool): Whether the images have labels. Defaults to True.
         extensions (Sequence[str] | None): Only files with these suffixes.
             Defaults to None: every image, by suffix or else by content.
@@ -142,15 +144,7 @@ class ImageFolder(CustomDataset):
                 logger='current',
                 level=INFO,
             )
-        if tree.others:
-            print_log(
-                f'{self.img_prefix}: left out '
-                f'{number_of(len(tree.others), "file")} that cannot be read '
-                f'as an image ({count_suffixes(tree.others)}), such as '
-                f'{tree.others[0]}.',
-                logger='current',
-                level=WARNING,
-            )
+        warn_of_others(tree)
 
 
 def _found(tree: ImageTree) -> str:

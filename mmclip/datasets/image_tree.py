@@ -1,5 +1,6 @@
 """What lies in a tree of class folders: images, and what is none."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from mmengine.fileio import LocalBackend, get_file_backend, isdir
+from mmengine.logging import print_log
 
 from mmclip.datasets.formats import SUFFIXES, is_image
 
@@ -128,6 +130,18 @@ def class_folders(root: str) -> list[str]:
         raise FileNotFoundError(f'There is no folder {root}.')
     names = get_file_backend(root).list_dir_or_file(root, list_file=False)
     return sorted(name for name in names if not maker_of(name))
+
+
+def warn_of_others(tree: ImageTree) -> None:
+    """Log how many files with which suffixes are not taken for images."""
+    if tree.others:
+        print_log(
+            f'{tree.root}: left out {number_of(len(tree.others), "file")} '
+            'that cannot be read as an image '
+            f'({count_suffixes(tree.others)}), such as {tree.others[0]}.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def maker_of(name: str) -> str | None:

@@ -147,7 +147,12 @@ class CheckClassesHook(Hook):
             (captions or (), 'model.classes'),
         ):
             for part in parts:
-                _check_same(part.folders(), others, split, whose, part)
+                folders = part.folders()
+                step = (
+                    'Class folders are numbered by the alphabet; make the '
+                    f'names of {whose} in their order: {list_names(folders)}'
+                )
+                _check_same(folders, others, split, whose, step)
             _check_same(names, others, split, whose)
 
 
@@ -195,7 +200,8 @@ def _check_folders(part: Part) -> None:
     if folders and len(names) == len(folders) and names != folders:
         check_order(names, folders, 'metainfo.classes')
         warn_of_numbers(names, folders)
-    check_listed(names, part.listed_folders(), lists_of([part])[4:])
+    where = lists_of([part]).removeprefix(' in ')
+    check_listed(names, part.listed_folders(), where)
 
 
 def _check_same(
@@ -203,19 +209,13 @@ def _check_same(
     others: Sequence[str],
     split: str,
     whose: str,
-    folders_of: Part | None = None,
+    step: str = 'Give both the same classes in the same order',
 ) -> None:
     wrong = misplaced(names, others)
     if wrong:
         listed = ', '.join(
             f'{name!r} is number {i} and {j}' for name, i, j in wrong[:5]
         )
-        step = 'Give both the same classes in the same order'
-        if folders_of is not None:
-            step = (
-                'The class folders are numbered by the alphabet; make the '
-                f'names of {whose} in their order: {list_names(names)}'
-            )
         raise ValueError(
             f'The classes of the {split} set and of {whose} are numbered '
             f'differently, so that labels would not mean the same: {listed}'

@@ -23,6 +23,8 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from mmclip.checkpoint.atomic import temporary_folder
+from mmclip.engine.checks.folders import count_images
+from mmclip.engine.checks.parts import parts_of
 
 FEATURES, LABELS, DONE = 'features.npy', 'labels.npy', 'done.npy'
 SOURCE = 'source.json'
@@ -166,13 +168,19 @@ def build_dataset(cfg: Config, split: str) -> Any:
 def check_labels(dataset: Any, split: str) -> None:
     """Refuse a data set that does not give each image one label.
 
+    Images that mmpretrain leaves out for their suffix are named.
+
     Args:
         dataset (Dataset): From :func:`build_dataset`.
         split (str): Its name, for the message.
 
     Raises:
-        ValueError: Naming the first image with several labels or none.
+        ValueError: Naming the images that are left out, or the first with
+            several labels or none.
     """
+    for part in parts_of(dataset):
+        if part.lists_as_mmpretrain():
+            count_images(part.dataset, split)
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         label = info.get('gt_label')

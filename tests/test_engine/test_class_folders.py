@@ -40,6 +40,17 @@ def test_images_that_a_test_leaves_out_are_named(root):
         check_test(CustomDataset(str(root), data_prefix='val'))
 
 
+def test_files_that_nobody_can_read_are_counted(root, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmclip.datasets.image_tree.print_log',
+        lambda text, **_: said.append(text),
+    )
+    (root / 'train' / 'a' / 'x.heic').write_bytes(b'....ftypheic')
+    check_splits(*splits_of(root))
+    assert '1 file that cannot be read as an image (1 .heic)' in said[0]
+
+
 def test_images_may_be_left_out_on_purpose(root):
     picture(root / 'train' / 'a' / 'x.webp')
     check_splits(*splits_of(root, extensions=['.png']))

@@ -235,6 +235,18 @@ def test_images_without_one_label_are_refused_first(
     assert not (project / 'cache').exists()
 
 
+def test_images_that_mmpretrain_leaves_out_are_named_first(cfg, project):
+    image = next((project / 'images' / 'test').rglob('*.png'))
+    image.rename(image.with_suffix('.webp'))
+    pipeline = [dict(type='mmclip.LoadImage'), dict(type='PackInputs')]
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    with pytest.raises(
+        ValueError, match=rf'set leaves out .*/{image.stem}\.webp'
+    ):
+        run(cfg, project)
+    assert not (project / 'cache').exists()
+
+
 def test_a_missing_scikit_learn_is_explained_first(cfg, project, monkeypatch):
     real_import = builtins.__import__
 

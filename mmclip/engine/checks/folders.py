@@ -16,6 +16,7 @@ from mmclip.datasets.image_tree import (
     describe_hidden,
     number_of,
     read_tree,
+    warn_of_others,
 )
 from mmclip.engine.every_test_image_hook import image_loaders
 
@@ -40,6 +41,7 @@ def count_images(dataset: Any, split: str) -> Counter[str]:
         return Counter()
     tree = read_tree(dataset.img_prefix)
     _refuse_hidden(dataset, tree)
+    warn_of_others(tree)
     taken = [
         folder for path, folder in tree.images if dataset.is_valid_file(path)
     ]
