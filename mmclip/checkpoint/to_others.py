@@ -27,13 +27,12 @@ from mmclip.checkpoint.dialects import (
 from mmclip.checkpoint.errors import CheckpointError, some
 from mmclip.checkpoint.files import write_checkpoint
 from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.loaded import unlike_outputs
 from mmclip.checkpoint.meta import (
     Clip,
-    check_clip,
+    differences_from,
     make_clip,
-    outputs,
     patch_grid,
-    properties,
     read_clip,
 )
 from mmclip.checkpoint.to_hugging_face import (
@@ -167,16 +166,12 @@ def _export(
 
 def _refuse_another(backbone: dict[str, Any], meta: Clip) -> None:
     """Refuse a config of another backbone than the checkpoint says to have."""
-    given = check_clip(dict(backbone=backbone), 'the config')
-    theirs = properties(meta['backbone']) | outputs(meta['backbone'])
-    theirs |= dict(patch_grid=patch_grid(meta))
-    ours = properties(given['backbone']) | dict(patch_grid=patch_grid(given))
-    ours |= outputs(dict(out_type='pooled') | given['backbone'])
-    unlike = [
-        f'{key}: checkpoint {theirs[key]!r}, config {ours.get(key)!r}'
-        for key in theirs
-        if theirs[key] is not None and theirs[key] != ours.get(key)
-    ]
+    module = build_backbone(backbone, 'meta')
+    unlike = differences_from(meta, module)
+    unlike += unlike_outputs(meta, None, module)
+    grid = patch_grid(meta)
+    if grid is not None and not unlike and grid != module.grid:
+        unlike.append(f'patch grid: checkpoint {grid}, backbone {module.grid}')
     if unlike:
         raise CheckpointError(
             f'The config is of another backbone: {"; ".join(unlike)}.'
