@@ -17,9 +17,10 @@ class VisualizationHook(_VisualizationHook):
     """mmpretrain's ``VisualizationHook`` that overwrites no picture.
 
     A picture is called after its image's path below the folder of the data
-    set, such as ``out_dir/cat/1.jpg_0.png``; mmpretrain takes the name alone,
-    and keeps one of all images called ``1.jpg``. Where images of a folder
-    stand in the set twice, the second has its number in its name.
+    set, such as ``out_dir/cat__1.jpg_0.png`` of ``cat/1.jpg``; mmpretrain
+    takes the last part alone, and keeps one of all images called ``1.jpg``.
+    Of an image that stands in the set twice, the second picture has its
+    number in its name.
 
     Args:
         enable (bool): Whether to draw anything. Defaults to False.
@@ -90,15 +91,14 @@ class VisualizationHook(_VisualizationHook):
         )
 
     def _name(self, sample: Any) -> str:
-        """A relative path that no other picture of this epoch has."""
+        """A name that no other picture of this epoch has."""
         name = str(self._num_seen)
         if 'img_path' in sample:
             path = os.path.abspath(sample.get('img_path'))
             name = os.path.relpath(path, self._root or '/')
             if name.startswith(os.pardir):
                 name = os.path.relpath(path, '/')
-        if self.out_dir is None:  # visualizers make no folders
-            name = name.replace(os.sep, '_')
+        name = name.replace(os.sep, '__')  # visualizers make no folders
         if name in self._names:
             name = f'{name}_{self._num_seen}'
         self._names.add(name)

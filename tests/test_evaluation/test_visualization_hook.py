@@ -67,13 +67,13 @@ def draw(dataset, out, epochs=1, split='test', **settings):
 
 
 def found(out):
-    return sorted(str(p.relative_to(out)) for p in out.rglob('*.png'))
+    return sorted(path.name for path in out.iterdir())
 
 
 def test_every_image_has_a_picture(root, pictures):
     draw(CustomDataset(str(root), data_prefix='val'), pictures)
     assert found(pictures) == [
-        f'{name}/{file}_0.png'
+        f'{name}__{file}_0.png'
         for name in 'abc'
         for file in ('0.png', '1.jpg', '1.png')
     ]
@@ -87,7 +87,7 @@ def test_every_epoch_has_its_own(root, pictures):
 
 def test_every_fourth_is_every_fourth(root, pictures):
     draw(CustomDataset(str(root), data_prefix='val'), pictures, interval=4)
-    names = ['a/0.png_0.png', 'b/1.jpg_0.png', 'c/1.png_0.png']
+    names = ['a__0.png_0.png', 'b__1.jpg_0.png', 'c__1.png_0.png']
     assert found(pictures) == names
 
 
@@ -97,17 +97,17 @@ def test_sets_beside_one_another_keep_their_folders(root, pictures):
     sets = [CustomDataset(str(root), data_prefix=x) for x in ('one', 'other')]
     draw(ConcatDataset(sets), pictures)
     assert len(found(pictures)) == 18
-    assert 'other/a/0.png_0.png' in found(pictures)
+    assert 'other__a__0.png_0.png' in found(pictures)
 
 
 def test_an_image_that_stands_in_a_list_twice_has_two(root, pictures):
     (root / 'list.txt').write_text('a/0.png 0\na/0.png 1\n')
     dataset = CustomDataset(str(root), data_prefix='val', ann_file='list.txt')
     draw(dataset, pictures)
-    assert found(pictures) == ['a/0.png_0.png', 'a/0.png_1_0.png']
+    assert found(pictures) == ['a__0.png_0.png', 'a__0.png_1_0.png']
 
 
-def test_visualizers_make_no_folders(root, pictures, monkeypatch):
+def test_a_visualizer_gets_other_names_too(root, pictures, monkeypatch):
     names = []
     monkeypatch.setattr(
         UniversalVisualizer,
@@ -116,7 +116,7 @@ def test_visualizers_make_no_folders(root, pictures, monkeypatch):
     )
     draw(CustomDataset(str(root), data_prefix='val'), None)
     assert len(set(names)) == 9
-    assert 'a_0.png' in names
+    assert 'a__0.png' in names
 
 
 def test_mmpretrains_own_tool_uses_it():
@@ -124,3 +124,11 @@ def test_mmpretrains_own_tool_uses_it():
     base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
     hook = Config.fromfile(base).default_hooks.visualization
     assert hook == dict(type='mmclip.VisualizationHook', enable=False)
+
+
+def test_names_that_become_the_same_are_told_apart(tmp_path, pictures):
+    lines = [f'{name} 0\n' for name in ('a__b/c.png', 'a/b__c.png')]
+    (tmp_path / 'list.txt').write_text(''.join(lines))
+    dataset = CustomDataset(str(tmp_path), ann_file='list.txt')
+    draw(dataset, pictures)
+    assert len(found(pictures)) == 2
