@@ -169,4 +169,7 @@ def leave_out_averaging(runner: Runner) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (CheckpointError, OSError) as error:
+        sys.exit(f'error: {error}')

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -9,6 +10,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from mmclip.checkpoint import CheckpointError
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -164,4 +166,7 @@ def use_mixed_precision(optim_wrapper: ConfigDict) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (CheckpointError, OSError) as error:
+        sys.exit(f'error: {error}')
