@@ -1,5 +1,6 @@
 """A run of a few iterations, in this process."""
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,7 +137,7 @@ def train(tmp_path) -> Callable[..., Runner]:
             resume=resume,
             load_from=load_from,
             randomness=dict(seed=0),
-            experiment_name=f'{tmp_path.name}-{epochs}-{torch.rand(1).item()}',
+            experiment_name=uuid.uuid4().hex,  # runs share what is of a name
         )
         runner.train()
         return runner
