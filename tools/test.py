@@ -144,7 +144,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
         raise ValueError(
             f'--tta needs {" and ".join(missing)} in {cfg.filename}: set '
             f'{"them" if missing[1:] else "it"} as {scope_of(cfg, dataset)} '
-            'has it in its own configs.'
+            'documents it.'
         )
     while 'dataset' in dataset:
         dataset = dataset.dataset
