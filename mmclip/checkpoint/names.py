@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mmclip.checkpoint.errors import CheckpointError
+from mmclip.checkpoint.grids import IMAGE_SIZE, PATCH_GRID
 from mmclip.checkpoint.pickled_tensors import (
     STORAGES,
     rebuild_from_type,
@@ -27,7 +28,9 @@ from mmclip.checkpoint.training_state import (
     make_scalar,
     method_of,
 )
-from mmclip.checkpoint.unpickler import Module, Named, shown
+from mmclip.checkpoint.unpickler import Module, Named, parts_of, shown
+
+_METADATA = ('version', PATCH_GRID, IMAGE_SIZE)
 
 
 def _encode(text: str, codec: str) -> bytes:
@@ -58,13 +61,20 @@ def _counter(content: Any) -> Counter[Any]:
 
 
 def _fill_ordered_dict(ordered: Any, state: Any) -> None:
-    """Take the versions of modules; other attributes could hide methods."""
+    """Take what modules say of their weights; the rest could hide methods.
+
+    Nor may a file say ``assign_to_params_buffers``, by which torch would
+    replace a model's parameters with tensors of the file's dtype.
+    """
     if '_metadata' not in state:
         return
-    for module in state['_metadata'].values():
+    ordered._metadata = OrderedDict()
+    for name, module in state['_metadata'].items():
         if not isinstance(module.get('version'), int | None):
             raise CheckpointError("its modules' versions are not numbers.")
-    ordered._metadata = state['_metadata']
+        ordered._metadata[name] = {
+            key: module[key] for key in _METADATA if key in module
+        }
 
 
 def _fill_module(module: Module, state: Any) -> None:
@@ -81,16 +91,20 @@ def _no_hooks() -> OrderedDict[str, Any]:
     return OrderedDict()
 
 
+def _size(sides: Any) -> torch.Size:
+    return torch.Size(parts_of(sides))
+
+
 def _first_of_pairs(pairs: Any = ()) -> list[Any]:
-    return [key for key, _ in pairs]
+    return [key for key, _ in map(parts_of, parts_of(pairs))]
 
 
 _PLAIN = [
     Named('_codecs.encode', _encode),
     Named('builtins.bytes', _no_bytes),
     Named('builtins.complex', complex),
-    Named('builtins.set', set, keys=iter),
-    Named('builtins.frozenset', frozenset, keys=iter),
+    Named('builtins.set', set, keys=parts_of),
+    Named('builtins.frozenset', frozenset, keys=parts_of),
     *(Named(f'builtins.{name}') for name in ('dict', 'int', 'float', 'list')),
     Named('collections.Counter', _counter),
     Named('collections.defaultdict', _default_dict),
@@ -111,7 +125,7 @@ _TORCH = [
     Named('torch._tensor._rebuild_from_type_v2', rebuild_from_type),
     Named('torch.Tensor'),
     Named('torch.nn.parameter.Parameter'),
-    Named('torch.Size', torch.Size),
+    Named('torch.Size', _size),
     Named('torch.device', torch.device),
     Named('torch.storage.UntypedStorage'),
     *(Named(f'torch.{name}', dtype=STORAGES[name]) for name in STORAGES),

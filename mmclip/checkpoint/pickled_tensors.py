@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.unpickler import SMALL, Named, Storage
+from mmclip.checkpoint.unpickler import SMALL, Named, Storage, parts_of
 
 MOST_DIMENSIONS = 64
 STORAGES = {
@@ -85,7 +85,7 @@ def _view(
     requires_grad: bool,
     metadata: Any,
 ) -> Tensor:
-    size, stride = tuple(size), tuple(stride)
+    size, stride = tuple(parts_of(size)), tuple(parts_of(stride))
     numbers = (offset, *size, *stride)
     if (
         not all(isinstance(number, int) for number in numbers)
@@ -140,7 +140,7 @@ def rebuild_from_type(
         or kind.name not in ('torch.Tensor', 'torch.nn.parameter.Parameter')
     ):
         raise CheckpointError('it holds a tensor of an unknown class.')
-    return rebuild.call(*args)
+    return rebuild.call(*parts_of(args))
 
 
 _REBUILDS = (rebuild_tensor, rebuild_tensor_of_type, rebuild_parameter)

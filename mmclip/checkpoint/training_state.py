@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.unpickler import SMALL, Named, shown
+from mmclip.checkpoint.unpickler import SMALL, Named, parts_of, shown
 
 # Truth values, integers, floats, complex numbers, and texts of fixed width.
 _DTYPES = re.compile(r'b1|[iu][1248]|f[248]|c8|c16|[US]\d{1,9}')
@@ -65,7 +65,7 @@ def _read(dtype: Any, shape: tuple[int, ...], content: Any) -> np.ndarray:
     """The values, in one row."""
     if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
         raise CheckpointError('it holds an array of objects.')
-    if not all(isinstance(size, int) for size in shape):
+    if not all(isinstance(size, int) for size in parts_of(shape)):
         raise CheckpointError('it holds an array of an impossible shape.')
     count = math.prod(shape)
     is_real = dtype.itemsize > 0 or count == 1

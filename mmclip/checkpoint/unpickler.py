@@ -32,6 +32,7 @@ MOST_DEPTH = 100
 MOST_NUMBERS_AS_KEYS = 10**5
 MOST_TUPLES_AS_KEYS = 10**3
 MOST_PARTS_OF_A_KEY = 16
+MOST_DIGITS_OF_A_STORAGE = 50
 _SIZE_OF_A_VALUE = 64  # that a function makes, in bytes at least
 _SIZE_OF_A_PART = 16  # of a container, in bytes at least
 _PLAIN_KEYS = (str, bytes, bool, type(None), torch.dtype, torch.device)
@@ -117,6 +118,7 @@ class Unpickler(pickle._Unpickler):
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
+    _file_read: Callable[[int], bytes]
 
     def __init__(
         self,
@@ -126,6 +128,8 @@ class Unpickler(pickle._Unpickler):
         storage_of: Callable[..., torch.UntypedStorage] | None = None,
     ):
         super().__init__(file, encoding='utf-8')
+        # A file's own read() makes room for all that it is asked for.
+        self._file_read = lambda count: file.read(min(count, size))
         self._names = names
         self._storage_of = storage_of
         self._most = SMALL + MOST_COPIES * size
@@ -156,11 +160,13 @@ class Unpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Storage:
         """The storage that a reference means."""
-        kind, named, key, location, numel, *view = pid
+        kind, named, key, location, numel, *view = parts_of(pid)
         if kind != 'storage' or self._storage_of is None or any(view):
             raise CheckpointError(f'it holds a reference to {shown(kind)}.')
         if not isinstance(key, str | int) or not isinstance(location, str):
             raise CheckpointError('it holds a storage without a name.')
+        if len(str(key)) > MOST_DIGITS_OF_A_STORAGE:
+            raise CheckpointError(f'it holds a storage named {shown(key)}.')
         if not isinstance(numel, int) or not 0 <= numel < 2**60:
             raise CheckpointError(f'its storage {key} claims {shown(numel)}.')
         if not isinstance(named, Named) or 'Storage' not in named.name:
@@ -201,8 +207,8 @@ class Unpickler(pickle._Unpickler):
         _, named = self._fillers.pop(id(value), (None, None))
         if named is None or named.fill is None:
             raise CheckpointError('it alters something that has no state.')
-        parts = state.values() if type(state) is dict else state
-        self._spend(parts)
+        is_dict = type(state) is dict
+        self._spend(state.values() if is_dict else parts_of(state))
         named.fill(value, state)
 
     def _append(self) -> None:
@@ -266,6 +272,16 @@ def _check_key(key: Any, others: int) -> None:
             f'it has more than {most:,} keys in one dict or set, and '
             f'{shown(key)} is one.'
         )
+
+
+def parts_of(value: Any) -> Any:
+    """What is in a tuple or list, and in nothing else.
+
+    A tensor can be taken apart, too, into as many as it claims to hold.
+    """
+    if not isinstance(value, tuple | list):
+        raise CheckpointError(f'it takes {shown(value)} for a tuple.')
+    return value
 
 
 def shown(value: Any) -> str:

@@ -98,16 +98,12 @@ def tensor(of=None, offset=b'K\x00', size=b'K\x01\x85', stride=b'K\x01\x85'):
     )
 
 
+def array(shape: bytes, kind: bytes, values: bytes) -> bytes:
+    return EMPTY + b'(K\x01' + shape + kind + b'\x89' + values + b'tb'
+
+
 def dtype(kind: bytes) -> bytes:
     return call('numpy.dtype', kind, b'\x89\x88')
-
-
-def array(shape: bytes, kind: bytes, values: bytes) -> bytes:
-    empty = call(
-        'numpy._core.multiarray._reconstruct',
-        named('numpy.ndarray') + b'K\x00\x85' + content(b'b'),
-    )
-    return empty + b'(K\x01' + shape + kind + b'\x89' + values + b'tb'
 
 
 def many_times(first: bytes, again: bytes) -> bytes:
@@ -137,7 +133,35 @@ COLLISIONS = b''.join(
     for i in range(2**15)
 )
 
+# A view that claims 2 ** 40 values: whoever takes it apart makes as many.
+ENDLESS = tensor(size=number(2**40) + b'\x85', stride=b'K\x00\x85')
+EMPTY = call(
+    'numpy._core.multiarray._reconstruct',
+    named('numpy.ndarray') + b'K\x00\x85' + content(b'b'),
+)
+TAKEN_APART = {
+    'a set': call('builtins.set', ENDLESS),
+    'a frozen set': call('builtins.frozenset', ENDLESS),
+    'a size': call('torch.Size', ENDLESS),
+    'pairs': call('collections.OrderedDict', ENDLESS),
+    'a pair': call('collections.OrderedDict', b']' + ENDLESS + b'a'),
+    'a reference': ENDLESS + b'Q',
+    'a shape': array(ENDLESS, EIGHT, content(bytes(8))),
+    'a shape of a tensor': tensor(size=ENDLESS, stride=ENDLESS),
+    'a state of an array': EMPTY + ENDLESS + b'b',
+    'a state of a type': EIGHT + ENDLESS + b'b',
+    'a state of a history': HISTORY.partition(b'}')[0] + ENDLESS + b'b',
+    'arguments': call(
+        'torch._tensor._rebuild_from_type_v2',
+        named('torch._utils._rebuild_tensor_v2')
+        + named('torch.Tensor')
+        + ENDLESS
+        + b'N',
+    ),
+}
+
 BOMBS: dict[str, bytes] = {
+    **{f'a tensor as {name}': value for name, value in TAKEN_APART.items()},
     'lists': laughs(listed),
     'tuples': laughs(paired),
     'dicts': laughs(mapped),
@@ -165,6 +189,7 @@ BOMBS: dict[str, bytes] = {
         b'(' + string('abcd') + number(2**33) + b't', EIGHT, content(bytes(8))
     ),
     'a type of tuples': dtype(tower()),
+    'a text that is not there': b'X' + struct.pack('<I', 2**31),
     'a wide type': call(
         'numpy._core.multiarray.scalar',
         dtype(string('U999999999')) + content(b''),

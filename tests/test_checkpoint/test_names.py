@@ -84,6 +84,15 @@ def test_every_kind_comes_back(tmp_path):
     assert found['schedule'].keys() == one_cycle('cos').state_dict().keys()
 
 
+def test_a_file_does_not_say_how_it_is_loaded(tmp_path):
+    state_dict = nn.Linear(2, 1).half().state_dict()
+    state_dict._metadata['']['assign_to_params_buffers'] = True
+    torch.save(state_dict, tmp_path / 'x.pth')
+    model = nn.Linear(2, 1)
+    model.load_state_dict(read_checkpoint(tmp_path / 'x.pth'))
+    assert model.weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     'name', [name for name, value in NAMES.items() if isinstance(value, Named)]
 )
