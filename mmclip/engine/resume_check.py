@@ -6,6 +6,7 @@ the batch size, is not in that state, and noted in ``meta['settings']``.
 """
 
 import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -224,17 +225,8 @@ def _compare_schedules(
     ):
         if f'{key}.{i}.type' in seen:
             continue
-        old, new = (
-            {
-                name: plain(value)
-                for name, value in part.items()
-                if isinstance(name, str) and name not in PROGRESS
-            }
-            for part in (
-                _typed(state, dict, f'{key}.{i}'),
-                scheduler.state_dict(),
-            )
-        )
+        old = _schedule(_typed(state, dict, f'{key}.{i}'))
+        new = _schedule(scheduler.state_dict())
         # Those for inner use, which say what others do, come last.
         for name in sorted({*old, *new}, key=lambda x: (x[:1] == '_', x)):
             one, other = old.get(name, NOT_SET), new.get(name, NOT_SET)
@@ -245,6 +237,22 @@ def _compare_schedules(
                     done = _typed(state.get('_global_step'), int, place)
                     kind = 'end' if done <= min(one, other) else kind
                 yield Difference(place, one, other, kind)
+
+
+def _schedule(state: dict) -> dict[str, Any]:
+    """The settings in the state of a schedule, as built or as written."""
+    return {
+        name: plain(
+            # Checkpoints hold its Counter as a dict.
+            Counter(value)
+            if name == 'milestones' and isinstance(value, Mapping)
+            else value
+        )
+        for name, value in state.items()
+        if isinstance(name, str)
+        and name not in PROGRESS
+        and not callable(value)  # noted by describe_run, and not written
+    }
 
 
 def _part(value: Any, key: str, name: str) -> Any:

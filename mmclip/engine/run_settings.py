@@ -42,9 +42,13 @@ def describe_run(runner: Runner) -> Settings:
         defaults={},
         optim_wrapper={},
         param_scheduler={
-            f'{key}.{i}.type': type(scheduler).__name__
+            f'{key}.{i}.{name}': plain(value)
             for key, schedulers in schedulers_by_key(runner).items()
             for i, scheduler in enumerate(schedulers)
+            for name, value in dict(
+                vars(scheduler), type=type(scheduler)
+            ).items()
+            if callable(value)  # which checkpoints do not hold
         },
         ema={},
     )

@@ -191,6 +191,23 @@ def test_no_schedule_is_mistaken_for_another(tmp_path, schedule, make_runner):
     assert decayed or new[6][0]['weight_decay'] == 0.1
 
 
+def test_functions_and_milestones_of_schedules_are_compared(tmp_path):
+    """The first are not in a checkpoint, the others in another form."""
+    cycle, steps = (
+        dict(type='OneCycleLR', eta_max=0.1, total_steps=3),
+        dict(type='MultiStepLR', milestones=[1, 2]),
+    )
+    train(tmp_path, epochs=3, schedule=[cycle, steps])
+    others = [
+        dict(cycle, anneal_strategy='linear'),
+        dict(steps, milestones=[1, 3]),
+    ]
+    with pytest.raises(CheckpointError) as error:
+        train(tmp_path, epochs=3, resume='work/epoch_1.pth', schedule=others)
+    assert "0.anneal_func was '_annealing_cos' and is" in str(error.value)
+    assert '1.milestones was [1, 2] and is [1, 3]' in str(error.value)
+
+
 def test_what_does_not_fit_the_state_is_never_applied(finished):
     for others in (
         dict(optimizer=dict(type='SGD', lr=1e-3)),
