@@ -35,7 +35,7 @@ class CheckDataHook(Hook):
 
     def __init__(self, max_images: int = 20_000):
         self.max_images = max_images
-        self._checked: set[int] = set()  # ids of data sets
+        self._checked: list[Any] = []  # data sets
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and the validation set.
@@ -66,9 +66,9 @@ class CheckDataHook(Hook):
 
     def _check(self, splits: dict[str, Any]) -> None:
         """Check sets together, unless all have been checked."""
-        ids = {id(dataset) for dataset in splits.values()}
-        if not ids <= self._checked:
-            self._checked |= ids
+        known = set(map(id, self._checked))
+        if not known.issuperset(map(id, splits.values())):
+            self._checked += splits.values()
             check_once(lambda: self._look_at(splits))
 
     def _look_at(self, splits: dict[str, Any]) -> None:
@@ -171,9 +171,9 @@ def _warn_of_shared_folders(train: Any, val: Any) -> None:
     """The same of sets too large for a look at each file."""
     folders = [
         {
-            os.path.realpath(part.dataset.img_prefix)
+            os.path.realpath(part.root())
             for part in parts_of(dataset)
-            if not part.is_chosen and hasattr(part.dataset, 'img_prefix')
+            if not part.is_chosen and part.root()
         }
         for dataset in (train, val)
     ]

@@ -55,9 +55,9 @@ class VisualizationHook(_VisualizationHook):
     def _start(self, dataset: Any) -> None:
         self._num_seen, self._names = 0, set()
         folders = {
-            os.path.abspath(part.dataset.img_prefix)
+            os.path.abspath(part.root())
             for part in parts_of(dataset)
-            if getattr(part.dataset, 'img_prefix', None)
+            if part.root()
         }
         self._root = os.path.commonpath(folders) if folders else ''
 
@@ -92,8 +92,9 @@ class VisualizationHook(_VisualizationHook):
 
     def _name(self, sample: Any) -> str:
         """A name that no other picture of this epoch has."""
-        name = str(self._num_seen)
-        if 'img_path' in sample:
+        # Of the data set, since several processes draw into one folder.
+        name = str(sample.get('sample_idx', self._num_seen))
+        if sample.get('img_path'):
             path = os.path.abspath(sample.get('img_path'))
             name = os.path.relpath(path, self._root or '/')
             if name.startswith(os.pardir):

@@ -1,14 +1,16 @@
 """Files that cannot be loaded, or that two sets share, are named at once."""
 
+import gc
 import os
 import shutil
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import ConcatDataset
-from mmpretrain.datasets import KFoldDataset
+from mmpretrain.datasets import CustomDataset, KFoldDataset
 from PIL import Image
 
 from mmclip.datasets import ImageFolder, LoadImage
@@ -85,6 +87,31 @@ def test_all_that_cannot_be_loaded_is_named_at_once(tree):
         check(folder(tree, 'train'), folder(tree, 'val'))
     assert '1 of the 5 images of the val set' in str(error.value)
     assert all(f'/{name}' in str(error.value) for name in names)
+
+
+def test_no_later_set_can_be_taken_for_one_that_was_checked(tree):
+    hook, dataset = CheckDataHook(), folder(tree, 'val')
+    loader = SimpleNamespace(dataset=dataset)
+    hook.before_test(SimpleNamespace(test_dataloader=loader))
+    checked = weakref.ref(dataset)
+    del dataset, loader
+    gc.collect()
+    assert checked() is not None  # else another may have its id
+
+
+class InMemory(CustomDataset):
+    """Images that are no files of their own, as of mmpretrain's CIFAR10."""
+
+    def __init__(self, **settings):
+        super().__init__(data_prefix=dict(root='somewhere'), **settings)
+
+    def load_data_list(self):
+        return [dict(img=pixels(0), gt_label=i % 2) for i in range(4)]
+
+
+def test_sets_without_files_pass(said):
+    check(InMemory(), InMemory(test_mode=True), max_images=3)
+    assert all('look' in line for line in said)
 
 
 @pytest.mark.parametrize('split', ['val', 'test'])

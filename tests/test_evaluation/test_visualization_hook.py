@@ -107,6 +107,18 @@ def test_an_image_that_stands_in_a_list_twice_has_two(root, pictures):
     assert found(pictures) == ['a__0.png_0.png', 'a__0.png_1_0.png']
 
 
+def test_images_without_files_are_named_by_their_number(root, pictures):
+    class InMemory(CustomDataset):
+        """As mmpretrain's CIFAR10."""
+
+        def load_data_list(self):
+            return [dict(gt_label=0, img_path=None)] * 3
+
+    dataset = InMemory(data_prefix=dict(root=str(root)))
+    draw(dataset, pictures)
+    assert found(pictures) == ['0_0.png', '1_0.png', '2_0.png']
+
+
 def test_a_visualizer_gets_other_names_too(root, pictures, monkeypatch):
     names = []
     monkeypatch.setattr(

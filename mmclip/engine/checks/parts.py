@@ -36,6 +36,12 @@ class Part:
         alike = is_like_custom_dataset(type(self.dataset))
         return alike and not _has_list(self)
 
+    def root(self) -> str:
+        """The folder of its images; empty where it has none or other files."""
+        prefix = getattr(self.dataset, 'data_prefix', None)
+        found = prefix.get('img_path') if isinstance(prefix, dict) else None
+        return found if isinstance(found, str) else ''
+
     def folders(self) -> list[str]:
         """Class folders in the order of their labels; none of lists."""
         labels: dict[str, int] = (
