@@ -145,7 +145,13 @@ class ReliableCheckpointHook(CheckpointHook):
         is_own = bool(runner._resume) and _is_in(resumed, folder)
         if 'keep_ckpt_ids' in infos:
             steps = infos['keep_ckpt_ids'] if is_own else []
-            infos['keep_ckpt_ids'] = [step for step in steps if is_step(step)]
+            infos['keep_ckpt_ids'] = [
+                step
+                for step in steps
+                if is_step(step)
+                # mmengine deletes at once what is more than max_keep_ckpts.
+                and not Path(folder, self.filename_tmpl.format(step)).is_dir()
+            ]
         names = f'best_.+_{as_pattern(self.filename_tmpl)}'.replace('/', '_')
         for key in [k for k in infos if str(k).startswith('best_ckpt')]:
             name = re.split(r'[/\\]', str(infos[key]))[-1]

@@ -102,11 +102,13 @@ def test_a_checkpoint_of_elsewhere_deletes_nothing_here(train, trained):
     assert before <= files_of(root)
 
 
-def test_folders_are_not_deleted(train, trained):
+@pytest.mark.parametrize('keep', [1, 2])
+def test_folders_are_not_deleted(train, trained, keep):
     (trained / 'epoch_1.pth').unlink()
     (trained / 'epoch_1.pth').mkdir()
     (trained / 'epoch_1.pth' / 'mine.txt').touch()
-    train(epochs=4, checkpoint=BEST, scores=SCORES, resume=True)
+    fewer = BEST | dict(max_keep_ckpts=keep)
+    train(epochs=4, checkpoint=fewer, scores=SCORES, resume=True)
     assert (trained / 'epoch_1.pth' / 'mine.txt').exists()
 
 
