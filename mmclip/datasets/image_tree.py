@@ -154,11 +154,14 @@ def maker_of(name: str) -> str | None:
         str | None: Such as 'made by Jupyter' or 'hidden'; None for others.
     """
     lowered = name.lower()
-    for known, maker in MAKERS.items():
-        begins = known in ('._', '.trash-') and lowered.startswith(known)
-        if begins or lowered == known:
-            return f'made by {maker}'
-    return 'hidden' if name.startswith('.') else None
+    if lowered in MAKERS:
+        return f'made by {MAKERS[lowered]}'
+    if not name.startswith('.'):
+        return None
+    for known in '._', '.trash-':
+        if lowered.startswith(known):
+            return f'made by {MAKERS[known]}'
+    return 'hidden'
 
 
 def describe_hidden(paths: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from mmclip.datasets import ImageFolder, LoadImage
 from mmclip.engine import CheckDataHook, check_data_hook
 from mmclip.engine.checks import duplicates
 from mmclip.engine.checks.damage import find_unreadable
+from mmclip.engine.checks.duplicates import find_shared
 
 FORMATS = ('jpg', 'png', 'gif', 'webp', 'bmp', 'tiff', 'jp2', 'ppm', 'avif')
 
@@ -87,6 +88,18 @@ def test_all_that_cannot_be_loaded_is_named_at_once(tree):
         check(folder(tree, 'train'), folder(tree, 'val'))
     assert '1 of the 5 images of the val set' in str(error.value)
     assert all(f'/{name}' in str(error.value) for name in names)
+
+
+def test_files_that_cannot_be_opened_are_like_no_others(tree, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(duplicates, 'open', refuse, raising=False)
+    first, second = (
+        [str(tree / split / 'a' / '0.png')] for split in ('train', 'val')
+    )
+    shutil.copy(first[0], second[0])
+    assert find_shared(first, second) == {}
 
 
 def test_no_later_set_can_be_taken_for_one_that_was_checked(tree):

@@ -74,6 +74,9 @@ def _stat(paths: Sequence[str]) -> dict[str, os.stat_result]:
 
 
 def _digest(path: str, limit: int | None) -> bytes:
-    with open(path, 'rb') as file:
-        content = file.read(limit if limit is not None else -1)
+    try:
+        with open(path, 'rb') as file:
+            content = file.read(limit if limit is not None else -1)
+    except OSError:  # as above; its path is like no digest
+        return os.fsencode(path)
     return hashlib.blake2b(content, digest_size=16).digest()
