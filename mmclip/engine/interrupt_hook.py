@@ -169,6 +169,8 @@ def _fingerprint(runner: Runner) -> torch.Tensor:
         values = param.detach()
         if isinstance(values, DTensor):
             values = values.to_local()
+        if values.device.type == 'mps':  # has no numbers of 64 bits
+            values = values.cpu()
         values = values.double()
         numbers += [values.sum(), values.square().sum()]
     return torch.stack(numbers)
