@@ -53,6 +53,7 @@ def test_files_that_nobody_can_read_are_counted(root, monkeypatch):
 
 def test_images_may_be_left_out_on_purpose(root):
     picture(root / 'train' / 'a' / 'x.webp')
+    picture(root / 'train' / 'stray.png')
     check_splits(*splits_of(root, extensions=['.png']))
 
 
@@ -63,8 +64,9 @@ def test_a_loader_that_may_not_read_them_is_warned(root, monkeypatch):
         lambda text, **_: said.append(text),
     )
     picture(root / 'train' / 'a' / 'x.webp')
+    picture(root / 'train' / 'stray.png')
     check_splits(*splits_of(root, pipeline=[LoadImageFromFile()]))
-    assert 'a/x.webp' in said[0]
+    assert 'stray.png, a/x.webp' in said[0]
 
 
 HIDDEN = {

@@ -42,18 +42,17 @@ def count_images(dataset: Any, split: str) -> Counter[str]:
     tree = read_tree(dataset.img_prefix)
     _refuse_hidden(dataset, tree)
     warn_of_others(tree)
-    taken = [
-        folder for path, folder in tree.images if dataset.is_valid_file(path)
-    ]
-    left_out = [
-        path
-        for path, folder in tree.images
-        if not dataset.is_valid_file(path)
-        or (dataset.with_label and not folder)
-    ]
+    taken: Counter[str] = Counter()
+    left_out = []
+    for path, folder in tree.images:
+        is_in_class = folder or not dataset.with_label
+        if is_in_class and dataset.is_valid_file(path):
+            taken[folder] += 1
+        else:
+            left_out.append(path)
     if left_out and set(dataset.extensions) == set(ImageNet.IMG_EXTENSIONS):
         _report(dataset, split, left_out)
-    return Counter(taken)
+    return taken
 
 
 def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
