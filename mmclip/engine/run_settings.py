@@ -15,8 +15,18 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 LENGTH = 'train_dataloader (iterations per epoch)'
 SAMPLER_SEED = 'train_dataloader.sampler.seed'
 BATCH = 'train_dataloader.batch_size x processes'
-# Where weights come from, how memory is saved, how a model is tested.
-NOT_TRAINING = {'init_cfg', 'pretrained', 'with_cp', 'test_cfg'}
+# Where weights and images come from, how memory is saved, how a model is
+# tested, and what becomes of images that could not be trained on.
+NOT_TRAINING = {
+    'backend_args',
+    'file_client_args',
+    'init_cfg',
+    'max_errors',
+    'on_error',
+    'pretrained',
+    'test_cfg',
+    'with_cp',
+}
 NOT_SET = 'not set'
 
 Settings = dict[str, dict[str, Any]]  # by section, then by key

@@ -140,7 +140,8 @@ def moved(config):
     config = replaced(
         config, ('model', 'backbone', 'init_cfg', 'checkpoint'), 'b.pth'
     )
-    return replaced(config, (*LOADER, 'pipeline', 0, 'file'), 'there/a.txt')
+    load = dict(file='there/a.txt', on_error='skip', backend_args=dict(x=1))
+    return replaced(config, (*LOADER, 'pipeline', 0), dict(type='Load') | load)
 
 
 @pytest.mark.parametrize(
