@@ -163,6 +163,8 @@ def _contents(
                 'something else.'
             )
         stop = start + info.compress_size
+        if not info.CRC:  # after set_crc32_options(False) of torch
+            del info.CRC  # zipfile compares none then
         if not _is_compressed(info):
             yield info.filename, (start, info.file_size)
     if stop > directory:

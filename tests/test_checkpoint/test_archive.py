@@ -370,3 +370,15 @@ def test_files_that_lie_in_one_another(tmp_path, read):
     path.write_bytes(content[:-22] + bytes(again) + end)
     with pytest.raises(CheckpointError, match=r'in another file|own header'):
         read(path)
+
+
+@both_readers
+def test_archives_without_check_sums(tmp_path, read):
+    """torch leaves them out on demand, because they take time."""
+    weights = dict(a=torch.arange(3.0))
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(weights, tmp_path / 'x.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read(tmp_path / 'x.pth')['a'], weights['a'])
