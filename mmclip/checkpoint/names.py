@@ -168,7 +168,8 @@ NAMES: dict[str, Any] = _DTYPES | {
 # What TorchScript writes around typed lists and dicts: their contents come
 # first, a description of the type after.
 NAMES_OF_TORCHSCRIPT: dict[str, Any] = (
-    {
+    NAMES
+    | {
         'collections.OrderedDict': Named('collections.OrderedDict', _no_hooks),
     }
     | {
@@ -179,13 +180,6 @@ NAMES_OF_TORCHSCRIPT: dict[str, Any] = (
             'build_tensorlist',
             'build_doublelist',
             'build_boollist',
-        )
-    }
-    | {
-        name: NAMES[name]
-        for name in (
-            'torch._utils._rebuild_tensor_v2',
-            *(f'torch.{name}' for name in STORAGES),
         )
     }
 )

@@ -88,6 +88,7 @@ def test_scripted_modules_lists_and_views(tmp_path):
             self.register_buffer('empty', torch.empty(0, 3))
             self.sizes = [1, 2, 3]
             self.names = {'a': 1}
+            self.device, self.number = torch.device('cpu'), 1j
 
         def forward(self, x):
             return self.layers(x) + self.sizes[0]
