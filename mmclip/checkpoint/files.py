@@ -126,7 +126,7 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
     state_dict = checkpoint.get('state_dict', checkpoint)
     if not isinstance(state_dict, dict) or not state_dict:
         raise CheckpointError(f'{path} holds no state dict.')
-    _check_tensors(path, state_dict)
+    check_tensors(path, state_dict)
     return without_wrapper(state_dict)
 
 
@@ -161,12 +161,21 @@ def without_wrapper(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return without_prefix(plain, 'module.' if wrapped else '')
 
 
-def _check_tensors(path: Path, state_dict: dict[Any, Any]) -> None:
+def check_tensors(path: str | Path, state_dict: Any) -> None:
+    """Refuse what is not a state dict, and say where it may be.
+
+    Raises:
+        CheckpointError: If it holds anything else than tensors by name.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            f'{path} holds no state dict, but a {type(state_dict).__name__}.'
+        )
     numbers = [key for key in state_dict if not isinstance(key, str)]
     if numbers:
         raise CheckpointError(
             f'{path} holds no state dict: the keys must be names, and '
-            f'{some(numbers)} {"is" if len(numbers) == 1 else "are"} none.'
+            f'{some(numbers)} {"is" if len(numbers) == 1 else "are"} not.'
         )
     others = [
         key
@@ -178,7 +187,7 @@ def _check_tensors(path: Path, state_dict: dict[Any, Any]) -> None:
     wrappers = [key for key in others if isinstance(state_dict[key], dict)]
     raise CheckpointError(
         f'{path} holds no state dict: {some(others)} '
-        f'{"is" if len(others) == 1 else "are"} no tensor'
+        f'{"is not a tensor" if len(others) == 1 else "are not tensors"}'
         + (
             f'; if the weights are in {some(wrappers)}, save that dict alone, '
             "or as 'state_dict'."

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,20 @@ def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
         header['clip'] = json.dumps(clip)
     tensors = checkpoint['state_dict']
     tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    # Clones: safetensors refuses tensors that share memory.
+    users = Counter(map(_memory, tensors.values()))
+    tensors = {
+        key: tensor.clone() if users[_memory(tensor)] > 1 else tensor
+        for key, tensor in tensors.items()
+    }
     try:
         save_file(tensors, path, header)
     except SafetensorError as error:  # a full disk, above all
         raise OSError(errno.EIO, str(error)) from error
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _parse_header(path: Path, header: str) -> dict[str, Any]:

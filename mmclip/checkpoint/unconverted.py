@@ -14,7 +14,11 @@ from mmclip.checkpoint.dialects import (
     find_behind_prefix,
 )
 from mmclip.checkpoint.errors import CheckpointError, some
-from mmclip.checkpoint.files import WEIGHT_NAMES, without_wrapper
+from mmclip.checkpoint.files import (
+    WEIGHT_NAMES,
+    check_tensors,
+    without_wrapper,
+)
 
 CONVERTER = 'python tools/model_converters/openclip_to_mmcls.py'
 CONFIGS = ('open_clip_config.json', 'config.json')
@@ -35,7 +39,7 @@ def refuse_unconverted(
             not in it under its own names.
     """
     weights = checkpoint.get('state_dict', checkpoint)
-    _check_tensors(path, weights)
+    check_tensors(path, weights)
     weights = without_wrapper(weights)
     own = module.state_dict().keys()
     known = {key.removeprefix('backbone.') for key in weights} & own
@@ -81,27 +85,6 @@ def not_a_file(path: str) -> str | None:
     return (
         f'{path} is no file of weights: name one, or put the '
         f"{' or '.join(CONFIGS)} beside it and write 'local-dir:{folder}'."
-    )
-
-
-def _check_tensors(path: str, weights: Any) -> None:
-    if not isinstance(weights, Mapping):
-        raise CheckpointError(
-            f'{path} holds no state dict, but a {type(weights).__name__}.'
-        )
-    others = [
-        key
-        for key, value in weights.items()
-        if not (isinstance(key, str) and isinstance(value, Tensor))
-    ]
-    if not others:
-        return
-    wrappers = [key for key in others if isinstance(weights[key], Mapping)]
-    advice = f'; if the weights are in {some(wrappers)}, save that dict alone'
-    raise CheckpointError(
-        f'{path} holds no state dict: {some(others)} '
-        f'{"are" if len(others) > 1 else "is"} no tensor'
-        f'{advice if wrappers else ""}.'
     )
 
 

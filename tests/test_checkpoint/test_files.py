@@ -110,13 +110,13 @@ class TestReading:
     def test_values_that_are_no_tensors_are_named(self, tmp_path):
         path = tmp_path / 'x.pth'
         torch.save(WEIGHTS | dict(lr=0.1), path)
-        with pytest.raises(CheckpointError, match='lr is no tensor'):
+        with pytest.raises(CheckpointError, match='lr is not a tensor'):
             read_state_dict(path)
 
     def test_keys_that_are_no_names_are_named(self, tmp_path):
         path = tmp_path / 'x.pth'
         torch.save(WEIGHTS | {3: torch.zeros(1)}, path)
-        with pytest.raises(CheckpointError, match='names, and 3 is none'):
+        with pytest.raises(CheckpointError, match='names, and 3 is not'):
             read_state_dict(path)
 
     def test_a_wrapper_of_another_name_gets_the_next_step(self, tmp_path):
@@ -191,6 +191,14 @@ class TestWriting:
         with pytest.raises(CheckpointError, match=message):
             check_out(tmp_path / name, force=False)
         check_out(tmp_path / 'old.pth', force=True)
+
+    @pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
+    def test_tensors_that_share_memory(self, tmp_path, name):
+        values = torch.arange(6.0)
+        weights = dict(a=values, b=values, c=values[:4], d=values[4:])
+        write_checkpoint(dict(state_dict=weights), tmp_path / name)
+        found = read_state_dict(tmp_path / name)
+        assert all(torch.equal(found[key], weights[key]) for key in weights)
 
     def test_folders_are_made(self, tmp_path):
         write_checkpoint(WEIGHTS, tmp_path / 'new' / 'x.pth')

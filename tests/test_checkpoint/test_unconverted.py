@@ -161,7 +161,7 @@ def test_any_other_prefix_is_named_and_what_removes_it(
     [
         (dict(model=dict(x=torch.ones(1)), epoch=3), 'weights are in model'),
         (dict(state_dict=[torch.ones(1)]), 'no state dict, but a list'),
-        (dict(state_dict={3: torch.ones(1)}), '3 is no tensor'),
+        (dict(state_dict={3: torch.ones(1)}), 'names, and 3 is not'),
     ],
 )
 def test_what_is_no_state_dict_is_said(tmp_path, content, message):
