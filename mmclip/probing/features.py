@@ -267,7 +267,7 @@ def _find_damage(
     except (OSError, ValueError, EOFError, RecursionError) as error:
         return str(error)
     wanted = json.loads(json.dumps(source))
-    width = features.shape[-1]
+    width = features.shape[-1] if features.ndim else 0
     # Folders of older versions do not say the width.
     if not isinstance(said, dict) or {'width': width} | said != (
         wanted | {'width': width}

@@ -191,6 +191,7 @@ def test_what_is_damaged_is_computed_again(model, cfg, project):
         ('features.npy', lambda x: x[:, :1]),
         ('features.npy', lambda x: x.astype(np.float64)),
         ('features.npy', lambda x: x[..., None]),
+        ('features.npy', lambda x: x[0, 0]),
         ('labels.npy', lambda x: x[::-1]),
         ('labels.npy', None),
         ('done.npy', lambda x: x[1:]),
