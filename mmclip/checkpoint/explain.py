@@ -30,8 +30,8 @@ def explain(path: Path, error: Exception) -> str:
         )
     first = reason.strip().partition('\n')[0]
     return (
-        f'{path} is no readable checkpoint: damaged, incomplete or of another '
-        f'format ({type(error).__name__}: {first}).{fetch_again(path)}'
+        f'{path} is not a readable checkpoint: damaged, incomplete or of '
+        f'another format ({type(error).__name__}: {first}).{fetch_again(path)}'
     )
 
 

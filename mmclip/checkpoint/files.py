@@ -27,7 +27,7 @@ from mmclip.checkpoint.torch_files import read_archive, read_legacy
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
-# Bytes of a file's views beyond what it holds: an expanded number is no harm.
+# Bytes of a file's views beyond what it holds: expanded numbers do no harm.
 MOST_INFLATION = 2**20
 MOST_VIEWS = 64  # of a file's bytes: a layer may be in all of a model's places
 # Of torch.compile, FSDP and activation checkpointing.
@@ -202,7 +202,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is no readable checkpoint.
+        CheckpointError: If it is not a readable checkpoint.
     """
     path = Path(path).expanduser()
     if is_safetensors(path):
@@ -214,7 +214,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 def is_local(pretrained: str) -> bool:
     """Whether a name is a file, or a folder of weights, and no tag.
 
-    A folder that happens to be called like a tag is none of weights.
+    A folder that happens to be called like a tag does not count.
     """
     path = Path(pretrained).expanduser()
     if not path.is_dir():

@@ -108,7 +108,7 @@ def hugging_face_source(config: str, weights: str) -> Source:
         weights (str): The folder or file of weights.
 
     Raises:
-        CheckpointError: If it is no CLIP or SigLIP model.
+        CheckpointError: If it is not a CLIP or SigLIP model.
         FileNotFoundError: If a file is missing.
     """
     if not is_local(weights):

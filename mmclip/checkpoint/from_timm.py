@@ -78,7 +78,7 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
     backbone = backbone_from_timm(model)
     if backbone is None:
         raise CheckpointError(
-            f"timm's {name} is no CLIP or SigLIP vision transformer; see "
+            f"timm's {name} is not a CLIP or SigLIP vision transformer; see "
             "timm.list_models('vit_*clip*') and 'vit_*siglip*'."
         )
     # Tags of weights that were fine-tuned on labels have it in their name.

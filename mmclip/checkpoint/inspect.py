@@ -66,7 +66,7 @@ def inspect_weights(path: str | Path) -> Findings:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is no readable checkpoint.
+        CheckpointError: If it is not a readable checkpoint.
     """
     path = Path(path)
     tensors = read_state_dict(path)

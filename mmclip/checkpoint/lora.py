@@ -37,8 +37,9 @@ def merge_lora(
     model = MODELS.build(copy.deepcopy(cfg.model))
     if not isinstance(getattr(model, 'backbone', None), LoRAModel):
         raise CheckpointError(
-            "The config's backbone is no LoRAModel, so that there is nothing "
-            'to merge; name the config that the checkpoint was trained with.'
+            "The config's backbone is not a LoRAModel, so that there is "
+            'nothing to merge; name the config that the checkpoint was '
+            'trained with.'
         )
     state_dict = checkpoint.get('state_dict', checkpoint)
     check_finite(state_dict, 'The checkpoint', model)

@@ -77,7 +77,7 @@ class PretrainedCLIP:
         """Load the weights into ``module``, a backbone of mmclip."""
         if kind_of(module) is None:
             raise CheckpointError(
-                'mmclip.PretrainedCLIP belongs into the init_cfg of a '
+                'mmclip.PretrainedCLIP belongs in the init_cfg of a '
                 f'backbone of mmclip, not of a {type(module).__name__}.'
             )
         self.load(self.read(), module)
@@ -328,7 +328,7 @@ class NotedPretrained(PretrainedInit):
 
 
 def _is_made_anew(key: str, module: nn.Module, held: set[str]) -> bool:
-    """Whether a missing key is no weight, but what a model computes itself.
+    """Whether a missing key is not a weight, but what a model computes itself.
 
     Such as Swin's tables of positions, which loading leaves out on purpose, or
     BEiT's indices.

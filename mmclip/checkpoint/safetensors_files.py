@@ -100,7 +100,7 @@ def _parse_header(path: Path, header: str) -> dict[str, Any]:
     except (CheckpointError, ValueError, RecursionError) as error:
         raise CheckpointError(explain(path, error)) from error
     if not isinstance(clip, dict):
-        raise CheckpointError(f'{path}: its description is no dict.')
+        raise CheckpointError(f'{path}: its description is not a dict.')
     return clip
 
 

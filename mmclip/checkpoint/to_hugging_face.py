@@ -16,7 +16,7 @@ NEEDED = {'mean', 'std', 'interpolation', 'resize_mode'}
 
 
 def what_hugging_face_lacks(backbone: dict[str, Any]) -> str | None:
-    """Why a tower can be no CLIP or SigLIP model of transformers, if so."""
+    """Why a tower cannot be a CLIP or SigLIP model of transformers, if so."""
     height, width = to_2tuple(backbone.get('img_size', 224))
     if backbone.get('out_type') == 'avg_featmap':
         # CLIPForImageClassification averages the patches before the norm.

@@ -101,7 +101,7 @@ def export_checkpoint(
             whose text tower, and projection if ours has none, go with it.
 
     Raises:
-        CheckpointError: If it is no checkpoint of ours or does not fit its
+        CheckpointError: If it is not a checkpoint of ours or does not fit its
             backbone, or the other project has no place for something in it.
     """
     meta = read_clip(checkpoint) or {}

@@ -61,7 +61,9 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
             f'({type(error).__name__}: {error}).'
         ) from error
     if not tensors:
-        raise CheckpointError(f'{path} is a TorchScript archive of no tensor.')
+        raise CheckpointError(
+            f'{path} is a TorchScript archive without tensors.'
+        )
     return tensors
 
 

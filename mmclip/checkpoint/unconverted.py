@@ -35,7 +35,7 @@ def refuse_unconverted(
         module (nn.Module): The backbone that they are for.
 
     Raises:
-        CheckpointError: If it is no state dict, or most of the backbone is
+        CheckpointError: If it is not a state dict, or most of the backbone is
             not in it under its own names.
     """
     weights = checkpoint.get('state_dict', checkpoint)
@@ -81,9 +81,9 @@ def not_a_file(path: str) -> str | None:
     elif not folder.is_dir():
         return None
     if any((folder / name).is_file() for name in CONFIGS):
-        return f"{path} is no file of weights: write 'local-dir:{folder}'."
+        return f"{path} is not a file of weights: write 'local-dir:{folder}'."
     return (
-        f'{path} is no file of weights: name one, or put the '
+        f'{path} is not a file of weights: name one, or put the '
         f"{' or '.join(CONFIGS)} beside it and write 'local-dir:{folder}'."
     )
 

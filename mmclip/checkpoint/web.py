@@ -196,7 +196,7 @@ def _check_hash(name: str, sha256: str) -> None:
 
 
 def _is_date(digits: str) -> bool:
-    """Whether this is a day such as 20221226, which is no hash."""
+    """Whether this is a day such as 20221226, which is not a hash."""
     try:
         return 2000 <= datetime.strptime(digits, '%Y%m%d').year < 2100
     except ValueError:

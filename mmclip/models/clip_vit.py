@@ -47,7 +47,7 @@ class CLIPVisionTransformer(BaseViT):
             - ``'avg'``: the mean of the patches, then the final norm (CLIPA).
             - ``'attention'``: CoCa's attentional pooler (256 queries, 8
               heads), then the norm, then the first query
-              (https://arxiv.org/abs/2205.01917); wants ``proj_dim``.
+              (https://arxiv.org/abs/2205.01917); needs ``proj_dim``.
         layer_scale_init (float | None): Initial value of LayerScale
             (https://arxiv.org/abs/2103.17239); None for blocks without it.
         proj_dim (int | None): Width D of CLIP's joint space, for the linear
@@ -153,7 +153,7 @@ class CLIPVisionTransformer(BaseViT):
     def _check_attention_pool(self, proj_dim: int | None) -> int:
         if proj_dim is None:
             raise ValueError(
-                "pool='attention' wants proj_dim: CoCa's pooler works in the "
+                "pool='attention' needs proj_dim: CoCa's pooler works in the "
                 'joint space.'
             )
         if self.out_type == 'pooled' and self.out_indices != (self.depth - 1,):

@@ -142,7 +142,7 @@ def _check_model(model: Any) -> None:
     fc = getattr(head, 'fc', None)
     if not isinstance(fc, nn.Linear) or fc.bias is None:
         raise ValueError(
-            'A linear probe wants a head with one linear layer, such as '
+            'A linear probe needs a head with one linear layer, such as '
             f'LinearClsHead; the config has {type(head).__name__}.'
         )
     if getattr(model, 'neck', None) and list(model.neck.parameters()):

@@ -212,9 +212,9 @@ class TestWriting:
         (b'', 'is empty'),
         (b'\n<!DOCTYPE html><html>', 'is a web page'),
         (b'version https://git-lfs.github.com/spec/v1\n', 'git LFS'),
-        (b'PK\x03\x04' + bytes(99), 'no readable checkpoint'),
-        (bytes(8) + b'{}', 'no readable checkpoint'),
-        (b'\xff' * 99, 'no readable checkpoint'),
+        (b'PK\x03\x04' + bytes(99), 'not a readable checkpoint'),
+        (bytes(8) + b'{}', 'not a readable checkpoint'),
+        (b'\xff' * 99, 'not a readable checkpoint'),
     ],
 )
 def test_what_is_no_checkpoint_gets_one_sentence(
@@ -233,7 +233,7 @@ def test_truncated_files_get_one_sentence(tmp_path, name, share):
     write_checkpoint(checkpoint, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match='no readable checkpoint'):
+    with pytest.raises(CheckpointError, match='not a readable checkpoint'):
         read_state_dict(path)
 
 

@@ -99,7 +99,7 @@ def test_a_config_without_lora_is_refused(trained):
     cfg, model = trained
     plain = copy.deepcopy(cfg)
     plain.model.backbone = cfg.model.backbone.module
-    with pytest.raises(CheckpointError, match='no LoRAModel'):
+    with pytest.raises(CheckpointError, match='not a LoRAModel'):
         merge_lora(plain, checkpoint_of(model))
 
 

@@ -140,7 +140,7 @@ class TestTimm:
     def test_unknown_tags_get_the_nearest(self):
         with pytest.raises(CheckpointError, match='there are laion2b'):
             find_timm_tower('vit_base_patch32_clip_224', 'laion2')
-        with pytest.raises(CheckpointError, match='is no CLIP or SigLIP'):
+        with pytest.raises(CheckpointError, match='is not a CLIP or SigLIP'):
             find_timm_tower('vit_base_patch16_224', None)
 
 

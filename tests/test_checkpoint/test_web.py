@@ -161,7 +161,7 @@ def load(url):
     ('answer', 'reason'),
     [
         (half, 'ended after .* bytes'),
-        (half_of_unknown_length, 'the file is no readable checkpoint'),
+        (half_of_unknown_length, 'the file is not a readable checkpoint'),
         (half_in_chunks, 'IncompleteRead'),
         (web_page, 'the file is a web page, not weights'),
         (nothing, 'the file is empty'),

@@ -361,7 +361,7 @@ class TestArguments:
             (dict(arch=TINY | dict(num_heads=5)), 'not a multiple'),
             (dict(act='relu'), r"act must be one of gelu, .*; got 'relu'"),
             (dict(pool='max'), 'pool must be one of'),
-            (dict(pool='attention'), 'wants proj_dim'),
+            (dict(pool='attention'), 'needs proj_dim'),
             (
                 dict(pool='attention', proj_dim=8, out_indices=[0, 3]),
                 'pools the last block only',

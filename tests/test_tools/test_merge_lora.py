@@ -97,7 +97,7 @@ def test_a_config_beside_the_output_is_kept(tmp_path, exit_message):
 def test_errors_are_one_sentence_and_leave_no_file(project, run):
     write_tower(project / 'tower.pth')
     for arguments, message in (
-        (('config.py', 'tower.pth', 'x.pth'), 'is no LoRAModel'),
+        (('config.py', 'tower.pth', 'x.pth'), 'is not a LoRAModel'),
         (('config.py', 'missing.pth', 'x.pth'), 'missing.pth does not exist'),
     ):
         log = run(TOOL, *arguments, fails=True).stdout
