@@ -79,8 +79,8 @@ _SIDE = whole(MOST_PIXELS)
 PROCESSOR: dict[str, Check] = dict(
     image_mean=PIXELS,
     image_std=SPREADS,
-    image_processor_type=optional(NAME),
-    do_center_crop=optional(FLAG),
+    image_processor_type=NAME,
+    do_center_crop=FLAG,
     resample=choice(*INTERPOLATIONS),
     size=either(_SIDE, OBJECT),
     crop_size=either(_SIDE, OBJECT),
@@ -180,14 +180,12 @@ def _vision_config(
 def _preprocess(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    config = take(read_json(path), PROCESSOR, str(path))
+    config = take(_said(read_json(path)), PROCESSOR, str(path))
     if 'image_mean' not in config or 'image_std' not in config:
         raise CheckpointError(f'{path} lacks image_mean or image_std.')
     # CLIP's image processor crops unless told otherwise, SigLIP's does not.
-    processor = config.get('image_processor_type') or ''
-    crops = config.get('do_center_crop')
-    if crops is None:
-        crops = 'siglip' not in processor.lower()
+    processor = config.get('image_processor_type', '')
+    crops = config.get('do_center_crop', 'siglip' not in processor.lower())
     preprocess: dict[str, Any] = dict(
         mean=list(config['image_mean']),
         std=list(config['image_std']),
@@ -206,7 +204,12 @@ def _side(size: Any, name: str, where: str) -> int | None:
     """A size of a processor, which older ones give as one number."""
     if isinstance(size, int):
         return size
-    return take(size, SIDES, where).get(name)
+    return take(_said(size), SIDES, where).get(name)
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    """Without nulls, which transformers writes for its defaults."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _crop_pct(crop: int, edge: int) -> float:

@@ -145,6 +145,29 @@ class TestHuggingFace:
             resize_mode='shortest',
         )
 
+    def test_nulls_of_a_preprocessor_are_its_defaults(self, tmp_path):
+        """As transformers before version 5 wrote them."""
+        model = transformers.SiglipVisionModel(
+            transformers.SiglipVisionConfig(**SMALL)
+        )
+        model.save_pretrained(tmp_path)
+        (tmp_path / 'preprocessor_config.json').write_text(
+            json.dumps(
+                dict(
+                    image_processor_type='SiglipImageProcessorFast',
+                    do_center_crop=None,
+                    crop_size=None,
+                    image_mean=[0.5] * 3,
+                    image_std=[0.5] * 3,
+                    resample=2,
+                    size=dict(height=32, width=32, shortest_edge=None),
+                )
+            )
+        )
+        preprocess = convert_folder(tmp_path)['meta']['clip']['preprocess']
+        assert preprocess['resize_mode'] == 'squash'
+        assert preprocess['interpolation'] == 'bilinear'
+
     # The last one's quotient times the edge is below the crop.
     @pytest.mark.parametrize(
         ('crop', 'edge'), [(32, 32), (32, 36), (224, 354)]
