@@ -259,7 +259,6 @@ def test_checkpoints_without_the_note_are_compared_by_their_state(tmp_path):
     [
         lambda checkpoint: checkpoint['meta'].update(settings=[1]),
         lambda checkpoint: checkpoint['meta'].update(epoch='2'),
-        lambda checkpoint: checkpoint.update(meta=2),
         lambda checkpoint: checkpoint['meta']['settings'].update(data=1),
         lambda checkpoint: checkpoint['optimizer'].update(param_groups=3),
         lambda checkpoint: checkpoint['optimizer'].update(param_groups=[3]),
