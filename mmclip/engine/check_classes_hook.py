@@ -225,7 +225,8 @@ def _check_same(
 
 
 def _names(dataset: Any) -> list[str]:
-    return list(getattr(dataset, 'metainfo', {}).get('classes') or ())
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    return list(metainfo.get('classes') or ())
 
 
 def _find_model(runner: Runner) -> Any:

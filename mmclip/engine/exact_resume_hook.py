@@ -30,8 +30,8 @@ from mmclip.engine.resume_check import (
 )
 from mmclip.engine.run_settings import (
     SAMPLER_SEED,
-    describe_run,
     find_sampler,
+    read_settings,
 )
 from mmclip.registry import HOOKS
 
@@ -66,7 +66,7 @@ class ExactResumeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Say if something that the hook relies on is missing."""
-        self._settings = describe_run(runner)
+        self._settings = read_settings(runner)
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             wanted = ResumableInfiniteSampler

@@ -18,8 +18,8 @@ from mmclip.checkpoint.errors import CheckpointError
 from mmclip.engine.run_settings import (
     LENGTH,
     NOT_SET,
-    describe_run,
     plain,
+    read_settings,
     same,
     schedulers_by_key,
     wrappers_by_key,
@@ -88,7 +88,7 @@ def find_differences(runner: Runner, checkpoint: Mapping) -> list[Difference]:
     meta = _typed(checkpoint['meta'], dict, 'meta')
     for key in 'epoch', 'iter':
         _typed(meta.get(key), int, f"meta['{key}']")
-    found = list(_compare_notes(read_note(checkpoint), describe_run(runner)))
+    found = list(_compare_notes(read_note(checkpoint), read_settings(runner)))
     found += _compare_seeds(meta.get('seed'), runner)
     seen = {difference.key for difference in found}
     for key, wrapper in wrappers_by_key(runner).items():
@@ -251,7 +251,7 @@ def _schedule(state: dict) -> dict[str, Any]:
         for name, value in state.items()
         if isinstance(name, str)
         and name not in PROGRESS
-        and not callable(value)  # noted by describe_run, and not written
+        and not callable(value)  # noted by read_settings, and not written
     }
 
 

@@ -32,7 +32,7 @@ NOT_SET = 'not set'
 Settings = dict[str, dict[str, Any]]  # by section, then by key
 
 
-def describe_run(runner: Runner) -> Settings:
+def read_settings(runner: Runner) -> Settings:
     """What a run trains with, beside the state of optimizer and schedulers.
 
     Files are described by their names, so that they may be moved. What has
