@@ -125,7 +125,7 @@ def _cause(failure: ProcessFailure) -> str:
     """The first line of the exception, which torch's ``record`` wrote."""
     message = failure.error_file_data.get('message')
     if not isinstance(message, dict):  # none was written
-        return f'exit code {failure.exitcode}; its messages stand above.'
+        return f'exit code {failure.exitcode}; its messages are above.'
     return message['message'].splitlines()[0]
 
 

@@ -116,7 +116,7 @@ def apply_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(
-                '--auto-scale-lr wants to know for how many images a pass the '
+                '--auto-scale-lr needs to know for how many images a pass the '
                 'rate is: set auto_scale_lr=dict(base_batch_size=...) in the '
                 'config.'
             )

@@ -139,7 +139,7 @@ class ImageFolder(CustomDataset):
     def _log_left_out(self, tree: ImageTree) -> None:
         if tree.hidden:
             print_log(
-                f'{self.img_prefix}: left out as not the images of a class: '
+                f'{self.img_prefix}: left out, since not images of a class: '
                 f'{describe_hidden(tree.hidden)}.',
                 logger='current',
                 level=INFO,

@@ -1,4 +1,4 @@
-"""What lies in a tree of class folders: images, and what is none."""
+"""What lies in a tree of class folders: images, and everything else."""
 
 import logging
 import os

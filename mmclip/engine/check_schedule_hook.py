@@ -1,4 +1,4 @@
-"""A schedule that does not fit the length of its run is said."""
+"""Warnings of schedules that do not fit the length of their run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

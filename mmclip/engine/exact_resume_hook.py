@@ -43,7 +43,7 @@ class ExactResumeHook(Hook):
     mmengine restores weights, optimizer and schedules, but not the state of
     random generators nor the position in an epoch. This hook seeds them at
     each iteration, and lets an epoch that was interrupted go on with its next
-    batch. Exact it is with ``randomness.seed``, the sampler
+    batch. It is exact with ``randomness.seed``, the sampler
     ``mmclip.ResumableSampler`` and, first in the training pipeline,
     ``mmclip.SeedSample``; it warns where they are missing.
 

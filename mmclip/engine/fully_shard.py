@@ -94,7 +94,7 @@ class FullyShardStrategy(DDPStrategy):
         """
         if not is_distributed():
             raise ValueError(
-                'Sharded training wants a process group, be it of one '
+                'Sharded training needs a process group, be it of one '
                 'process: start it with bash tools/dist_train.sh CONFIG '
                 'NUMBER_OF_GPUS.'
             )

@@ -32,7 +32,7 @@ class InterruptHook(Hook):
     """On Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, write ``iter_N.pth`` and stop.
 
     The optimizer step is finished first, with all passes that it accumulates;
-    a validation is left. The checkpoint stands where the checkpoint hook
+    a validation is abandoned. The checkpoint is where the checkpoint hook
     writes, ``--resume`` goes on from there, and the exit code is 128 + the
     number of the signal. Several processes agree after each iteration whether
     one of them was told, so that all stop at the same.

@@ -103,7 +103,7 @@ class StrictLoadHook(Hook):
             self._check_averages(runner, checkpoint)
         if 'state_dict' not in checkpoint and _ema_hooks(runner):
             raise CheckpointError(
-                'The checkpoint has no state_dict, which EMAHook wants: leave '
+                'The checkpoint has no state_dict, which EMAHook needs: leave '
                 'EMAHook out of custom_hooks, or save the weights as '
                 'dict(state_dict=...).'
             )

@@ -44,7 +44,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     if len(set(args.seeds)) < 2:
-        parser.error('a spread wants at least two seeds')
+        parser.error('a spread needs at least two seeds')
     tables = [table_of(seed, args.folder / str(seed)) for seed in args.seeds]
     text = to_markdown(tables)
     with atomic_file(args.folder / 'table.md') as path:

@@ -34,7 +34,7 @@ def count_images(dataset: Any, split: str) -> Counter[str]:
         split (str): Its name, for messages.
 
     Raises:
-        ValueError: If it takes folders for classes that are none, or leaves
+        ValueError: If it takes folders for classes that are not, or leaves
             images out, unless only some suffixes were asked for.
     """
     if not isinstance(get_file_backend(dataset.img_prefix), LocalBackend):
