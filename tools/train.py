@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 import torch
@@ -15,6 +16,7 @@ from mmclip.engine.checks.places import check_places
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
 from mmclip.engine.find_checkpoint import has_checkpoints
+from mmclip.engine.interrupt_hook import InterruptHook
 from mmclip.engine.signals import end_at_once
 
 EXAMPLES = """examples:
@@ -94,7 +96,11 @@ def main() -> None:
     check_places(cfg, ('train_dataloader', 'val_dataloader'))
     use_gloo_without_gpu(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    build(cfg).train()
+    runner = build(cfg)
+    if not any(isinstance(hook, InterruptHook) for hook in runner.hooks):
+        # Loggers and workers are to be closed.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    runner.train()
 
 
 def apply_args(cfg: Config, args: argparse.Namespace) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmpretrain
 import pytest
@@ -12,10 +14,13 @@ from mmengine.config import Config, ConfigDict
 from safetensors.torch import save_file
 
 from mmclip.checkpoint import read_checkpoint
+from mmclip.engine import InterruptHook
+from mmclip.engine.signals import STOPPING
 from tests.conftest import put_into_hub_cache
 from tests.test_tools.conftest import TOOLS
 from tests.test_tools.weights import load_in_this_process, write_random
 from tools import test as test_tool
+from tools import train as train_tool
 from tools.train import use_mixed_precision, use_new_schedule
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
@@ -323,6 +328,7 @@ def test_two_processes_measure_what_one_does_and_one_of_them_writes_it(
         f"""
 _base_ = ['config.py']
 import os
+import signal
 os.chdir({str(project)!r} + '/' + os.environ.get('RANK', 'alone'))
 test_dataloader = dict(dataset=dict(data_root={str(project / 'images')!r}))
 """
@@ -411,3 +417,24 @@ default_hooks = dict(check_classes=None)
     log = run(TOOLS / 'train.py', 'timm_config.py', *option, **hub).stdout
     assert f'Load checkpoint from timm://{name}' in log
     assert 'accuracy/top1' in log
+
+
+@pytest.mark.parametrize('hooks', [[], [InterruptHook()]])
+def test_ctrl_c_closes_a_run_that_has_no_hook_for_it(
+    tmp_path, monkeypatch, hooks
+):
+    heard = []
+    runner = SimpleNamespace(
+        hooks=hooks,
+        train=lambda: heard.append(signal.getsignal(signal.SIGINT)),
+    )
+    (tmp_path / 'config.py').write_text('')
+    monkeypatch.setattr(train_tool.Runner, 'from_cfg', lambda cfg: runner)
+    monkeypatch.setattr('sys.argv', ['train.py', str(tmp_path / 'config.py')])
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        train_tool.main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert (heard == [signal.default_int_handler]) == (not hooks)
