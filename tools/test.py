@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.files import check_folder, check_free
+from mmclip.datasets.errors import DataError
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -171,5 +172,5 @@ def leave_out_averaging(runner: Runner) -> None:
 if __name__ == '__main__':
     try:
         main()
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, DataError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.checkpoint import CheckpointError
+from mmclip.datasets.errors import DataError
+from mmclip.engine import NonFiniteLossError
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config import complete_dataloaders, load_config
 from mmclip.engine.distributed import use_gloo_without_gpu
@@ -174,5 +176,10 @@ def use_mixed_precision(optim_wrapper: ConfigDict) -> None:
 if __name__ == '__main__':
     try:
         main()
-    except (CheckpointError, OSError) as error:
+    except (
+        CheckpointError,
+        DataError,
+        NonFiniteLossError,
+        OSError,
+    ) as error:
         sys.exit(f'error: {error}')

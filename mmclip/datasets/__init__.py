@@ -1,5 +1,6 @@
 """Data sets, samplers and transforms: what mmpretrain lacks."""
 
+from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.imagenet import ImageNet
 from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
@@ -20,6 +21,7 @@ from mmclip.datasets.shifts import (
 
 __all__ = [
     'CropBorder',
+    'DataError',
     'ImageFolder',
     'ImageNet',
     'ImageNetA',

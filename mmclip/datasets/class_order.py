@@ -10,6 +10,7 @@ from mmclip.checkpoint.compatibility import (
     are_same_classes,
     misplaced_classes,
 )
+from mmclip.datasets.errors import DataError
 
 
 def misplaced(
@@ -46,14 +47,14 @@ def check_order(
         where (str): Whose the names are, for the message.
 
     Raises:
-        ValueError: Naming the first that differ, and the order to give.
+        DataError: Naming the first that differ, and the order to give.
     """
     if wrong := misplaced(names, folders):
         listed = ', '.join(
             f'{name!r} is number {i}, its folder number {j}'
             for name, i, j in wrong[:3]
         )
-        raise ValueError(
+        raise DataError(
             f'{where} names classes in another order than the folders, which '
             f'are numbered by the alphabet: {listed}'
             f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '
@@ -73,10 +74,10 @@ def check_folders(
         root (str): What holds the folders, for messages.
 
     Raises:
-        ValueError: If they have other numbers or another order.
+        DataError: If they have other numbers or another order.
     """
     if len(names) != len(folders):
-        raise ValueError(
+        raise DataError(
             f'{where} has {len(names)} names, and {root} has {len(folders)} '
             f'class folders ({list_names(folders)}): one name per folder is '
             'needed, in the order of the folders.'
@@ -96,7 +97,7 @@ def check_listed(
         where (str): What lists the images, for the message.
 
     Raises:
-        ValueError: If folders named as two classes or more have others'
+        DataError: If folders named as two classes or more have others'
             labels.
     """
     place = {_plain(str(name)): i for i, name in enumerate(names)}
@@ -107,7 +108,7 @@ def check_listed(
         if place.get(_plain(folder), label) != label
     ]
     if len(wrong) > 1:
-        raise ValueError(
+        raise DataError(
             f'metainfo.classes names classes in another order than the labels '
             f'of {where}: {", ".join(wrong[:3])}'
             f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '

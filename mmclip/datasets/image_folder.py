@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from mmclip.datasets.class_order import check_folders
+from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_list import read_labelled_list, read_list
 from mmclip.datasets.image_tree import (
     ImageTree,
@@ -49,7 +50,7 @@ class ImageFolder(CustomDataset):
     Raises:
         FileNotFoundError: When it is loaded, if the folder or the list does
             not exist, or has no image.
-        ValueError: When it is loaded, if a line of the list is not one,
+        DataError: When it is loaded, if a line of the list is not one,
             images lie beside the class folders, or the names of classes are
             in another order than the folders.
     """
@@ -120,7 +121,7 @@ class ImageFolder(CustomDataset):
     def _use_folders(self, tree: ImageTree) -> None:
         loose = tree.loose()
         if loose:
-            raise ValueError(
+            raise DataError(
                 f'{self.img_prefix} holds {number_of(len(loose), "image")} '
                 f'{"beside its" if tree.folders else "and no"} class folders: '
                 f'{", ".join(loose[:5])}. Move each into the folder of its '

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from mmengine.fileio import exists, list_from_file
 
+from mmclip.datasets.errors import DataError
+
 
 def read_labelled_list(
     path: str, separator: str | None = None
@@ -17,21 +19,21 @@ def read_labelled_list(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: Naming the first line that is something else.
+        DataError: Naming the first line that is something else.
     """
     samples = []
     for number, line in _lines(path):
         name, *rest = line.rsplit(separator, maxsplit=1)
         if not rest or name.endswith((',', ';')):
-            raise ValueError(
+            raise DataError(
                 f'Line {number} of {path} is {line!r}: a line must be the '
                 'path of an image, a space and its label, without commas or '
                 'a heading.'
             )
         try:
             samples.append((name, int(rest[0])))
-        except ValueError:
-            raise ValueError(
+        except DataError:
+            raise DataError(
                 f'Line {number} of {path} is {line!r}: the label, its last '
                 f'word, is {rest[0]!r}, and must be a whole number from 0.'
             ) from None

@@ -16,6 +16,7 @@ from mmclip.datasets.class_order import (
     misplaced,
     warn_of_numbers,
 )
+from mmclip.datasets.errors import DataError
 from mmclip.engine.checks.first_process import check_once
 from mmclip.engine.checks.labels import (
     check_range,
@@ -52,7 +53,7 @@ class CheckClassesHook(Hook):
         """Check the training and the validation set.
 
         Raises:
-            ValueError: Naming the classes that differ, are empty, or do not
+            DataError: Naming the classes that differ, are empty, or do not
                 fit the head or the weights.
         """
         self._is_checked = True
@@ -66,7 +67,7 @@ class CheckClassesHook(Hook):
         """Check the validation set, unless training did.
 
         Raises:
-            ValueError: As before testing.
+            DataError: As before testing.
         """
         if not self._is_checked:
             self._is_checked = True
@@ -77,7 +78,7 @@ class CheckClassesHook(Hook):
         """Check the head against the test set, which may leave classes out.
 
         Raises:
-            ValueError: If they have other numbers of classes, or number them
+            DataError: If they have other numbers of classes, or number them
                 in another way.
         """
         dataset, model = runner.test_dataloader.dataset, _find_model(runner)
@@ -133,7 +134,7 @@ class CheckClassesHook(Hook):
             if captions:
                 step = f'set model.classes to the {expected} names'
             refuse_stray(split, parts, counts, names, num_classes)
-            raise ValueError(
+            raise DataError(
                 f'The {split} set has {expected} classes, and the head '
                 f'{num_classes}: {step}, or give the set the classes that '
                 'the head has (metainfo.classes, where a list of files '
@@ -168,7 +169,7 @@ def _compare(classes: dict[str, list[str]]) -> None:
         )
         if names
     ]
-    raise ValueError(
+    raise DataError(
         'The training and the validation set have other classes, so that '
         f'labels would not mean the same '
         f'({"; ".join(differences) or "the same in another order"}). Give '
@@ -183,13 +184,13 @@ def _check_images(split: str, dataset: Any, counts: Counter[int]) -> None:
         return
     unshuffled = isinstance(dataset, KFoldDataset) and dataset.seed is None
     if unshuffled and not dataset.test_mode:
-        raise ValueError(
+        raise DataError(
             f'The {split} set has no image of {", ".join(empty[:10])}: a '
             'KFoldDataset without a seed takes folds of whole classes. Set '
             'its seed, the same for training and validation.'
         )
     if not any(part.is_chosen for part in parts_of(dataset)):
-        raise ValueError(
+        raise DataError(
             f'The {split} set has no image of {", ".join(empty[:10])}.'
         )
 
@@ -216,7 +217,7 @@ def _check_same(
         listed = ', '.join(
             f'{name!r} is number {i} and {j}' for name, i, j in wrong[:5]
         )
-        raise ValueError(
+        raise DataError(
             f'The classes of the {split} set and of {whose} are numbered '
             f'differently, so that labels would not mean the same: {listed}'
             f'{" and so on" if len(wrong) > 5 else ""}. {step}. '

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmclip.datasets.errors import DataError
 from mmclip.datasets.load_image import LoadImage, LoadImageError
 from mmclip.engine.checks.damage import find_missing, find_unreadable
 from mmclip.engine.checks.duplicates import find_shared
@@ -41,7 +42,7 @@ class CheckDataHook(Hook):
         """Check the training and the validation set.
 
         Raises:
-            ValueError: Naming the images that cannot be loaded.
+            DataError: Naming the images that cannot be loaded.
         """
         splits = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
@@ -52,7 +53,7 @@ class CheckDataHook(Hook):
         """Check the validation set, unless training did.
 
         Raises:
-            ValueError: Naming the images that cannot be loaded.
+            DataError: Naming the images that cannot be loaded.
         """
         self._check(dict(val=runner.val_dataloader.dataset))
 
@@ -60,7 +61,7 @@ class CheckDataHook(Hook):
         """Check the test set.
 
         Raises:
-            ValueError: Naming the images that cannot be loaded.
+            DataError: Naming the images that cannot be loaded.
         """
         self._check(dict(test=runner.test_dataloader.dataset))
 
@@ -81,7 +82,7 @@ class CheckDataHook(Hook):
         for split, found in paths.items():
             problems += _complaints(split, splits[split], found)
         if problems:
-            raise ValueError('\n'.join(problems))
+            raise DataError('\n'.join(problems))
         if 'train' in paths and 'val' in paths:
             _warn_of_shared(paths['train'], paths['val'])
         elif 'val' in splits and 'train' in splits:

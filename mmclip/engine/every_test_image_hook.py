@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmclip.datasets.errors import DataError
 from mmclip.datasets.load_image import LoadImage
 from mmclip.registry import HOOKS
 
@@ -38,7 +39,7 @@ class EveryTestImageHook(Hook):
         """Check the test pipeline.
 
         Raises:
-            ValueError: If it may skip images.
+            DataError: If it may skip images.
         """
         self._check('test', runner.test_dataloader)
 
@@ -51,7 +52,7 @@ class EveryTestImageHook(Hook):
                 skips = load.ignore_empty
                 found, wanted = 'ignore_empty=True', 'ignore_empty=False'
             if skips:
-                raise ValueError(
+                raise DataError(
                     f'The pipeline of {split}_dataloader has {found} in '
                     f'{type(load).__name__}, so that its metric might be of '
                     f'other images than those of the set: set {wanted} there, '

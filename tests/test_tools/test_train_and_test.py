@@ -103,6 +103,7 @@ def test_weights_that_do_not_fit_stop_the_test(project, run, tools):
     log = run(tools / 'test.py', 'config.py', 'x.pth', fails=True).stdout
     assert 'The checkpoint does not fit the model' in log
     assert 'backbone.cls_token' in log
+    assert tools != TOOLS or 'Traceback' not in log
 
 
 @TOOL_SETS

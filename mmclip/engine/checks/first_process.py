@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from mmclip.datasets.errors import DataError
+
 
 def check_once(check: Callable[[], None]) -> None:
     """Make a check in the first process, and stop all if it fails.
 
     Raises:
-        ValueError: In the other processes, with the message of the first.
+        DataError: In the other processes, with the message of the first.
     """
     failure: Exception | None = None
     if is_main_process():
@@ -22,4 +24,4 @@ def check_once(check: Callable[[], None]) -> None:
     if failure is not None:
         raise failure
     if message[0] is not None:
-        raise ValueError(message[0])
+        raise DataError(message[0])

@@ -10,6 +10,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 
+from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_tree import (
     ImageTree,
     count_suffixes,
@@ -34,7 +35,7 @@ def count_images(dataset: Any, split: str) -> Counter[str]:
         split (str): Its name, for messages.
 
     Raises:
-        ValueError: If it takes folders for classes that are not, or leaves
+        DataError: If it takes folders for classes that are not, or leaves
             images out, unless only some suffixes were asked for.
     """
     if not isinstance(get_file_backend(dataset.img_prefix), LocalBackend):
@@ -71,7 +72,7 @@ def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
         )
     ]
     if junk:
-        raise ValueError(
+        raise DataError(
             f'{tree.root} holds folders that are not part of the data, and '
             f'{type(dataset).__name__} takes them for it: '
             f'{describe_hidden(junk)}. Remove them, or {STEP}leaves them out.'
@@ -93,7 +94,7 @@ def _report(dataset: Any, split: str, left_out: list[str]) -> None:
         # Which may not read them all.
         print_log(message, logger='current', level=logging.WARNING)
         return
-    raise ValueError(message)
+    raise DataError(message)
 
 
 def _suffixes(dataset: Any) -> list[str]:

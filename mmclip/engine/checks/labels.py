@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_tree import number_of
 from mmclip.engine.checks.folders import count_images
 from mmclip.engine.checks.parts import Part
@@ -24,7 +25,7 @@ def count_labels(parts: Sequence[Part], split: str) -> Counter[int] | None:
         which.
 
     Raises:
-        ValueError: If folders hold what is not in the set.
+        DataError: If folders hold what is not in the set.
     """
     counts: Counter[int] = Counter()
     has_labels = True
@@ -68,14 +69,14 @@ def check_range(
         num_classes (int): Of the head, or 0.
 
     Raises:
-        ValueError: Saying what the labels are, and what they have to be.
+        DataError: Saying what the labels are, and what they have to be.
     """
     used = sorted(counts)
     if not used:
         return
     where = lists_of(parts)
     if used[0] < 0:
-        raise ValueError(
+        raise DataError(
             f'The {split} set has the label {used[0]} at '
             f'{number_of(counts[used[0]], "image")}; labels begin at 0'
             f'{where}.'
@@ -83,7 +84,7 @@ def check_range(
     if used[0] != 1 or not any(part.is_chosen for part in parts):
         return
     if used[-1] in {len(names), num_classes} - {0}:
-        raise ValueError(
+        raise DataError(
             f'The labels of the {split} set go from 1 to {used[-1]}, and '
             f'must go from 0 to {used[-1] - 1}: subtract 1 from '
             f'each{where}. The number of classes stays {used[-1]}.'
@@ -119,7 +120,7 @@ def refuse_stray(
         num_classes (int): Of the head.
 
     Raises:
-        ValueError: Naming the labels.
+        DataError: Naming the labels.
     """
     limit = len(names) or num_classes
     beyond = sorted(label for label in counts if label >= limit)
@@ -127,7 +128,7 @@ def refuse_stray(
     if not beyond or (is_every_label_used and not names):
         return
     images = number_of(sum(counts[label] for label in beyond), 'image')
-    raise ValueError(
+    raise DataError(
         f'The {split} set has labels beyond {limit - 1} '
         f'({", ".join(map(str, beyond[:5]))}'
         f'{" ..." if len(beyond) > 5 else ""}), the last of '
