@@ -56,6 +56,15 @@ def _default_dict(factory: Any = None) -> dict[Any, Any]:
     return {}
 
 
+def _namespace() -> dict[str, Any]:
+    """The arguments of a command, which timm's and other trainings keep."""
+    return {}
+
+
+def _fill_namespace(arguments: dict[str, Any], state: Any) -> None:
+    arguments |= _plain_dict(state)
+
+
 def _counter(content: Any) -> Counter[Any]:
     return Counter(_plain_dict(content))
 
@@ -106,6 +115,7 @@ _PLAIN = [
     Named('builtins.set', set, keys=parts_of),
     Named('builtins.frozenset', frozenset, keys=parts_of),
     *(Named(f'builtins.{name}') for name in ('dict', 'int', 'float', 'list')),
+    Named('argparse.Namespace', _namespace, _fill_namespace),
     Named('collections.Counter', _counter),
     Named('collections.defaultdict', _default_dict),
     Named(

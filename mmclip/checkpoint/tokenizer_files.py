@@ -55,7 +55,7 @@ def _are_tokens(value: Any) -> bool:
 
 
 TOKEN: Check = (lambda v: v is None or _is_token(v), 'a token')
-TOKENS: Check = (_are_tokens, 'tokens')
+TOKENS: Check = optional((_are_tokens, 'tokens'))
 SPECIAL_TOKENS = dict.fromkeys(
     (
         'bos_token',

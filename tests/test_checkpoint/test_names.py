@@ -1,6 +1,7 @@
 """All that a pickle may name is read, and no more."""
 
 import pickle
+from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import PosixPath
 
@@ -33,6 +34,7 @@ def everything():
         containers=[{1}, frozenset('a'), Counter(a=2), OrderedDict(a=1)],
         defaults=[defaultdict(k, a=1) for k in (dict, int, float, list, set)],
         path=PosixPath('/a/b'),
+        args=Namespace(lr=0.5, size=(3, 4)),
         tensors=[torch.ones(1, dtype=dtype) for dtype in STORAGES.values()],
         more=[torch.ones(1, dtype=torch.uint16), parameter, marked],
         parameter=nn.Parameter(torch.ones(2)),
@@ -72,6 +74,7 @@ def test_every_kind_comes_back(tmp_path):
     assert list(map(type, found['containers'])) == list(map(type, containers))
     assert found['defaults'] == [dict(a=1)] * 5
     assert found['path'] == '/a/b'
+    assert found['args'] == dict(lr=0.5, size=(3, 4))
     assert [t.dtype for t in found['tensors']] == list(STORAGES.values())
     assert all(tensor.item() == 1 for tensor in found['tensors'])
     assert found['more'][0].dtype == torch.uint16

@@ -88,6 +88,7 @@ def write_tokenizer_config(folder, **values):
 
 
 def test_a_folders_own_tokenizer_is_used(folder):
+    write_tokenizer_config(folder, additional_special_tokens=None)
     _, tokenizer = load(folder)
     assert tokenizer(['red blue'])[0, :3].tolist() == [2, 3, 1]
 
