@@ -79,11 +79,18 @@ def _fill_ordered_dict(ordered: Any, state: Any) -> None:
         return
     ordered._metadata = OrderedDict()
     for name, module in state['_metadata'].items():
-        if not isinstance(module.get('version'), int | None):
-            raise CheckpointError("its modules' versions are not numbers.")
-        ordered._metadata[name] = {
-            key: module[key] for key in _METADATA if key in module
-        }
+        known = {key: module[key] for key in _METADATA if key in module}
+        is_version = isinstance(known.get('version'), int | None)
+        if not is_version or not all(map(_are_numbers, known.values())):
+            raise CheckpointError(
+                "its modules' versions or grids are not numbers."
+            )
+        ordered._metadata[name] = known
+
+
+def _are_numbers(value: Any) -> bool:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(part, int | None) for part in parts)
 
 
 def _fill_module(module: Module, state: Any) -> None:

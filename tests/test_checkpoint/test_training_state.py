@@ -245,6 +245,14 @@ def test_the_crafted_array_is_read(tmp_path):
         versions(b'K\x03'),
         versions(b'}' + string('a') + b'K\x03s'),
         versions(b'}' + string('a') + b'}' + string('version') + b']ss'),
+        versions(
+            b'}'
+            + string('a')
+            + b'}'
+            + string('image_size')
+            + string('a')
+            + b'ss'
+        ),
         # Memory that the file does not hold.
         b'cbuiltins\nbytearray\n(' + number(2**40) + b'tR',
         b'c__builtin__\nbytearray\n(' + number(2**40) + b'tR',
