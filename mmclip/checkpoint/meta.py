@@ -202,7 +202,8 @@ def outputs(backbone: Mapping[str, Any]) -> dict[str, Any]:
     if backbone['type'] == OTHER:
         return said | dict(out_indices=backbone.get('out_indices'))
     depth = properties(backbone)['depth']
-    indices = backbone.get('out_indices', -1)
+    indices = backbone.get('out_indices')
+    indices = -1 if indices is None else indices
     indices = [indices] if isinstance(indices, int) else indices
     return said | dict(out_indices=[i % depth for i in indices])
 

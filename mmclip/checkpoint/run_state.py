@@ -52,8 +52,8 @@ def is_step(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Python's number of numpy's."""
-    return value.item() if hasattr(value, 'item') else value
+    """Python's number of numpy's or torch's; others as they are."""
+    return value.item() if getattr(value, 'ndim', None) == 0 else value
 
 
 def _listed(value: Any) -> list[Any]:

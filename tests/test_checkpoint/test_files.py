@@ -250,6 +250,17 @@ def test_no_half_written_output(tmp_path, name, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ('score', 'is_kept'),
+    [(torch.tensor(0.5), True), (torch.ones(2), False), ('high', False)],
+)
+def test_scores_are_numbers_or_left_out(tmp_path, score, is_kept):
+    hub = dict(runtime_info=dict(best_score=score))
+    torch.save(dict(WEIGHTS, message_hub=hub), tmp_path / 'x.pth')
+    found = read_checkpoint(tmp_path / 'x.pth')['message_hub']['runtime_info']
+    assert found == (dict(best_score=score) if is_kept else {})
+
+
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
     """A view of a terabyte, in a file of a kilobyte."""
     path = tmp_path / 'x.pt'

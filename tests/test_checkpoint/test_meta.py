@@ -164,6 +164,11 @@ def test_properties_are_those_of_the_module_without_building_it(backbone):
         assert outputs(backbone) == outputs(described)
 
 
+def test_no_out_indices_mean_the_last_block():
+    unsaid = BACKBONE | dict(out_type='featmap')
+    assert outputs(unsaid | dict(out_indices=None)) == outputs(unsaid)
+
+
 def test_a_derived_backbone_takes_the_weights_of_its_base():
     cls = type(build_backbone(BACKBONE, 'meta'))
 
