@@ -50,6 +50,12 @@ NUM_MUTATIONS = 100  # of each format, for each reader
 NUM_MUTATIONS_SLOW = 2000
 SECONDS = 20  # for files of some kilobytes: a hang, not a slow machine
 
+CLIP = dict(
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer', arch='small', act='gelu'
+    )
+)
+
 
 def model() -> nn.Module:
     torch.manual_seed(0)
@@ -65,7 +71,7 @@ def save_training(path: Path) -> None:
     history = HistoryBuffer([0.5, 0.25], [1, 2])
     hub = dict(log_scalars=dict(loss=history), lr=np.float64(0.125))
     checkpoint = dict(
-        meta=dict(clip=dict(a=1), iter=3),
+        meta=dict(clip=CLIP, iter=3),
         state_dict=model().state_dict(),
         message_hub=hub,
         optimizer=optimizer.state_dict(),
@@ -75,7 +81,7 @@ def save_training(path: Path) -> None:
 
 def save_weights(path: Path) -> None:
     """A state dict alone, or safetensors, by the suffix."""
-    meta = dict(clip=dict(a=1))
+    meta = dict(clip=CLIP)
     write_checkpoint(dict(meta=meta, state_dict=model().state_dict()), path)
 
 
