@@ -92,7 +92,7 @@ class _Dispatch(dict[int, Any]):
     def __missing__(self, code: int) -> Any:
         raise pickle.UnpicklingError(
             f'its pickle has the instruction {code:#x}, which torch does not '
-            'write'
+            'write with the pickle_protocol that it has by default'
         )
 
 

@@ -147,7 +147,7 @@ def test_a_tokenizer_chooses_no_file(folder, tmp_path):
         ('text_cfg', dict(hf_model_name='someone/x')),
         ('text_cfg', dict(hf_model_name='./folder')),
         ('text_cfg', dict(tokenizer_kwargs=dict(bpe_path='/etc/passwd'))),
-        ('text_cfg', dict(tokenizer_kwargs=dict(cache_dir='/tmp/x'))),
+        ('text_cfg', dict(tokenizer_kwargs=dict(cache_dir='elsewhere'))),
         ('text_cfg', dict(norm_kwargs=dict(device='cuda'))),
         ('text_cfg', dict(act_kwargs=dict(approximate=1))),
         ('multimodal_cfg', dict(n_queries=HUGE)),
