@@ -3,8 +3,9 @@
 The text tower, its tokenizer, the names of ImageNet's classes and the
 templates are open_clip's. Embeddings are kept in torch's hub folder, because a
 thousand classes with eighty templates are 80,000 texts: under a hash of the
-texts, the names of model and tag, open_clip's version and, of local files,
-their contents. What is read there is checked, and made again if it is damaged.
+texts, the names of model and tag, open_clip's version and, of local files and
+a tokenizer beside them, the contents. What is read there is checked, and made
+again if it is damaged.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ from mmclip.checkpoint.files import (
 )
 from mmclip.checkpoint.from_open_clip import find_model
 from mmclip.checkpoint.safetensors_files import SafetensorsFiles
+from mmclip.checkpoint.tokenizer_files import tokenizer_files
 from mmclip.checkpoint.whole_model import load_whole_model
 
 # Of a vector of length one: rounding in float32, and much below what a flipped
@@ -232,7 +234,7 @@ def _hash(
     """Of all that the embeddings depend on."""
     files = files_of(pretrained) if is_local(pretrained) else []
     if Path(name).is_file():
-        files.append(Path(name))
+        files += [Path(name), *tokenizer_files(Path(name).parent)]
     inputs = dict(
         name=name,
         pretrained=pretrained,

@@ -120,7 +120,7 @@ def hugging_face_source(config: str, weights: str) -> Source:
 
 def _find_tower(path: Path, keys: set[str]) -> Tower:
     config = read_json(path)
-    kind = config['model_type']
+    kind = config.get('model_type')
     if not isinstance(kind, str) or kind not in DEFAULTS:
         raise CheckpointError(
             f'{path} describes a model of type {str(kind)[:50]!r}; CLIP and '

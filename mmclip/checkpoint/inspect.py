@@ -23,6 +23,7 @@ from mmclip.checkpoint.from_open_clip import find_tower
 from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.pretrained_init import PretrainedCLIP
 from mmclip.checkpoint.towers import OTHER, build_backbone
+from mmclip.checkpoint.untrusted import read_json
 from mmclip.models.pos_embed import square_grid
 
 
@@ -142,8 +143,8 @@ def _zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read_meta(path: Path) -> dict[str, Any] | None:
     config = path / 'config.json'
     if path.is_dir():
-        if not config.is_file():
-            return None
+        if not config.is_file() or 'model_type' not in read_json(config):
+            return None  # or it is of timm
         tower, _ = hugging_face_source(str(config), str(path))
         return make_clip(tower.backbone, tower.img_size, tower.preprocess)
     return None if path.suffix == '.json' else read_metadata(path)

@@ -68,6 +68,10 @@ PREPROCESS = dict(
 )
 
 
+# Fifty times that of the largest tower of open_clip.
+MOST_IN_TABLE = 2**24
+
+
 def _are_indices(values: Any) -> bool:
     return isinstance(values, list | tuple) and all(
         is_whole(value, -MOST_LAYERS, MOST_LAYERS) for value in values
@@ -193,6 +197,7 @@ def take_image_tower(config: Any, where: str) -> dict[str, Any]:
             'vision_cfg are needed.'
         )
     vision = _take_part(taken['vision_cfg'], VISION, f'{where}, vision_cfg')
+    _refuse_large_table(vision, where)
     return taken | dict(vision_cfg=vision)
 
 
@@ -209,6 +214,20 @@ def take_whole_model(config: Any, where: str) -> dict[str, Any]:
         if part in taken:
             taken[part] = _take_part(taken[part], checks, f'{where}, {part}')
     return taken
+
+
+def _refuse_large_table(vision: Mapping[str, Any], where: str) -> None:
+    """Refuse positions that open_clip computes before there are weights."""
+    size = vision.get('image_size', 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    patch = vision.get('patch_size') or 16
+    numbers = (height // patch) * (width // patch) * vision.get('width', 768)
+    is_computed = vision.get('pos_embed_type') == 'sin_cos_2d'
+    if is_computed and numbers > MOST_IN_TABLE:
+        raise CheckpointError(
+            f'{where}, vision_cfg: image_size {size} with patch_size {patch} '
+            f'is a table of {numbers:,} positions times width.'
+        )
 
 
 def _take_part(

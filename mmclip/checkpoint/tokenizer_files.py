@@ -8,11 +8,12 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
+from torch import Tensor
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.untrusted import (
@@ -36,6 +37,11 @@ VOCABULARIES = (
     'spiece.model',
     'sentencepiece.bpe.model',
     'tokenizer.model',
+)
+CONFIGS = (
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'added_tokens.json',
 )
 
 
@@ -105,6 +111,41 @@ CONFIG: dict[str, Check] = SPECIAL_TOKENS | dict(
 )
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a folder that decide how texts become numbers."""
+    names = (*VOCABULARIES, *CONFIGS)
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def check_tokens(
+    tokenizer: Callable[[Any], Tensor], size: int, name: str, texts: Any
+) -> Tensor:
+    """The numbers of texts, by a tokenizer of others.
+
+    Args:
+        tokenizer (Callable): Made of files of others.
+        size (int): How many numbers the text tower knows; 0 if it is not said.
+        name (str): The config beside it, for messages.
+        texts (str | list[str]): The texts.
+
+    Raises:
+        CheckpointError: If it fails, or is another model's.
+    """
+    try:
+        tokens = tokenizer(texts)
+    except Exception as error:  # of transformers, by what its files say
+        raise CheckpointError(
+            f'The tokenizer of {name} fails: {error}'
+        ) from error
+    if size and tokens.numel() and int(tokens.max()) >= size:
+        raise CheckpointError(
+            f'The tokenizer of {name} gives the number {int(tokens.max())}, '
+            f'and the text tower has {size} (vocab_size): it is of another '
+            'model.'
+        )
+    return tokens
+
+
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy what is known of a tokenizer into another folder.
 
@@ -119,9 +160,10 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in VOCABULARIES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-    _copy_known(source, target, 'tokenizer_config.json', CONFIG)
-    _copy_known(source, target, 'special_tokens_map.json', SPECIAL_TOKENS)
-    path = source / 'added_tokens.json'
+    config, special_tokens, added_tokens = CONFIGS
+    _copy_known(source, target, config, CONFIG)
+    _copy_known(source, target, special_tokens, SPECIAL_TOKENS)
+    path = source / added_tokens
     if path.is_file():
         tokens = read_json(path)
         if not all(is_whole(v, 0, MOST_WORDS) for v in tokens.values()):

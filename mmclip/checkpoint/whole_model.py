@@ -5,6 +5,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.files import is_local
 from mmclip.checkpoint.from_open_clip import find_model, open_clip_source
 from mmclip.checkpoint.model_configs import take_whole_model
-from mmclip.checkpoint.tokenizer_files import copy_tokenizer
+from mmclip.checkpoint.tokenizer_files import check_tokens, copy_tokenizer
 from mmclip.checkpoint.untrusted import read_json
 
 # What OpenAI's archives hold beside weights.
 POSITION_IDS = 'text.transformer.embeddings.position_ids'
+# Beside the weights, for a file that has few.
+MOST_IN_BUFFERS = 2**22
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
 
@@ -100,13 +103,16 @@ def build_whole_model(
         try:
             if most is not None:
                 _refuse_larger(create('meta'), most, name)
-            return create('cpu'), open_clip.get_tokenizer(identifier)
+            model = create('cpu')
+            tokenizer = open_clip.get_tokenizer(identifier)
         except CheckpointError:
             raise
         except Exception as error:  # of open_clip, transformers or torch
             raise CheckpointError(
                 f'open_clip cannot build the model of {name}: {error}'
             ) from error
+        size = getattr(getattr(model, 'text', model), 'vocab_size', 0)
+        return model, partial(check_tokens, tokenizer, size, name)
 
 
 @contextmanager
@@ -150,6 +156,12 @@ def _refuse_larger(model: Any, most: int, name: str) -> None:
         raise CheckpointError(
             f'The file does not hold both towers of {name}: they have '
             f'{size:,} numbers, and it has {most:,}.'
+        )
+    masks = sum(buffer.numel() for buffer in model.buffers())
+    if masks > max(most, MOST_IN_BUFFERS):
+        raise CheckpointError(
+            f'{name} asks for {masks:,} numbers in masks, and its file has '
+            f'{most:,} in all: context_length is too large.'
         )
 
 

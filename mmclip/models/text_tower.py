@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmclip.checkpoint.files import SUFFIXES
+from mmclip.checkpoint.files import SUFFIXES, files_of, is_local
 from mmclip.registry import MODELS
 
 
@@ -40,8 +40,12 @@ class OpenCLIPTextTower(BaseModule):
         is_file = pretrained is not None and (
             Path(pretrained).suffix in SUFFIXES or '/' in pretrained
         )
+        most = None
+        if pretrained is not None and is_local(pretrained):
+            # A number has a byte at least.
+            most = sum(p.stat().st_size for p in files_of(pretrained))
         clip, self.tokenizer = build_whole_model(
-            model, tag if is_file or pretrained is None else pretrained
+            model, tag if is_file or pretrained is None else pretrained, most
         )
         if getattr(clip, 'logit_bias', None) is not None:
             raise ValueError(

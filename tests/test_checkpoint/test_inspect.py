@@ -133,3 +133,8 @@ def test_all_that_would_not_load_is_listed(files):
         for layer in ('0.0.weight', '0.0.bias', '1.weight')
     ]
     assert sorted(re.findall(r'shape: (\S+) is', problem)) == sorted(keys)
+
+
+def test_a_folder_of_timm_has_a_config_of_another_kind(files):
+    (files / 'hf' / 'config.json').write_text('{"architecture": "vit"}')
+    assert inspect_weights(files / 'hf').meta is None

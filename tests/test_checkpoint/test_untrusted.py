@@ -5,14 +5,14 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.sources import convert_folder
 from mmclip.checkpoint.to_others import export_checkpoint
 from mmclip.checkpoint.towers import build_backbone
 from mmclip.checkpoint.whole_model import load_whole_model
-from mmclip.models import OpenCLIPVisionTower
+from mmclip.models import OpenCLIPTextTower, OpenCLIPVisionTower
 from tests.conftest import save_whole_model
 
 HUGE = 10**9
@@ -156,6 +156,10 @@ def test_a_tokenizer_chooses_no_file(folder, tmp_path):
         ('vision_cfg', dict(layers=None)),
         ('vision_cfg', dict(image_size=[HUGE, HUGE])),
         ('vision_cfg', dict(image_size=[])),
+        (
+            'vision_cfg',
+            dict(image_size=2**14, patch_size=1, pos_embed_type='sin_cos_2d'),
+        ),
         ('vision_cfg', dict(width=float('nan'))),
         ('vision_cfg', dict(mlp_ratio='4')),
         ('vision_cfg', dict(timm_model_name='hf-hub:someone/x')),
@@ -178,6 +182,36 @@ def test_a_text_tower_is_no_larger_than_the_file(folder):
     set_in(folder, 'text_cfg', width=2**16, heads=16, layers=500)
     with pytest.raises(CheckpointError, match='does not hold both towers'):
         load(folder)
+    weights = str(folder / 'open_clip_model.safetensors')
+    with pytest.raises(CheckpointError, match='does not hold both towers'):
+        OpenCLIPTextTower(config_of(folder), weights)
+
+
+def test_a_mask_is_no_larger_than_the_file(folder):
+    length = 50_000  # a mask of ten gigabytes
+    set_in(folder, 'text_cfg', context_length=length, width=1, heads=1)
+    path = folder / 'open_clip_model.safetensors'
+    save_file(load_file(path) | {'x': torch.zeros(2 * length)}, path)
+    with pytest.raises(CheckpointError, match='context_length is too large'):
+        load(folder)
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder):
+    model = TOKENIZER['model']
+    vocab = model['vocab'] | dict(red=10**5)
+    content = TOKENIZER | dict(model=model | dict(vocab=vocab))
+    (folder / 'tokenizer.json').write_text(json.dumps(content))
+    _, tokenizer = load(folder)
+    assert tokenizer(['blue'])[0, 0] == 3
+    with pytest.raises(CheckpointError, match='gives the number 100000'):
+        tokenizer(['red'])
+
+
+def test_a_tokenizer_that_cannot_be_used_is_refused(folder):
+    write_tokenizer_config(folder, pad_token=None)
+    _, tokenizer = load(folder)
+    with pytest.raises(CheckpointError, match=r'config\.json fails: .*pad'):
+        tokenizer(['red'])
 
 
 def test_fields_that_no_loader_reads_are_left_alone(folder):

@@ -1,5 +1,7 @@
 """Zero-shot classifiers are open_clip's own, in an ordinary checkpoint."""
 
+import json
+
 import open_clip
 import pytest
 import torch
@@ -32,6 +34,29 @@ def make_model(folder, **changes):
     model = save_whole_model(folder, **changes)
     config = str(folder / 'open_clip_config.json')
     return model, config, str(folder / 'open_clip_model.safetensors')
+
+
+def write_tokenizer(folder, **words):
+    """Let a folder's config name the tokenizer beside it."""
+    path = folder / 'open_clip_config.json'
+    config = json.loads(path.read_text())
+    config['model_cfg']['text_cfg']['hf_tokenizer_name'] = 'x/y'
+    path.write_text(json.dumps(config))
+    vocab = {'[UNK]': 0, '[PAD]': 1} | words
+    model = dict(type='WordLevel', vocab=vocab, unk_token='[UNK]')
+    tokenizer = dict(
+        version='1.0',
+        added_tokens=[],
+        pre_tokenizer=dict(type='Whitespace'),
+        model=model,
+    )
+    (folder / 'tokenizer.json').write_text(json.dumps(tokenizer))
+    known = dict(
+        tokenizer_class='PreTrainedTokenizerFast',
+        unk_token='[UNK]',
+        pad_token='[PAD]',
+    )
+    (folder / 'tokenizer_config.json').write_text(json.dumps(known))
 
 
 def build(checkpoint):
@@ -130,11 +155,14 @@ class TestCache:
         assert len(list(cache.iterdir())) == 1
 
     @pytest.mark.parametrize(
-        'changed', ['classes', 'templates', 'weights', 'config', 'folder']
+        'changed',
+        ['classes', 'templates', 'weights', 'config', 'folder', 'tokenizer'],
     )
     def test_anything_else_is_computed_anew(self, tmp_path, cache, changed):
         model, config, weights = make_model(tmp_path)
         classes, templates = list(CLASSES), list(TEMPLATES)
+        if changed == 'tokenizer':
+            write_tokenizer(tmp_path, cat=2, dog=3)
         named = str(tmp_path) if changed == 'folder' else weights
         before = embed_classes(config, named, classes, templates)
         if changed == 'classes':
@@ -144,6 +172,8 @@ class TestCache:
         elif changed in ('weights', 'folder'):
             torch.nn.init.normal_(model.text_projection)
             save_file(model.state_dict(), weights)
+        elif changed == 'tokenizer':
+            write_tokenizer(tmp_path, cat=3, dog=2)
         else:
             save_whole_model(tmp_path, quick_gelu=False)  # the same weights
         after = embed_classes(config, named, classes, templates)
