@@ -12,6 +12,7 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.files import check_folder
+from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.unconverted import advise
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
@@ -134,7 +135,7 @@ def load(runner: Runner, path: str) -> None:
         CheckpointError: If they do not fit the model, key by key.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    state_dict = weights_of(checkpoint, path)
     try:
         load_weights(runner, state_dict)
     except CheckpointError as error:

@@ -11,7 +11,7 @@ import torch
 
 from mmclip.checkpoint.archive import Archive, is_archive
 from mmclip.checkpoint.atomic import TEMPORARY, atomic_file
-from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.explain import check_file, explain
 from mmclip.checkpoint.grids import renamed, tell_grid, without_prefix
 from mmclip.checkpoint.meta import check_clip, read_clip
@@ -23,6 +23,7 @@ from mmclip.checkpoint.safetensors_files import (
     shards_of,
     write_safetensors,
 )
+from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.torch_files import read_archive, read_legacy
 from mmclip.checkpoint.torchscript import is_torchscript, read_torchscript
 
@@ -123,11 +124,7 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
     if shards or is_safetensors(path):
         return SafetensorsFiles(shards or [path])
     checkpoint = _read(path, 'cpu', mmap=True, check_sums=True)
-    state_dict = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(state_dict, dict) or not state_dict:
-        raise CheckpointError(f'{path} holds no state dict.')
-    check_tensors(path, state_dict)
-    return without_wrapper(state_dict)
+    return without_wrapper(weights_of(checkpoint, path))
 
 
 def files_of(path: str | Path) -> list[Path]:
@@ -159,42 +156,6 @@ def without_wrapper(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         plain = renamed(state_dict, str)  # what would be one is not the same
     wrapped = all(key.startswith('module.') for key in plain)
     return without_prefix(plain, 'module.' if wrapped else '')
-
-
-def check_tensors(path: str | Path, state_dict: Any) -> None:
-    """Refuse what is not a state dict, and say where it may be.
-
-    Raises:
-        CheckpointError: If it holds anything else than tensors by name.
-    """
-    if not isinstance(state_dict, Mapping):
-        raise CheckpointError(
-            f'{path} holds no state dict, but a {type(state_dict).__name__}.'
-        )
-    numbers = [key for key in state_dict if not isinstance(key, str)]
-    if numbers:
-        raise CheckpointError(
-            f'{path} holds no state dict: the keys must be names, and '
-            f'{some(numbers)} {"is" if len(numbers) == 1 else "are"} not.'
-        )
-    others = [
-        key
-        for key, value in state_dict.items()
-        if not isinstance(value, torch.Tensor)
-    ]
-    if not others:
-        return
-    wrappers = [key for key in others if isinstance(state_dict[key], dict)]
-    raise CheckpointError(
-        f'{path} holds no state dict: {some(others)} '
-        f'{"is not a tensor" if len(others) == 1 else "are not tensors"}'
-        + (
-            f'; if the weights are in {some(wrappers)}, save that dict alone, '
-            "or as 'state_dict'."
-            if wrappers
-            else '.'
-        )
-    )
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.loaded import compare_with_model
 from mmclip.checkpoint.meta import classes_of
+from mmclip.checkpoint.state_dict import weights_of
 
 
 def merge_lora(
@@ -41,7 +42,7 @@ def merge_lora(
             'nothing to merge; name the config that the checkpoint was '
             'trained with.'
         )
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    state_dict = weights_of(checkpoint, 'The checkpoint')
     check_finite(state_dict, 'The checkpoint', model)
     compare_with_model(checkpoint, model, 'The checkpoint')
     try:

@@ -25,6 +25,7 @@ from mmclip.checkpoint.meta import (
     patch_grid,
     read_clip,
 )
+from mmclip.checkpoint.state_dict import check_names, weights_of
 from mmclip.checkpoint.unconverted import (
     CONVERTER,
     not_a_file,
@@ -273,7 +274,9 @@ class NotedPretrained(PretrainedInit):
             errors = arguments[-1]  # filled by the modules, one by one
             held = set(arguments[0])
             used = held & set(module.state_dict())
-            weights = {key: arguments[0][key] for key in used}
+            weights = {key: arguments[0][key] for key in sorted(used)}
+            if weights:
+                weights_of(dict(state_dict=weights), self.checkpoint)
             check_finite(weights, self.checkpoint, module)
 
         def after(module: nn.Module, incompatible: Any) -> None:
@@ -314,9 +317,9 @@ class NotedPretrained(PretrainedInit):
         checkpoint = CheckpointLoader.load_checkpoint(
             self.checkpoint, self.map_location
         )
-        state_dict = without_prefix(
-            without_wrapper(checkpoint.get('state_dict', checkpoint)), prefix
-        )
+        weights = checkpoint.get('state_dict', checkpoint)
+        check_names(weights, self.checkpoint)
+        state_dict = without_prefix(without_wrapper(weights), prefix)
         if not state_dict:
             raise CheckpointError(
                 f'{self.checkpoint} holds no weights below {prefix!r}.'

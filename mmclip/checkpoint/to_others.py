@@ -35,6 +35,7 @@ from mmclip.checkpoint.meta import (
     patch_grid,
     read_clip,
 )
+from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.to_hugging_face import (
     CONFIG,
     HUGGING_FACE_FILES,
@@ -115,7 +116,7 @@ def export_checkpoint(
             'do not (heads, activation); pass --config with the config that '
             'it was trained with.'
         )
-    tower, head = _split(checkpoint.get('state_dict', checkpoint))
+    tower, head = _split(weights_of(checkpoint, 'The checkpoint'))
     module = build_backbone(backbone, 'meta', len(tower))
     check_complete(tower, module.state_dict())
     check_finite(tower | head, 'The checkpoint', module)

@@ -14,11 +14,8 @@ from mmclip.checkpoint.dialects import (
     find_behind_prefix,
 )
 from mmclip.checkpoint.errors import CheckpointError, some
-from mmclip.checkpoint.files import (
-    WEIGHT_NAMES,
-    check_tensors,
-    without_wrapper,
-)
+from mmclip.checkpoint.files import WEIGHT_NAMES, without_wrapper
+from mmclip.checkpoint.state_dict import weights_of
 
 CONVERTER = 'python tools/model_converters/openclip_to_mmcls.py'
 CONFIGS = ('open_clip_config.json', 'config.json')
@@ -38,9 +35,7 @@ def refuse_unconverted(
         CheckpointError: If it is not a state dict, or most of the backbone is
             not in it under its own names.
     """
-    weights = checkpoint.get('state_dict', checkpoint)
-    check_tensors(path, weights)
-    weights = without_wrapper(weights)
+    weights = without_wrapper(weights_of(checkpoint, path))
     own = module.state_dict().keys()
     known = {key.removeprefix('backbone.') for key in weights} & own
     advice = advise(path, weights)

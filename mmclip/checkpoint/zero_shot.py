@@ -18,6 +18,7 @@ from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.loaded import compare_with_model, note_loaded
 from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.sources import convert_source
+from mmclip.checkpoint.state_dict import weights_of
 
 HEAD = 'mmclip.ZeroShotClsHead'
 
@@ -94,7 +95,7 @@ def without_text_tower(
             f'{cfg.model.type}.'
         )
     model = MODELS.build(cfg.model)
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    state_dict = weights_of(checkpoint, 'The checkpoint')
     check_complete(state_dict, model.state_dict())
     check_finite(state_dict, 'The checkpoint', model)
     model.load_state_dict(state_dict)

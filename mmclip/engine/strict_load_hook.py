@@ -13,9 +13,12 @@ from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import without_prefix
 from mmclip.checkpoint.loaded import find_backbone, loaded_clip, unwrapped
 from mmclip.checkpoint.pretrained_init import misfits
+from mmclip.checkpoint.state_dict import check_names, weights_of
 from mmclip.checkpoint.unconverted import advise
 from mmclip.engine.describe_run import compare_with_run, warn_of_images
 from mmclip.registry import HOOKS
+
+EXTRA = '_extra_state'  # torch's key of what a module adds
 
 
 @HOOKS.register_module()
@@ -110,6 +113,7 @@ class StrictLoadHook(Hook):
         path = str(runner._load_from or runner._resume)
         compare_with_run(runner, checkpoint, path)
         state_dict = checkpoint.get('state_dict', checkpoint)
+        _check_types(state_dict, path)
         self._load(runner, without_wrapper(state_dict))
 
     def _load(self, runner: Runner, state_dict: Mapping[str, Any]) -> None:
@@ -138,7 +142,19 @@ class StrictLoadHook(Hook):
             # EMAHook exchanges them with those of state_dict, and mmengine
             # only warns of what does not fit then.
             averages = checkpoint['ema_state_dict']
+            _check_types(averages, 'ema_state_dict')
             self._load(runner, without_prefix(averages, 'module.'))
+
+
+def _check_types(weights: Any, where: str) -> None:
+    """Refuse what is not a state dict; modules may have states of their own.
+
+    Raises:
+        CheckpointError: If keys are not names, or values not tensors.
+    """
+    check_names(weights, where)
+    tensors = {k: weights[k] for k in weights if not k.endswith(EXTRA)}
+    weights_of(dict(state_dict=tensors), where)
 
 
 def _ema_hooks(runner: Runner) -> list[EMAHook]:

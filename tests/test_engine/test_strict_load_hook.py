@@ -35,6 +35,15 @@ def test_weights_that_are_missing_or_misshapen(train, tmp_path, value):
         train(load_from=str(path), **HOOK)
 
 
+@pytest.mark.parametrize(
+    'weights', [None, [1], {3: torch.zeros(1)}, {'layer.weight': 'x'}]
+)
+def test_weights_of_wrong_types(train, tmp_path, weights):
+    torch.save(dict(state_dict=weights), tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=r'x\.pth holds no state dict'):
+        train(load_from=str(tmp_path / 'x.pth'), **HOOK)
+
+
 def test_weights_of_data_parallel_training_fit(train, tmp_path):
     weights = {f'module.{k}': v for k, v in Linear().state_dict().items()}
     torch.save(weights, tmp_path / 'ddp.pth')
