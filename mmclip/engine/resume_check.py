@@ -130,7 +130,7 @@ def _compare_notes(old: dict, new: dict) -> Iterator[Difference]:
         noted = _typed(old[section], dict, f"meta['{KEY}'][{section!r}]")
         kind = KINDS.get(section, 'setting')
         for key in sorted({*noted, *new[section]}, key=str):
-            one = noted.get(key, NOT_SET)
+            one = plain(noted.get(key, NOT_SET))
             other = new[section].get(key, NOT_SET)
             if section in IN_PART and NOT_SET in (one, other):
                 continue

@@ -95,6 +95,11 @@ def read_settings(runner: Runner) -> Settings:
         )
     if isinstance(model, Mapping):
         settings['model'] = flatten(model, 'model')
+        preprocessor = runner.cfg.get('data_preprocessor')
+        if preprocessor is not None and 'data_preprocessor' not in model:
+            settings['data_preprocessor'] = flatten(
+                preprocessor, 'data_preprocessor'
+            )
     if isinstance(loader, Mapping):
         settings['pipeline'] = {
             key: value

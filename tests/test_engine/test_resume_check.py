@@ -27,6 +27,7 @@ MODEL = dict(
 PIPELINE = [dict(type='Load', file='here/a.txt'), dict(type='Flip', prob=0.5)]
 CONFIG = dict(
     model=MODEL,
+    data_preprocessor=dict(mean=[127.5], std=[64.0]),  # of a model without
     train_dataloader=dict(dataset=dict(pipeline=PIPELINE)),
     optim_wrapper=dict(paramwise_cfg=dict(layer_decay_rate=0.65)),
 )
@@ -121,6 +122,9 @@ OTHERS = {
             ('optim_wrapper', 'paramwise_cfg', 'layer_decay_rate'),
             0.75,
         )
+    ),
+    'data_preprocessor.mean was [127.5] and is [0.0]': dict(
+        config=replaced(CONFIG, ('data_preprocessor', 'mean'), [0.0])
     ),
     'pipeline.1.prob was 0.5 and is 0.4': dict(
         config=replaced(CONFIG, (*LOADER, 'pipeline', 1, 'prob'), 0.4)
@@ -276,4 +280,16 @@ def test_other_kinds_of_notes_and_states_are_refused(
     change(checkpoint)
     torch.save(checkpoint, tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match='The checkpoint cannot be resu'):
+        train(tmp_path, resume='x.pth', **SETTINGS)
+
+
+@pytest.mark.parametrize('value', [torch.zeros(0), {1: 2}, b'x', [None]])
+def test_a_noted_value_of_another_type_is_another_value(
+    finished, tmp_path, value
+):
+    checkpoint = read_checkpoint(finished / 'work' / 'epoch_2.pth')
+    key = 'model.backbone.drop_path_rate'
+    checkpoint['meta']['settings']['model'][key] = value
+    torch.save(checkpoint, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=rf'{key} was'):
         train(tmp_path, resume='x.pth', **SETTINGS)
