@@ -356,11 +356,14 @@ def _in_timm_folder(
         'transformers (4.53 or newer) calls timm for it, which must be '
         f'installed: its own models cannot be this tower, as {lacking}'
     ]
-    if not preprocess:
+    wanted = ('mean', 'std', 'interpolation', 'resize_mode')
+    unsaid = [key for key in wanted if key not in (preprocess or {})]
+    if unsaid:
         notes.append(
-            'OTHER images: the checkpoint does not say how they are prepared, '
-            "and without it mean and std are ImageNet's: add those of the "
-            f'training to pretrained_cfg in {CONFIG}'
+            f'OTHER images: the checkpoint does not say {", ".join(unsaid)} '
+            "of them, for which timm takes ImageNet's mean and std, and its "
+            'own ways to resize: add those of the training to pretrained_cfg '
+            f'in {CONFIG}'
         )
     arguments = timm_arguments(backbone, num_classes)
     kind = 'AutoModelForImageClassification' if num_classes else 'AutoModel'

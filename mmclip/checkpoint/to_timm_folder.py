@@ -56,13 +56,14 @@ def timm_config(
         first_conv='patch_embed.proj',
         classifier='head',
     )
-    if preprocess:
+    known = preprocess or {}
+    for key in ('mean', 'std', 'interpolation'):
+        if key in known:
+            pretrained[key] = known[key]
+    if known.get('resize_mode') in _CROP_MODES:
         pretrained |= dict(
-            mean=preprocess['mean'],
-            std=preprocess['std'],
-            interpolation=preprocess['interpolation'],
-            crop_pct=preprocess.get('crop_pct', 1.0),
-            crop_mode=_CROP_MODES[preprocess['resize_mode']],
+            crop_pct=known.get('crop_pct', 1.0),
+            crop_mode=_CROP_MODES[known['resize_mode']],
         )
     config = dict(
         # Of another width: transformers before 4.53 ignores model_args, and

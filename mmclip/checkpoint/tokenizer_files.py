@@ -29,6 +29,7 @@ from mmclip.checkpoint.untrusted import (
     whole,
 )
 
+MOST_BYTES_OF_VOCABULARY = 2**27
 VOCABULARIES = (
     'tokenizer.json',
     'vocab.json',
@@ -160,6 +161,8 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in VOCABULARIES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+    if (source / 'tokenizer.json').is_file():
+        _refuse_growth(source / 'tokenizer.json')
     config, special_tokens, added_tokens = CONFIGS
     _copy_known(source, target, config, CONFIG)
     _copy_known(source, target, special_tokens, SPECIAL_TOKENS)
@@ -169,6 +172,34 @@ def copy_tokenizer(source: Path, target: Path) -> None:
         if not all(is_whole(v, 0, MOST_WORDS) for v in tokens.values()):
             raise CheckpointError(f'{path} must hold the numbers of tokens.')
         (target / path.name).write_text(json.dumps(tokens), 'utf-8')
+
+
+def _refuse_growth(path: Path) -> None:
+    """Refuse steps that together would make a text a thousand times longer.
+
+    Forty of them that double it end the process, for lack of memory.
+    """
+    growth = 1.0
+    config = read_json(path, most=MOST_BYTES_OF_VOCABULARY)
+    left = [config.get('normalizer'), config.get('pre_tokenizer')]
+    while left:
+        step = left.pop()
+        if isinstance(step, list):
+            left += step
+        if not isinstance(step, Mapping):
+            continue
+        left += [step.get('normalizers'), step.get('pretokenizers')]
+        if step.get('type') == 'Replace':
+            pattern, content = step.get('pattern'), step.get('content')
+            text = pattern.get('String') if isinstance(pattern, Mapping) else 0
+            length = len(text) if isinstance(text, str) and text else 1
+            growth *= max(1.0, len(str(content)) / length)
+        elif step.get('type') == 'ByteLevel':
+            growth *= 4  # bytes of a character
+        if growth > 1000:
+            raise CheckpointError(
+                f'{path} makes texts more than a thousand times longer.'
+            )
 
 
 def _copy_known(

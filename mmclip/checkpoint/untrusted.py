@@ -28,17 +28,23 @@ MOST_BYTES_OF_JSON = 2**24
 Check = tuple[Callable[[Any], bool], str]
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
+def read_json(
+    path: str | Path, most: int = MOST_BYTES_OF_JSON
+) -> dict[str, Any]:
     """Read a JSON file that holds an object.
+
+    Args:
+        path (str | Path): The file.
+        most (int): Bytes that it may have. Defaults to 16 MiB.
 
     Raises:
         CheckpointError: If it is not one, or larger than any description.
     """
     path = Path(path)
-    if path.stat().st_size > MOST_BYTES_OF_JSON:
+    if path.stat().st_size > most:
         raise CheckpointError(
-            f'{path} has {path.stat().st_size:,} bytes: a description of a '
-            f'model has at most {MOST_BYTES_OF_JSON:,}.'
+            f'{path} has {path.stat().st_size:,} bytes, and may have at most '
+            f'{most:,}.'
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))

@@ -385,6 +385,16 @@ class TestHuggingFace:
         exported = export_checkpoint(make_checkpoint(backbone, a=1)[0], 'hf')
         assert 'OTHER images' in '\n'.join(exported.notes)
 
+    def test_images_that_are_known_in_part_are_said(self):
+        backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
+        known = dict(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+        checkpoint, _ = make_checkpoint(backbone, preprocess=known)
+        exported = export_checkpoint(checkpoint, 'hf')
+        pretrained = exported.files['config.json']['pretrained_cfg']
+        assert known.items() <= pretrained.items()
+        notes = '\n'.join(exported.notes)
+        assert 'does not say interpolation, resize_mode' in notes
+
     def test_norms_that_timm_has_not_are_refused(self):
         changes = dict(out_type='avg_featmap', norm_eps=1e-3)
         checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)

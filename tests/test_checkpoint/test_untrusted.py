@@ -125,6 +125,22 @@ def test_a_tokenizer_config_of_wrong_values_is_refused(folder, config):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    'steps',
+    [
+        [dict(type='Replace', pattern=dict(String='a'), content='aa')] * 40,
+        [dict(type='ByteLevel', add_prefix_space=False)] * 40,
+    ],
+)
+@pytest.mark.parametrize('kind', ['normalizer', 'pre_tokenizer'])
+def test_a_tokenizer_does_not_blow_texts_up(folder, kind, steps):
+    name = kind.replace('_', '') + 's'
+    config = TOKENIZER | {kind: {'type': 'Sequence', name: steps}}
+    (folder / 'tokenizer.json').write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match='a thousand times longer'):
+        load(folder)
+
+
 def test_a_tokenizer_chooses_no_file(folder, tmp_path):
     other = tmp_path / 'other.json'
     other.write_text('not a tokenizer')

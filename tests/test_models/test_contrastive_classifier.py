@@ -3,6 +3,7 @@
 import open_clip
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -23,6 +24,7 @@ def make_twins(folder, templates=TEMPLATES):
     checkpoint, _ = convert_source(config, weights)
     torch.save(checkpoint, converted)
     backbone = checkpoint['meta']['clip']['backbone']
+    init_default_scope('mmpretrain')  # whatever ran before
     model = MODELS.build(
         dict(
             type='mmclip.ContrastiveClassifier',
