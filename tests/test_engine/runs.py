@@ -215,6 +215,15 @@ def start(
     )
 
 
+def raised(log: str) -> bool:
+    """Whether an exception came out of the tool.
+
+    When it exits, Python may also complain of a pipe that two of its threads
+    close at once.
+    """
+    return 'tools/train.py", line' in log
+
+
 def finish(run: subprocess.Popen) -> str:
     """Wait for it; returns its log."""
     log, _ = run.communicate(timeout=300)

@@ -21,6 +21,7 @@ from tests.conftest import REPOSITORY
 from tests.test_engine.runs import (
     assert_end_alike,
     finish,
+    raised,
     start,
     write_config,
 )
@@ -53,7 +54,7 @@ def test_two_processes_stop_at_one_iteration(images, whole):
             os.kill(ranks(run.pid)[-1], number)
         log, _ = run.communicate(timeout=120)
         assert run.returncode == 128 + number, log
-        assert 'Traceback' not in log
+        assert not raised(log), log
         written = set(re.findall(rf'{number.name}; writing (iter_\d+)', log))
         assert len(written) == 1, log
     finish(start(images, 'stopped', 2))

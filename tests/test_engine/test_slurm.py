@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.test_engine.runs import assert_end_alike, write_config
+from tests.test_engine.runs import assert_end_alike, raised, write_config
 
 SCRIPT = re.compile(r'```shell\n(#!/bin/bash\n.*?)```', re.DOTALL)
 # Two tasks, with the variables of torchrun instead of Slurm's, since mmengine
@@ -72,7 +72,7 @@ def sbatch(folder: Path, script: str, is_told: bool) -> int:
         for pid in pids:
             os.kill(pid, signal.SIGUSR1)
     log += job.communicate(timeout=300)[0]
-    assert 'Traceback' not in log, log
+    assert not raised(log), log
     assert ('Interrupted by SIGUSR1; writing iter_' in log) == is_told, log
     return job.returncode
 
