@@ -130,13 +130,15 @@ class CheckClassesHook(Hook):
         captions = getattr(model, 'classes', None)  # of FLYP
         expected = max(size, max(counts, default=0) + 1)
         if num_classes and expected != num_classes:
-            step = f'set model.head.num_classes={expected}'
+            step = f'set model.head.num_classes={expected}, or '
             if captions:
-                step = f'set model.classes to the {expected} names'
+                step = f'set model.classes to the {expected} names, or '
+            if split == 'test' or self._trained_classes:  # it is trained
+                step = _only_in(names, self._trained_classes)
             refuse_stray(split, parts, counts, names, num_classes)
             raise DataError(
                 f'The {split} set has {expected} classes, and the head '
-                f'{num_classes}: {step}, or give the set the classes that '
+                f'{num_classes}: {step}give the set the classes that '
                 'the head has (metainfo.classes, where a list of files '
                 'leaves some out).'
             )
@@ -150,8 +152,10 @@ class CheckClassesHook(Hook):
             for part in parts:
                 folders = part.folders()
                 step = (
-                    'Class folders are numbered by the alphabet; make the '
-                    f'names of {whose} in their order: {list_names(folders)}'
+                    'Class folders are numbered by the alphabet; '
+                    + _only_in(folders, others)
+                    + f'the names of {whose} must be in the order of the '
+                    f'folders: {list_names(folders)}'
                 )
                 _check_same(folders, others, split, whose, step)
             _check_same(names, others, split, whose)
@@ -223,6 +227,21 @@ def _check_same(
             f'{" and so on" if len(wrong) > 5 else ""}. {step}. '
             'default_hooks.check_classes=None leaves this check out.'
         )
+
+
+def _only_in(names: Sequence[str], trained: Sequence[str]) -> str:
+    """Which classes a set and a checkpoint do not share, if any."""
+    if not names or not trained:
+        return ''
+    said = [
+        f'{what}: {list_names(only)}'
+        for what, only in (
+            ('only in the set', [n for n in names if n not in trained]),
+            ('only trained', [n for n in trained if n not in names]),
+        )
+        if only
+    ]
+    return f'{"; ".join(said)}; ' if said else ''
 
 
 def _names(dataset: Any) -> list[str]:
