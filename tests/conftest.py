@@ -13,8 +13,10 @@ from torch import nn
 from mmclip.analysis.parity import randomize
 from mmclip.checkpoint.from_open_clip import find_tower
 
-# In the background it is ignored, by all programs that the tests start, too.
+# In the background, and under nohup, they are ignored, by all programs that
+# the tests start, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).parents[1]
 # fp32, the bound that every output of ours keeps to open_clip's.
