@@ -122,11 +122,11 @@ def _was_killed(failure: ProcessFailure) -> bool:
 
 
 def _cause(failure: ProcessFailure) -> str:
-    """The first line of the exception, which torch's ``record`` wrote."""
+    """The exception, which torch's ``record`` wrote."""
     message = failure.error_file_data.get('message')
     if not isinstance(message, dict):  # none was written
         return f'exit code {failure.exitcode}; its messages are above.'
-    return message['message'].splitlines()[0]
+    return message['message'].strip()
 
 
 if __name__ == '__main__':

@@ -173,4 +173,6 @@ if __name__ == '__main__':
     try:
         main()
     except (CheckpointError, DataError, OSError) as error:
-        sys.exit(f'error: {error}')
+        # torchrun says it once for all processes.
+        by_torchrun = 'TORCHELASTIC_RUN_ID' in os.environ
+        sys.exit(1 if by_torchrun else f'error: {error}')
