@@ -12,7 +12,7 @@ class CheckpointError(RuntimeError):
 
 
 def some(names: Iterable[object], most: int = 5) -> str:
-    """The first few of many names, and how many more there are."""
-    texts = [str(name) for name in names]
+    """The beginnings of a few of many names, and how many more there are."""
+    texts = [str(name)[:200] for name in names]
     more = f' and {len(texts) - most} more' if len(texts) > most else ''
     return ', '.join(texts[:most]) + more
