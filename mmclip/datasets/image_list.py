@@ -32,7 +32,7 @@ def read_labelled_list(
             )
         try:
             samples.append((name, int(rest[0])))
-        except DataError:
+        except ValueError:
             raise DataError(
                 f'Line {number} of {path} is {line!r}: the label, its last '
                 f'word, is {rest[0]!r}, and must be a whole number from 0.'

@@ -97,7 +97,7 @@ def test_the_hook_of_the_package_is_turned_on(tmp_path, kind, wanted):
     assert cfg.visualizer == (
         dict(save_dir=str(tmp_path)) if visualizer_writes else {}
     )
-    OTHERS.build(hook)
+    OTHERS.build(dict(hook, _scope_='otherpackage'))
 
 
 def test_classifiers_need_no_hook_in_the_config(tmp_path):
