@@ -1,4 +1,4 @@
-"""torchrun that hands signals on, and says in one line why a run died.
+"""torchrun that hands signals on, and says last of all why a run died.
 
     python tools/launch.py --nproc_per_node=8 tools/train.py CONFIG \
         --launcher pytorch
@@ -76,7 +76,7 @@ def kill_children() -> None:
 
 
 def explain(error: ChildFailedError) -> str:
-    """Which process died first, and of what, in one line.
+    """Which process died first, and of what.
 
     A process that was killed left the others with errors of their own, and
     so did the first exception; SIGTERM is what torchrun stops the rest with,

@@ -68,7 +68,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def _mode(path: Path) -> int:
