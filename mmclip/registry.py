@@ -12,7 +12,7 @@ MODELS = Registry(
     'model',
     parent=registry.MODELS,
     scope='mmclip',
-    locations=['mmclip.models'],
+    locations=['mmclip.models', 'mmclip.text'],
 )
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer',

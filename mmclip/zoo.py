@@ -45,9 +45,9 @@ def zoo_config(name: str, tag: str) -> Config:
     Raises:
         CheckpointError: If open_clip has no such pair.
     """
-    from mmclip.checkpoint.errors import CheckpointError
-    from mmclip.checkpoint.from_open_clip import find_tower
+    from mmclip.checkpoint.towers.open_clip import find_tower
     from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
+    from mmclip.errors import CheckpointError
 
     tower = find_tower(name, tag)
     if tower.preprocess is None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmclip.analysis.parity import randomize
-from mmclip.checkpoint.from_open_clip import find_tower
+from mmclip.checkpoint.towers.open_clip import find_tower
 
 # In the background, and under nohup, they are ignored, by all programs that
 # the tests start, too.

@@ -6,7 +6,7 @@ import pytest
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
 
 NUM_IMAGES = 1_281_167

@@ -19,7 +19,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmclip.analysis.parity import randomize, relative_difference
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import (
     RELATIVE_TOLERANCE,
     REPOSITORY,
@@ -255,7 +255,7 @@ TIMM = 'vit_large_patch14_clip_336', 'laion2b_ft_in12k_in1k'
 
 
 def test_the_third_party_config_prepares_images_as_timm_does():
-    from mmclip.checkpoint.from_timm import find_timm_tower
+    from mmclip.checkpoint.towers.timm import find_timm_tower
     from mmclip.datasets import preprocessing
 
     tower = find_timm_tower(*TIMM)

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
 
 CONFIGS = REPOSITORY / 'configs' / 'clip'

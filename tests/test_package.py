@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mmclip import multimodal, requirements
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
 
 

@@ -2,7 +2,7 @@
 
 LightDXY/FT-CLIP: utils.py (cosine_scheduler), engine_for_finetuning.py;
 mlfoundations/wise-ft: src/models/utils.py. The learning rates and the weight
-decay of every parameter at the peak: tests/test_engine/test_layer_decay.py.
+decay of every parameter at the peak: test_layer_decay.py.
 What else FT-CLIP's recipes hold: tests/test_ft_clip.py.
 """
 

@@ -11,23 +11,23 @@ import torch
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmclip.checkpoint.convert import check_complete, convert, recognise
-from mmclip.checkpoint.dialects import OPEN_CLIP_TOWER
-from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import (
+from mmclip.checkpoint.files.weights import (
     is_local,
     read_checkpoint,
     read_metadata,
 )
-from mmclip.checkpoint.from_open_clip import (
+from mmclip.checkpoint.meta import read_clip
+from mmclip.checkpoint.pretrained import PretrainedCLIP
+from mmclip.checkpoint.towers.convert import check_complete, convert, recognise
+from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER
+from mmclip.checkpoint.towers.open_clip import (
     find_model,
     find_tower,
     open_clip_source,
 )
-from mmclip.checkpoint.meta import read_clip
-from mmclip.checkpoint.pretrained_init import PretrainedCLIP
-from mmclip.checkpoint.sources import convert_source
-from mmclip.checkpoint.towers import OTHER, Tower, build_backbone
+from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.checkpoint.towers.tower import OTHER, Tower, build_backbone
+from mmclip.errors import CheckpointError
 
 
 def make_twins(

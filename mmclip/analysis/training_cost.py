@@ -17,7 +17,7 @@ from torch.utils.flop_counter import (
 )
 
 from mmclip.analysis.complexity import image_size, quiet_init, without_weights
-from mmclip.models.contrastive_classifier import ContrastiveClassifier
+from mmclip.text.contrastive_classifier import ContrastiveClassifier
 
 
 @dataclass(frozen=True)

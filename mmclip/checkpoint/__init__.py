@@ -1,14 +1,14 @@
 """Checkpoints: reading, converting, loading and exporting CLIP weights."""
 
 from mmclip.checkpoint import schemes as _schemes  # registers the loaders
-from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import (
+from mmclip.checkpoint.files.weights import (
     read_checkpoint,
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.pretrained_init import PretrainedCLIP
-from mmclip.checkpoint.sources import convert_source
+from mmclip.checkpoint.pretrained import PretrainedCLIP
+from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.errors import CheckpointError
 
 __all__ = [
     'CheckpointError',

@@ -9,9 +9,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
-from mmclip.checkpoint.convert import differences
-from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import read_checkpoint, read_state_dict
+from mmclip.checkpoint.files.weights import read_checkpoint, read_state_dict
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import tell_grid
 from mmclip.checkpoint.meta import (
@@ -24,6 +22,8 @@ from mmclip.checkpoint.meta import (
     properties,
     read_clip,
 )
+from mmclip.checkpoint.towers.convert import differences
+from mmclip.errors import CheckpointError
 
 Checkpoint = Mapping[str, Any]
 

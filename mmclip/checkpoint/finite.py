@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.errors import CheckpointError, some
 
 
 def check_finite(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmclip.checkpoint.meta import Clip, patch_grid, read_clip
-from mmclip.checkpoint.towers import OTHER
+from mmclip.checkpoint.towers.tower import OTHER
 
 PATCH_GRID = 'patch_grid'
 IMAGE_SIZE = 'image_size'  # of towers of open_clip itself

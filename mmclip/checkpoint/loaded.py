@@ -6,7 +6,6 @@ from typing import Any
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
-from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.meta import (
     Clip,
     differences_from,
@@ -15,6 +14,7 @@ from mmclip.checkpoint.meta import (
     properties_of,
     read_clip,
 )
+from mmclip.errors import CheckpointError
 
 _NOTE = '_loaded_clip'
 

@@ -10,11 +10,11 @@ from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
 from torch import nn
 
 from mmclip.checkpoint.describe import describe_model, pipeline_of
-from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.loaded import compare_with_model
 from mmclip.checkpoint.meta import classes_of
 from mmclip.checkpoint.state_dict import weights_of
+from mmclip.errors import CheckpointError
 
 
 def merge_lora(

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.meta_fields import ALONE, PARTS
-from mmclip.checkpoint.model_configs import take_backbone
-from mmclip.checkpoint.towers import BACKBONES, OTHER
+from mmclip.checkpoint.towers.model_configs import take_backbone
+from mmclip.checkpoint.towers.tower import BACKBONES, OTHER
 from mmclip.checkpoint.untrusted import PIXELS, is_finite, take
+from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
 from mmclip.version import __version__
 

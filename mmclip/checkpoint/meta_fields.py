@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mmclip.checkpoint.model_configs import BACKBONE
-from mmclip.checkpoint.towers import BACKBONES
+from mmclip.checkpoint.towers.model_configs import BACKBONE
+from mmclip.checkpoint.towers.tower import BACKBONES
 from mmclip.checkpoint.untrusted import (
     MOST_CHANNELS,
     MOST_WORDS,

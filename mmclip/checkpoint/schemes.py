@@ -20,10 +20,10 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as catalogue
 
-from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.files import read_checkpoint
+from mmclip.checkpoint.files.web import read_from_web
+from mmclip.checkpoint.files.weights import read_checkpoint
 from mmclip.checkpoint.grids import tell_grid
-from mmclip.checkpoint.web import read_from_web
+from mmclip.errors import CheckpointError
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -106,8 +106,8 @@ def load_from_mmcls(path: str, map_location: Any = None) -> dict[str, Any]:
 @CheckpointLoader.register_scheme(prefixes='open_clip://')
 def load_from_open_clip(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``open_clip://NAME/TAG``."""
-    from mmclip.checkpoint.from_open_clip import open_clip_source
-    from mmclip.checkpoint.sources import convert_found
+    from mmclip.checkpoint.towers.open_clip import open_clip_source
+    from mmclip.checkpoint.towers.sources import convert_found
 
     name, slash, tag = path.removeprefix('open_clip://').rpartition('/')
     if not slash:
@@ -122,8 +122,8 @@ def load_from_open_clip(path: str, map_location: Any = None) -> dict[str, Any]:
 @CheckpointLoader.register_scheme(prefixes='timm://')
 def load_from_timm(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``timm://NAME.TAG``, with its classifier if it has one."""
-    from mmclip.checkpoint.from_timm import timm_source
-    from mmclip.checkpoint.sources import convert_found
+    from mmclip.checkpoint.towers.sources import convert_found
+    from mmclip.checkpoint.towers.timm import timm_source
 
     name, dot, tag = path.removeprefix('timm://').partition('.')
     if not dot:
@@ -138,7 +138,7 @@ def load_from_timm(path: str, map_location: Any = None) -> dict[str, Any]:
 @CheckpointLoader.register_scheme(prefixes='hf-hub:')
 def load_from_hub(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``hf-hub:ORG/REPOSITORY``, of open_clip or transformers."""
-    from mmclip.checkpoint.sources import convert_repository
+    from mmclip.checkpoint.towers.sources import convert_repository
 
     checkpoint = convert_repository(path.removeprefix('hf-hub:'))
     return _moved(checkpoint, map_location)
@@ -147,7 +147,7 @@ def load_from_hub(path: str, map_location: Any = None) -> dict[str, Any]:
 @CheckpointLoader.register_scheme(prefixes='local-dir:')
 def load_from_folder(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``local-dir:FOLDER``, of open_clip or transformers."""
-    from mmclip.checkpoint.sources import convert_folder
+    from mmclip.checkpoint.towers.sources import convert_folder
 
     checkpoint = convert_folder(path.removeprefix('local-dir:'))
     return _moved(checkpoint, map_location)

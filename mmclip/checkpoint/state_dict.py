@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmclip.checkpoint.errors import CheckpointError, some
+from mmclip.errors import CheckpointError, some
 
 
 def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmclip.checkpoint.dialects import (
+from mmclip.checkpoint.files.weights import WEIGHT_NAMES, without_wrapper
+from mmclip.checkpoint.state_dict import weights_of
+from mmclip.checkpoint.towers.dialects import (
     MMPRETRAIN,
     PLAIN_DIALECTS,
     Dialect,
     find_behind_prefix,
 )
-from mmclip.checkpoint.errors import CheckpointError, some
-from mmclip.checkpoint.files import WEIGHT_NAMES, without_wrapper
-from mmclip.checkpoint.state_dict import weights_of
+from mmclip.errors import CheckpointError, some
 
 CONVERTER = 'python tools/model_converters/openclip_to_mmcls.py'
 CONFIGS = ('open_clip_config.json', 'config.json')
@@ -107,7 +107,7 @@ def _command(path: str) -> str:
 
 
 def _names(file: Path) -> str:
-    from mmclip.checkpoint.inspect import inspect_weights
+    from mmclip.checkpoint.towers.inspect import inspect_weights
 
     names = []
     if file.is_file():

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.errors import CheckpointError
 from mmclip.version import __version__
 
 # Far more than any model needs, and nothing that a machine could not hold.

@@ -1,6 +1,5 @@
 """Data sets, samplers and transforms: what mmpretrain lacks."""
 
-from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.imagenet import ImageNet
 from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
@@ -18,6 +17,7 @@ from mmclip.datasets.shifts import (
     ImageNetVal,
     ObjectNet,
 )
+from mmclip.errors import DataError
 
 __all__ = [
     'CropBorder',

@@ -10,7 +10,7 @@ from mmclip.checkpoint.compatibility import (
     are_same_classes,
     misplaced_classes,
 )
-from mmclip.datasets.errors import DataError
+from mmclip.errors import DataError
 
 
 def misplaced(

@@ -10,7 +10,6 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
 from mmclip.datasets.class_order import check_folders
-from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_list import read_labelled_list, read_list
 from mmclip.datasets.image_tree import (
     ImageTree,
@@ -21,6 +20,7 @@ from mmclip.datasets.image_tree import (
     read_tree,
     warn_of_others,
 )
+from mmclip.errors import DataError
 from mmclip.registry import DATASETS
 
 

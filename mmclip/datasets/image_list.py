@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mmengine.fileio import exists, list_from_file
 
-from mmclip.datasets.errors import DataError
+from mmclip.errors import DataError
 
 
 def read_labelled_list(

@@ -1,20 +1,30 @@
 """What training and testing need beyond mmengine."""
 
-from mmclip.engine.bf16_optim_wrapper import BFloat16OptimWrapper
-from mmclip.engine.check_classes_hook import CheckClassesHook
-from mmclip.engine.check_data_hook import CheckDataHook
-from mmclip.engine.check_schedule_hook import CheckScheduleHook
+from mmclip.engine.checks.check_classes_hook import CheckClassesHook
+from mmclip.engine.checks.check_data_hook import CheckDataHook
+from mmclip.engine.checks.check_schedule_hook import CheckScheduleHook
+from mmclip.engine.checks.every_test_image_hook import EveryTestImageHook
+from mmclip.engine.checks.strict_load_hook import StrictLoadHook
 from mmclip.engine.compile_hook import CompileHook
-from mmclip.engine.every_test_image_hook import EveryTestImageHook
-from mmclip.engine.exact_resume_hook import ExactResumeHook
-from mmclip.engine.finite_loss_hook import FiniteLossHook, NonFiniteLossError
-from mmclip.engine.fully_shard import FullyShardStrategy, StrategyRunner
-from mmclip.engine.interrupt_hook import InterruptHook
-from mmclip.engine.layer_decay import LayerDecayOptimWrapperConstructor
-from mmclip.engine.reliable_checkpoint_hook import ReliableCheckpointHook
-from mmclip.engine.short_history_hook import ShortHistoryHook
-from mmclip.engine.strict_load_hook import StrictLoadHook
-from mmclip.engine.unfinished_validation_hook import UnfinishedValidationHook
+from mmclip.engine.distributed.fully_shard import (
+    FullyShardStrategy,
+    StrategyRunner,
+)
+from mmclip.engine.optim.bf16_optim_wrapper import BFloat16OptimWrapper
+from mmclip.engine.optim.finite_loss_hook import (
+    FiniteLossHook,
+    NonFiniteLossError,
+)
+from mmclip.engine.optim.layer_decay import LayerDecayOptimWrapperConstructor
+from mmclip.engine.resume.exact_resume_hook import ExactResumeHook
+from mmclip.engine.resume.interrupt_hook import InterruptHook
+from mmclip.engine.resume.reliable_checkpoint_hook import (
+    ReliableCheckpointHook,
+)
+from mmclip.engine.resume.short_history_hook import ShortHistoryHook
+from mmclip.engine.resume.unfinished_validation_hook import (
+    UnfinishedValidationHook,
+)
 
 __all__ = [
     'BFloat16OptimWrapper',

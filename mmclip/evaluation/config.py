@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 
 
 def load_config_with(
@@ -19,7 +19,7 @@ def load_config_with(
 
     Args:
         needed (Sequence[str]): The keys, such as ``test_dataloader``.
-        path (str | Path): See :func:`mmclip.engine.config.load_config`.
+        path (str | Path): See :func:`mmclip.engine.config.load.load_config`.
         options (dict | None): See there.
         work_dir (str | None): See there.
 

@@ -10,10 +10,10 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmclip.engine.check_classes_hook import CheckClassesHook
-from mmclip.engine.config import complete_dataloaders
-from mmclip.engine.describe_run import compare_with_run
-from mmclip.engine.distributed import use_gloo_without_gpu
+from mmclip.engine.checks.check_classes_hook import CheckClassesHook
+from mmclip.engine.config.load import complete_dataloaders
+from mmclip.engine.distributed.processes import use_gloo_without_gpu
+from mmclip.engine.resume.describe_run import compare_with_run
 from mmclip.evaluation.own_classes_hook import OwnClassesHook
 
 
@@ -26,7 +26,8 @@ def build_test_runner(cfg: Config) -> Runner:
     the config has none.
 
     Args:
-        cfg (Config): As :func:`mmclip.engine.config.load_config` gives it;
+        cfg (Config): As :func:`mmclip.engine.config.load.load_config` gives
+            it;
             its dataloaders are completed in place, and ``load_from`` and
             ``resume`` are cleared.
 

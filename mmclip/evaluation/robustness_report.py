@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmclip.checkpoint.atomic import atomic_file
+from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.evaluation.robustness import Result
 
 NOTES = """

@@ -18,8 +18,8 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmclip.checkpoint.errors import CheckpointError
 from mmclip.checkpoint.grids import PATCH_GRID
+from mmclip.errors import CheckpointError
 from mmclip.models.layers import ACTS, PatchEmbed, TransformerLayer
 from mmclip.models.pos_embed import Grid, resize_pos_embed, source_grid
 

@@ -6,7 +6,7 @@ import torch
 from mmpretrain.models.peft import LoRAModel as _LoRAModel
 from torch import Tensor
 
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
 
 BASE = 'lora_base'

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmclip.checkpoint.errors import CheckpointError
+from mmclip.errors import CheckpointError
 
 Grid = tuple[int, int]
 

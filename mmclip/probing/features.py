@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from mmclip.checkpoint.atomic import temporary_folder
+from mmclip.checkpoint.files.atomic import temporary_folder
 from mmclip.engine.checks.folders import count_images
 from mmclip.engine.checks.parts import parts_of
 

@@ -21,7 +21,7 @@ from mmclip.checkpoint.describe import (
 )
 from mmclip.checkpoint.loaded import loaded_clip
 from mmclip.checkpoint.meta import preprocess_differences
-from mmclip.checkpoint.pretrained_init import PretrainedCLIP
+from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.probing.features import (
     Features,
     build_dataset,

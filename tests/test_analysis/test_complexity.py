@@ -8,7 +8,7 @@ from modelindex.load_model_index import load
 
 from mmclip.analysis import count_complexity
 from mmclip.analysis.complexity import image_size
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
 
 CONFIGS = REPOSITORY / 'configs' / 'clip'

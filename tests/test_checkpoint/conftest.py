@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mmclip.checkpoint.towers import build_backbone
+from mmclip.checkpoint.towers.tower import build_backbone
 
 SMALL = dict(
     hidden_size=32,

@@ -7,11 +7,11 @@ from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import load_checkpoint
 
+from mmclip.averaging.average import average, averaged_checkpoint
 from mmclip.checkpoint import CheckpointError, PretrainedCLIP, write_checkpoint
-from mmclip.checkpoint.averaging import average, averaged_checkpoint
 from mmclip.checkpoint.compatibility import check_compatible, read_weights
 from mmclip.checkpoint.meta import make_clip
-from mmclip.checkpoint.towers import CLIP, OTHER, SIGLIP, build_backbone
+from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP, build_backbone
 
 BACKBONE = dict(
     arch=dict(width=8, depth=1, num_heads=2, mlp_width=16),

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError, PretrainedCLIP
 from mmclip.checkpoint.lora import merge_lora
-from mmclip.checkpoint.to_others import export_checkpoint
+from mmclip.checkpoint.towers.export import export_checkpoint
 from tests.conftest import RELATIVE_TOLERANCE
 from tests.test_checkpoint.lora import lora_config, write_tower
 

@@ -4,15 +4,14 @@ import pytest
 import torch
 from mmengine.runner import load_checkpoint
 
+from mmclip.averaging.average import averaged_checkpoint
 from mmclip.checkpoint import (
     CheckpointError,
     PretrainedCLIP,
     read_checkpoint,
     write_checkpoint,
 )
-from mmclip.checkpoint.averaging import averaged_checkpoint
 from mmclip.checkpoint.compatibility import check_compatible
-from mmclip.checkpoint.inspect import inspect_weights
 from mmclip.checkpoint.meta import (
     classes_of,
     outputs,
@@ -20,8 +19,9 @@ from mmclip.checkpoint.meta import (
     properties_of,
     read_clip,
 )
-from mmclip.checkpoint.to_others import export_checkpoint
-from mmclip.checkpoint.towers import CLIP, OTHER, SIGLIP, build_backbone
+from mmclip.checkpoint.towers.export import export_checkpoint
+from mmclip.checkpoint.towers.inspect import inspect_weights
+from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP, build_backbone
 
 ARCH = dict(width=16, depth=2, num_heads=2, mlp_width=32)
 BACKBONE = dict(type=CLIP, arch=ARCH, act='quick_gelu', patch_size=8)

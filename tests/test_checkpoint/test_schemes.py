@@ -120,7 +120,7 @@ def test_mmpretrains_feature_extractor(cached, tmp_path):
     from mmpretrain import FeatureExtractor
     from PIL import Image
 
-    from mmclip.checkpoint.from_open_clip import find_tower
+    from mmclip.checkpoint.towers.open_clip import find_tower
 
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (300, 401, 3), dtype=np.uint8)

@@ -11,8 +11,8 @@ from mmpretrain.registry import MODELS
 from mmclip.checkpoint import CheckpointError, read_state_dict
 from mmclip.checkpoint.compatibility import read_weights
 from mmclip.checkpoint.lora import merge_lora
-from mmclip.checkpoint.to_others import export_checkpoint
-from mmclip.checkpoint.towers import build_backbone
+from mmclip.checkpoint.towers.export import export_checkpoint
+from mmclip.checkpoint.towers.tower import build_backbone
 from tests.test_checkpoint.lora import lora_config, write_tower
 
 BACKBONE = dict(

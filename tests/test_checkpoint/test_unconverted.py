@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from mmclip.analysis.parity import make_twins
 from mmclip.checkpoint import CheckpointError, convert_source
-from mmclip.checkpoint.convert import export
-from mmclip.checkpoint.dialects import HF_CLIP, OPEN_CLIP, TIMM
+from mmclip.checkpoint.towers.convert import export
+from mmclip.checkpoint.towers.dialects import HF_CLIP, OPEN_CLIP, TIMM
 from mmclip.checkpoint.unconverted import CONVERTER
 from mmclip.engine import StrictLoadHook
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmclip.checkpoint.errors import CheckpointError
-from mmclip.checkpoint.sources import convert_folder
-from mmclip.checkpoint.to_others import export_checkpoint
-from mmclip.checkpoint.towers import build_backbone
-from mmclip.checkpoint.whole_model import load_whole_model
-from mmclip.models import OpenCLIPTextTower, OpenCLIPVisionTower
+from mmclip.checkpoint.towers.export import export_checkpoint
+from mmclip.checkpoint.towers.sources import convert_folder
+from mmclip.checkpoint.towers.tower import build_backbone
+from mmclip.errors import CheckpointError
+from mmclip.models import OpenCLIPVisionTower
+from mmclip.text import OpenCLIPTextTower
+from mmclip.text.whole_model import load_whole_model
 from tests.conftest import save_whole_model
 
 HUGE = 10**9
@@ -387,7 +388,7 @@ class TestHuggingFace:
     def test_the_vision_config_is_that_of_transformers(self, values, tmp_path):
         from transformers import CLIPConfig
 
-        from mmclip.checkpoint.from_hugging_face import _find_tower
+        from mmclip.checkpoint.towers.hugging_face import _find_tower
 
         path = tmp_path / 'config.json'
         path.write_text(json.dumps(dict(model_type='clip', **values)))

@@ -13,8 +13,8 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Normalize
 
-from mmclip.checkpoint.from_open_clip import find_tower
-from mmclip.checkpoint.from_timm import find_timm_tower
+from mmclip.checkpoint.towers.open_clip import find_tower
+from mmclip.checkpoint.towers.timm import find_timm_tower
 from mmclip.datasets import preprocessing, read_image
 
 SIZE = 224

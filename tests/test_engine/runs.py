@@ -92,8 +92,8 @@ import time
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmclip.checkpoint.atomic import atomic_file
-from mmclip.engine.atomic_backend import AtomicLocalBackend
+from mmclip.checkpoint.files.atomic import atomic_file
+from mmclip.engine.resume.atomic_backend import AtomicLocalBackend
 
 def die():
     if is_main_process():  # the others do not wait for it to write

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmclip.analysis.parity import make_twins, relative_difference, to_ours
-from mmclip.checkpoint.towers import CLIP
+from mmclip.checkpoint.towers.tower import CLIP
 from mmclip.models import CLIPVisionTransformer
 from mmclip.models.base_vit import ALIASES, ARCHS
 from tests.conftest import RELATIVE_TOLERANCE, names_of

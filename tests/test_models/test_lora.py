@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from mmclip.models import CLIPVisionTransformer
 from tests.conftest import REPOSITORY
 from tests.test_checkpoint.lora import lora_config, write_tower

@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import MODELS
 
 from mmclip.analysis.parity import make_twins
-from mmclip.checkpoint.from_open_clip import find_tower
-from mmclip.checkpoint.towers import OTHER
+from mmclip.checkpoint.towers.open_clip import find_tower
+from mmclip.checkpoint.towers.tower import OTHER
 from mmclip.models import OpenCLIPVisionTower
 from tests.conftest import names_of
 

@@ -5,9 +5,9 @@ import timm
 import torch
 
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
-from mmclip.checkpoint.convert import convert
-from mmclip.checkpoint.dialects import TIMM
-from mmclip.checkpoint.towers import (
+from mmclip.checkpoint.towers.convert import convert
+from mmclip.checkpoint.towers.dialects import TIMM
+from mmclip.checkpoint.towers.tower import (
     SIGLIP,
     backbone_from_timm,
     build_backbone,

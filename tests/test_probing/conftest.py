@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmclip.analysis.parity import randomize
 from mmclip.checkpoint import write_checkpoint
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
 
 NUM_CLASSES, NUM_TRAIN, NUM_TEST = 4, 20, 10  # images of each class

@@ -4,7 +4,7 @@ import pytest
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
-from mmclip.engine.config import load_config
+from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
 
 PROBE, LP_FT = 'clip-l-336_linear-probe_in1k', 'clip-l-336_lp-ft_in1k'

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmclip.datasets.digits import write_digits
+from digits import write_digits
 
 EXAMPLES = """examples:
   python %(prog)s

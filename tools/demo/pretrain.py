@@ -6,10 +6,9 @@ import math
 from pathlib import Path
 
 import torch
+from glyphs import make_glyph_pairs
 from torch import Tensor, nn
 from tqdm import tqdm
-
-from mmclip.datasets.glyphs import make_glyph_pairs
 
 EXAMPLES = """examples:
   python %(prog)s

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmclip.datasets.glyphs import DIGIT_NAMES
+from glyphs import DIGIT_NAMES
 
 EXAMPLES = """examples:
   python %(prog)s

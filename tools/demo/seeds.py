@@ -11,11 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from report import MODELS, SPLITS
 
-from mmclip.checkpoint.atomic import atomic_file
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tools.demo.report import MODELS, SPLITS
+from mmclip.checkpoint.files.atomic import atomic_file
 
 EXAMPLE = """example:
   python %(prog)s --seeds 0 1 2

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from mmclip.datasets.errors import DataError
+from mmclip.errors import DataError
 
 
 def check_once(check: Callable[[], None]) -> None:

@@ -10,7 +10,6 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 
-from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_tree import (
     ImageTree,
     count_suffixes,
@@ -19,7 +18,8 @@ from mmclip.datasets.image_tree import (
     read_tree,
     warn_of_others,
 )
-from mmclip.engine.every_test_image_hook import image_loaders
+from mmclip.engine.checks.every_test_image_hook import image_loaders
+from mmclip.errors import DataError
 
 STEP = (
     "set the data set's type to 'mmclip.ImageFolder' (or mmclip.ImageNet), "

@@ -7,10 +7,10 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmclip.datasets.errors import DataError
 from mmclip.datasets.image_tree import number_of
 from mmclip.engine.checks.folders import count_images
 from mmclip.engine.checks.parts import Part
+from mmclip.errors import DataError
 
 
 def count_labels(parts: Sequence[Part], split: str) -> Counter[int] | None:

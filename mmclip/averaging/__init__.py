@@ -1,0 +1,1 @@
+"""Averages of weights, and what they score."""

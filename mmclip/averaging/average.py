@@ -1,0 +1,196 @@
+"""Averages of weights: WiSE-FT's interpolation and model soups."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmclip.checkpoint.grids import without_prefix
+from mmclip.checkpoint.meta import read_clip
+from mmclip.checkpoint.towers.convert import check_complete
+from mmclip.errors import CheckpointError
+from mmclip.version import __version__
+
+StateDict = Mapping[str, Tensor]
+# BatchNorm's count of batches, which no forward pass in eval mode reads.
+COUNTER = 'num_batches_tracked'
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a greedy soup did with one set of weights.
+
+    Args:
+        name (str): Of the weights.
+        alone (float): Their own score.
+        together (float): The score of the soup with them in it.
+        before (float | None): That of the soup without them; None for the
+            first.
+        kept (bool): Whether they stayed.
+    """
+
+    name: str
+    alone: float
+    together: float
+    before: float | None
+    kept: bool
+
+
+def interpolate(
+    zero_shot: StateDict, fine_tuned: StateDict, alpha: float
+) -> dict[str, Tensor]:
+    """The weights between two models, of WiSE-FT (arXiv 2109.01903).
+
+    ``(1 - alpha) * zero_shot + alpha * fine_tuned`` for every tensor of
+    floats, computed in float32 or better and rounded to the dtype that the
+    tensor has. Tensors of integers must be equal, but for BatchNorm's count
+    of batches, which is that of ``fine_tuned``.
+
+    Args:
+        zero_shot (Mapping[str, Tensor]): A state dict.
+        fine_tuned (Mapping[str, Tensor]): Another with the same keys.
+        alpha (float): Between 0 (``zero_shot``) and 1 (``fine_tuned``).
+
+    Raises:
+        CheckpointError: If keys, shapes or integers differ, listing them.
+        ValueError: If ``alpha`` is not between 0 and 1.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f'alpha must be between 0 and 1, got {alpha}.')
+
+    def between(tensors: Sequence[Tensor]) -> Tensor:
+        first, second = tensors
+        return (1 - alpha) * first + alpha * second
+
+    return _combine([zero_shot, fine_tuned], between)
+
+
+def average(state_dicts: Sequence[StateDict]) -> dict[str, Tensor]:
+    """The mean of several models: a uniform soup (arXiv 2203.05482).
+
+    What is rounded, and what becomes of integers, is as in
+    :func:`interpolate`.
+
+    Args:
+        state_dicts (Sequence[Mapping[str, Tensor]]): One or more.
+
+    Raises:
+        CheckpointError: If keys, shapes or integers differ, listing them.
+        ValueError: If there is none.
+    """
+    if not state_dicts:
+        raise ValueError('There are no weights to average.')
+
+    def mean(tensors: Sequence[Tensor]) -> Tensor:
+        total = tensors[0].clone()
+        for tensor in tensors[1:]:
+            total += tensor
+        return total / len(tensors)
+
+    return _combine(state_dicts, mean)
+
+
+def greedy_soup(
+    state_dicts: Mapping[str, StateDict], score: Callable[[StateDict], float]
+) -> tuple[dict[str, Tensor], list[Trial]]:
+    """Average those models that make the average better (arXiv 2203.05482).
+
+    Recipe 1 of the paper: in the order of their own scores, each set of
+    weights stays in the soup if the soup's score does not fall by it.
+
+    Args:
+        state_dicts (Mapping[str, Mapping[str, Tensor]]): By name.
+        score (Callable): Gives the score of weights, on data that no reported
+            number is measured on; higher is better.
+
+    Returns:
+        tuple[dict[str, Tensor], list[Trial]]: The soup, and what was tried,
+        in its order.
+
+    Raises:
+        CheckpointError: If keys, shapes or integers differ, listing them.
+        ValueError: If there are no weights.
+    """
+    if not state_dicts:
+        raise ValueError('There are no weights to average.')
+    alone = {name: score(weights) for name, weights in state_dicts.items()}
+    first, *others = sorted(alone, key=alone.__getitem__, reverse=True)
+    best = alone[first]
+    kept, trials = [first], [Trial(first, best, best, None, True)]
+    for name in others:
+        soup = average([state_dicts[k] for k in [*kept, name]])
+        together = score(soup)
+        trials.append(
+            Trial(name, alone[name], together, best, together >= best)
+        )
+        if together >= best:
+            kept.append(name)
+            best = together
+    return average([state_dicts[name] for name in kept]), trials
+
+
+def averaged_checkpoint(
+    state_dict: dict[str, Tensor],
+    checkpoints: Mapping[str, Mapping[str, Any]],
+    shares: Mapping[str, float],
+) -> dict[str, Any]:
+    """A checkpoint of averaged weights that says what they are made of.
+
+    Args:
+        state_dict (dict[str, Tensor]): The weights.
+        checkpoints (Mapping[str, Mapping]): Those that were averaged, by
+            name; ``meta['clip']``, the classes and the config are those of
+            the last that has them.
+        shares (Mapping[str, float]): How much of each is in the average.
+    """
+    meta: dict[str, Any] = dict(
+        averaged=dict(shares), mmclip_version=__version__
+    )
+    for name in shares:
+        theirs = checkpoints[name].get('meta') or {}
+        for key in ('dataset_meta', 'cfg'):
+            if key in theirs:
+                meta[key] = theirs[key]
+        if clip := read_clip(checkpoints[name], name):
+            meta['clip'] = clip
+    return dict(meta=meta, state_dict=state_dict)
+
+
+def _combine(
+    state_dicts: Sequence[StateDict],
+    formula: Callable[[Sequence[Tensor]], Tensor],
+) -> dict[str, Tensor]:
+    """Apply a formula to every tensor of floats, in float32 or better."""
+    first, *others = state_dicts
+    for other in others:
+        check_complete(other, first)
+    different: list[str] = []
+    combined = without_prefix(first, '')  # with the grid of its patches
+    for key in first:
+        tensors = [state_dict[key] for state_dict in state_dicts]
+        if all(tensor.is_floating_point() for tensor in tensors):
+            combined[key] = _in_float32(tensors, formula)
+            continue
+        combined[key] = tensors[-1].clone()
+        if not key.endswith(COUNTER) and not all(
+            torch.equal(tensor, tensors[0]) for tensor in tensors
+        ):
+            different.append(key)
+    if different:
+        raise CheckpointError(
+            'Integers cannot be averaged, and these tensors of them differ: '
+            f'{", ".join(different)}.'
+        )
+    return combined
+
+
+def _in_float32(
+    tensors: Sequence[Tensor], formula: Callable[[Sequence[Tensor]], Tensor]
+) -> Tensor:
+    stored = tensors[0].dtype
+    for tensor in tensors[1:]:
+        stored = torch.promote_types(stored, tensor.dtype)
+    dtype = torch.promote_types(stored, torch.float32)
+    return formula([tensor.to(dtype) for tensor in tensors]).to(stored)

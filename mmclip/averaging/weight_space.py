@@ -1,0 +1,274 @@
+"""Test many sets of weights in one model, and show what came out."""
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmclip.checkpoint.compatibility import (
+    Checkpoint,
+    are_same_classes,
+    check_compatible,
+)
+from mmclip.checkpoint.files.atomic import atomic_file
+from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.grids import without_prefix
+from mmclip.errors import CheckpointError
+from mmclip.evaluation.evaluate import evaluate
+
+# By alpha, then by data set.
+Curve = Mapping[float, Mapping[str, float]]
+
+
+class WeightTester:
+    """Gives the score of weights on each of several data sets.
+
+    Args:
+        runner (Runner): What
+            :func:`mmclip.evaluation.build_test_runner` gave.
+        data_sets (Mapping[str, tuple]): The config of the dataloader and of
+            the evaluator, by name. Dataloaders are built here, once.
+        metric (str): What counts, such as ``'top1'``, with or without its
+            prefix (``accuracy/``). Defaults to ``'top1'``.
+
+    Raises:
+        ValueError: If two of the data sets have other classes.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        data_sets: Mapping[str, tuple[dict[str, Any], Any]],
+        metric: str = 'top1',
+    ):
+        self._runner = runner
+        self._metric = metric
+        self._data_sets = {
+            name: (
+                runner.build_dataloader(dataloader, seed=runner.seed),
+                evaluator,
+            )
+            for name, (dataloader, evaluator) in data_sets.items()
+        }
+        _check_classes({k: v for k, (v, _) in self._data_sets.items()})
+
+    def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, float]:
+        """Load weights and test them on every data set.
+
+        Args:
+            state_dict (Mapping[str, Tensor]): Of the whole model.
+
+        Returns:
+            dict[str, float]: The score by data set.
+
+        Raises:
+            CheckpointError: If the weights do not fit the model.
+            ValueError: If there is no such metric, or several.
+        """
+        load_weights(self._runner, state_dict)
+        return {
+            name: self._score(name, evaluate(self._runner, *data_set))
+            for name, data_set in self._data_sets.items()
+        }
+
+    def _score(self, name: str, metrics: Mapping[str, float]) -> float:
+        found = [
+            key
+            for key in metrics
+            if key == self._metric or key.endswith(f'/{self._metric}')
+        ]
+        if len(found) != 1:
+            raise ValueError(
+                f'{len(found)} metrics of {name} are called '
+                f'{self._metric!r}; there are: {", ".join(metrics)}.'
+            )
+        return float(metrics[found[0]])
+
+
+def load_weights(runner: Runner, state_dict: Mapping[str, Tensor]) -> None:
+    """Put weights into the model of a runner, all or none.
+
+    Raises:
+        CheckpointError: If keys or shapes differ, listing them.
+    """
+    model: Any = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    check_finite(state_dict, 'The checkpoint', model)
+    try:
+        model.load_state_dict(without_prefix(state_dict, ''), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'The weights do not fit the model of the config. {error}'
+        ) from None
+
+
+def parse_alphas(text: str) -> list[float]:
+    """Read ``FIRST:LAST:STEP``, both ends included, or ``A,B,C``.
+
+    Raises:
+        ValueError: If it is neither, or not between 0 and 1, or STEP leads
+            away from LAST.
+    """
+    steps = 0
+    try:
+        if ':' in text:
+            first, last, step = map(float, text.split(':'))
+            steps = math.floor((last - first) / step + 1e-6)
+            # LAST itself, where STEP does not divide the way to it.
+            alphas = [*(first + i * step for i in range(steps + 1)), last]
+        else:
+            alphas = [float(alpha) for alpha in text.split(',')]
+    except (ValueError, ArithmeticError):
+        raise ValueError(
+            f'Alphas are FIRST:LAST:STEP or A,B,C, such as 0:1:0.1; got '
+            f'{text!r}.'
+        ) from None
+    if steps < 0:
+        raise ValueError(
+            f'Alphas FIRST:LAST:STEP go up from FIRST to LAST, got {text!r}.'
+        )
+    alphas = sorted({round(alpha, 6) for alpha in alphas})
+    if not all(0 <= alpha <= 1 for alpha in alphas):
+        raise ValueError(f'Alphas must be between 0 and 1, got {text!r}.')
+    return alphas
+
+
+def check_pair(
+    first: tuple[str, Checkpoint],
+    second: tuple[str, Checkpoint],
+    *,
+    same_classes: bool,
+) -> list[str]:
+    """Refuse two checkpoints whose average would mean nothing, by path.
+
+    Args:
+        first (tuple): Its path, and what it holds.
+        second (tuple): The same of the other.
+        same_classes (bool): See
+            :func:`mmclip.checkpoint.compatibility.check_compatible`.
+
+    Returns:
+        list[str]: What could not be compared, and why.
+
+    Raises:
+        CheckpointError: Naming the paths, all differences and, where only
+            the names of the classes differ, the option for that.
+    """
+    pair = first[1], second[1]
+    try:
+        return check_compatible(*pair, same_classes=same_classes)
+    except CheckpointError as error:
+        message = f'{first[0]} and {second[0]} cannot be averaged. {error}'
+    with suppress(CheckpointError):
+        check_compatible(*pair, same_classes=True)
+        message += (
+            '\nIf these names mean the same classes in the same order, pass '
+            '--same-classes.'
+        )
+    raise CheckpointError(message)
+
+
+def best_alpha(curve: Curve, name: str) -> float:
+    """Where the score on one data set is highest; the smallest such alpha.
+
+    This selects on that data set: its score there is no measure of what the
+    chosen weights do on new images.
+    """
+    return max(sorted(curve), key=lambda alpha: curve[alpha][name])
+
+
+def curve_to_markdown(curve: Curve, chosen: float) -> str:
+    """A row for each alpha, the chosen one bold."""
+    names = list(next(iter(curve.values())))
+    lines = [f'| alpha | {" | ".join(names)} |']
+    lines.append(f'| --: |{" --: |" * len(names)}')
+    for alpha in sorted(curve):
+        cells = [
+            f'{alpha:g}',
+            *(f'{curve[alpha][name]:.2f}' for name in names),
+        ]
+        if alpha == chosen:
+            cells = [f'**{cell}**' for cell in cells]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def write_curve(
+    curve: Curve, chosen: float, folder: str | Path, about: dict[str, Any]
+) -> None:
+    """Write ``table.md``, ``curve.json`` and ``curve.png``.
+
+    Args:
+        curve (Mapping): Scores by alpha, then by data set.
+        chosen (float): The alpha to mark.
+        folder (str | Path): Where to; it is made.
+        about (dict): What else ``curve.json`` says.
+    """
+    folder = Path(folder)
+    points = [dict(alpha=a, scores=dict(curve[a])) for a in sorted(curve)]
+    content = json.dumps(about | dict(chosen=chosen, curve=points), indent=2)
+    for name, text in (
+        ('table.md', curve_to_markdown(curve, chosen)),
+        ('curve.json', content + '\n'),
+    ):
+        with atomic_file(folder / name) as temporary:
+            temporary.write_text(text, encoding='utf-8')
+    with atomic_file(folder / 'curve.png') as temporary:
+        _draw(curve, chosen, about['metric'], temporary)
+
+
+def _draw(curve: Curve, chosen: float, metric: str, path: Path) -> None:
+    """The first data set on x and the others on y; alone, alpha on x."""
+    from matplotlib.figure import Figure
+
+    alphas = sorted(curve)
+    first, *others = next(iter(curve.values()))
+    figure = Figure(figsize=(7, 5), layout='constrained')
+    axes = figure.subplots()
+    across = [curve[a][first] for a in alphas] if others else alphas
+    for name in others or [first]:
+        up = [curve[a][name] for a in alphas]
+        axes.plot(across, up, marker='o', markersize=4, label=name)
+        i = alphas.index(chosen)
+        axes.plot(across[i], up[i], marker='*', markersize=14, color='black')
+        for x, y, alpha in zip(across, up, alphas, strict=True):
+            axes.annotate(
+                f'{alpha:g}',
+                (x, y),
+                xytext=(4, 4),
+                textcoords='offset points',
+                fontsize=8,
+            )
+    axes.set_xlabel(f'{metric} on {first}' if others else 'alpha')
+    axes.set_ylabel(f'{metric} on {", ".join(others or [first])}')
+    axes.set_title(
+        'from zero-shot (0) to fine-tuned (1); the star is chosen', fontsize=10
+    )
+    axes.legend()
+    figure.savefig(path, dpi=120, format='png')
+
+
+def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:
+    """Class folders that one set lacks would shift its labels."""
+    known = {}
+    for name, dataloader in dataloaders.items():
+        metainfo = getattr(dataloader.dataset, 'metainfo', {})
+        if metainfo.get('classes'):
+            known[name] = list(metainfo['classes'])
+    for name, classes in known.items():
+        first = next(iter(known))
+        if not are_same_classes(classes, known[first]):
+            different = sorted(set(classes) ^ set(known[first]))[:10]
+            raise ValueError(
+                f'The data sets {first} and {name} have other classes or '
+                'another order of them, so that labels would not mean the '
+                f'same ({", ".join(map(str, different)) or "order"}). Add '
+                'the missing class folders, or set metainfo.classes.'
+            )

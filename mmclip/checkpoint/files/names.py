@@ -1,0 +1,203 @@
+"""All that a pickle may name, and what stands for it here.
+
+Nothing else is found, and nothing here makes more than it is given.
+"""
+
+import posixpath
+from collections import Counter, OrderedDict
+from typing import Any
+
+import torch
+
+from mmclip.checkpoint.files.pickled_tensors import (
+    STORAGES,
+    rebuild_from_type,
+    rebuild_parameter,
+    rebuild_tensor,
+    rebuild_tensor_of_type,
+)
+from mmclip.checkpoint.files.training_state import (
+    fill_array,
+    fill_dtype,
+    fill_history,
+    make_array,
+    make_dtype,
+    make_history,
+    make_scalar,
+    method_of,
+)
+from mmclip.checkpoint.files.unpickler import Module, Named, parts_of, shown
+from mmclip.checkpoint.grids import IMAGE_SIZE, PATCH_GRID
+from mmclip.errors import CheckpointError
+
+_METADATA = ('version', PATCH_GRID, IMAGE_SIZE)
+
+
+def _encode(text: str, codec: str) -> bytes:
+    """The bytes that protocol 2 writes as a text."""
+    if codec not in ('latin1', 'latin-1'):
+        raise CheckpointError(f'it holds bytes as a text of {shown(codec)}.')
+    return text.encode('latin1')
+
+
+def _no_bytes() -> bytes:
+    return b''
+
+
+def _plain_dict(content: Any) -> dict[Any, Any]:
+    """What a ``ConfigDict`` holds."""
+    if type(content) is not dict:
+        raise CheckpointError(f'it makes a dict of {shown(content)}.')
+    return content
+
+
+def _default_dict(factory: Any = None) -> dict[Any, Any]:
+    """What a ``defaultdict`` holds comes later."""
+    return {}
+
+
+def _namespace() -> dict[str, Any]:
+    """The arguments of a command, which timm's and other trainings keep."""
+    return {}
+
+
+def _fill_namespace(arguments: dict[str, Any], state: Any) -> None:
+    arguments |= _plain_dict(state)
+
+
+def _counter(content: Any) -> Counter[Any]:
+    return Counter(_plain_dict(content))
+
+
+def _fill_ordered_dict(ordered: Any, state: Any) -> None:
+    """Take what modules say of their weights; the rest could hide methods.
+
+    Nor may a file say ``assign_to_params_buffers``, by which torch would
+    replace a model's parameters with tensors of the file's dtype.
+    """
+    if '_metadata' not in state:
+        return
+    ordered._metadata = OrderedDict()
+    for name, module in state['_metadata'].items():
+        known = {key: module[key] for key in _METADATA if key in module}
+        is_version = isinstance(known.get('version'), int | None)
+        if not is_version or not all(map(_are_numbers, known.values())):
+            raise CheckpointError(
+                "its modules' versions or grids are not numbers."
+            )
+        ordered._metadata[name] = known
+
+
+def _are_numbers(value: Any) -> bool:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(part, int | None) for part in parts)
+
+
+def _fill_module(module: Module, state: Any) -> None:
+    if isinstance(state, dict):
+        module.attributes = state
+
+
+def _content(content: Any, *_: Any) -> Any:
+    """A typed list or dict: its contents alone."""
+    return content
+
+
+def _no_hooks() -> OrderedDict[str, Any]:
+    return OrderedDict()
+
+
+def _size(sides: Any) -> torch.Size:
+    return torch.Size(parts_of(sides))
+
+
+def _first_of_pairs(pairs: Any = ()) -> list[Any]:
+    return [key for key, _ in map(parts_of, parts_of(pairs))]
+
+
+_PLAIN = [
+    Named('_codecs.encode', _encode),
+    Named('builtins.bytes', _no_bytes),
+    Named('builtins.complex', complex),
+    Named('builtins.set', set, keys=parts_of),
+    Named('builtins.frozenset', frozenset, keys=parts_of),
+    *(Named(f'builtins.{name}') for name in ('dict', 'int', 'float', 'list')),
+    Named('argparse.Namespace', _namespace, _fill_namespace),
+    Named('collections.Counter', _counter),
+    Named('collections.defaultdict', _default_dict),
+    Named(
+        'collections.OrderedDict',
+        OrderedDict,
+        _fill_ordered_dict,
+        keys=_first_of_pairs,
+    ),
+    Named('pathlib.PosixPath', posixpath.join),
+]
+_TORCH = [
+    Named('torch._utils._rebuild_tensor', rebuild_tensor),
+    Named('torch._utils._rebuild_tensor_v2', rebuild_tensor),
+    Named('torch._utils._rebuild_tensor_v3', rebuild_tensor_of_type),
+    Named('torch._utils._rebuild_parameter', rebuild_parameter),
+    Named('torch._utils._rebuild_parameter_with_state', rebuild_parameter),
+    Named('torch._tensor._rebuild_from_type_v2', rebuild_from_type),
+    Named('torch.Tensor'),
+    Named('torch.nn.parameter.Parameter'),
+    Named('torch.Size', _size),
+    Named('torch.device', torch.device),
+    Named('torch.storage.UntypedStorage'),
+    *(Named(f'torch.{name}', dtype=STORAGES[name]) for name in STORAGES),
+]
+_NUMPY = [
+    Named('numpy.ndarray'),
+    Named('numpy.dtype', make_dtype, fill_dtype),
+    # numpy 1 wrote `numpy.core` where numpy 2 writes `numpy._core`.
+    *(
+        Named(f'numpy.{core}.multiarray.{name}', *stands)
+        for core in ('_core', 'core')
+        for name, *stands in (
+            ('_reconstruct', make_array, fill_array, True),
+            ('scalar', make_scalar),
+        )
+    ),
+]
+_MMENGINE = [
+    Named('builtins.getattr', method_of),
+    Named('mmengine.config.config.ConfigDict', _plain_dict),
+    Named(
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        make_history,
+        fill_history,
+        is_hollow=True,
+    ),
+    Named(
+        'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
+    ),
+]
+# Values, and no functions.
+_DTYPES = {
+    str(dtype): dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype)
+}
+NAMES: dict[str, Any] = _DTYPES | {
+    named.name: named for named in (*_PLAIN, *_TORCH, *_NUMPY, *_MMENGINE)
+}
+# What TorchScript writes around typed lists and dicts: their contents come
+# first, a description of the type after.
+NAMES_OF_TORCHSCRIPT: dict[str, Any] = (
+    NAMES
+    | {
+        'collections.OrderedDict': Named('collections.OrderedDict', _no_hooks),
+    }
+    | {
+        f'torch.jit._pickle.{name}': Named(name, _content)
+        for name in (
+            'restore_type_tag',
+            'build_intlist',
+            'build_tensorlist',
+            'build_doublelist',
+            'build_boollist',
+        )
+    }
+)
+MODULE = Named('a module', Module, _fill_module)

@@ -1,0 +1,146 @@
+"""Tensors as pickles describe them: a storage, and a view of it."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmclip.checkpoint.files.unpickler import SMALL, Named, Storage, parts_of
+from mmclip.errors import CheckpointError
+
+MOST_DIMENSIONS = 64
+STORAGES = {
+    'DoubleStorage': torch.float64,
+    'FloatStorage': torch.float32,
+    'HalfStorage': torch.float16,
+    'BFloat16Storage': torch.bfloat16,
+    'LongStorage': torch.int64,
+    'IntStorage': torch.int32,
+    'ShortStorage': torch.int16,
+    'CharStorage': torch.int8,
+    'ByteStorage': torch.uint8,
+    'BoolStorage': torch.bool,
+    'ComplexFloatStorage': torch.complex64,
+    'ComplexDoubleStorage': torch.complex128,
+}
+
+
+def rebuild_tensor(
+    storage: Any,
+    offset: int,
+    size: Any,
+    stride: Any,
+    requires_grad: bool = False,
+    hooks: Any = None,
+    metadata: Any = None,
+) -> Tensor:
+    """A tensor of a storage, without hooks.
+
+    Args:
+        storage (Storage): Where its values are.
+        offset (int): Of the first value, in values.
+        size (tuple[int]): Of each dimension.
+        stride (tuple[int]): Steps from value to value, in values.
+        requires_grad (bool): Whether it is trained. Defaults to False.
+        hooks (Any): Are left out.
+        metadata (dict): Whether its values are conjugated or negative.
+
+    Raises:
+        CheckpointError: If it is larger than its storage.
+    """
+    if not isinstance(storage, Storage) or storage.dtype is None:
+        raise CheckpointError('it holds a tensor without a storage.')
+    return _view(
+        storage, storage.dtype, offset, size, stride, requires_grad, metadata
+    )
+
+
+def rebuild_tensor_of_type(
+    storage: Any,
+    offset: int,
+    size: Any,
+    stride: Any,
+    requires_grad: bool,
+    hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
+) -> Tensor:
+    """As :func:`rebuild_tensor`, of types that have no storage of their own.
+
+    Raises:
+        CheckpointError: If it is larger than its storage.
+    """
+    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
+        raise CheckpointError('it holds a tensor without a storage.')
+    return _view(storage, dtype, offset, size, stride, requires_grad, metadata)
+
+
+def _view(
+    storage: Storage,
+    dtype: torch.dtype,
+    offset: int,
+    size: Any,
+    stride: Any,
+    requires_grad: bool,
+    metadata: Any,
+) -> Tensor:
+    size, stride = tuple(parts_of(size)), tuple(parts_of(stride))
+    numbers = (offset, *size, *stride)
+    if (
+        not all(isinstance(number, int) for number in numbers)
+        or not 0 <= min(numbers) <= max(numbers) < 2**62
+        or len(size) != len(stride)
+        or len(size) > MOST_DIMENSIONS
+        or math.prod(size) * dtype.itemsize >= 2**62
+    ):
+        raise CheckpointError('it holds a tensor of an impossible shape.')
+    held = storage.values.nbytes() // dtype.itemsize
+    steps = zip(size, stride, strict=True)
+    last = offset + sum((n - 1) * step for n, step in steps)
+    is_empty = 0 in size
+    if max(size) > SMALL if is_empty else last >= held:
+        raise CheckpointError('it holds a tensor larger than its storage.')
+    device = storage.values.device
+    tensor = torch.empty(0, dtype=dtype, device=device)
+    tensor.set_(storage.values, 0 if is_empty else offset, size, stride)
+    if metadata:
+        for name, value in metadata.items():
+            if name not in ('conj', 'neg') or not isinstance(value, bool):
+                raise CheckpointError('it holds a tensor of unknown metadata.')
+        torch._utils.set_tensor_metadata(tensor, metadata)
+    return tensor.requires_grad_(bool(requires_grad))
+
+
+def rebuild_parameter(
+    tensor: Any, requires_grad: bool, hooks: Any, state: Any = None
+) -> nn.Parameter:
+    """A parameter, without hooks and without attributes that it was given.
+
+    Raises:
+        CheckpointError: If it is not made of a tensor.
+    """
+    if not isinstance(tensor, Tensor):
+        raise CheckpointError('it holds a parameter without a tensor.')
+    return nn.Parameter(tensor, bool(requires_grad))
+
+
+def rebuild_from_type(
+    rebuild: Any, kind: Any, args: Any, state: Any
+) -> Tensor:
+    """A tensor that had attributes, without them.
+
+    Raises:
+        CheckpointError: If it is of a class that is not torch's own.
+    """
+    if (
+        not isinstance(rebuild, Named)
+        or rebuild.call not in _REBUILDS
+        or not isinstance(kind, Named)
+        or kind.name not in ('torch.Tensor', 'torch.nn.parameter.Parameter')
+    ):
+        raise CheckpointError('it holds a tensor of an unknown class.')
+    return rebuild.call(*parts_of(args))
+
+
+_REBUILDS = (rebuild_tensor, rebuild_tensor_of_type, rebuild_parameter)

@@ -1,0 +1,1 @@
+"""Tables of names, and conversion between libraries in both directions."""

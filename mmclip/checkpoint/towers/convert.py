@@ -1,0 +1,303 @@
+"""The conversion core: apply a dialect's table to a state dict, strictly."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from mmclip.checkpoint.towers.dialects import (
+    PLAIN_DIALECTS,
+    Dialect,
+    Rule,
+    find_behind_prefix,
+    pattern,
+)
+from mmclip.errors import CheckpointError, some
+
+_COUNTER = 'num_batches_tracked'  # of batch norms, the only integers
+
+# A rule and what its placeholders stand for: one tensor of one block, or a
+# few that belong together.
+Place = tuple[Rule, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted state dict and the account of every source key.
+
+    Args:
+        dialect (Dialect): Whose names the source has.
+        state_dict (dict[str, Tensor]): In our names.
+        mapped (dict[str, str]): Source key to our key, or keys.
+        left_out (dict[str, list[str]]): Source keys that belong to other
+            parts of the model, by description.
+    """
+
+    dialect: Dialect
+    state_dict: dict[str, Tensor]
+    mapped: dict[str, str]
+    left_out: dict[str, list[str]]
+
+
+def recognise(keys: Iterable[str]) -> Dialect:
+    """Tell from its keys whose names a checkpoint has.
+
+    Raises:
+        CheckpointError: If no plain vision transformer has such keys.
+    """
+    keys = list(keys)
+    for dialect in PLAIN_DIALECTS:
+        if dialect.prefix_in(keys) is not None:
+            return dialect
+    if found := find_behind_prefix(keys):
+        raise CheckpointError(
+            f'The names of {found[1].name} stand behind {found[0]!r}: save '
+            f'the weights without it.'
+        )
+    raise CheckpointError(
+        'The keys are those of no CLIP or SigLIP vision transformer that '
+        f'{", ".join(d.name for d in PLAIN_DIALECTS)} have: '
+        f'{some(keys)}.'
+    )
+
+
+def convert(
+    source: Mapping[str, Tensor],
+    dialect: Dialect,
+    dtype: torch.dtype = torch.float32,
+) -> Conversion:
+    """Rename the image tower's tensors into our names.
+
+    Tensors of other parts are not read from ``source``.
+
+    Args:
+        source (Mapping[str, Tensor]): A state dict in the dialect's names.
+        dialect (Dialect): The table of names.
+        dtype (torch.dtype): Of the result's floating-point tensors. Defaults
+            to float32.
+
+    Raises:
+        CheckpointError: If a key is neither in the table nor known to belong
+            to another part, two keys mean the same tensor, a part of a
+            tensor is missing, or a value is an integer or not finite.
+    """
+    prefix = dialect.prefix_in(source)
+    if prefix is None:
+        raise CheckpointError(f'The keys are not {dialect.name} names.')
+    places, others = _sort(source, dialect, prefix)
+    left_out = _other_parts(others, dialect, prefix)
+    state_dict: dict[str, Tensor] = {}
+    mapped: dict[str, str] = {}
+    not_floating: list[str] = []
+    not_finite: list[str] = []
+    for place, keys in places.items():
+        ours = _our_names(place)
+        mapped |= dict.fromkeys(keys, ' + '.join(ours))
+        for name, tensor in zip(
+            ours, _to_ours(place[0], source, keys), strict=True
+        ):
+            if name in state_dict:
+                raise CheckpointError(f'Two source keys mean {name}: {keys}.')
+            if tensor.is_floating_point():
+                tensor = tensor.to(dtype)
+            elif not name.endswith(_COUNTER):
+                not_floating += keys
+            if not tensor.isfinite().all():
+                not_finite += keys
+            state_dict[name] = tensor
+    if not_floating:
+        raise CheckpointError(
+            f'{len(not_floating)} tensors hold no floating-point numbers, '
+            f'such as {source[not_floating[0]].dtype}: {some(not_floating)}; '
+            'quantised weights must be restored first.'
+        )
+    if not_finite:
+        raise CheckpointError(
+            f'{len(not_finite)} tensors hold NaN or infinite values, or too '
+            f'large ones for {dtype}: {some(not_finite)}.'
+        )
+    return Conversion(dialect, state_dict, mapped, left_out)
+
+
+def export(
+    state_dict: Mapping[str, Tensor], dialect: Dialect, prefix: str = ''
+) -> dict[str, Tensor]:
+    """Rename tensors from our names into another project's.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): In our names.
+        dialect (Dialect): The table of names.
+        prefix (str): What to put before theirs. Defaults to nothing.
+
+    Raises:
+        CheckpointError: If the dialect has no name for a tensor.
+    """
+    found: dict[Place, dict[int, str]] = {}
+    homeless = []
+    for key in state_dict:
+        place = _find(key, dialect, '', theirs=False)
+        if place is None:
+            homeless.append(key)
+        else:
+            found.setdefault(place[0], {})[place[1]] = key
+    if homeless:
+        raise CheckpointError(
+            f'{dialect.name} has no place for {len(homeless)} tensors: '
+            f'{some(homeless)}.'
+        )
+    exported: dict[str, Tensor] = {}
+    for (rule, groups), keys in found.items():
+        tensor = _join([state_dict[keys[i]] for i in sorted(keys)])
+        if rule.transposed:
+            tensor = tensor.T.contiguous()
+        tensor = tensor.reshape(tensor.shape[rule.new_dims :])
+        start = '' if rule.outside else prefix
+        names = [start + n.format(**dict(groups)) for n in rule.their_names]
+        # Clones: safetensors refuses tensors that share memory.
+        parts = tensor.chunk(len(names)) if len(names) > 1 else [tensor]
+        exported |= {
+            name: part.clone() if len(names) > 1 else part
+            for name, part in zip(names, parts, strict=True)
+        }
+    return exported
+
+
+def check_complete(
+    state_dict: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> None:
+    """Compare keys and shapes with those of a module.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): What there is.
+        wanted (Mapping[str, Tensor]): The module's own state dict.
+
+    Raises:
+        CheckpointError: If they differ, with the first differences.
+    """
+    if problems := differences(state_dict, wanted):
+        raise CheckpointError(
+            f'{len(problems)} keys do not fit the model: {some(problems)}.'
+        )
+
+
+def differences(
+    state_dict: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> list[str]:
+    """What would not load, one line a key."""
+    problems = [f'missing: {key}' for key in wanted if key not in state_dict]
+    for key, tensor in state_dict.items():
+        if key not in wanted:
+            problems.append(f'unexpected: {key} {tuple(tensor.shape)}')
+        elif tensor.shape != wanted[key].shape:
+            problems.append(
+                f'shape: {key} is {tuple(tensor.shape)}, wanted '
+                f'{tuple(wanted[key].shape)}'
+            )
+    return problems
+
+
+def _sort(
+    keys: Iterable[str], dialect: Dialect, prefix: str
+) -> tuple[dict[Place, list[str]], list[str]]:
+    """Which keys make up which tensor, and the keys that are in no rule."""
+    found: dict[Place, dict[int, str]] = {}
+    others = []
+    for key in keys:
+        place = _find(key, dialect, prefix, theirs=True)
+        if place is None:
+            others.append(key)
+            continue
+        parts = found.setdefault(place[0], {})
+        if place[1] in parts:
+            raise CheckpointError(
+                f'Two source keys mean the same: {parts[place[1]]} and {key}.'
+            )
+        parts[place[1]] = key
+    for (rule, groups), parts in found.items():
+        missing = [
+            name.format(**dict(groups))
+            for i, name in enumerate(rule.their_names)
+            if i not in parts
+        ]
+        if missing:
+            raise CheckpointError(f'missing: {", ".join(missing)}')
+    places = {
+        place: [parts[i] for i in sorted(parts)]
+        for place, parts in found.items()
+    }
+    return places, others
+
+
+def _find(
+    key: str, dialect: Dialect, prefix: str, *, theirs: bool
+) -> tuple[Place, int] | None:
+    """The rule for a key, and which of the rule's names it is."""
+    for rule in dialect.rules:
+        start = '' if rule.outside else prefix
+        if not key.startswith(start):
+            continue
+        names = rule.their_names if theirs else rule.our_names
+        for index, name in enumerate(names):
+            if match := _pattern(name).fullmatch(key, len(start)):
+                return (rule, tuple(match.groupdict().items())), index
+    return None
+
+
+_pattern = cache(pattern)
+_compile = cache(re.compile)
+
+
+def _other_parts(
+    keys: list[str], dialect: Dialect, prefix: str
+) -> dict[str, list[str]]:
+    left_out: dict[str, list[str]] = {}
+    unknown = []
+    for key in keys:
+        for part, expression in dialect.left_out.items():
+            # An image tower alone has no text tower, and open_clip's text
+            # blocks are called like its image blocks.
+            if part == 'text tower' and not prefix:
+                continue
+            if _compile(expression).fullmatch(key):
+                left_out.setdefault(part, []).append(key)
+                break
+        else:
+            unknown.append(key)
+    if unknown:
+        raise CheckpointError(
+            f'{len(unknown)} keys are not {dialect.name} names of a CLIP or '
+            f'SigLIP vision transformer: {some(unknown)}.'
+        )
+    return left_out
+
+
+def _our_names(place: Place) -> list[str]:
+    rule, groups = place
+    return [name.format(**dict(groups)) for name in rule.our_names]
+
+
+def _to_ours(
+    rule: Rule, source: Mapping[str, Tensor], keys: list[str]
+) -> list[Tensor]:
+    try:
+        tensor = _join([source[key] for key in keys])
+        if rule.transposed:
+            tensor = tensor.T.contiguous()
+        tensor = tensor.reshape((1,) * rule.new_dims + tuple(tensor.shape))
+        if len(rule.our_names) == 1:
+            return [tensor]
+        unit = len(tensor) // sum(rule.shares)
+        sizes = [unit * share for share in rule.shares]
+        return [part.clone() for part in tensor.split(sizes)]
+    except (RuntimeError, TypeError) as error:
+        shapes = [tuple(source[key].shape) for key in keys]
+        raise CheckpointError(
+            f'{some(keys)} of shape {shapes} cannot be what their names say.'
+        ) from error
+
+
+def _join(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

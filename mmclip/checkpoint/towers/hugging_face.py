@@ -1,0 +1,220 @@
+"""CLIP and SigLIP image towers in folders of Hugging Face transformers.
+
+The folder's ``config.json`` says what the tower is; transformers itself is
+not needed.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from mmclip.checkpoint.files.weights import is_local, read_state_dict
+from mmclip.checkpoint.towers.tower import CLIP, SIGLIP, Source, Tower
+from mmclip.checkpoint.untrusted import (
+    FLAG,
+    MOST_CHANNELS,
+    MOST_LAYERS,
+    MOST_PIXELS,
+    NAME,
+    OBJECT,
+    PIXELS,
+    SPREADS,
+    Check,
+    choice,
+    either,
+    number,
+    optional,
+    read_json,
+    take,
+    whole,
+)
+from mmclip.errors import CheckpointError
+
+# What transformers takes where a config says nothing:
+# models/{clip,siglip}/configuration_*.py.
+_COMMON = dict(
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    image_size=224,
+)
+_CLIP = dict(
+    _COMMON, patch_size=32, hidden_act='quick_gelu', layer_norm_eps=1e-5
+)
+_SIGLIP = dict(
+    _COMMON, patch_size=16, hidden_act='gelu_pytorch_tanh', layer_norm_eps=1e-6
+)
+DEFAULTS = {
+    'clip': _CLIP,
+    'clip_vision_model': _CLIP,
+    'siglip': _SIGLIP,
+    'siglip_vision_model': _SIGLIP,
+}
+ACTS = {
+    'quick_gelu': 'quick_gelu',
+    'gelu': 'gelu',
+    'gelu_pytorch_tanh': 'gelu_tanh',
+}
+# PIL's numbers of filters.
+INTERPOLATIONS = {2: 'bilinear', 3: 'bicubic'}
+VISION: dict[str, Check] = dict(
+    hidden_size=whole(MOST_CHANNELS),
+    intermediate_size=whole(MOST_CHANNELS),
+    num_hidden_layers=whole(MOST_LAYERS),
+    num_attention_heads=whole(MOST_CHANNELS),
+    image_size=whole(MOST_PIXELS),
+    patch_size=whole(MOST_PIXELS),
+    hidden_act=choice(*ACTS),
+    layer_norm_eps=number(0, 1),
+    projection_dim=whole(MOST_CHANNELS),
+)
+MODEL: dict[str, Check] = dict(
+    vision_config=optional(OBJECT),
+    vision_config_dict=optional(OBJECT),
+    projection_dim=whole(MOST_CHANNELS),
+    _name_or_path=optional(NAME),
+)
+_SIDE = whole(MOST_PIXELS)
+PROCESSOR: dict[str, Check] = dict(
+    image_mean=PIXELS,
+    image_std=SPREADS,
+    image_processor_type=NAME,
+    do_center_crop=FLAG,
+    resample=choice(*INTERPOLATIONS),
+    size=either(_SIDE, OBJECT),
+    crop_size=either(_SIDE, OBJECT),
+)
+SIDES: dict[str, Check] = dict(shortest_edge=_SIDE, height=_SIDE, width=_SIDE)
+
+
+def is_hugging_face_config(path: str | Path) -> bool:
+    """Whether a file is the ``config.json`` of a transformers model."""
+    path = Path(path)
+    if path.suffix != '.json' or not path.is_file():
+        return False
+    try:
+        return 'model_type' in read_json(path)
+    except CheckpointError:
+        return False  # the reader of open_clip's configs says so
+
+
+def hugging_face_source(config: str, weights: str) -> Source:
+    """A tower of transformers and its weights.
+
+    Args:
+        config (str): The ``config.json``. A ``preprocessor_config.json``
+            beside it says how images are prepared.
+        weights (str): The folder or file of weights.
+
+    Raises:
+        CheckpointError: If it is not a CLIP or SigLIP model.
+        FileNotFoundError: If a file is missing.
+    """
+    if not is_local(weights):
+        raise FileNotFoundError(f'Checkpoint {weights} does not exist.')
+    state_dict = read_state_dict(weights)
+    tower = _find_tower(Path(config), set(state_dict))
+    return tower, lambda: state_dict
+
+
+def _find_tower(path: Path, keys: set[str]) -> Tower:
+    config = read_json(path)
+    kind = config.get('model_type')
+    if not isinstance(kind, str) or kind not in DEFAULTS:
+        raise CheckpointError(
+            f'{path} describes a model of type {str(kind)[:50]!r}; CLIP and '
+            f'SigLIP have {", ".join(DEFAULTS)}.'
+        )
+    taken = take(config, MODEL, str(path))
+    vision = _vision_config(kind, config, taken, path)
+    backbone = dict(
+        type=CLIP,
+        arch=dict(
+            width=vision['hidden_size'],
+            depth=vision['num_hidden_layers'],
+            num_heads=vision['num_attention_heads'],
+            mlp_width=vision['intermediate_size'],
+        ),
+        act=ACTS[vision['hidden_act']],
+        img_size=vision['image_size'],
+        patch_size=vision['patch_size'],
+        norm_eps=vision['layer_norm_eps'],
+    )
+    if kind.startswith('siglip'):
+        has_head = any(key.endswith('head.probe') for key in keys)
+        backbone |= dict(type=SIGLIP, pool='attention' if has_head else 'avg')
+    else:
+        backbone |= dict(pre_norm=True, pool='cls_token')
+    if 'visual_projection.weight' in keys:
+        dim = taken.get('projection_dim', vision.get('projection_dim', 512))
+        backbone |= dict(proj_dim=dim)
+    return Tower(
+        library='transformers',
+        name=taken.get('_name_or_path') or path.absolute().parent.name,
+        tag=None,
+        backbone=backbone,
+        img_size=vision['image_size'],
+        preprocess=_preprocess(path.parent / 'preprocessor_config.json'),
+    )
+
+
+def _vision_config(
+    kind: str, config: dict[str, Any], taken: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """The settings of the image tower, as transformers finds them.
+
+    ``vision_config_dict``, of early CLIP models, wins over ``vision_config``
+    with its defaults, too: models/clip/configuration_clip.py.
+    """
+    name = 'vision_config'
+    if kind == 'clip' and taken.get('vision_config_dict') is not None:
+        name = 'vision_config_dict'
+    if taken.get(name) is not None:
+        return DEFAULTS[kind] | take(taken[name], VISION, f'{path}, {name}')
+    if kind.endswith('_vision_model'):
+        return DEFAULTS[kind] | take(config, VISION, str(path))
+    return DEFAULTS[kind]
+
+
+def _preprocess(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    config = take(_said(read_json(path)), PROCESSOR, str(path))
+    if 'image_mean' not in config or 'image_std' not in config:
+        raise CheckpointError(f'{path} lacks image_mean or image_std.')
+    # CLIP's image processor crops unless told otherwise, SigLIP's does not.
+    processor = config.get('image_processor_type', '')
+    crops = config.get('do_center_crop', 'siglip' not in processor.lower())
+    preprocess: dict[str, Any] = dict(
+        mean=list(config['image_mean']),
+        std=list(config['image_std']),
+        interpolation=INTERPOLATIONS[config.get('resample', 3)],
+        resize_mode='shortest' if crops else 'squash',
+    )
+    size = config.get('size', 224)
+    edge = _side(size, 'shortest_edge', f'{path}, size')
+    crop = _side(config.get('crop_size', size), 'height', f'{path}, crop_size')
+    if crops and edge and crop and crop != edge:
+        preprocess['crop_pct'] = _crop_pct(crop, edge)
+    return preprocess
+
+
+def _side(size: Any, name: str, where: str) -> int | None:
+    """A size of a processor, which older ones give as one number."""
+    if isinstance(size, int):
+        return size
+    return take(_said(size), SIDES, where).get(name)
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    """Without nulls, which transformers writes for its defaults."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _crop_pct(crop: int, edge: int) -> float:
+    """Their quotient, rounded so that ``crop / crop_pct`` is not below."""
+    crop_pct = crop / edge
+    if math.floor(crop / crop_pct) < edge:
+        crop_pct = math.nextafter(crop_pct, 0)
+    return crop_pct

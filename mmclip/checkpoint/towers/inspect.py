@@ -1,0 +1,242 @@
+"""What a file of weights is, without being told."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmclip.checkpoint.files.weights import read_metadata, read_state_dict
+from mmclip.checkpoint.meta import make_clip
+from mmclip.checkpoint.pretrained import PretrainedCLIP
+from mmclip.checkpoint.towers.convert import (
+    Conversion,
+    convert,
+    differences,
+    recognise,
+)
+from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER
+from mmclip.checkpoint.towers.hugging_face import hugging_face_source
+from mmclip.checkpoint.towers.open_clip import find_tower
+from mmclip.checkpoint.towers.tower import OTHER, build_backbone
+from mmclip.checkpoint.untrusted import read_json
+from mmclip.errors import CheckpointError
+from mmclip.models.pos_embed import square_grid
+
+
+@dataclass
+class Findings:
+    """What there is to say about a file.
+
+    Args:
+        dialect (str | None): Whose names the tensors have; None if no plain
+            vision transformer has them.
+        dtypes (dict[str, int]): How many tensors there are of which dtype.
+        parts (dict[str, int]): How many tensors there are of which part.
+        shapes (dict): The numbers that the shapes tell: ``width``, ``depth``,
+            ``mlp_width``, ``patch_size``, ``img_size``, ``proj_dim``.
+        meta (dict | None): Our own ``meta['clip']``, or what a Hugging Face
+            config beside the weights says.
+        names (list[str]): The models of open_clip with such a tower.
+        activations (dict[str, list[str]]): Which of their tags have which
+            activation.
+        conversion (Conversion | None): The tensors in our names.
+        problem (str | None): Why they cannot be converted.
+    """
+
+    dialect: str | None
+    dtypes: dict[str, int]
+    parts: dict[str, int]
+    shapes: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] | None = None
+    names: list[str] = field(default_factory=list)
+    activations: dict[str, list[str]] = field(default_factory=dict)
+    conversion: Conversion | None = None
+    problem: str | None = None
+
+
+def inspect_weights(path: str | Path) -> Findings:
+    """Find out what a file or folder of weights is.
+
+    Args:
+        path (str | Path): Of open_clip, OpenAI, timm, Hugging Face,
+            mmpretrain or mmclip.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is not a readable checkpoint.
+    """
+    path = Path(path)
+    tensors = read_state_dict(path)
+    found = Findings(None, _dtypes(tensors), {}, meta=_read_meta(path))
+    try:
+        dialect = recognise(tensors)
+        found.dialect = dialect.name
+        names = convert(_zeros(tensors), dialect)  # whatever the values are
+    except CheckpointError as error:
+        found.names = _towers_of_open_clip_itself(tensors)
+        if found.names:
+            found.dialect = 'open_clip, of a tower that is its own module'
+        else:
+            found.problem = str(error)
+        return found
+    found.parts = {'image tower': len(names.mapped)} | {
+        part: len(keys) for part, keys in names.left_out.items()
+    }
+    found.shapes = _shapes(names.state_dict)
+    if found.meta and found.meta['img_size'] is not None:
+        found.shapes['img_size'] = found.meta['img_size']
+    found.names, found.activations = _similar(found.shapes)
+    try:
+        found.conversion = convert(tensors, dialect)
+    except CheckpointError as error:
+        found.problem = str(error)
+    return found
+
+
+def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
+    """Why weights would not load into a backbone, None if they would.
+
+    Args:
+        found (Findings): Of the file.
+        path (str | Path): The file, for the message.
+        backbone (dict): A backbone's config.
+    """
+    conversion = found.conversion
+    try:
+        module = build_backbone({**backbone, 'init_cfg': None}, 'meta')
+        if conversion is None and backbone['type'] == OTHER:
+            conversion = convert(read_state_dict(path), OPEN_CLIP_TOWER)
+        if conversion is None:
+            return found.problem or (
+                'it is a tower of open_clip itself, for '
+                'mmclip.OpenCLIPVisionTower.'
+            )
+        checkpoint = dict(
+            meta=dict(clip=found.meta) if found.meta else {},
+            state_dict={
+                f'backbone.{key}': tensor
+                for key, tensor in conversion.state_dict.items()
+                if not key.startswith('head.')
+            },
+        )
+        tensors = PretrainedCLIP(str(path)).prepare(checkpoint, module)
+    except CheckpointError as error:
+        return str(error)
+    return '\n  '.join(differences(tensors, module.state_dict())) or None
+
+
+def _dtypes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    names = (str(tensor.dtype) for tensor in tensors.values())
+    return dict(Counter(name.removeprefix('torch.') for name in names))
+
+
+def _zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Other tensors of these shapes, which take no memory."""
+    zero = torch.zeros(())
+    return {key: zero.expand(tensor.shape) for key, tensor in tensors.items()}
+
+
+def _read_meta(path: Path) -> dict[str, Any] | None:
+    config = path / 'config.json'
+    if path.is_dir():
+        if not config.is_file() or 'model_type' not in read_json(config):
+            return None  # or it is of timm
+        tower, _ = hugging_face_source(str(config), str(path))
+        return make_clip(tower.backbone, tower.img_size, tower.preprocess)
+    return None if path.suffix == '.json' else read_metadata(path)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The numbers of a tower, from its tensors in our names."""
+    width, _, patch_size, _ = tensors['patch_embed.projection.weight'].shape
+    blocks = {int(k.split('.')[1]) for k in tensors if k.startswith('layers.')}
+    has_cls_token = 'cls_token' in tensors
+    num_patches = tensors['pos_embed'].shape[1] - has_cls_token
+    try:
+        img_size = square_grid(num_patches)[0] * patch_size
+    except ValueError:
+        img_size = None
+    mlp = tensors.get('layers.0.ffn.layers.0.0.bias')
+    proj = tensors.get('proj')
+    return dict(
+        width=width,
+        depth=len(blocks),
+        mlp_width=None if mlp is None else len(mlp),
+        patch_size=patch_size,
+        img_size=img_size,
+        proj_dim=None if proj is None else proj.shape[1],
+        class_token=has_cls_token,
+        pre_norm='pre_norm.weight' in tensors,
+        attention_pool=any(k.startswith('attn_pool.') for k in tensors),
+    )
+
+
+def _similar(
+    shapes: dict[str, Any],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Models of open_clip with these numbers, and their tags' activations."""
+    import open_clip
+
+    names: list[str] = []
+    activations: dict[str, list[str]] = {}
+    for name in open_clip.list_models():
+        vision_cfg = open_clip.get_model_config(name)['vision_cfg']
+        if vision_cfg.get('image_size', 224) != shapes['img_size']:
+            continue  # before its trunk is built
+        backbone = find_tower(name, None).backbone
+        if backbone['type'] == OTHER or not _fits(backbone, shapes):
+            continue
+        names.append(name)
+        for tag in open_clip.list_pretrained_tags_by_model(name):
+            act = find_tower(name, tag).backbone['act']
+            activations.setdefault(act, []).append(f'{name}/{tag}')
+    return names, activations
+
+
+def _fits(backbone: dict[str, Any], shapes: dict[str, Any]) -> bool:
+    arch = backbone['arch']
+    theirs = dict(
+        width=arch['width'],
+        depth=arch['depth'],
+        mlp_width=arch['mlp_width'],
+        patch_size=backbone['patch_size'],
+        img_size=backbone['img_size'],
+        class_token=backbone['type'] == 'mmclip.CLIPVisionTransformer',
+        pre_norm=backbone.get('pre_norm', False),
+        attention_pool=backbone['pool'] == 'attention',
+    )
+    if shapes['proj_dim'] is not None:
+        theirs['proj_dim'] = backbone.get('proj_dim')
+    return all(shapes[key] == value for key, value in theirs.items())
+
+
+def _towers_of_open_clip_itself(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The models whose tower has exactly these keys and shapes."""
+    import open_clip
+
+    prefix = OPEN_CLIP_TOWER.prefix_in(tensors) or ''
+    shapes = {
+        key.removeprefix(prefix): tensor.shape
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }
+    heads = [key for key in shapes if 'head' in key.split('.')] or shapes
+    dims = {dim for key in heads for dim in shapes[key]}
+    has_trunk = any(key.startswith('trunk.') for key in shapes)
+    names = []
+    for name in open_clip.list_models():
+        model_cfg = open_clip.get_model_config(name)
+        is_trunk = 'timm_model_name' in model_cfg['vision_cfg']
+        if is_trunk != has_trunk or model_cfg['embed_dim'] not in dims:
+            continue  # before it is built
+        backbone = find_tower(name, None).backbone
+        if backbone['type'] != OTHER:
+            continue
+        tower = build_backbone(backbone, 'meta').tower
+        if {k: t.shape for k, t in tower.state_dict().items()} == shapes:
+            names.append(name)
+    return names

@@ -1,0 +1,353 @@
+"""Image towers of open_clip: their properties and their files.
+
+Nothing here builds a text tower, and an image tower only without memory, on
+the meta device: configs say what the tower is, tags where the weights are and
+how images are prepared for them.
+"""
+
+import copy
+import dataclasses
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
+from mmclip.checkpoint.files.weights import (
+    NO_TAG,
+    SUFFIXES,
+    is_local,
+    read_state_dict,
+)
+from mmclip.checkpoint.towers.model_configs import PREPROCESS, take_image_tower
+from mmclip.checkpoint.towers.tower import (
+    CLIP,
+    OTHER,
+    SIGLIP,
+    Source,
+    Tower,
+    backbone_from_timm,
+)
+from mmclip.checkpoint.untrusted import read_json, take
+from mmclip.errors import CheckpointError
+
+# Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
+# change neither the weights nor the image feature (the last two).
+FREE_FIELDS = {
+    'layers',
+    'width',
+    'head_width',
+    'mlp_ratio',
+    'patch_size',
+    'image_size',
+    'ls_init_value',
+    'norm_kwargs',
+    'no_ln_pre',
+    'pool_type',
+    'final_ln_after_pool',
+    'attentional_pool',
+    'patch_dropout',
+    'output_tokens',
+}
+
+
+def open_clip_source(
+    name: str, pretrained: str, tag: str | None = None
+) -> Source:
+    """A tower of open_clip and its weights.
+
+    Args:
+        name (str): A model name of open_clip, or a JSON file with a model
+            config in its format.
+        pretrained (str): A pretrained tag, or a local checkpoint file.
+        tag (str | None): For a local file: the tag whose activation and
+            preprocessing it follows, ``'none'`` for the model config's own.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown or ambiguous.
+        FileNotFoundError: If a local file is missing.
+    """
+    name = _clean_name(name)
+    if is_local(pretrained):
+        if tag is None:
+            _refuse_ambiguity(name)
+        return find_tower(name, tag), lambda: read_state_dict(pretrained)
+    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
+        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
+    if tag is not None:
+        raise CheckpointError(
+            f'--tag {tag} is for local files, and {pretrained} is none.'
+        )
+    tower = find_tower(name, pretrained)
+    if tower.tag is None:
+        raise CheckpointError(_unknown_tag(name, pretrained))
+    return tower, lambda: read_state_dict(_download(name, pretrained))
+
+
+def find_tower(name: str, tag: str | None) -> Tower:
+    """Look up the properties of an open_clip image tower.
+
+    Args:
+        name (str): A model name of open_clip or a JSON config file.
+        tag (str | None): One of the name's pretrained tags; None or
+            ``'none'`` for the model config alone.
+
+    Raises:
+        CheckpointError: If the name or tag is unknown.
+    """
+    from open_clip.transform import PreprocessCfg
+
+    model_cfg, preprocess, quick_gelu = find_model(name, tag)
+    settings = dataclasses.asdict(PreprocessCfg()) | preprocess
+    return Tower(
+        library='open_clip',
+        name=_given_name(name),
+        tag=None if tag == NO_TAG else tag,
+        backbone=_backbone(model_cfg, quick_gelu),
+        img_size=_image_size(model_cfg),
+        preprocess=dict(
+            mean=list(settings['mean']),
+            std=list(settings['std']),
+            interpolation=settings['interpolation'],
+            resize_mode=settings['resize_mode'],
+        ),
+    )
+
+
+def _given_name(name: str) -> str:
+    """What to call a tower: open_clip's own config files have one name."""
+    path = Path(name)
+    if path.name == 'open_clip_config.json':
+        return path.absolute().parent.name
+    return path.name
+
+
+def find_model(
+    name: str, tag: str | None
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Look up the config of a whole open_clip model.
+
+    Args:
+        name (str): A model name of open_clip or a JSON config file.
+        tag (str | None): One of the name's pretrained tags; None or
+            ``'none'`` for the model config alone.
+
+    Returns:
+        tuple[dict, dict, bool]: The model config, the preprocessing where it
+        is not open_clip's default, and whether the towers of open_clip's own
+        are QuickGELU.
+
+    Raises:
+        CheckpointError: If the name or tag is unknown.
+    """
+    name = _clean_name(name)
+    model_cfg, preprocess = _read_config(name)
+    tag_cfg: dict[str, Any] = {}
+    if tag is not None and tag != NO_TAG:
+        tag_cfg = _tags(name).get(_clean(tag), {})
+        if not tag_cfg:
+            raise CheckpointError(_unknown_tag(name, tag))
+    # Either may say it: 19 pairs have a plain name and a QuickGELU tag (the
+    # tag `openai` above all), one has a QuickGELU name and an unmarked tag.
+    quick_gelu = bool(model_cfg.get('quick_gelu') or tag_cfg.get('quick_gelu'))
+    return model_cfg, preprocess | tag_cfg, quick_gelu
+
+
+def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
+    """The config of our backbone for a model config of open_clip."""
+    from open_clip.model import CLIPVisionCfg
+
+    from mmclip.models.open_clip_tower import tower_config
+
+    cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
+    backbone = None
+    if cfg.timm_model_name:
+        backbone = _timm_trunk(cfg, model_cfg['embed_dim'])
+    elif isinstance(cfg.layers, int):
+        act = 'quick_gelu' if quick_gelu else 'gelu'
+        backbone = _native(cfg, model_cfg['embed_dim'], act)
+    return backbone or dict(
+        type=OTHER,
+        model=tower_config(model_cfg | dict(quick_gelu=quick_gelu)),
+    )
+
+
+def _native(cfg: Any, embed_dim: int, act: str) -> dict[str, Any] | None:
+    """For open_clip's own vision transformer, if ours can be the same."""
+    special = [
+        field.name
+        for field in dataclasses.fields(cfg)
+        if field.name not in FREE_FIELDS
+        and getattr(cfg, field.name) != field.default
+    ]
+    norm_kwargs = dict(cfg.norm_kwargs or {})
+    norm_eps = norm_kwargs.pop('eps', 1e-5)
+    pool = _pool(cfg)
+    if special or norm_kwargs or pool is None:
+        return None
+    return dict(
+        type=CLIP,
+        arch=dict(
+            width=cfg.width,
+            depth=cfg.layers,
+            num_heads=cfg.width // cfg.head_width,
+            mlp_width=int(cfg.width * cfg.mlp_ratio),
+        ),
+        act=act,
+        img_size=cfg.image_size,
+        patch_size=cfg.patch_size,
+        norm_eps=norm_eps,
+        pre_norm=not cfg.no_ln_pre,
+        pool=pool,
+        layer_scale_init=cfg.ls_init_value,
+        proj_dim=embed_dim,
+    )
+
+
+def _pool(cfg: Any) -> str | None:
+    """Our name of a pooling, by ``VisionTransformer._pool`` of open_clip."""
+    if cfg.attentional_pool:
+        plain = cfg.attentional_pool is True and cfg.pool_type == 'tok'
+        return 'attention' if plain else None
+    if cfg.pool_type == 'tok':
+        return 'cls_token'
+    is_clipa = cfg.pool_type == 'avg' and cfg.final_ln_after_pool
+    return 'avg' if is_clipa else None
+
+
+def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
+    """For a trunk of timm without further layers, if ours can be the same."""
+    if cfg.timm_proj not in ('none', '', None) or not (
+        cfg.timm_model_name.startswith('vit_')
+        and cfg.timm_pool in ('token', 'map', 'avg')
+    ):
+        return None
+    num_classes = 0 if cfg.timm_proj == 'none' else embed_dim
+    backbone = copy.deepcopy(
+        _plain_trunk(cfg.timm_model_name, num_classes, cfg.timm_pool)
+    )
+    if backbone is not None and cfg.timm_proj != 'none':
+        if backbone['type'] == SIGLIP:
+            return None  # ours has no projection
+        backbone |= dict(proj_dim=embed_dim, proj_bias=True)
+    return backbone
+
+
+@cache  # several names and all of their tags have the same trunk
+def _plain_trunk(
+    name: str, num_classes: int, global_pool: str
+) -> dict[str, Any] | None:
+    import timm
+
+    with torch.device('meta'):
+        trunk = timm.create_model(
+            name, num_classes=num_classes, global_pool=global_pool
+        )
+    return backbone_from_timm(trunk)
+
+
+def _image_size(model_cfg: dict[str, Any]) -> int | tuple[int, int]:
+    size = model_cfg['vision_cfg'].get('image_size', 224)
+    return size if isinstance(size, int) else tuple(size)
+
+
+def _download(name: str, tag: str) -> Path:
+    from open_clip.pretrained import download_pretrained
+
+    tag_cfg = _tags(name)[_clean(tag)]
+    repository = tag_cfg['hf_hub'].strip('/')
+    where = f'huggingface.co/{repository}' if repository else tag_cfg['url']
+    try:
+        with only_cached_files_if_offline():
+            return Path(download_pretrained(tag_cfg))
+    except Exception as error:
+        raise CheckpointError(
+            f'The weights of {name} {tag} could not be downloaded (no '
+            f'network, or the hub is out of reach); fetch them from {where} '
+            f'elsewhere and pass the file: {name} FILE OUT --tag {tag}.'
+        ) from error
+
+
+def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model config and the preprocessing that comes with it, if any."""
+    import open_clip
+
+    if Path(name).is_file():
+        config = read_json(name)
+        model_cfg = take_image_tower(config.get('model_cfg', config), name)
+        preprocess = take(
+            config.get('preprocess_cfg') or {},
+            PREPROCESS,
+            f'{name}, preprocess_cfg',
+        )
+        return model_cfg, preprocess
+    model_cfg = open_clip.get_model_config(name)
+    if model_cfg is None:
+        near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.3)
+        raise CheckpointError(
+            f'open_clip has no model {name!r}; the nearest names are '
+            f'{", ".join(near)}.'
+            if near
+            else f'open_clip has no model {name!r}; see '
+            'open_clip.list_models().'
+        )
+    return model_cfg, {}
+
+
+def _refuse_ambiguity(name: str) -> None:
+    """Refuse a local file without a tag where the tags differ in settings."""
+    tags = [NO_TAG, *_tags(name)]
+    by_settings: dict[str, list[str]] = {}
+    for tag in tags:
+        tower = find_tower(name, tag)
+        settings = ' '.join(
+            [tower.backbone.get('act', ''), *map(str, _values(tower))]
+        )
+        by_settings.setdefault(settings, []).append(tag)
+    if len(by_settings) > 1:
+        choices = '\n  '.join(
+            f'{", ".join(tags)}: {settings}'
+            for settings, tags in by_settings.items()
+        )
+        raise CheckpointError(
+            f'Weights of {name} come with different settings, and the file '
+            'does not say which are its own: pass --tag with the tag that it '
+            f"follows ('{NO_TAG}': the model config alone).\n  {choices}"
+        )
+
+
+def _values(tower: Tower) -> list[Any]:
+    return list((tower.preprocess or {}).values())
+
+
+def _tags(name: str) -> dict[str, dict[str, Any]]:
+    from open_clip import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    return {
+        tag: get_pretrained_cfg(name, tag)
+        for tag in list_pretrained_tags_by_model(name)
+    }
+
+
+def _unknown_tag(name: str, tag: str) -> str:
+    known = list(_tags(name))
+    if not known:
+        return f'open_clip has no pretrained weights for {name}.'
+    near = difflib.get_close_matches(_clean(tag), known, 3, 0.5)
+    what = 'near are' if near else 'there are'
+    return (
+        f'{name} has no pretrained tag {tag!r}; {what} '
+        f'{", ".join(near or known)}.'
+    )
+
+
+def _clean_name(name: str) -> str:
+    """``ViT-L/14`` is OpenAI's spelling; files are paths."""
+    return name if Path(name).is_file() else name.replace('/', '-')
+
+
+def _clean(tag: str) -> str:
+    """A tag as open_clip looks it up."""
+    return tag.lower().replace('-', '_')

@@ -1,0 +1,269 @@
+"""From any source of weights to a checkpoint of ours."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmclip.checkpoint.files.downloads import (
+    only_cached_files_if_offline,
+    refuse_damaged_json,
+)
+from mmclip.checkpoint.files.weights import WEIGHT_NAMES, is_local
+from mmclip.checkpoint.meta import make_clip
+from mmclip.checkpoint.towers.convert import (
+    Conversion,
+    check_complete,
+    convert,
+    recognise,
+)
+from mmclip.checkpoint.towers.dialects import (
+    OPEN_CLIP_TOWER,
+    TIMM,
+    TIMM_CLASSIFIER,
+    Dialect,
+)
+from mmclip.checkpoint.towers.hugging_face import (
+    hugging_face_source,
+    is_hugging_face_config,
+)
+from mmclip.checkpoint.towers.open_clip import open_clip_source
+from mmclip.checkpoint.towers.timm import timm_source
+from mmclip.checkpoint.towers.tower import OTHER, Source, Tower, build_backbone
+from mmclip.errors import CheckpointError
+
+PREFIX = 'backbone.'
+DTYPES = {
+    'float32': torch.float32,
+    'float16': torch.float16,
+    'bfloat16': torch.bfloat16,
+}
+
+
+def convert_source(
+    name: str,
+    pretrained: str,
+    tag: str | None = None,
+    dtype: str = 'float32',
+) -> tuple[dict[str, Any], Conversion]:
+    """Convert the image tower of a CLIP model.
+
+    Args:
+        name (str): A model name of open_clip or timm, or a JSON file with a
+            model config of open_clip or transformers.
+        pretrained (str): A pretrained tag of that name, or a local file or
+            folder; the names of its tensors may be those of open_clip,
+            OpenAI, timm, Hugging Face or mmpretrain.
+        tag (str | None): For a local file: the tag whose activation and
+            preprocessing it follows, ``'none'`` for the model config's own.
+        dtype (str): ``'float32'``, ``'float16'`` or ``'bfloat16'``. Defaults
+            to ``'float32'``, whatever the source has.
+
+    Returns:
+        tuple[dict, Conversion]: The checkpoint (``state_dict`` with the
+        prefix ``backbone.`` and ``meta['clip']``), and the account of keys.
+
+    Raises:
+        CheckpointError: If anything is unknown, ambiguous or does not fit.
+        FileNotFoundError: If a local file is missing.
+    """
+    source = find_source(name, pretrained, tag)
+    return convert_found(source, pretrained, DTYPES[dtype])
+
+
+def convert_found(
+    source: Source, pretrained: str, dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, Any], Conversion]:
+    """Convert a tower that was looked up before.
+
+    Args:
+        source (Source): Of :func:`find_source`, or of one library's own.
+        pretrained (str): The tag, file or folder that it was found by.
+        dtype (torch.dtype): Defaults to float32.
+    """
+    tower, read = source
+    weights = read()
+    local = is_local(pretrained)
+    try:
+        conversion = _convert(tower, weights, dtype)
+    except CheckpointError as error:
+        what = pretrained if local else f'{tower.name} {pretrained}'
+        raise CheckpointError(
+            f'{what} cannot be converted as {tower.name}: {error}'
+        ) from None
+    file = Path(pretrained).name if local else None
+    checkpoint = dict(
+        meta=dict(clip=_meta(tower, file)),
+        state_dict={
+            _full_name(key): tensor
+            for key, tensor in conversion.state_dict.items()
+        },
+    )
+    return checkpoint, conversion
+
+
+def find_source(name: str, pretrained: str, tag: str | None = None) -> Source:
+    """The tower that a name means, and its weights.
+
+    Args and errors as in :func:`convert_source`.
+    """
+    if is_hugging_face_config(name):
+        if tag is not None:
+            raise CheckpointError(
+                f'--tag {tag} is for files of open_clip and timm; {name} '
+                'says all of Hugging Face.'
+            )
+        return hugging_face_source(name, pretrained)
+    if _is_timm_name(name):
+        return timm_source(name, pretrained, tag)
+    return open_clip_source(name, pretrained, tag)
+
+
+def convert_folder(
+    folder: str | Path, name: str | None = None
+) -> dict[str, Any]:
+    """Convert from a folder of open_clip or of Hugging Face.
+
+    Args:
+        folder (str | Path): With ``open_clip_config.json`` or, as
+            transformers writes it, ``config.json``, and the weights.
+        name (str | None): What the metadata calls it; by default the
+            folder's name.
+
+    Raises:
+        FileNotFoundError: If it holds neither.
+    """
+    folder = Path(folder).expanduser()
+    for config in ('open_clip_config.json', 'config.json'):
+        if (folder / config).is_file():
+            tower, read = find_source(str(folder / config), str(folder))
+            named = replace(tower, name=name or tower.name)
+            return convert_found((named, read), str(folder))[0]
+    raise FileNotFoundError(
+        f'{folder} has neither an open_clip_config.json nor a config.json.'
+    )
+
+
+def convert_repository(repository: str) -> dict[str, Any]:
+    """Convert from a repository of the Hugging Face hub.
+
+    Args:
+        repository (str): ``org/name``.
+
+    Raises:
+        CheckpointError: If it cannot be downloaded, or what was downloaded
+            is damaged.
+    """
+    folder = _download_repository(repository)
+    refuse_damaged_json(folder)
+    return convert_folder(folder, repository)
+
+
+def _convert(tower: Tower, source: Any, dtype: torch.dtype) -> Conversion:
+    conversion = convert(source, _dialect(tower, source), dtype)
+    _settle_projection(conversion, tower)
+    check_complete(
+        {
+            key: tensor
+            for key, tensor in conversion.state_dict.items()
+            if not key.startswith('head.')
+        },
+        build_backbone(tower.backbone, 'meta', len(source)).state_dict(),
+    )
+    return conversion
+
+
+def _dialect(tower: Tower, source: Any) -> Dialect:
+    if tower.backbone['type'] == OTHER:
+        return OPEN_CLIP_TOWER
+    dialect = recognise(source)
+    if dialect is TIMM and tower.library == 'timm':
+        has_classifier = tower.has_classifier
+        if has_classifier is None and 'head.bias' in source:
+            # timm gives CLIP's projections a bias of zeros; no training
+            # leaves a classifier's at exactly that.
+            has_classifier = bool(source['head.bias'].any())
+        if has_classifier and 'head.weight' in source:
+            return TIMM_CLASSIFIER
+    return dialect
+
+
+def _settle_projection(conversion: Conversion, tower: Tower) -> None:
+    """Take what only the tensors tell of a projection into the config."""
+    tensors = conversion.state_dict
+    if tower.library == 'timm' and 'proj' in tensors:
+        tower.backbone.setdefault('proj_dim', tensors['proj'].shape[1])
+    bias = tensors.get('proj_bias')
+    if bias is not None and not tower.backbone.get('proj_bias'):
+        if bias.any():
+            raise CheckpointError(
+                'The projection has a bias, and that of this tower has none.'
+            )
+        del tensors['proj_bias']
+        keys = [k for k, v in conversion.mapped.items() if v == 'proj_bias']
+        for key in keys:
+            del conversion.mapped[key]
+        conversion.left_out['zero bias of the projection'] = keys
+
+
+def _full_name(key: str) -> str:
+    return key if key.startswith('head.') else PREFIX + key
+
+
+def _is_timm_name(name: str) -> bool:
+    if not name.startswith('vit_'):
+        return False  # spares an import of three seconds
+    import open_clip
+    import timm
+
+    return timm.is_model(name) and name not in open_clip.list_models()
+
+
+def _download_repository(repository: str) -> Path:
+    try:
+        with only_cached_files_if_offline():
+            return _download_files(repository)
+    except Exception as error:
+        raise CheckpointError(
+            f'hf-hub:{repository} could not be downloaded ({error}); fetch '
+            f'https://huggingface.co/{repository} elsewhere and name its '
+            'folder: local-dir:FOLDER.'
+        ) from error
+
+
+def _download_files(repository: str) -> Path:
+    from huggingface_hub import constants, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+    )
+
+    folder = Path(snapshot_download(repository, allow_patterns='*.json'))
+    for name in WEIGHT_NAMES:
+        try:
+            hf_hub_download(repository, name)
+        except LocalEntryNotFoundError:  # of online: the network failed
+            if not constants.HF_HUB_OFFLINE:
+                raise
+            continue
+        except EntryNotFoundError:
+            continue  # the next name; convert_folder misses the last
+        if name.endswith('.index.json'):
+            kind = name.split('.')[1]  # safetensors or bin
+            snapshot_download(repository, allow_patterns=f'*.{kind}')
+        break
+    return folder
+
+
+def _meta(tower: Tower, file: str | None) -> dict[str, Any]:
+    """``meta['clip']``: what the state dict cannot say."""
+    return make_clip(
+        tower.backbone,
+        tower.img_size,
+        tower.preprocess,
+        dict(library=tower.library, name=tower.name, tag=tower.tag, file=file),
+        libraries=dict(
+            open_clip='open_clip_torch', timm='timm', torch='torch'
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The commands: arguments, one call of the package, what is printed."""

@@ -1,0 +1,115 @@
+"""Convert the image tower of a CLIP model for OpenMMLab."""
+
+import argparse
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmclip.checkpoint import (
+    CheckpointError,
+    convert_source,
+    write_checkpoint,
+)
+from mmclip.checkpoint.files.weights import check_out, sha256
+from mmclip.checkpoint.towers.sources import DTYPES
+from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
+
+EXAMPLES = """examples:
+  # weights of a pretrained tag, downloaded by open_clip
+  %(prog)s ViT-L-14-336 openai ViT-L-14-336px.pth
+  # a local file; --tag says whose activation and preprocessing it follows
+  %(prog)s ViT-L-14-336 ViT-L-14-336.safetensors OUT.pth --tag openai
+  # OpenAI's original archive
+  %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
+  # timm, with its classifier
+  %(prog)s vit_large_patch14_clip_336 laion2b_ft_in12k_in1k OUT.pth
+  # a folder of Hugging Face transformers, CLIP or SigLIP
+  %(prog)s FOLDER/config.json FOLDER OUT.safetensors
+  # your own training run: its model config and its checkpoint
+  %(prog)s model_config.json epoch_32.pt OUT.pth
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'name',
+        help='a model name of open_clip or timm, or a JSON model config of '
+        'open_clip or Hugging Face',
+    )
+    parser.add_argument(
+        'pretrained',
+        help='a pretrained tag of that name, or a local checkpoint (.pt, '
+        '.pth, .bin, .safetensors) or folder',
+    )
+    parser.add_argument(
+        'out', type=Path, help='the file to write (.pth or .safetensors)'
+    )
+    parser.add_argument(
+        '--tag',
+        help='for a local checkpoint: the pretrained tag whose activation '
+        "and preprocessing it follows, or 'none' for the model config's own",
+    )
+    parser.add_argument(
+        '--dtype',
+        choices=DTYPES,
+        default='float32',
+        help='of the weights written; float32 if not given',
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite OUT if it exists'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        check_out(args.out, force=args.force)
+        checkpoint, conversion = convert_source(
+            args.name, args.pretrained, args.tag, args.dtype
+        )
+        write_checkpoint(checkpoint, args.out)
+    except (CheckpointError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print_report(checkpoint, conversion, args.out)
+
+
+def print_report(checkpoint: dict, conversion, out: Path) -> None:
+    """Say what went where, and how to use the result."""
+    meta = checkpoint['meta']['clip']
+    backbone = meta['backbone']
+    num_params = sum(t.numel() for t in conversion.state_dict.values())
+    print(f'names: {conversion.dialect.name}')
+    print(f'mapped: {len(conversion.mapped)} tensors of the image tower')
+    for line, count in Counter(
+        map(by_block, conversion.mapped.items())
+    ).items():
+        print(f'  {line} ({count})')
+    print('left out on purpose:')
+    for part, keys in conversion.left_out.items():
+        print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
+    print(f'activation: {backbone.get("act", "as open_clip builds it")}')
+    print(f'images: {images(meta)}')
+    print(f'parameters: {num_params:,}')
+    print(f'file: {out} ({out.stat().st_size:,} bytes)')
+    print(f'sha256: {sha256(out)}')
+    print(f'use it in the model of a config as:\n{config_lines(meta, out)}')
+    print(f'or for\n{other_uses(meta)}')
+
+
+def by_block(names: tuple[str, str]) -> str:
+    """A mapping with the block's number left open, for a short list."""
+    theirs, ours = (
+        re.sub(r'\.\d+\.', '.{i}.', name, count=1) for name in names
+    )
+    return f'{theirs} -> {ours}'
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,118 @@
+"""Warnings of schedules that do not fit the length of their run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.optim import _ParamScheduler
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmclip.engine.resume.run_settings import schedulers_by_key
+from mmclip.registry import HOOKS
+
+IN_STEPS = ('begin', 'end', 'T_max', 'total_steps', 'milestones')
+
+
+@HOOKS.register_module()
+class CheckScheduleHook(Hook):
+    """Warn of schedules that are cut off, never begin, or end early.
+
+    ``train_cfg.max_epochs`` alone makes a run shorter or longer, and leaves
+    its schedules as they are: a run may end in its warm-up.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare the lengths, and say how the schedules would fit."""
+        misfits = list(find_misfits(runner))
+        if misfits:
+            options = ' '.join(_in_proportion(runner))
+            runner.logger.warning(
+                'The schedule does not fit the length of the run: '
+                f'{"; ".join(misfits)}.'
+                + (
+                    f' In proportion: --cfg-options {options}'
+                    if options
+                    else ''
+                )
+            )
+
+
+def find_misfits(runner: Runner) -> Iterator[str]:
+    """Half a sentence for each schedule that does not fit."""
+    for key, schedulers in schedulers_by_key(runner).items():
+        for i, scheduler in enumerate(schedulers):
+            place = f'{key}.{i} ({type(scheduler).__name__})'
+            length, last = _length(runner, scheduler), _last_step(scheduler)
+            if scheduler.begin >= length:
+                begin = _when(runner, scheduler, scheduler.begin)
+                yield f'{place} begins after {begin}, where the run has ended'
+            elif last > length:
+                end = _when(runner, scheduler, last)
+                yield f'{place} is cut off: it lasts until the end of {end}'
+            elif last < length and _is_last_decay(scheduler, schedulers):
+                end = _when(runner, scheduler, last)
+                then = ''
+                if last < scheduler.end:  # mmengine goes on beyond it
+                    then = ', and the rate rises again'
+                yield f'{place} is over after {end}, before the run is{then}'
+
+
+def _length(runner: Runner, scheduler: _ParamScheduler) -> int:
+    loop = runner.train_loop
+    return loop.max_epochs if scheduler.by_epoch else loop.max_iters
+
+
+def _last_step(scheduler: Any) -> int:
+    """When it is over, in its own steps."""
+    for name in 'T_max', 'total_steps':  # as given, whatever their end
+        if hasattr(scheduler, name):
+            return scheduler.begin + getattr(scheduler, name)
+    if getattr(scheduler, 'milestones', None):
+        return scheduler.begin + max(scheduler.milestones)
+    return scheduler.end
+
+
+def _is_last_decay(scheduler: Any, schedulers: list[_ParamScheduler]) -> bool:
+    """Whether it anneals, and nothing after it changes the same value."""
+    others = (s for s in schedulers if s.param_name == scheduler.param_name)
+    return hasattr(scheduler, 'eta_min') and all(
+        other.begin <= scheduler.begin for other in others
+    )
+
+
+def _when(runner: Runner, scheduler: _ParamScheduler, step: int) -> str:
+    """Its step, in epochs where it is a whole number of them."""
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        length = 1 if scheduler.by_epoch else len(runner.train_dataloader)
+        if step % length == 0:
+            return f'epoch {step // length}'
+    return f'iteration {step}'
+
+
+def _in_proportion(runner: Runner) -> Iterator[str]:
+    """The options that give the schedules of a config the run's length."""
+    configs = runner.cfg.get('param_scheduler')
+    schedulers = runner.param_schedulers
+    if not configs or not isinstance(schedulers, list):
+        return
+    single = isinstance(configs, Mapping)
+    configs = [configs] if single else configs
+    ratio = min(
+        _length(runner, scheduler) / _last_step(scheduler)
+        for config, scheduler in zip(configs, schedulers, strict=True)
+        if set(IN_STEPS) & set(config)
+    )
+    for i, config in enumerate(configs):
+        place = 'param_scheduler' if single else f'param_scheduler.{i}'
+        for name in IN_STEPS:
+            if config.get(name):
+                yield f'{place}.{name}={_scale(config, name, ratio)}'
+
+
+def _scale(config: Mapping, name: str, ratio: float) -> str:
+    value = config[name]
+    if isinstance(value, list | tuple):
+        return f'[{",".join(str(max(1, round(v * ratio))) for v in value)}]'
+    if config.get('convert_to_iter_based'):
+        return f'{value * ratio:.4g}'  # parts of an epoch, too
+    return str(max(1, round(value * ratio)))

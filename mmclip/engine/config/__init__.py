@@ -1,0 +1,1 @@
+"""Loading configs, and refusing misspelt keys."""

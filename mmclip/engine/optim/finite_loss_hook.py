@@ -1,0 +1,124 @@
+"""No step on a loss that is not a number."""
+
+from functools import wraps
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.optim import (
+    AmpOptimWrapper,
+    OptimWrapper,
+    OptimWrapperDict,
+)
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from mmclip.engine.resume.accumulated_gradients import has_gathered
+from mmclip.errors import some
+from mmclip.registry import HOOKS
+
+MOST_IMAGES = 256  # that an error names
+# Steps in a row that a loss scaler may leave out: it begins with 2**16.
+MOST_SKIPPED = 32
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or gradient was NaN or infinite; no weight was changed by it."""
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stop before a NaN or infinite loss reaches the weights.
+
+    mmengine trains on with it to the end. A finite loss may have gradients
+    that are not: those are looked at too. A loss scaler leaves such steps
+    out, which ends the run after many in a row. The error names the iteration
+    and the images; the last checkpoint is that of a good model.
+    """
+
+    _images: dict[int, list[str]]  # of the step, by iteration
+
+    def before_train(self, runner: Runner) -> None:
+        """Put a check before the step of each optimizer."""
+        self._images = {}  # also of a run that is resumed within a step
+        optim_wrapper = runner.optim_wrapper
+        if isinstance(optim_wrapper, OptimWrapperDict):
+            for part in optim_wrapper.optim_wrappers.values():
+                self._guard(part, runner)
+        else:
+            self._guard(optim_wrapper, runner)
+
+    def _guard(self, optim_wrapper: OptimWrapper, runner: Runner) -> None:
+        update_params, step = optim_wrapper.update_params, optim_wrapper.step
+        most = MOST_SKIPPED * isinstance(optim_wrapper, AmpOptimWrapper)
+        skipped = 0
+
+        def checked(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+            if not torch.isfinite(loss).all():
+                what = f'The loss is {loss.tolist()}'
+                images = {runner.iter: self._images[runner.iter]}
+                raise NonFiniteLossError(_message(runner, what, images))
+            update_params(loss, *args, **kwargs)
+
+        # With what schedulers leave on it, to find it again.
+        @wraps(step)
+        def checked_step(**kwargs: Any) -> None:
+            nonlocal skipped
+            gradients = [
+                parameter.grad
+                for group in optim_wrapper.param_groups
+                for parameter in group['params']
+                if parameter.grad is not None
+            ]
+            skipped = 0 if _are_finite(gradients) else skipped + 1
+            if skipped > most:
+                what = 'Gradients are not finite, though the loss is,'
+                raise NonFiniteLossError(_message(runner, what, self._images))
+            step(**kwargs)
+
+        optim_wrapper.update_params = checked
+        optim_wrapper.step = checked_step
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Remember the images of a step, to be able to name them."""
+        if not has_gathered(runner):
+            self._images = {}
+        batch = data_batch if isinstance(data_batch, dict) else {}
+        samples = batch.get('data_samples') or []
+        if not isinstance(samples, list | tuple):
+            samples = [samples]
+        self._images[runner.iter] = [
+            getattr(sample, 'img_path', '?') for sample in samples
+        ]
+
+
+def _are_finite(gradients: list[Tensor]) -> bool:
+    """Whether all entries are, of shards in all processes."""
+    # No norm, as sums overflow where no entry does.
+    finite = [
+        (g.to_local() if isinstance(g, DTensor) else g).isfinite().all()
+        for g in gradients
+    ]
+    if not finite:
+        return True
+    are_finite = torch.stack(finite).all().int()
+    if any(isinstance(g, DTensor) for g in gradients):
+        all_reduce(are_finite, 'min')
+    return bool(are_finite)
+
+
+def _message(runner: Runner, what: str, images: dict[int, list[str]]) -> str:
+    most = max(1, MOST_IMAGES // len(images))
+    batches = '; '.join(
+        f'{some(paths, most)} (iteration {iteration + 1})'
+        for iteration, paths in images.items()
+    )
+    return (
+        f'{what} at epoch {runner.epoch + 1}, iteration {runner.iter + 1}; '
+        'the weights are those before it. Lower the learning rate, or look '
+        f'at the images: {batches}'
+    )

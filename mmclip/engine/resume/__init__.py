@@ -1,0 +1,1 @@
+"""Checkpoints, signals, and runs that go on exactly."""

@@ -1,0 +1,196 @@
+"""An interrupted run ends with the weights of one that was not."""
+
+from typing import Any
+
+import torch
+from mmengine.dataset import ConcatDataset, InfiniteSampler, RepeatDataset
+from mmengine.dist import get_rank
+from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.runner import (
+    BaseLoop,
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    Runner,
+)
+
+from mmclip.datasets.resumable_sampler import (
+    ResumableInfiniteSampler,
+    ResumableSampler,
+    SeedSample,
+    derive_seed,
+    seed_everything,
+)
+from mmclip.engine.resume.new_settings import apply_new_settings, find_obstacle
+from mmclip.engine.resume.resume_check import (
+    KEY,
+    Difference,
+    find_differences,
+    read_sampler_seed,
+)
+from mmclip.engine.resume.run_settings import (
+    SAMPLER_SEED,
+    find_sampler,
+    read_settings,
+)
+from mmclip.errors import CheckpointError, some
+from mmclip.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Make everything random a function of the seed and the iteration.
+
+    mmengine restores weights, optimizer and schedules, but not the state of
+    random generators nor the position in an epoch. This hook seeds them at
+    each iteration, and lets an epoch that was interrupted go on with its next
+    batch. It is exact with ``randomness.seed``, the sampler
+    ``mmclip.ResumableSampler`` and, first in the training pipeline,
+    ``mmclip.SeedSample``; it warns where they are missing.
+
+    mmengine also lets rates, decays and schedules of the checkpoint replace
+    those of the config. This hook notes in each checkpoint what the run trains
+    with, compares it, and stops a run that is resumed with other settings
+    before its first step.
+
+    Args:
+        new_schedule (bool): Go on with the new settings instead: with the
+            rate of each iteration that a run has which had them from its
+            start. Defaults to False.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, new_schedule: bool = False):
+        self.new_schedule = new_schedule
+        self._settings: dict[str, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Say if something that the hook relies on is missing."""
+        self._settings = read_settings(runner)
+        wanted = ResumableSampler
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            wanted = ResumableInfiniteSampler
+        if not isinstance(find_sampler(runner), wanted):
+            runner.logger.warning(
+                'A resumed run will not be exactly the same: that needs '
+                f"train_dataloader.sampler.type='mmclip.{wanted.__name__}'."
+            )
+        if not _seeds_samples(runner.train_dataloader.dataset):
+            runner.logger.warning(
+                'A resumed run will not be exactly the same: that needs '
+                "dict(type='mmclip.SeedSample') first in the pipeline of "
+                'every data set, and none wrapped in another but '
+                'ConcatDataset and RepeatDataset.'
+            )
+        if any(isinstance(h, EarlyStoppingHook) for h in runner.hooks):
+            runner.logger.warning(
+                'A resumed run may not end at the same epoch: '
+                'EarlyStoppingHook begins to wait again.'
+            )
+        if runner._randomness_cfg.get('seed') is None:
+            runner.logger.warning(
+                'A resumed run will not be exactly the same: randomness.seed '
+                'is not set.'
+            )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note what the run trains with."""
+        if self._settings:
+            seed = getattr(find_sampler(runner), 'seed', None)
+            checkpoint['meta'][KEY] = dict(self._settings, sampler_seed=seed)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare it with what the run trains with that is resumed.
+
+        Raises:
+            CheckpointError: Naming each setting that differs and both values,
+                if they are not to be applied, or cannot be.
+        """
+        if not runner._resume or not isinstance(runner._train_loop, BaseLoop):
+            return
+        if not {'meta', 'state_dict', 'optimizer'} <= set(checkpoint):
+            return  # weights alone, which ReliableCheckpointHook refuses
+        differences = find_differences(runner, checkpoint)
+        changed = [d for d in differences if d.kind != 'end']
+        obstacle = find_obstacle(runner, checkpoint, changed)
+        if changed and (obstacle or not self.new_schedule):
+            otherwise = (
+                f'start from its weights with load_from. {obstacle}'
+                if obstacle
+                else 'go on with the new ones by --resume-with-new-schedule '
+                '(default_hooks.exact_resume.new_schedule=True).'
+            )
+            raise CheckpointError(
+                f'{runner._load_from or runner._resume} was trained with '
+                f'other settings than this run: {some(changed, 8)}. Set '
+                f'them as they were, or {otherwise}'
+            )
+        if differences:
+            apply_new_settings(runner, checkpoint, differences)
+            runner.logger.warning(
+                f'Going on with new settings: {some(differences, 8)}. Every '
+                'rate is from here on that of a run that had them from its '
+                'start.'
+            )
+        _order_as_before(runner, checkpoint, differences)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start an epoch where its checkpoint was written."""
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            return  # mmengine itself skips what was trained on
+        if not isinstance(find_sampler(runner), ResumableSampler):
+            return
+        loader = runner.train_dataloader
+        done = runner.iter - runner.epoch * len(loader)
+        if not 0 <= done <= len(loader):
+            raise ValueError(
+                f'Iteration {runner.iter} is not in epoch {runner.epoch + 1}, '
+                f'which has {len(loader)}: the checkpoint was written with '
+                'another batch size, number of processes or data set. Resume '
+                'with the same, or start from its weights with load_from.'
+            )
+        find_sampler(runner).start = done * loader.batch_sampler.batch_size
+
+    def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        """Seed what the model itself draws: dropped paths, mixed images."""
+        seed = derive_seed(runner.seed, get_rank(), runner.iter)
+        seed_everything(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed(seed)
+
+
+def _seeds_samples(dataset: Any) -> bool:
+    """Whether each sample, and each in a wrapped data set, draws its own."""
+    if isinstance(dataset, ConcatDataset):
+        return all(map(_seeds_samples, dataset.datasets))
+    if isinstance(dataset, RepeatDataset):
+        return _seeds_samples(dataset.dataset)
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return any(isinstance(t, SeedSample) for t in transforms)
+
+
+def _order_as_before(
+    runner: Runner, checkpoint: dict, differences: list[Difference]
+) -> None:
+    """Give the sampler the seed that it had, where no config sets one.
+
+    In another order, an epoch that is half over would show images twice and
+    leave others out.
+    """
+    sampler: Any = find_sampler(runner)
+    before = getattr(sampler, 'seed', None)
+    seed = read_sampler_seed(checkpoint)
+    if seed is None and before == runner.seed:  # an older checkpoint
+        seed = checkpoint['meta'].get('seed')
+    changed = {'randomness.seed', SAMPLER_SEED} & {d.key for d in differences}
+    if changed or before is None or seed in (None, before):
+        return
+    sampler.seed = seed
+    loop = runner.train_loop
+    if isinstance(loop, IterBasedTrainLoop):
+        # Its iterator, and that of data workers, may have begun to draw.
+        if isinstance(sampler, InfiniteSampler):
+            sampler.indices = sampler._indices_of_rank()
+        loop.dataloader_iterator = type(loop.dataloader_iterator)(
+            loop.dataloader
+        )

@@ -1,0 +1,142 @@
+"""The checkpoint that an interrupted run goes on from."""
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from logging import Logger
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmclip.checkpoint.files.run_state import is_step
+from mmclip.checkpoint.files.weights import read_checkpoint
+from mmclip.errors import CheckpointError
+
+
+def find_newest_checkpoint(
+    folder: Path, filename_tmpl: str | None, logger: Logger
+) -> str | None:
+    """The checkpoint that was written last and can be resumed from.
+
+    Not the one with most iterations: that may be of an earlier run in the
+    same folder.
+
+    Args:
+        folder (Path): Where the checkpoints are.
+        filename_tmpl (str | None): Their names, beside ``epoch_N.pth`` and
+            ``iter_N.pth``, as ``CheckpointHook`` takes it.
+        logger (Logger): Hears which are passed over, and why.
+
+    Returns:
+        str | None: The file; None if there is none at all.
+
+    Raises:
+        CheckpointError: If there are some, and none can be resumed from.
+    """
+    paths = list_checkpoints(folder, filename_tmpl)
+    passed_over = []
+    for path in sorted(paths, key=_written, reverse=True):
+        try:
+            check_resumable(read_checkpoint(path), str(path))
+        except (CheckpointError, OSError) as error:
+            passed_over.append(str(error))
+            logger.warning(f'Passed over: {error}')
+        else:
+            logger.info(f'Resume from {path}.')
+            return str(path)
+    if passed_over:
+        raise CheckpointError(
+            f'None of the {len(paths)} checkpoints in {folder} can be resumed '
+            f'from; move them away to start at the beginning. {passed_over[0]}'
+        )
+    logger.warning(
+        f'Nothing to resume from in {folder}: there is no epoch_N.pth or '
+        'iter_N.pth. Training starts at the beginning.'
+    )
+    return None
+
+
+def has_checkpoints(cfg: Config) -> bool:
+    """Whether a run of a config has left a checkpoint, good or bad.
+
+    Raises:
+        CheckpointError: If they are behind another file backend.
+    """
+    hook: Mapping = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    folder = checkpoint_folder(cfg.work_dir, hook.get('out_dir'))
+    return bool(list_checkpoints(folder, hook.get('filename_tmpl')))
+
+
+def checkpoint_folder(work_dir: str, out_dir: str | None) -> Path:
+    """Where mmengine's ``CheckpointHook`` writes.
+
+    Raises:
+        CheckpointError: If it is behind another file backend.
+    """
+    if out_dir is None or out_dir == work_dir:
+        return Path(work_dir)
+    if '://' in out_dir:
+        raise CheckpointError(
+            f'Checkpoints in {out_dir} cannot be looked for; name the one to '
+            'go on from: --resume CHECKPOINT.'
+        )
+    return Path(out_dir) / Path(work_dir).name
+
+
+def list_checkpoints(folder: Path, filename_tmpl: str | None) -> list[Path]:
+    """Whatever is named as a checkpoint of a run, good or bad."""
+    templates = ['epoch_{}.pth', 'iter_{}.pth']
+    if filename_tmpl is not None:
+        templates.append(filename_tmpl)
+    pattern = '|'.join(map(as_pattern, templates))
+    return [p for p in folder.glob('*') if re.fullmatch(pattern, p.name)]
+
+
+def as_pattern(filename_tmpl: str) -> str:
+    """A regular expression for the names that a template gives."""
+    return re.sub(r'\\\{[^}]*\\\}', r'\\d+', re.escape(filename_tmpl))
+
+
+def check_resumable(checkpoint: Mapping, path: str) -> None:
+    """Look whether a run can go on from a checkpoint.
+
+    Raises:
+        CheckpointError: If it holds weights alone, or does not say where it
+            was.
+    """
+    missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
+    if missing:
+        raise CheckpointError(
+            f'{path} cannot be resumed from: it lacks '
+            f'{", ".join(sorted(missing))}. To start from its weights, set '
+            'load_from.'
+        )
+    meta = checkpoint['meta']
+    for key in ('epoch', 'iter'):
+        if not isinstance(meta, Mapping) or not is_step(meta.get(key)):
+            raise CheckpointError(
+                f"{path} cannot be resumed from: its meta['{key}'] is not a "
+                f'number of {key}s.'
+            )
+    if not isinstance(meta.get('seed'), int | None):
+        raise CheckpointError(
+            f"{path} cannot be resumed from: its meta['seed'] is not a number."
+        )
+    if not isinstance(checkpoint.get('message_hub', {}), Mapping):
+        raise CheckpointError(
+            f'{path} cannot be resumed from: its message_hub is not a dict.'
+        )
+
+
+def _written(path: Path) -> tuple[float, int]:
+    """Sorts by the time of writing and iterations done, as the file says.
+
+    What cannot be read counts as the newest, so that it is reported.
+    """
+    try:
+        meta = read_checkpoint(path, mmap=True)['meta']
+        local = time.mktime(time.strptime(meta['time'], '%Y%m%d_%H%M%S'))
+        return float(meta.get('written', local)), int(meta['iter'])
+    except (CheckpointError, OSError, KeyError, TypeError, ValueError):
+        return math.inf, 0

@@ -1,0 +1,183 @@
+"""A signal ends a run after the step that it trains, with a checkpoint."""
+
+import signal
+import threading
+import time
+from multiprocessing.util import register_after_fork
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+from mmengine.dist import all_reduce, barrier
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.runner import Runner
+from torch.distributed.tensor import DTensor
+
+from mmclip.engine.resume.accumulated_gradients import has_gathered
+from mmclip.engine.resume.signals import (
+    STOPPING,
+    Stopped,
+    is_heard,
+    obey_the_parent_alone,
+)
+from mmclip.registry import HOOKS
+
+# Within these seconds a signal that comes again is the same: `timeout` sends
+# it to the process and to its group, Slurm's Ctrl-C is followed by SIGTERM.
+SAME = 1.0
+
+
+@HOOKS.register_module()
+class InterruptHook(Hook):
+    """On Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, write ``iter_N.pth`` and stop.
+
+    The optimizer step is finished first, with all passes that it accumulates;
+    a validation is abandoned. The checkpoint is where the checkpoint hook
+    writes, ``--resume`` goes on from there, and the exit code is 128 + the
+    number of the signal. Several processes agree after each iteration whether
+    one of them was told, so that all stop at the same.
+
+    A second signal, a second or more later, does what it would have done
+    without this hook. Data workers that are forked ignore all of them.
+    """
+
+    priority = 'LOWEST'
+    _told = 0  # the number of the first signal
+    _trains = False
+    _common_batches = 0  # of a validation, in all processes
+    _weights: torch.Tensor
+
+    def __init__(self) -> None:
+        # Those of loops without epochs start before any hook is called.
+        register_after_fork(self, obey_the_parent_alone)
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the signals."""
+        self._told = 0
+        self._trains = True
+        self._handlers: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning(
+                'Only the main thread of a program hears signals, and this '
+                'is another: none will leave a checkpoint.'
+            )
+            return
+        for number in filter(is_heard, STOPPING):
+            self._handlers[number] = signal.signal(number, self._note)
+
+    def after_train_iter(
+        self, runner: Runner, *_: object, **__: object
+    ) -> None:
+        """Stop where a step has ended, if a signal came.
+
+        Raises:
+            Stopped: After the checkpoint is written.
+        """
+        if not has_gathered(runner) and (number := self._told_anywhere()):
+            self._stop(runner, runner.iter + 1, number)
+
+    def before_val(self, runner: Runner) -> None:
+        """Note the weights, for which averaged ones may stand in."""
+        if self._trains:
+            batches = torch.tensor(
+                len(getattr(runner.val_loop, 'dataloader', ()))
+            )
+            all_reduce(batches, 'min')
+            self._common_batches = int(batches)
+            self._weights = _fingerprint(runner)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, *_: object, **__: object
+    ) -> None:
+        """Stop as :meth:`after_train_iter`, with the weights of training."""
+        if not self._trains or batch_idx >= self._common_batches:
+            return
+        number = self._told_anywhere()
+        if number and self._restore(runner):
+            self._stop(runner, runner.iter, number)
+
+    def after_val(self, runner: Runner) -> None:
+        """Stop after a validation; errors as in :meth:`after_train_iter`."""
+        if self._trains and (number := self._told_anywhere()):
+            self._stop(runner, runner.iter, number)
+
+    def after_train(self, runner: Runner) -> None:
+        """Give the signals back."""
+        self._trains = False
+        self._give_back()
+
+    def _stop(self, runner: Runner, done: int, number: int) -> NoReturn:
+        name = signal.Signals(number).name
+        runner.logger.info(f'Interrupted by {name}; writing iter_{done}.pth.')
+        runner.save_checkpoint(
+            _checkpoint_folder(runner),
+            f'iter_{done}.pth',
+            meta=dict(epoch=runner.epoch, iter=done),
+            by_epoch=False,
+        )
+        barrier()  # the end of one process would end the one that writes
+        self.after_train(runner)
+        raise Stopped(128 + number)
+
+    def _told_anywhere(self) -> int:
+        told = torch.tensor(self._told)
+        all_reduce(told, 'max')
+        return int(told)
+
+    def _restore(self, runner: Runner) -> bool:
+        """Take averaged weights out of the model.
+
+        Returns:
+            bool: Whether those of training are in it. Where another hook has
+                put others there, a validation has to be finished.
+        """
+        if self._differ(runner):
+            averages = [h for h in runner.hooks if isinstance(h, EMAHook)]
+            for hook in averages:
+                hook._swap_ema_parameters()
+            if self._differ(runner):
+                for hook in reversed(averages):
+                    hook._swap_ema_parameters()
+                return False
+        return True
+
+    def _differ(self, runner: Runner) -> bool:
+        differ = torch.tensor(
+            int(not torch.equal(_fingerprint(runner), self._weights))
+        )
+        all_reduce(differ, 'max')  # each may have a share of the weights
+        return bool(differ)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._told:
+            self._told, self._when = number, now
+        elif now - self._when >= SAME:
+            self._give_back()
+            signal.raise_signal(number)
+
+    def _give_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+def _fingerprint(runner: Runner) -> torch.Tensor:
+    """Two numbers per parameter, which other weights would not have."""
+    numbers = []
+    for param in runner.model.parameters():
+        values = param.detach()
+        if isinstance(values, DTensor):
+            values = values.to_local()
+        if values.device.type == 'mps':  # has no numbers of 64 bits
+            values = values.cpu()
+        values = values.double()
+        numbers += [values.sum(), values.square().sum()]
+    return torch.stack(numbers)
+
+
+def _checkpoint_folder(runner: Runner) -> str:
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            return hook.out_dir
+    return runner.work_dir

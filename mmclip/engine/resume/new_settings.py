@@ -1,0 +1,146 @@
+"""Go on from a checkpoint with the rates and schedules of another config.
+
+Weights, moments and averages come from the checkpoint; every rate and decay
+from there on is that of a run which had the new config from its start.
+"""
+
+import warnings
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+from mmengine.optim import _ParamScheduler
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmclip.engine.resume.resume_check import SCALER, Difference, read_note
+from mmclip.engine.resume.run_settings import (
+    LENGTH,
+    schedulers_by_key,
+    wrappers_by_key,
+)
+from mmclip.errors import some
+
+
+def apply_new_settings(
+    runner: Runner, checkpoint: dict[str, Any], differences: list[Difference]
+) -> None:
+    """Put the run's settings in the place of those of a checkpoint.
+
+    Args:
+        runner (Runner): With all built as the config says; its schedulers are
+            brought forward.
+        checkpoint (dict): Changed in place, before it is loaded.
+        differences (list[Difference]): Between the two, which have no
+            obstacle (:func:`find_obstacle`).
+    """
+    if _depends_on_validation(runner):  # and nothing but ends differs
+        states = checkpoint['param_schedulers']
+        for key, schedulers in schedulers_by_key(runner).items():
+            _, _, part = key.partition('.')
+            of_key = states[part] if isinstance(states, dict) else states
+            for state, scheduler in zip(of_key, schedulers, strict=True):
+                state['end'] = scheduler.end
+        return
+    meta = checkpoint['meta']
+    schedulers = list(chain(*schedulers_by_key(runner).values()))
+    length = 0
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        length = len(runner.train_dataloader)
+    if any(difference.kind == 'data' for difference in differences):
+        meta['iter'] = meta['epoch'] * length
+        seed = runner._randomness_cfg.get('seed')
+        if seed is not None:
+            meta['seed'] = seed
+    # Beyond the end of the run, no rate matters.
+    done = min(meta['iter'], runner.train_loop.max_iters)
+    bring_forward(schedulers, done, meta['epoch'], length)
+    for key, wrapper in wrappers_by_key(runner).items():
+        _, _, part = key.partition('.')
+        saved = checkpoint['optimizer']
+        saved = saved[part] if part else saved
+        fresh = wrapper.state_dict()
+        saved['param_groups'] = [
+            dict(new, params=old['params'])
+            for old, new in zip(
+                saved['param_groups'], fresh['param_groups'], strict=True
+            )
+        ]
+        if 'base_param_settings' in fresh:
+            saved['base_param_settings'] = fresh['base_param_settings']
+        scaler = fresh.get('loss_scaler') or {}
+        if saved.get('loss_scaler'):
+            saved['loss_scaler'] |= {
+                name: scaler[name] for name in SCALER if name in scaler
+            }
+    if isinstance(runner.param_schedulers, dict):
+        checkpoint['param_schedulers'] = {
+            name: [scheduler.state_dict() for scheduler in part]
+            for name, part in runner.param_schedulers.items()
+        }
+    else:
+        checkpoint['param_schedulers'] = [s.state_dict() for s in schedulers]
+
+
+def bring_forward(
+    schedulers: Iterable[_ParamScheduler], iters: int, epochs: int, length: int
+) -> None:
+    """Step schedulers as often as a run would have done by now.
+
+    Args:
+        schedulers (Iterable[_ParamScheduler]): Just built.
+        iters (int): Iterations that are done.
+        epochs (int): Epochs that are done.
+        length (int): Iterations of an epoch; 0 in a loop without epochs.
+    """
+    schedulers = list(schedulers)
+    by_iteration = [s for s in schedulers if not s.by_epoch]
+    by_epoch = [s for s in schedulers if s.by_epoch]
+    ended = 0
+    with warnings.catch_warnings():
+        # That no step of the optimizer came before.
+        warnings.simplefilter('ignore', UserWarning)
+        for done in range(1, iters + 1):
+            for scheduler in by_iteration:
+                scheduler.step()
+            if ended < epochs and done == (ended + 1) * length:
+                ended += 1
+                for scheduler in by_epoch:
+                    scheduler.step()
+
+
+def find_obstacle(
+    runner: Runner, checkpoint: dict[str, Any], differences: list[Difference]
+) -> str:
+    """Say why a run cannot go on with settings that differ.
+
+    Arguments are those of :func:`apply_new_settings`.
+
+    Returns:
+        str: A sentence, empty if it can.
+    """
+    fixed = [d.key for d in differences if d.kind == 'state']
+    if fixed:
+        return f'{some(fixed)} cannot change in a run that goes on.'
+    data = [d.key for d in differences if d.kind == 'data']
+    if data and not _is_between_epochs(runner, checkpoint):
+        return f'{some(data)} can only change between two epochs.'
+    if differences and _depends_on_validation(runner):
+        return (
+            'What ReduceOnPlateauLR would have made of the validations until '
+            'here is not known.'
+        )
+    return ''
+
+
+def _depends_on_validation(runner: Runner) -> bool:
+    schedulers = chain(*schedulers_by_key(runner).values())
+    return any(getattr(s, 'need_val_args', False) for s in schedulers)
+
+
+def _is_between_epochs(runner: Runner, checkpoint: dict[str, Any]) -> bool:
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return False
+    data = read_note(checkpoint).get('data') or {}
+    length = data.get(LENGTH, len(runner.train_dataloader))
+    done, epochs = (checkpoint['meta'][key] for key in ('iter', 'epoch'))
+    return bool(epochs) and done / epochs == length

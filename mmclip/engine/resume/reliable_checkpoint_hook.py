@@ -1,0 +1,277 @@
+"""Checkpoints that survive: written whole, deleted late, found again."""
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from mmclip.checkpoint.files.atomic import TEMPORARY
+from mmclip.checkpoint.files.run_state import is_step
+from mmclip.engine.resume.accumulated_gradients import (
+    add_gradients,
+    restore_gradients,
+    share_gradients,
+)
+from mmclip.engine.resume.atomic_backend import use_atomic_backend
+from mmclip.engine.resume.describe_run import describe_run
+from mmclip.engine.resume.find_checkpoint import (
+    as_pattern,
+    check_resumable,
+    checkpoint_folder,
+    find_newest_checkpoint,
+    list_checkpoints,
+)
+from mmclip.engine.resume.plain_values import make_plain, restore_plain
+from mmclip.errors import CheckpointError
+from mmclip.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ReliableCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` for runs that may die at any moment.
+
+    Files are written under another name and renamed. An old checkpoint is
+    deleted only after the new one is written, and only if this run wrote it:
+    by its name, in the run's own folder, where the run was resumed from. A
+    folder is never deleted. ``--resume`` goes on from the
+    checkpoint that was written last and can be read, whatever
+    ``last_checkpoint`` says, and names those that it passed over. Gradients
+    that ``accumulative_counts`` has gathered since the last step are in the
+    checkpoint, too. Arguments are those of ``CheckpointHook``.
+    """
+
+    # mmpose's, beside those of which mmengine knows that higher is better.
+    _default_greater_keys = (*CheckpointHook._default_greater_keys, '/AP')
+
+    file_backend: Any
+    save_best: list[str] | None
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
+
+    def before_run(self, runner: Runner) -> None:
+        """Choose what to resume from.
+
+        Raises:
+            CheckpointError: If there are checkpoints, and none can be read.
+            TypeError: If ``resume`` is neither True, False nor a name.
+        """
+        use_atomic_backend()
+        resume: Any = runner._resume
+        if isinstance(resume, str) and resume:
+            # As FlexibleRunner takes it; Runner would not look at the name.
+            runner._load_from, runner._resume = resume, True
+        elif resume and resume is not True:
+            raise TypeError(
+                f'resume={resume!r} must be True, False or a checkpoint to go '
+                "on from (resume='FILE', as --resume FILE)."
+            )
+        if runner._resume and runner._load_from is None:
+            runner._load_from = self._find(runner)
+            # mmengine would still follow last_checkpoint.
+            runner._resume = runner._load_from is not None
+
+    def _find(self, runner: Runner) -> str | None:
+        """The main process looks, all hear of it."""
+        found: list[Any] = [None, None]
+        if is_main_process():
+            try:
+                found[0] = find_newest_checkpoint(
+                    checkpoint_folder(runner.work_dir, self.out_dir),
+                    self.filename_tmpl,
+                    runner.logger,
+                )
+            except CheckpointError as error:
+                found[1] = str(error)
+        broadcast_object_list(found)
+        if found[1] is not None:
+            raise CheckpointError(found[1])
+        return found[0]
+
+    def before_train(self, runner: Runner) -> None:
+        """Remove what a killed process left half-written.
+
+        Raises:
+            ValueError: If the checkpoints are to be written at the ends of
+                epochs, of which the loop has none.
+        """
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError(
+                'This loop has no epochs, so that no checkpoint would be '
+                'written before its end: set by_epoch=False and an interval '
+                'in iterations in default_hooks.checkpoint.'
+            )
+        if not runner._resume:
+            self._warn_of_earlier_runs(runner)
+        self._forget_files_of_others(runner)
+        super().before_train(runner)
+        if runner._resume:
+            # A validation that is made up for writes its best score there.
+            self.last_ckpt = str(runner._load_from or runner._resume)
+        if is_main_process():
+            for path in Path(self.out_dir).glob(f'{TEMPORARY}*'):
+                path.unlink()
+
+    def _warn_of_earlier_runs(self, runner: Runner) -> None:
+        if '://' in (self.out_dir or '') or not is_main_process():
+            return
+        folder = checkpoint_folder(runner.work_dir, self.out_dir)
+        earlier = list_checkpoints(folder, self.filename_tmpl)
+        if earlier:
+            runner.logger.warning(
+                f'{folder} holds checkpoints of an earlier run, such as '
+                f'{earlier[0].name}. Until this run has written its own, '
+                '--resume would go on from those.'
+            )
+
+    def _forget_files_of_others(self, runner: Runner) -> None:
+        """Leave what this run wrote before it was resumed to be deleted.
+
+        What a checkpoint of another folder says was older stays, and so does
+        everything whose name this hook does not give. The checkpoint may be a
+        stranger's, and the folder may be a copy of the run's.
+        """
+        infos = runner.message_hub.runtime_info
+        resumed = str(runner._load_from or runner._resume or '')
+        folder = self._folder(runner)
+        is_own = bool(runner._resume) and _is_in(resumed, folder)
+        if 'keep_ckpt_ids' in infos:
+            steps = infos['keep_ckpt_ids'] if is_own else []
+            infos['keep_ckpt_ids'] = [
+                step
+                for step in steps
+                if is_step(step)
+                # mmengine deletes at once what is more than max_keep_ckpts.
+                and not Path(folder, self.filename_tmpl.format(step)).is_dir()
+            ]
+        names = f'best_.+_{as_pattern(self.filename_tmpl)}'.replace('/', '_')
+        for key in [k for k in infos if str(k).startswith('best_ckpt')]:
+            name = re.split(r'[/\\]', str(infos[key]))[-1]
+            if is_own and re.fullmatch(names, name):
+                infos[key] = f'{folder}/{name}'
+            else:
+                del infos[key]
+
+    def _folder(self, runner: Runner) -> str:
+        """Where checkpoints go, as ``CheckpointHook`` finds it."""
+        if self.out_dir is None or self.out_dir == runner.work_dir:
+            return runner.work_dir
+        return f'{self.out_dir.rstrip("/")}/{Path(runner.work_dir).name}'
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add when it was, what the weights are, and gathered gradients."""
+        checkpoint['meta']['written'] = time.time()
+        add_gradients(runner, checkpoint)
+        self._said: set[str] = getattr(self, '_said', set())
+        if clip := describe_run(runner, self._said):
+            checkpoint['meta']['clip'] = clip
+        make_plain(checkpoint, self._said)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take the gradients up again.
+
+        Raises:
+            CheckpointError: If a run cannot go on from it.
+            ValueError: If the run now gathers others.
+        """
+        # DeepSpeed keeps the weights elsewhere.
+        if runner._resume and 'state_dict' in checkpoint:
+            check_resumable(checkpoint, runner._load_from or runner._resume)
+            restore_gradients(runner, checkpoint)
+        if runner._resume:
+            restore_plain(runner, checkpoint)
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict
+    ) -> None:
+        share_gradients(runner)
+        with self._delete_afterwards():
+            super()._save_checkpoint_with_step(runner, step, meta)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not hasattr(self, 'file_backend'):
+            return  # runner.val(), without training
+        self._choose_metric(runner, metrics)
+        with self._delete_afterwards():
+            super()._save_best_checkpoint(runner, metrics)
+
+    def _choose_metric(self, runner: Runner, metrics: dict) -> None:
+        """Take the first number that can be compared for 'auto'.
+
+        mmengine takes the first metric, and stops the run if it is not a
+        number, or nothing says whether higher is better.
+        """
+        if not self.save_best or 'auto' not in self.key_indicators:
+            return
+        rules = self.rules
+        for name, score in metrics.items():
+            if isinstance(score, Real) or getattr(score, 'ndim', None) == 0:
+                with suppress(ValueError):  # no rule is known
+                    self._init_rule(rules, [name])
+                    return
+        self.save_best = None
+        runner.logger.warning(
+            "No best checkpoint is kept, since save_best='auto' does not know "
+            f'whether higher is better for any of {", ".join(metrics)}: set '
+            'default_hooks.checkpoint.save_best to one of them, and rule to '
+            "'greater' or 'less'."
+        )
+
+    @contextmanager
+    def _delete_afterwards(self) -> Iterator[None]:
+        """Put off the deletions of mmengine's hook until all is written."""
+        backend = self.file_backend
+        postponed = _PostponedRemoval(backend)
+        self.file_backend = postponed
+        try:
+            yield
+        finally:
+            self.file_backend = backend
+        in_use = {
+            self.last_ckpt,
+            getattr(self, 'best_ckpt_path', None),
+            *getattr(self, 'best_ckpt_path_dict', {}).values(),
+        }
+        for path in postponed.paths:
+            if path in in_use:
+                continue
+            if backend.isfile(path):
+                backend.remove(path)
+            elif backend.isdir(path):
+                print_log(
+                    f'{path} is an older checkpoint, and stays: folders are '
+                    'not deleted.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder, or would be there at an address."""
+    if '://' in path or '://' in folder:
+        return path.rpartition('/')[0] == folder
+    return Path(path).resolve().parent == Path(folder).resolve()
+
+
+class _PostponedRemoval:
+    """A file backend that only notes what is to be removed."""
+
+    def __init__(self, backend: Any):
+        self._backend = backend
+        self.paths: list[str] = []
+
+    def remove(self, path: str) -> None:
+        self.paths.append(path)
+
+    rmtree = remove
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)

@@ -1,0 +1,273 @@
+"""What a checkpoint was written with, compared with what a config says.
+
+mmengine lets the state in a checkpoint replace rates, decays and schedules
+that the config sets, without a word. What else decides a training, such as
+the batch size, is not in that state, and noted in ``meta['settings']``.
+"""
+
+import reprlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.optim import OptimWrapper, _ParamScheduler
+from mmengine.runner import Runner
+
+from mmclip.engine.resume.run_settings import (
+    LENGTH,
+    NOT_SET,
+    plain,
+    read_settings,
+    same,
+    schedulers_by_key,
+    wrappers_by_key,
+)
+from mmclip.errors import CheckpointError
+
+KEY = 'settings'
+# Sections that cannot change, or only between two epochs.
+KINDS = dict(loop='state', optimizer='state', data='data')
+# Sections in which a missing key says nothing: it could not be told, or torch
+# is of another version.
+IN_PART = ('data', 'defaults')
+# What the state of schedulers holds besides settings.
+PROGRESS = {
+    'base_values',
+    'best',
+    'cooldown_counter',
+    'last_step',
+    'num_bad_epochs',
+    'verbose',
+    '_global_step',
+    '_last_value',
+}
+SCALER = ('growth_factor', 'backoff_factor', 'growth_interval')
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that a run has otherwise than its checkpoint.
+
+    Args:
+        key (str): The setting, as configs name it where they can.
+        old (Any): What the checkpoint was written with.
+        new (Any): What the config says.
+        kind (str): ``'setting'`` can change at any iteration, ``'data'`` only
+            between two epochs, ``'state'`` not in a run that goes on;
+            ``'end'``, of a schedule that goes on beyond the checkpoint, has
+            made no difference so far.
+    """
+
+    key: str
+    old: Any
+    new: Any
+    kind: str = 'setting'
+
+    def __str__(self) -> str:
+        """Both values, shortened."""
+        old, new = (
+            value if value == NOT_SET else reprlib.repr(value)
+            for value in (self.old, self.new)
+        )
+        return f'{self.key} was {old} and is {new}'
+
+
+def find_differences(runner: Runner, checkpoint: Mapping) -> list[Difference]:
+    """Compare a run with the checkpoint that it is to go on from.
+
+    Args:
+        runner (Runner): With all built as the config says, before the state
+            of the checkpoint is loaded.
+        checkpoint (Mapping): One without the note is compared as far as its
+            state tells.
+
+    Raises:
+        CheckpointError: If note or state are not what a run writes.
+    """
+    meta = _typed(checkpoint['meta'], dict, 'meta')
+    for key in 'epoch', 'iter':
+        _typed(meta.get(key), int, f"meta['{key}']")
+    found = list(_compare_notes(read_note(checkpoint), read_settings(runner)))
+    found += _compare_seeds(meta.get('seed'), runner)
+    seen = {difference.key for difference in found}
+    for key, wrapper in wrappers_by_key(runner).items():
+        if f'{key}.optimizer.type' not in seen:
+            state = _part(checkpoint['optimizer'], key, 'optimizer')
+            found += _compare_groups(state, wrapper, key, seen)
+            found += _compare_scalers(state, wrapper, key)
+    for key, schedulers in schedulers_by_key(runner).items():
+        states = checkpoint.get('param_schedulers')
+        if states is not None:
+            states = _part(states, key, 'param_schedulers')
+        found += _compare_schedules(states, schedulers, key, seen)
+    return found
+
+
+def read_note(checkpoint: Mapping) -> dict[str, Any]:
+    """The note of a checkpoint, or what an older one says elsewhere."""
+    note = checkpoint['meta'].get(KEY)
+    if note is not None:
+        return _typed(note, dict, f"meta['{KEY}']")
+    try:
+        runtime = checkpoint['message_hub']['runtime_info']
+        length, rest = divmod(runtime['max_iters'], runtime['max_epochs'])
+    except (KeyError, TypeError, ZeroDivisionError):
+        return {}
+    return {} if rest else dict(data={LENGTH: length})
+
+
+def read_sampler_seed(checkpoint: Mapping) -> int | None:
+    """From what the order of images was drawn, if that is noted."""
+    seed = read_note(checkpoint).get('sampler_seed')
+    return seed if seed is None else _typed(seed, int, 'sampler_seed')
+
+
+def _compare_notes(old: dict, new: dict) -> Iterator[Difference]:
+    for section in new:
+        if section not in old:
+            continue  # of an earlier version, or a runner without a config
+        noted = _typed(old[section], dict, f"meta['{KEY}'][{section!r}]")
+        kind = KINDS.get(section, 'setting')
+        for key in sorted({*noted, *new[section]}, key=str):
+            one = plain(noted.get(key, NOT_SET))
+            other = new[section].get(key, NOT_SET)
+            if section in IN_PART and NOT_SET in (one, other):
+                continue
+            if not same(one, other):
+                yield Difference(key, one, other, kind)
+
+
+def _compare_seeds(old: Any, runner: Runner) -> Iterator[Difference]:
+    new = runner._randomness_cfg.get('seed')
+    if None not in (old, new) and old != new:
+        yield Difference('randomness.seed', old, new, 'data')
+
+
+def _compare_groups(
+    state: dict, wrapper: OptimWrapper, key: str, seen: set[str]
+) -> Iterator[Difference]:
+    new = wrapper.optimizer.param_groups
+    old = _typed(state.get('param_groups'), list, f'{key} (param_groups)')
+    sizes = [
+        [
+            len(_typed(g, dict, f'{key} (group)').get('params', ()))
+            for g in part
+        ]
+        for part in (old, new)
+    ]
+    if sizes[0] != sizes[1]:
+        place = f'{key} (parameters in each group)'
+        yield Difference(place, sizes[0], sizes[1], 'state')
+        return
+    old, new = (list(map(_hyperparameters, part)) for part in (old, new))
+    for name in new[0]:
+        place = f'{key}.optimizer.{name}'
+        pairs = {
+            i: (plain(one[name]), plain(other[name]))
+            for i, (one, other) in enumerate(zip(old, new, strict=True))
+            if name in one and name in other
+        }
+        differing = [i for i, pair in pairs.items() if not same(*pair)]
+        if differing and place not in seen:
+            i = differing[-1]  # with layer decay, that of the head
+            where = f' (parameter group {i})' if len(new) > 1 else ''
+            yield Difference(f'{place}{where}', *pairs[i])
+
+
+def _hyperparameters(group: dict) -> dict[str, Any]:
+    """Those of a parameter group, before schedules change them."""
+    values = {
+        name: value
+        for name, value in group.items()
+        if isinstance(name, str) and name not in ('params', 'param_names')
+    }
+    scheduled = [
+        name.removeprefix('initial_')
+        for name in values
+        if name.startswith('initial_')
+    ]
+    for name in scheduled:
+        values[name] = values.pop(f'initial_{name}')
+        for bound in 'max', 'min':  # OneCycleLR's
+            values.pop(f'{bound}_{name}', None)
+    betas = values.get('betas')
+    if 'momentum' in scheduled and isinstance(betas, list | tuple):
+        values['betas'] = (values.pop('momentum'), *betas[1:])
+    return values
+
+
+def _compare_scalers(
+    state: dict, wrapper: OptimWrapper, key: str
+) -> Iterator[Difference]:
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    old = state.get('loss_scaler') or {}
+    new = scaler.state_dict() if scaler is not None else {}
+    for name in SCALER:
+        if name in old and name in new and not same(old[name], new[name]):
+            yield Difference(f'{key}.loss_scale.{name}', old[name], new[name])
+
+
+def _compare_schedules(
+    states: Any,
+    schedulers: list[_ParamScheduler],
+    key: str,
+    seen: set[str],
+) -> Iterator[Difference]:
+    if states is None:
+        states = []
+    if len(states) != len(schedulers):
+        place = f'{key} (number of schedules)'
+        yield Difference(place, len(states), len(schedulers))
+        return
+    for i, (state, scheduler) in enumerate(
+        zip(states, schedulers, strict=True)
+    ):
+        if f'{key}.{i}.type' in seen:
+            continue
+        old = _schedule(_typed(state, dict, f'{key}.{i}'))
+        new = _schedule(scheduler.state_dict())
+        # Those for inner use, which say what others do, come last.
+        for name in sorted({*old, *new}, key=lambda x: (x[:1] == '_', x)):
+            one, other = old.get(name, NOT_SET), new.get(name, NOT_SET)
+            if not same(one, other):
+                place = f'{key}.{i}.{name.strip("_")}'
+                kind = 'setting'
+                if name == 'end' and isinstance(one, int | float):
+                    done = _typed(state.get('_global_step'), int, place)
+                    kind = 'end' if done <= min(one, other) else kind
+                yield Difference(place, one, other, kind)
+
+
+def _schedule(state: dict) -> dict[str, Any]:
+    """The settings in the state of a schedule, as built or as written."""
+    return {
+        name: plain(
+            # Checkpoints hold its Counter as a dict.
+            Counter(value)
+            if name == 'milestones' and isinstance(value, Mapping)
+            else value
+        )
+        for name, value in state.items()
+        if isinstance(name, str)
+        and name not in PROGRESS
+        and not callable(value)  # noted by read_settings, and not written
+    }
+
+
+def _part(value: Any, key: str, name: str) -> Any:
+    """Of one of several optimizers, or of the only one."""
+    _, _, part = key.partition('.')
+    if part:
+        value = _typed(value, dict, name).get(part)
+    return _typed(value, dict if name == 'optimizer' else list, name)
+
+
+def _typed(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise CheckpointError(
+            f'The checkpoint cannot be resumed from: its {name} should be a '
+            f'{kind.__name__} and is a {type(value).__name__}. To start from '
+            'its weights, set load_from.'
+        )
+    return value

@@ -1,0 +1,302 @@
+"""What CLIP's text tower says of the names of classes.
+
+The text tower, its tokenizer, the names of ImageNet's classes and the
+templates are open_clip's. Embeddings are kept in torch's hub folder, because a
+thousand classes with eighty templates are 80,000 texts: under a hash of the
+texts, the names of model and tag, open_clip's version and, of local files and
+a tokenizer beside them, the contents. What is read there is checked, and made
+again if it is damaged.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmclip.checkpoint.files.safetensors_files import SafetensorsFiles
+from mmclip.checkpoint.files.weights import (
+    files_of,
+    is_local,
+    sha256,
+    write_checkpoint,
+)
+from mmclip.checkpoint.towers.open_clip import find_model
+from mmclip.errors import CheckpointError
+from mmclip.text.tokenizer_files import tokenizer_files
+from mmclip.text.whole_model import load_whole_model
+
+# Of a vector of length one: rounding in float32, and much below what a flipped
+# bit of an exponent makes.
+LENGTH_TOLERANCE = 1e-4
+Template = str | Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class ClassEmbeddings:
+    """A zero-shot classifier.
+
+    Args:
+        embeddings (Tensor): ``(classes, D)``, each of length one.
+        logit_scale (float): What cosines are multiplied by.
+        logit_bias (float): What is added then; zero but for SigLIP.
+    """
+
+    embeddings: Tensor
+    logit_scale: float
+    logit_bias: float
+
+    def head(self) -> dict[str, Tensor]:
+        """Weights of a :class:`mmclip.models.ZeroShotClsHead`."""
+        return {
+            'fc.weight': self.logit_scale * self.embeddings,
+            'fc.bias': self.embeddings.new_full(
+                (len(self.embeddings),), self.logit_bias
+            ),
+        }
+
+
+def embed_classes(
+    name: str,
+    pretrained: str,
+    classes: Sequence[str],
+    templates: Sequence[Template],
+    tag: str | None = None,
+    device: str = 'cpu',
+) -> ClassEmbeddings:
+    """Embed classes with the text tower of an open_clip model.
+
+    The mean of the normalised embeddings of a class's texts, normalised again,
+    by ``build_zero_shot_classifier`` of open_clip. Taken from the cache if
+    the same was asked before.
+
+    Args:
+        name (str): A model name of open_clip, or an
+            ``open_clip_config.json``.
+        pretrained (str): A pretrained tag, or a local file of the whole model.
+        classes (Sequence[str]): Their names, in the order of the labels.
+        templates (Sequence[str | Callable]): Texts with ``{}`` for the name,
+            or functions of it.
+        tag (str | None): For a local file: the tag whose activation it
+            follows, ``'none'`` for the model config's own.
+        device (str): Where the text tower runs. Defaults to ``'cpu'``.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown, or the file is none of
+            the whole model.
+        FileNotFoundError: If a local file is missing.
+        ValueError: If there are no classes or templates, or a template has
+            no ``{}``.
+    """
+    texts = make_texts(classes, templates)
+    key = _hash(name, pretrained, tag, texts)
+    path = cache_folder() / f'{key}.safetensors'
+    shape = (len(classes), find_model(name, tag)[0]['embed_dim'])
+    if path.is_file():
+        try:
+            return _check(_read(path), shape)
+        except CheckpointError as error:
+            _log(f'{path} is damaged and made again: {error}')
+    model, tokenizer = load_whole_model(name, pretrained, tag)
+    found = embed_with(model.to(device).eval(), tokenizer, classes, templates)
+    found = replace(found, embeddings=found.embeddings.cpu())
+    try:
+        _check(found, shape)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'The text tower of {pretrained} cannot be used: {error}'
+        ) from error
+    try:
+        _write(found, path)
+    except OSError as error:
+        _log(f'The embeddings of classes are not kept: {error}.')
+    return found
+
+
+def class_names(classes: str | Sequence[str]) -> list[str]:
+    """``'imagenet'`` for open_clip's names of ImageNet-1k, or a text file.
+
+    Args:
+        classes (str | Sequence[str]): The word, a file with a name a line,
+            or the names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    import open_clip
+
+    if classes == 'imagenet':
+        return list(open_clip.IMAGENET_CLASSNAMES)
+    return _lines(classes) if isinstance(classes, str) else list(classes)
+
+
+def named_templates(templates: str | Sequence[Template]) -> list[Template]:
+    """``'openai'`` for OpenAI's 80, ``'simple'`` for its best 7, or a file.
+
+    Args:
+        templates (str | Sequence): The word, a file with a template a line,
+            or the templates.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    import open_clip
+
+    known = dict(
+        openai=open_clip.OPENAI_IMAGENET_TEMPLATES,
+        simple=open_clip.SIMPLE_IMAGENET_TEMPLATES,
+    )
+    if not isinstance(templates, str):
+        return list(templates)
+    return list(known.get(templates) or _lines(templates))
+
+
+def make_texts(
+    classes: Sequence[str], templates: Sequence[Template]
+) -> list[list[str]]:
+    """Every template of every class.
+
+    Raises:
+        ValueError: If there is nothing to embed, or a template has no place
+            for the name, or one for something else.
+    """
+    if not classes or not templates:
+        raise ValueError(
+            f'{len(classes)} classes and {len(templates)} templates: at '
+            'least one of each is needed.'
+        )
+    for template in templates:
+        if isinstance(template, str) and '{}' not in template:
+            raise ValueError(
+                f'The template {template!r} has no {{}} for the class.'
+            )
+        try:
+            if isinstance(template, str):
+                template.format('')
+        except (LookupError, ValueError):
+            raise ValueError(
+                f'The template {template!r} must have one {{}}, for the '
+                'class, and no other braces.'
+            ) from None
+    return [
+        [t.format(name) if isinstance(t, str) else t(name) for t in templates]
+        for name in classes
+    ]
+
+
+def cache_folder() -> Path:
+    """Where embeddings are kept: below ``torch.hub.get_dir()``."""
+    return Path(torch.hub.get_dir()) / 'mmclip' / 'class_embeddings'
+
+
+def embed_with(
+    model: Any,
+    tokenizer: Any,
+    classes: Sequence[str],
+    templates: Sequence[Template],
+    *,
+    progress: bool = True,
+) -> ClassEmbeddings:
+    """Embed classes with a model as it is, where it is, without the cache.
+
+    Args:
+        model (nn.Module): A model of open_clip; its image tower may be gone.
+        tokenizer (Callable): Its tokenizer.
+        classes (Sequence[str]): Their names.
+        templates (Sequence[str | Callable]): As in :func:`embed_classes`.
+        progress (bool): Show a progress bar. Defaults to True.
+    """
+    from open_clip import build_zero_shot_classifier
+
+    device = next(model.parameters()).device
+    embeddings = build_zero_shot_classifier(
+        model, tokenizer, classes, templates, device=device, use_tqdm=progress
+    )
+    bias = getattr(model, 'logit_bias', None)
+    return ClassEmbeddings(
+        embeddings=embeddings.T.contiguous(),
+        logit_scale=model.logit_scale.exp().item(),
+        logit_bias=0.0 if bias is None else bias.item(),
+    )
+
+
+def _hash(
+    name: str, pretrained: str, tag: str | None, texts: list[list[str]]
+) -> str:
+    """Of all that the embeddings depend on."""
+    files = files_of(pretrained) if is_local(pretrained) else []
+    if Path(name).is_file():
+        files += [Path(name), *tokenizer_files(Path(name).parent)]
+    inputs = dict(
+        name=name,
+        pretrained=pretrained,
+        tag=tag,
+        files=[sha256(path) for path in files],
+        texts=texts,
+        open_clip=version('open_clip_torch'),
+    )
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+def _write(found: ClassEmbeddings, path: Path) -> None:
+    tensors = dict(
+        embeddings=found.embeddings,
+        logit_scale=torch.tensor(found.logit_scale).double(),
+        logit_bias=torch.tensor(found.logit_bias).double(),
+    )
+    write_checkpoint(dict(state_dict=tensors), path)
+
+
+def _read(path: Path) -> ClassEmbeddings:
+    tensors = SafetensorsFiles([path])
+    try:
+        return ClassEmbeddings(
+            embeddings=tensors['embeddings'],
+            logit_scale=tensors['logit_scale'].item(),
+            logit_bias=tensors['logit_bias'].item(),
+        )
+    except (KeyError, RuntimeError) as error:  # of several numbers
+        raise CheckpointError(f'It holds something else ({error}).') from error
+
+
+def _check(found: ClassEmbeddings, shape: tuple[int, int]) -> ClassEmbeddings:
+    """Refuse what cannot be the embeddings of so many classes."""
+    embeddings = found.embeddings
+    if embeddings.shape != shape or embeddings.dtype != torch.float32:
+        raise CheckpointError(
+            f'The embeddings are {tuple(embeddings.shape)} of '
+            f'{embeddings.dtype}, and must be {shape} of torch.float32.'
+        )
+    lengths = embeddings.norm(dim=1)
+    if not torch.allclose(lengths, torch.ones(()), atol=LENGTH_TOLERANCE):
+        raise CheckpointError(
+            'The embeddings must have length one, and have '
+            f'{lengths.min():.3g} to {lengths.max():.3g}.'
+        )
+    if not math.isfinite(found.logit_scale + found.logit_bias):
+        raise CheckpointError(
+            f'The logit scale is {found.logit_scale} and the bias '
+            f'{found.logit_bias}.'
+        )
+    return found
+
+
+def _log(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a text file that are not blank."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f'{path} does not exist.')
+    lines = file.read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,173 @@
+"""A classifier that is tuned as CLIP was pre-trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_rank, get_world_size
+from mmpretrain.models.classifiers import ImageClassifier
+from torch import Tensor
+
+from mmclip.registry import MODELS
+from mmclip.text.class_embeddings import (
+    Template,
+    class_names,
+    embed_with,
+    make_texts,
+    named_templates,
+)
+
+
+@MODELS.register_module()
+class ContrastiveClassifier(ImageClassifier):
+    """FLYP: fine-tune like you pretrain (https://arxiv.org/abs/2212.00638).
+
+    Both towers are trained with CLIP's loss on images and captions of their
+    classes, each a template drawn at random; images are classified by the
+    embeddings of the classes, which are computed anew whenever the model
+    leaves training or is loaded. The loss is open_clip's, over the batches of
+    all processes; images of the same class count as one another's negatives,
+    as in FLYP's own ``src/models/flyp_loss.py``. For data-parallel training:
+    torch's ``fully_shard`` refuses the text tower's scalar ``logit_scale``.
+
+    Args:
+        backbone (dict): The image tower; its feature must be the projected
+            one.
+        text (dict): The text tower, of type ``mmclip.OpenCLIPTextTower``.
+        classes (str | Sequence[str]): ``'imagenet'``, a file with a name a
+            line, or the names, in the order of the labels.
+        templates (str | Sequence[str]): ``'openai'``, ``'simple'``, a file
+            with a template a line, or the templates.
+        data_preprocessor (dict | None): As in mmpretrain's classifiers.
+        init_cfg (dict | None): As in mmpretrain's classifiers.
+
+    Raises:
+        FileNotFoundError: If a file of names is missing.
+        ValueError: If there are no classes or templates.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        text: dict[str, Any],
+        classes: str | Sequence[str] = 'imagenet',
+        templates: str | Sequence[Template] = 'openai',
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ):
+        from open_clip import ClipLoss
+
+        self.classes = class_names(classes)
+        self.templates = named_templates(templates)
+        texts = make_texts(self.classes, self.templates)
+        tower = MODELS.build(text)
+        super().__init__(
+            backbone,
+            head=dict(
+                type='mmclip.ZeroShotClsHead',
+                num_classes=len(self.classes),
+                in_channels=tower(['']).shape[1],
+            ),
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self.text = tower
+        self.captions = texts
+        self.head.requires_grad_(False)  # follows from the text tower
+        self._head_is_current = False
+        self.register_load_state_dict_post_hook(_head_is_out_of_date)
+        self.contrast = ClipLoss(
+            local_loss=True,
+            gather_with_grad=True,
+            rank=get_rank(),
+            world_size=get_world_size(),
+        )
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[Any]
+    ) -> dict[str, Tensor]:
+        """CLIP's loss of a batch.
+
+        Args:
+            inputs (Tensor): ``(B, 3, height, width)``, normalised.
+            data_samples (list): B samples with ``gt_label``.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, a scalar.
+
+        Raises:
+            ValueError: If a label has no class, or the image feature is not
+                as wide as that of the text.
+        """
+        labels = [int(sample.gt_label) for sample in data_samples]
+        if max(labels) >= len(self.classes):
+            raise ValueError(
+                f'An image has the label {max(labels)}, and there are '
+                f'{len(self.classes)} classes: their names must be those of '
+                'the data set, in its order.'
+            )
+        drawn = torch.randint(len(self.templates), (len(labels),)).tolist()
+        texts = [
+            self.captions[label][i]
+            for label, i in zip(labels, drawn, strict=True)
+        ]
+        images = F.normalize(self.extract_feat(inputs)[-1], dim=-1)  # (B, D)
+        if images.shape[1] != self.head.in_channels:
+            raise ValueError(
+                f'The image feature has {images.shape[1]} numbers, that of '
+                f'the text {self.head.in_channels}: set '
+                f'model.backbone.proj_dim={self.head.in_channels}.'
+            )
+        loss = self.contrast(images, self.text(texts), self.text.logit_scale)
+        return dict(loss=loss)
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[Any] | None = None, **_: Any
+    ) -> list[Any]:
+        """Classify by the classes as they are embedded now."""
+        self._update_head_if_needed()
+        return super().predict(inputs, data_samples)
+
+    def train(self, mode: bool = True) -> 'ContrastiveClassifier':
+        """Set the mode; the head is out of date from then on."""
+        super().train(mode)
+        self._head_is_current = False
+        return self
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[Any] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """As any classifier of mmpretrain."""
+        if mode == 'tensor':
+            self._update_head_if_needed()
+        return super().forward(inputs, data_samples, mode)
+
+    def update_head(self, progress: bool = False) -> None:
+        """Embed the classes with the text tower as it is now, in float32.
+
+        Args:
+            progress (bool): Show a progress bar. Defaults to False.
+        """
+        device = self.head.fc.weight.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            found = embed_with(
+                self.text.clip,
+                self.text.tokenizer,
+                self.classes,
+                self.templates,
+                progress=progress,
+            )
+        self.head.load_state_dict(found.head())
+        self._head_is_current = not self.training
+
+    def _update_head_if_needed(self) -> None:
+        if not self._head_is_current:
+            self.update_head()
+
+
+def _head_is_out_of_date(model: ContrastiveClassifier, _: Any) -> None:
+    model._head_is_current = False

@@ -1,0 +1,91 @@
+"""open_clip's text tower, for models that train it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmclip.checkpoint.files.weights import SUFFIXES, files_of, is_local
+from mmclip.registry import MODELS
+
+
+@MODELS.register_module()
+class OpenCLIPTextTower(BaseModule):
+    """A CLIP model of open_clip without its image tower.
+
+    Args:
+        model (str): A model name of open_clip, or an
+            ``open_clip_config.json``.
+        pretrained (str | None): Where ``init_weights`` takes its weights: a
+            pretrained tag, or a local file of the whole model. Defaults to
+            None, random weights.
+        tag (str | None): For a local file: the tag whose activation it
+            follows, ``'none'`` for the model config's own.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown.
+        ValueError: If the model has SigLIP's bias.
+    """
+
+    def __init__(
+        self, model: str, pretrained: str | None = None, tag: str | None = None
+    ):
+        super().__init__()
+        from mmclip.text.whole_model import build_whole_model
+
+        # A file may be gone when a checkpoint of a training is tested.
+        is_file = pretrained is not None and (
+            Path(pretrained).suffix in SUFFIXES or '/' in pretrained
+        )
+        most = None
+        if pretrained is not None and is_local(pretrained):
+            # A number has a byte at least.
+            most = sum(p.stat().st_size for p in files_of(pretrained))
+        clip, self.tokenizer = build_whole_model(
+            model, tag if is_file or pretrained is None else pretrained, most
+        )
+        if getattr(clip, 'logit_bias', None) is not None:
+            raise ValueError(
+                f'{model} is a SigLIP, whose loss is another; name a CLIP.'
+            )
+        del clip.visual
+        self.clip: Any = clip
+        self._source = (model, pretrained, tag)
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """What cosines are multiplied by."""
+        return self.clip.logit_scale.exp()
+
+    def init_weights(self) -> None:
+        """Load the weights of ``pretrained``, if it is given."""
+        from mmclip.text.whole_model import load_whole_model
+
+        super().init_weights()
+        model, pretrained, tag = self._source
+        if pretrained is None:
+            print_log(
+                'OpenCLIPTextTower starts from random weights, unless a '
+                'checkpoint of the whole model is loaded: pretrained is None.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return
+        whole, _ = load_whole_model(model, pretrained, tag)
+        del whole.visual
+        self.clip.load_state_dict(whole.state_dict())
+
+    def forward(self, texts: list[str]) -> Tensor:
+        """Embed texts.
+
+        Args:
+            texts (list[str]): B texts.
+
+        Returns:
+            Tensor: ``(B, D)``, of length one.
+        """
+        tokens = self.tokenizer(texts).to(self.clip.logit_scale.device)
+        return self.clip.encode_text(tokens, normalize=True)

@@ -1,0 +1,188 @@
+"""CLIP models with both towers, built by open_clip."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmclip.checkpoint.files.weights import is_local
+from mmclip.checkpoint.towers.model_configs import take_whole_model
+from mmclip.checkpoint.towers.open_clip import find_model, open_clip_source
+from mmclip.checkpoint.untrusted import read_json
+from mmclip.errors import CheckpointError
+from mmclip.text.tokenizer_files import check_tokens, copy_tokenizer
+
+# What OpenAI's archives hold beside weights.
+POSITION_IDS = 'text.transformer.embeddings.position_ids'
+# Beside the weights, for a file that has few.
+MOST_IN_BUFFERS = 2**22
+_NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
+
+
+def load_whole_model(
+    name: str, pretrained: str, tag: str | None = None
+) -> tuple[Any, Any]:
+    """Both towers of an open_clip model, and its tokenizer.
+
+    Unlike ``open_clip.create_model`` it takes the activation from the tag,
+    and reads OpenAI's archives.
+
+    Args:
+        name (str): A model name of open_clip, or an
+            ``open_clip_config.json``.
+        pretrained (str): A pretrained tag, or a local file.
+        tag (str | None): For a local file: the tag whose activation it
+            follows, ``'none'`` for the model config's own.
+
+    Returns:
+        tuple: The model, of open_clip's ``CLIP`` or ``CustomTextCLIP``, and
+        the tokenizer.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown, or the weights are not
+            those of the whole model.
+        FileNotFoundError: If a local file is missing.
+    """
+    _, read = open_clip_source(name, pretrained, tag)
+    tensors = {k: t for k, t in read().items() if k not in _NOT_WEIGHTS}
+    model, tokenizer = build_whole_model(
+        name,
+        tag if is_local(pretrained) else pretrained,
+        most=sum(tensor.numel() for tensor in tensors.values()),
+    )
+    try:
+        model.load_state_dict(_as_open_clip_has_it(tensors, model))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'{pretrained} does not hold both towers of {name}: {error}'
+        ) from None
+    return model, tokenizer
+
+
+def build_whole_model(
+    name: str, tag: str | None = None, most: int | None = None
+) -> tuple[Any, Any]:
+    """The same with random weights.
+
+    Args:
+        name (str): As in :func:`load_whole_model`.
+        tag (str | None): The pretrained tag whose activation it has; None or
+            ``'none'`` for the model config's own.
+        most (int | None): How many numbers there are for its weights: a
+            config of more is refused before memory is taken. None if they
+            come later.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown, or a config is not one
+            that open_clip can build, or asks for code or addresses.
+    """
+    import open_clip
+
+    _, _, quick_gelu = find_model(name, tag)
+    with _as_open_clip_may_read_it(name) as identifier, _quiet():
+
+        def create(device: str) -> Any:
+            with torch.device(device):
+                return open_clip.create_model(
+                    identifier,
+                    load_weights=False,
+                    force_quick_gelu=quick_gelu,
+                    pretrained_text=False,
+                    device=device,
+                )
+
+        if identifier == name:
+            return create('cpu'), open_clip.get_tokenizer(identifier)
+        try:
+            if most is not None:
+                _refuse_larger(create('meta'), most, name)
+            model = create('cpu')
+            tokenizer = open_clip.get_tokenizer(identifier)
+        except CheckpointError:
+            raise
+        except Exception as error:  # of open_clip, transformers or torch
+            raise CheckpointError(
+                f'open_clip cannot build the model of {name}: {error}'
+            ) from error
+        size = getattr(getattr(model, 'text', model), 'vocab_size', 0)
+        return model, partial(check_tokens, tokenizer, size, name)
+
+
+@contextmanager
+def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
+    """What to call a model, so that open_clip reads no file of others.
+
+    A config file is read here, by name, and open_clip gets a folder that has
+    only what was taken.
+    """
+    path = Path(name)
+    if not path.is_file():
+        yield name
+        return
+    if path.name != 'open_clip_config.json':
+        raise CheckpointError(
+            f'{name} must be a model name of open_clip or an '
+            'open_clip_config.json, which says what the text tower is.'
+        )
+    config = read_json(path)
+    taken = take_whole_model(config.get('model_cfg', config), name)
+    with tempfile.TemporaryDirectory() as folder:
+        if taken['text_cfg'].get('hf_tokenizer_name'):
+            copy_tokenizer(path.parent, Path(folder))
+        (Path(folder) / path.name).write_text(json.dumps({'model_cfg': taken}))
+        yield f'local-dir:{folder}'
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns of random weights, which are wanted here."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _refuse_larger(model: Any, most: int, name: str) -> None:
+    size = sum(p.numel() for p in model.parameters())
+    if size > most:
+        raise CheckpointError(
+            f'The file does not hold both towers of {name}: they have '
+            f'{size:,} numbers, and it has {most:,}.'
+        )
+    masks = sum(buffer.numel() for buffer in model.buffers())
+    if masks > max(most, MOST_IN_BUFFERS):
+        raise CheckpointError(
+            f'{name} asks for {masks:,} numbers in masks, and its file has '
+            f'{most:,} in all: context_length is too large.'
+        )
+
+
+def _as_open_clip_has_it(
+    tensors: dict[str, Tensor], model: Any
+) -> dict[str, Tensor]:
+    """The renaming of ``open_clip.load_checkpoint``, of tensors."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    tensors = convert_state_dict(model, tensors)
+    if 'positional_embedding' in tensors and not hasattr(
+        model, 'positional_embedding'
+    ):
+        tensors = convert_to_custom_text_state_dict(tensors)
+    own = model.state_dict()
+    if POSITION_IDS not in own:  # which transformers made of late
+        tensors.pop(POSITION_IDS, None)
+    return {
+        key: tensor.reshape(own[key].shape)
+        if key in ('logit_scale', 'logit_bias') and key in own
+        else tensor
+        for key, tensor in tensors.items()
+    }

@@ -1,0 +1,115 @@
+"""A whole classifier from a CLIP model and the names of classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmclip.checkpoint.describe import (
+    base_checkpoint,
+    describe_model,
+    pipeline_of,
+)
+from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.loaded import compare_with_model, note_loaded
+from mmclip.checkpoint.meta import read_clip
+from mmclip.checkpoint.state_dict import weights_of
+from mmclip.checkpoint.towers.convert import check_complete
+from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.errors import CheckpointError
+from mmclip.text.class_embeddings import Template, embed_classes
+
+HEAD = 'mmclip.ZeroShotClsHead'
+
+
+def zero_shot_checkpoint(
+    name: str,
+    pretrained: str,
+    classes: Sequence[str],
+    templates: Sequence[Template],
+    tag: str | None = None,
+    device: str = 'cpu',
+) -> dict[str, Any]:
+    """Convert an image tower and give it a zero-shot head.
+
+    Args:
+        name (str): A model name of open_clip, or an
+            ``open_clip_config.json``.
+        pretrained (str): A pretrained tag, or a local file of the whole model.
+        classes (Sequence[str]): Their names, in the order of the labels.
+        templates (Sequence[str | Callable]): Texts with ``{}`` for the name,
+            or functions of it.
+        tag (str | None): For a local file, as in
+            :func:`mmclip.checkpoint.convert_source`.
+        device (str): Where the text tower runs. Defaults to ``'cpu'``.
+
+    Returns:
+        dict: A checkpoint of a classifier: ``state_dict`` with
+        ``backbone.*`` and ``head.fc.*``, ``meta['clip']`` with ``head``, and
+        the names of the classes in ``meta['dataset_meta']``.
+
+    Raises:
+        CheckpointError: If a name or tag is unknown, or the file does not fit.
+        FileNotFoundError: If a local file is missing.
+        ValueError: If there are no classes or templates.
+    """
+    checkpoint, _ = convert_source(name, pretrained, tag)
+    found = embed_classes(name, pretrained, classes, templates, tag, device)
+    num_classes, width = found.embeddings.shape
+    checkpoint['state_dict'] |= {
+        f'head.{key}': tensor for key, tensor in found.head().items()
+    }
+    checkpoint['meta']['clip'] |= dict(
+        head=dict(type=HEAD, num_classes=num_classes, in_channels=width),
+        classes=[str(name) for name in classes],
+    )
+    checkpoint['meta']['dataset_meta'] = dict(classes=list(classes))
+    return checkpoint
+
+
+def without_text_tower(
+    checkpoint: dict[str, Any], cfg: Config, device: str = 'cpu'
+) -> dict[str, Any]:
+    """The zero-shot classifier that a tuned ``ContrastiveClassifier`` is.
+
+    Args:
+        checkpoint (dict): Of its training.
+        cfg (Config): The config that it was trained with.
+        device (str): Where the text tower runs. Defaults to ``'cpu'``.
+
+    Returns:
+        dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the classes as
+        the tuned text tower embeds them) and, in ``meta``, what the one that
+        it started from says of its tower, and the names of the classes.
+
+    Raises:
+        CheckpointError: If the config is another model's, or the weights do
+            not fit.
+        FileNotFoundError: If what the backbone started from is missing.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if cfg.model.type != 'mmclip.ContrastiveClassifier':
+        raise CheckpointError(
+            'The config must be that of a mmclip.ContrastiveClassifier, got '
+            f'{cfg.model.type}.'
+        )
+    model = MODELS.build(cfg.model)
+    state_dict = weights_of(checkpoint, 'The checkpoint')
+    check_complete(state_dict, model.state_dict())
+    check_finite(state_dict, 'The checkpoint', model)
+    model.load_state_dict(state_dict)
+    model.to(device).eval().update_head(progress=True)
+    if compare_with_model(checkpoint, model, 'the checkpoint') is None:
+        base = base_checkpoint(cfg.model.backbone)
+        note_loaded(model.backbone, read_clip(base, 'what it started from'))
+    meta: dict[str, Any] = dict(dataset_meta=dict(classes=model.classes))
+    pipeline = pipeline_of(cfg.get('test_dataloader'))
+    if clip := describe_model(model, pipeline, model.classes):
+        meta['clip'] = clip
+    kept = {
+        key: tensor.cpu()
+        for key, tensor in model.state_dict().items()
+        if key.startswith(('backbone.', 'head.'))
+    }
+    return dict(meta=meta, state_dict=kept)

@@ -1,0 +1,284 @@
+"""Checkpoints of the web: kept if they are whole, and not otherwise."""
+
+import hashlib
+import io
+import resource
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as catalogue
+
+from mmclip.checkpoint import CheckpointError
+from mmclip.checkpoint.files import web
+
+
+def checkpoint_bytes() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict=dict(x=torch.arange(5000.0))), buffer)
+    return buffer.getvalue()
+
+
+CONTENT = checkpoint_bytes()
+HASH = hashlib.sha256(CONTENT).hexdigest()[:8]
+PAGE = b'<!DOCTYPE html><html>Please log in.</html>'
+
+
+class Server(ThreadingHTTPServer):
+    """Answers all with ``answer``; ``asked`` counts how often."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.asked = 0
+        self.answer = well
+        self.over = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f'http://127.0.0.1:{self.server_port}'
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked += 1
+        with suppress(ConnectionError):  # the reader has given up
+            self.server.answer(self)
+
+    def log_message(self, *_):
+        pass
+
+    def send(self, content, status=200, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace('_', '-'), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def well(handler):
+    handler.send(CONTENT, Content_Length=len(CONTENT))
+
+
+def half(handler):
+    handler.send(CONTENT[: len(CONTENT) // 2], Content_Length=len(CONTENT))
+
+
+def half_of_unknown_length(handler):
+    handler.send(CONTENT[: len(CONTENT) // 2])
+
+
+def half_in_chunks(handler):
+    handler.protocol_version = 'HTTP/1.1'
+    handler.send(b'%x\r\n' % 99999 + CONTENT, Transfer_Encoding='chunked')
+
+
+def web_page(handler):
+    handler.send(PAGE, Content_Length=len(PAGE))
+
+
+def nothing(handler):
+    handler.send(b'', Content_Length=0)
+
+
+def not_found(handler):
+    handler.send(b'no', 404)
+
+
+def unavailable(handler):
+    handler.send(b'', 503)
+
+
+def hang(handler):
+    handler.server.over.wait()
+
+
+def hang_in_the_middle(handler):
+    half(handler)
+    handler.server.over.wait()
+
+
+def drip(handler):
+    handler.send(b'', Content_Length=len(CONTENT))
+    for byte in CONTENT:
+        if handler.server.over.wait(0.05):
+            return
+        handler.wfile.write(bytes([byte]))
+
+
+def close_at_once(handler):
+    handler.connection.close()
+
+
+def redirect_to_a_file(handler):
+    handler.send(b'', 302, Location='file:///etc/hostname')
+
+
+def redirect_to_ftp(handler):
+    handler.send(b'', 302, Location='ftp://127.0.0.1/x.pth')
+
+
+def redirect_for_ever(handler):
+    handler.send(b'', 302, Location=handler.path)
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(web, 'TIMEOUT', 0.2)
+    return tmp_path / 'hub' / 'checkpoints'
+
+
+def kept(cache):
+    return [
+        path.name
+        for path in cache.rglob('*')
+        if path.is_file() and path.suffix != '.lock'
+    ]
+
+
+def load(url):
+    return CheckpointLoader.load_checkpoint(url, 'cpu')['state_dict']['x']
+
+
+@pytest.mark.parametrize(
+    ('answer', 'reason'),
+    [
+        (half, 'ended after .* bytes'),
+        (half_of_unknown_length, 'the file is not a readable checkpoint'),
+        (half_in_chunks, 'IncompleteRead'),
+        (web_page, 'the file is a web page, not weights'),
+        (nothing, 'the file is empty'),
+        (not_found, 'the server answers 404 Not Found'),
+        (unavailable, 'the server answers 503 Service Unavailable'),
+        (hang, r'sent nothing, or next to nothing, for 0\.2 seconds'),
+        (hang_in_the_middle, 'sent nothing, or next to nothing'),
+        (drip, 'sent nothing, or next to nothing'),
+        (close_at_once, 'closed connection|reset by peer'),
+        (redirect_to_a_file, "to url 'file:///etc/hostname' is not allowed"),
+        (redirect_to_ftp, 'unknown url type: ftp'),
+        (redirect_for_ever, 'infinite loop'),
+    ],
+)
+def test_what_fails_is_said_and_not_kept(server, cache, answer, reason):
+    server.answer = answer
+    url = f'{server.url}/x.pth'
+    with pytest.raises(CheckpointError, match=f'^{url} .*{reason}'):
+        load(url)
+    assert kept(cache) == []
+    server.answer = well
+    assert torch.equal(load(url), torch.arange(5000.0))
+    assert kept(cache) == ['x.pth']
+
+
+def test_what_comes_after_the_length_is_not_read(server, cache):
+    def more(handler):
+        handler.send(CONTENT + b'more', Content_Length=len(CONTENT))
+
+    server.answer = more
+    load(f'{server.url}/x.pth')
+    (path,) = cache.rglob('x.pth')
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.pt', '.pth.tar'])
+def test_a_hash_in_the_name_is_compared(server, cache, suffix):
+    reason = f'SHA-256 begins with deadbeef, and it is {HASH}'
+    with pytest.raises(CheckpointError, match=reason):
+        load(f'{server.url}/x-deadbeef{suffix}')
+    assert kept(cache) == []
+    load(f'{server.url}/x-{HASH}{suffix}')
+
+
+@pytest.mark.parametrize('name', ['x-20221226.pth', 'x-b16.pth', 'x-1234.pth'])
+def test_a_date_is_no_hash(server, name):
+    load(f'{server.url}/{name}?download=true')
+
+
+def test_a_second_time_nothing_is_asked(server):
+    for _ in range(2):
+        load(f'{server.url}/x.pth')
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize('damage', [CONTENT[:999], PAGE, b''])
+def test_a_damaged_file_of_the_cache_is_downloaded_again(
+    server, cache, damage
+):
+    url = f'{server.url}/x.pth'
+    load(url)
+    (path,) = cache.rglob('x.pth')
+    path.write_bytes(damage)
+    server.answer = not_found
+    with pytest.raises(CheckpointError, match='404'):
+        load(url)
+    server.answer = well
+    assert len(load(url)) == 5000
+    assert path.read_bytes() == CONTENT
+
+
+def test_of_several_processes_one_downloads(server):
+    """Threads with locks of their own, which wait for one another."""
+
+    def slowly(handler):
+        time.sleep(0.05)
+        well(handler)
+
+    server.answer = slowly
+    found = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(load(f'{server.url}/x.pth'))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.asked == 1
+    assert len(found) == 4
+
+
+def test_a_folder_that_cannot_be_written_is_named(server, cache):
+    cache.parent.mkdir()
+    cache.write_text('a file where the folder should be')
+    with pytest.raises(CheckpointError, match='set TORCH_HOME to a folder'):
+        load(f'{server.url}/x.pth')
+
+
+def test_a_disk_that_is_full_keeps_nothing(server, cache):
+    """A limit on the size of files stands for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match='File too large'):
+            load(f'{server.url}/x.pth')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert kept(cache) == []
+
+
+def test_the_catalogues_of_openmmlab(server, cache, monkeypatch):
+    urls = dict(good=f'{server.url}/x-{HASH}.pth', none=None)
+    monkeypatch.setattr(catalogue, 'get_torchvision_models', lambda: urls)
+    assert len(load('torchvision://good')) == 5000
+    with pytest.raises(CheckpointError, match="has no model 'none'"):
+        load('torchvision://none')

@@ -1,0 +1,162 @@
+"""Exporting on the command line, converted and fine-tuned checkpoints."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmclip.analysis.parity import relative_difference
+from mmclip.checkpoint import convert_source, write_checkpoint
+from mmclip.commands.export import main
+from tests.conftest import RELATIVE_TOLERANCE
+from tests.test_commands.conftest import TOOLS
+
+TOOL = TOOLS / 'model_converters' / 'mmcls_to_openclip.py'
+
+VIT = dict(
+    type='mmclip.CLIPVisionTransformer',
+    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
+    act='quick_gelu',
+    img_size=32,
+    patch_size=8,
+)
+
+
+@pytest.fixture
+def converted(tiny_model, tmp_path):
+    """A converted tiny model, beside its source."""
+    source, out = tmp_path / 'source.safetensors', tmp_path / 'clip.pth'
+    save_file(tiny_model.model.state_dict(), source)
+    write_checkpoint(
+        convert_source(str(tiny_model.config), str(source))[0], out
+    )
+    return out
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """What the tool prints in this process."""
+
+    def _call(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return _call
+
+
+@pytest.mark.parametrize('suffix', ['pt', 'safetensors'])
+def test_there_and_back_is_bit_identical(
+    converted, tiny_model, tmp_path, call, suffix
+):
+    out = tmp_path / f'back.{suffix}'
+    report = call('clip.pth', out, '--base', 'source.safetensors')
+    assert 'open_clip.create_model' in report
+    weights = load_file(out) if suffix == 'safetensors' else torch.load(out)
+    original = tiny_model.model.state_dict()
+    assert set(weights) == set(original)
+    assert all(torch.equal(weights[key], original[key]) for key in original)
+
+
+def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, call):
+    transformers = pytest.importorskip('transformers')
+    call('clip.pth', 'folder', '--to', 'hf')
+    folder = tmp_path / 'folder'
+    model = transformers.CLIPVisionModelWithProjection.from_pretrained(folder)
+    processor = json.loads((folder / 'preprocessor_config.json').read_text())
+    assert processor['crop_size'] == dict(height=32, width=32)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        ours = model.eval()(x).image_embeds
+        wanted = tiny_model.model.encode_image(x)
+    assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+
+def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run, call):
+    run(TOOLS / 'train.py', 'config.py', '--work-dir', 'work')
+    arguments = ('work/epoch_2.pth', 'timm.safetensors', '--to', 'timm')
+    report = call(*arguments)
+    code = report.split('use it as: ')[1].split('.load_state_dict')[0]
+    from functools import partial
+
+    import timm
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.runner import load_checkpoint
+
+    from mmclip.engine.config.load import load_config
+
+    # What the tool prints for users to run, of our own config.
+    theirs = eval(code, dict(timm=timm, torch=torch, partial=partial))
+    theirs.load_state_dict(load_file(tmp_path / 'timm.safetensors'))
+    init_default_scope('mmpretrain')
+    ours = MODELS.build(load_config(tmp_path / 'config.py').model)
+    load_checkpoint(ours, str(tmp_path / 'work' / 'epoch_2.pth'))
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        difference = relative_difference(theirs.eval()(x), ours.eval()(x))
+    assert difference <= RELATIVE_TOLERANCE
+
+
+def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
+    assert 'pass --force' in exit_message(main, 'clip.pth', 'clip.pth')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('missing.pth', 'x.pt'), 'missing.pth does not exist'),
+        (('source.pt', 'x.pt'), "no meta['clip']"),
+        (('source.pt', 'x.pt', '--config', 'vit.py'), 'the checkpoint holds'),
+        (('source.pt', 'x.pt', '--config', 'no_model.py'), 'no model with a'),
+        (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'is for'),
+        (('x.pth', 'x.pt', '--config', 'resnet.py'), 'a ResNet, and must be'),
+        (('x.pth', 'x.pt', '--config', 'typo.py'), "'modle'"),
+        (('x.pth', 'folder.pt'), 'is a folder'),
+        (('x.pth', 'x.onnx'), 'must end in one of'),
+        (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
+        (('x.pth', 'x.pth/y.pt'), 'x.pth cannot be written to'),
+        (('x.pth', 'x.pth/y', '--to', 'hf'), 'x.pth/y cannot be written to'),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_no_file(
+    tiny_model, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    torch.save(tiny_model.model.state_dict(), 'source.pt')
+    write_checkpoint(
+        convert_source(str(tiny_model.config), 'source.pt')[0], 'x.pth'
+    )
+    Path('folder.pt').mkdir()
+    for name, text in (
+        ('no_model', 'work_dir = "x"'),
+        ('typo', 'modle = dict()'),
+        ('resnet', "model = dict(backbone=dict(type='ResNet', depth=50))"),
+        ('vit', f'model = dict(backbone={VIT})'),
+    ):
+        Path(f'{name}.py').write_text(text)
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
+    with pytest.raises(SystemExit) as error:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    assert str(error.value).startswith('error: ')
+    assert message in str(error.value)
+    assert '\n' not in str(error.value)
+    assert not Path('x.pt').exists() and not Path('x').exists()
+
+
+def test_open_clip_loads_what_training_changed(
+    converted, tiny_model, tmp_path, call
+):
+    """Through create_model and a model config of one's own."""
+    call('clip.pth', 'back.pt', '--base', 'source.safetensors')
+    open_clip.add_model_config(tiny_model.config)
+    model = open_clip.create_model('tiny', str(tmp_path / 'back.pt')).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        ours, wanted = (m.encode_image(x) for m in (model, tiny_model.model))
+    assert torch.equal(ours, wanted)

@@ -1,0 +1,188 @@
+"""Soups of random weights, validated on a few images."""
+
+import resource
+import sys
+
+import pytest
+import torch
+
+from mmclip.checkpoint import read_checkpoint
+from mmclip.commands.soup import main
+from tests.test_commands.conftest import TOOLS
+from tests.test_commands.weights import load_in_this_process, write_random
+
+TOOL = TOOLS / 'soup.py'
+NAMES = ('a.pth', 'b.pth', 'c.pth')
+
+
+@pytest.fixture
+def ingredients(project):
+    load_in_this_process(project)
+    return {
+        name: write_random(project, name, i) for i, name in enumerate(NAMES)
+    }
+
+
+@pytest.fixture
+def call(project, ingredients, monkeypatch, capsys):
+    """Run the tool in this process; returns what it prints, and its exit."""
+
+    def _call(*args: object) -> str:
+        monkeypatch.chdir(project)
+        line = ['soup.py', '--out', 'soup.pth', *map(str, args)]
+        monkeypatch.setattr(sys, 'argv', line)
+        code = ''
+        try:
+            main()
+        except SystemExit as exit_:
+            code = exit_.code
+        captured = capsys.readouterr()
+        return f'{captured.out}{captured.err}{code}'
+
+    return _call
+
+
+def test_a_uniform_soup_is_the_mean(project, call, ingredients):
+    assert 'wrote: soup.pth (the mean of 3)' in call(*NAMES)
+    soup = read_checkpoint(project / 'soup.pth')
+    assert soup['meta']['averaged'] == dict.fromkeys(NAMES, 1 / 3)
+    for key, tensor in soup['state_dict'].items():
+        values = torch.stack([w[key] for w in ingredients.values()])
+        torch.testing.assert_close(tensor, values.mean(0))
+
+
+def test_the_averaged_weights_of_a_run_with_ema_are_taken(
+    project, call, ingredients
+):
+    first = ingredients['a.pth']
+    ema = {f'module.{key}': tensor + 1 for key, tensor in first.items()}
+    write_random(project, 'a.pth', 0, ema_state_dict=ema, optimizer={})
+    call('a.pth', 'b.pth')
+    soup = read_checkpoint(project / 'soup.pth')
+    assert soup.keys() == {'meta', 'state_dict'}
+    for key, tensor in soup['state_dict'].items():
+        wanted = (first[key] + ingredients['b.pth'][key]) / 2
+        torch.testing.assert_close(tensor, wanted)
+
+
+def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, run):
+    """Each always says one class, and most of the images are red."""
+    load_in_this_process(project)
+    for name in ('blue/0', 'blue/1', 'green/0', 'green/1', 'green/2'):
+        (project / 'images' / f'{name}.png').unlink()
+    says = {
+        'blue.pth': [9e6, 0.0, 0.0],  # so loudly that it drowns the others
+        'red.pth': [0.0, 0.0, 1e6],
+        'twin.pth': [0.0, 0.0, 1e6],
+    }
+    for name, bias in says.items():
+        checkpoint = dict(state_dict=write_random(project, name, 0))
+        checkpoint['state_dict']['head.fc.bias'] = torch.tensor(bias)
+        torch.save(checkpoint, project / name)
+    more = ['--method', 'greedy', '--config', 'config.py']
+    printed = run(TOOL, *says, *more, '--out', 'soup.pth').stdout
+    assert '| red.pth | 57.14 | 57.14 | yes: the best alone |' in printed
+    assert '| twin.pth | 57.14 | 57.14 | yes: 57.14 before |' in printed
+    assert '| blue.pth | 28.57 | 28.57 | no: 57.14 before |' in printed
+    assert 'validation set is its test set' in printed
+    soup = read_checkpoint(project / 'soup.pth')
+    assert soup['meta']['averaged'] == {'red.pth': 0.5, 'twin.pth': 0.5}
+    torch.testing.assert_close(
+        soup['state_dict'], checkpoint['state_dict'], rtol=0, atol=0
+    )
+
+
+def test_a_uniform_soup_is_validated_with_a_config(call):
+    assert 'validation: ' in call(*NAMES, '--config', 'config.py')
+
+
+def test_one_that_does_not_fit_is_named(project, call):
+    write_random(project, 'c.pth', 2, act='gelu')
+    printed = call(*NAMES)
+    assert 'a.pth and c.pth cannot be averaged' in printed
+    assert "backbone.act: 'gelu', wanted 'quick_gelu'" in printed
+    assert '--same-classes' not in printed
+    assert not (project / 'soup.pth').exists()
+
+
+def test_classes_in_another_order_than_the_data_are_refused(project, call):
+    for seed, name in enumerate(NAMES):
+        write_random(project, name, seed, classes=('red', 'green', 'blue'))
+    printed = call(*NAMES, '--config', 'config.py')
+    assert (
+        'error: The classes of the test set and of the checkpoint' in printed
+    )
+    assert not (project / 'soup.pth').exists()
+
+
+def test_other_names_of_the_classes_may_mean_the_same(project, call):
+    write_random(project, 'c.pth', 2, classes=('0', '1', '2'))
+    assert 'in the same order, pass --same-classes.' in call(*NAMES)
+    assert 'the mean of 3' in call(*NAMES, '--same-classes')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['a.pth'], 'two or more different'),
+        (['a.pth', 'b.pth', 'a.pth'], 'two or more different'),
+        (['a.pth', './a.pth'], 'two or more different'),
+        (['a.pth', 'b.pth', '--method', 'greedy'], 'needs --config'),
+        (['a.pth', 'missing.pth'], 'missing.pth does not exist'),
+        (
+            ['a.pth', 'b.pth', '--config', 'config.py', '--metric', 'top9'],
+            "error: 0 metrics of val are called 'top9'; there are: accuracy/",
+        ),
+        (
+            [
+                *('a.pth', 'b.pth', '--config', 'config.py'),
+                *('--work-dir', 'config.py'),
+            ],
+            'config.py cannot be written to',
+        ),
+        (
+            ['a.pth', 'b.pth', '--config', 'no_val.py'],
+            'no_val.py has no val_dataloader and no val_evaluator',
+        ),
+        (
+            [
+                *('a.pth', 'b.pth', '--config', 'config.py'),
+                *('--cfg-options', 'val_dataloder.a=1'),
+            ],
+            "'val_dataloder' (did you mean 'val_dataloader'?)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(project, call, arguments, message):
+    (project / 'no_val.py').write_text(
+        "_base_ = ['config.py']\n"
+        'val_dataloader = val_evaluator = val_cfg = None\n'
+    )
+    assert message in call(*arguments)
+
+
+def test_an_output_is_refused_before_the_inputs_are_read(
+    exit_message, refused_out
+):
+    out, error = refused_out
+    line = ('no.pth', 'neither.pth', '--out', out)
+    assert exit_message(main, *line) == f'error: {error}'
+
+
+def test_a_file_that_exists_is_overwritten_with_force(project, call):
+    (project / 'soup.pth').write_text('old')
+    assert 'wrote' in call(*NAMES, '--force')
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_disk_that_is_full_is_one_sentence(project, call, suffix):
+    """A limit on the size of files stands for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        said = call(*NAMES, '--out', f'full{suffix}')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said.splitlines()[-1].startswith('error: ')
+    assert f'full{suffix} could not be written' in said
+    assert not (project / f'full{suffix}').exists()

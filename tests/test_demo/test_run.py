@@ -1,0 +1,76 @@
+"""The demo's commands one after the other, with a few steps each."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from tests.test_commands.conftest import TOOLS
+
+ROWS = {
+    'zero_shot',
+    'linear_probe',
+    'from_scratch',
+    'fine_tuned',
+    'from_zero_shot',
+    'wise_ft',
+    'flyp',
+}
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_a_table_and_pictures(tmp_path, run):
+    # Thirty commands, each of which imports torch.
+    report = run(TOOLS / 'demo' / 'run.py', '--quick', timeout=1800).stdout
+    folder = tmp_path / 'work_dirs' / 'demo'
+    table = json.loads((folder / 'table.json').read_text())
+    assert set(table) == ROWS
+    for row in table.values():
+        assert set(row) == {'val', 'val_shifted'}
+        assert all(0 <= accuracy <= 100 for accuracy in row.values())
+    assert f'{table["fine_tuned"]["val"]:.1f}' in report
+    for name in ('table.png', 'curves.png', 'predictions.png'):
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300
+    # The curve's own measurement of the zero-shot and averaged weights.
+    curve = json.loads((folder / 'interpolation' / 'curve.json').read_text())
+    assert curve_at(curve, 0.5) == pytest.approx(table['wise_ft']['val'], 0.01)
+    assert curve_at(curve, 0.0) == pytest.approx(
+        table['zero_shot']['val'], 0.01
+    )
+
+
+def curve_at(curve, alpha):
+    (point,) = [p for p in curve['curve'] if p['alpha'] == alpha]
+    return point['scores']['clean']
+
+
+def test_it_can_be_typed_by_hand(run):
+    commands = [
+        line.removeprefix('$ ')
+        for line in run(
+            TOOLS / 'demo' / 'run.py', '--dry-run'
+        ).stdout.splitlines()
+        if line.startswith('$ ')
+    ]
+    assert commands[0] == 'python tools/demo/prepare_data.py --seed=0'
+    assert commands[-1] == 'python tools/demo/report.py'
+    assert len(commands) > 20
+
+
+def test_a_command_that_fails_ends_it(tmp_path, run):
+    (tmp_path / 'data' / 'demo_digits').mkdir(parents=True)
+    (tmp_path / 'data' / 'demo_digits' / 'mine.txt').write_text('')
+    log = run(TOOLS / 'demo' / 'run.py', fails=True).stdout
+    assert 'error: exit code 1' in log
+    assert '2/7' not in log
+
+
+def test_seeds_have_mean_and_spread():
+    from tools.demo.seeds import to_markdown
+
+    tables = [
+        {row: dict(val=value, val_shifted=50.0) for row in ROWS}
+        for value in (10.0, 20.0, 30.0)
+    ]
+    assert '| zero-shot | 20.0 ± 10.0 | 50.0 ± 0.0 |' in to_markdown(tables)

@@ -1,0 +1,216 @@
+"""Weights fit, averaged ones too, or the run stops."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.model import BaseTTAModel
+from mmengine.registry import HOOKS
+from mmpretrain.registry import MODELS
+
+from mmclip.checkpoint import CheckpointError, read_checkpoint
+from mmclip.checkpoint.pretrained import misfits
+from mmclip.engine import StrictLoadHook
+from tests.test_engine.conftest import Linear
+
+HOOK = dict(strict_load=dict(type='mmclip.StrictLoadHook'))
+EMA = [dict(type='EMAHook', momentum=0.1)]
+
+
+def change(path, part, key, value=None):
+    checkpoint = read_checkpoint(path)
+    checkpoint[part].pop(key)
+    if value is not None:
+        checkpoint[part][key] = value
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize('value', [None, torch.zeros(2, 2)])
+def test_weights_that_are_missing_or_misshapen(train, tmp_path, value):
+    train(epochs=1)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    change(path, 'state_dict', 'layer.weight', value)
+    train(load_from=str(path), work_dir='warned')  # what mmengine does
+    with pytest.raises(CheckpointError, match=r'layer\.weight'):
+        train(load_from=str(path), **HOOK)
+
+
+@pytest.mark.parametrize(
+    'weights', [None, [1], {3: torch.zeros(1)}, {'layer.weight': 'x'}]
+)
+def test_weights_of_wrong_types(train, tmp_path, weights):
+    torch.save(dict(state_dict=weights), tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=r'x\.pth holds no state dict'):
+        train(load_from=str(tmp_path / 'x.pth'), **HOOK)
+
+
+def test_weights_of_data_parallel_training_fit(train, tmp_path):
+    weights = {f'module.{k}': v for k, v in Linear().state_dict().items()}
+    torch.save(weights, tmp_path / 'ddp.pth')
+    train(epochs=1, load_from=str(tmp_path / 'ddp.pth'), **HOOK)
+
+
+def test_averaged_weights_that_are_missing(train, tmp_path):
+    train(epochs=1, custom_hooks=EMA)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    change(path, 'ema_state_dict', 'module.layer.bias')
+    with pytest.raises(RuntimeError, match=r'layer\.bias'):
+        train(resume=True, custom_hooks=EMA, **HOOK)
+
+
+@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+def test_both_kinds_of_weights_have_shapes(train, tmp_path, part):
+    train(epochs=1, custom_hooks=EMA)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    key = 'layer.bias' if part == 'state_dict' else 'module.layer.bias'
+    change(path, part, key, torch.zeros(7))
+    with pytest.raises(
+        CheckpointError, match=r'size mismatch for layer\.bias'
+    ):
+        train(resume=True, custom_hooks=EMA, **HOOK)
+
+
+@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+@pytest.mark.parametrize('resume', [False, True])
+def test_weights_that_are_not_finite(train, tmp_path, part, resume):
+    train(epochs=1, custom_hooks=EMA)
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    key = 'layer.bias' if part == 'state_dict' else 'module.layer.bias'
+    change(path, part, key, torch.full((1,), torch.nan))
+    start = dict(resume=True) if resume else dict(load_from=str(path))
+    if resume or part == 'state_dict':
+        with pytest.raises(CheckpointError, match='NaN or infinite values'):
+            train(custom_hooks=EMA, **start, **HOOK)
+    else:  # of load_from only the other weights are taken
+        train(custom_hooks=EMA, **start, **HOOK)
+
+
+def test_weights_alone_are_too_little_for_averages(train, tmp_path):
+    path = str(tmp_path / 'weights.pth')
+    torch.save(Linear().state_dict(), path)
+    train(epochs=1, load_from=path, **HOOK)
+    with pytest.raises(CheckpointError, match='has no state_dict, which EMA'):
+        train(epochs=1, load_from=path, custom_hooks=EMA, **HOOK)
+
+
+@pytest.mark.parametrize('before', [None, EMA])
+def test_averages_come_and_go_only_with_a_new_start(train, tmp_path, before):
+    after = EMA if before is None else None
+    train(epochs=1, custom_hooks=before)
+    with pytest.raises(CheckpointError, match='averaged weights'):
+        train(resume=True, custom_hooks=after, **HOOK)
+    path = str(tmp_path / 'work' / 'epoch_1.pth')
+    train(load_from=path, work_dir='new', custom_hooks=after, **HOOK)
+
+
+def test_averages_of_a_model_for_augmentation_are_refused():
+    """mmengine would test the weights that it began with."""
+    runner = SimpleNamespace(
+        model=Average(module=Linear()),
+        hooks=[HOOKS.build(EMA[0])],
+    )
+    with pytest.raises(ValueError, match='EMAHook finds no averages'):
+        StrictLoadHook().before_run(runner)
+
+
+WEIGHTS = dict(weight=torch.ones(1, 1), bias=torch.ones(1))
+BEIT = dict(
+    type='mmpretrain.BEiTViT',
+    img_size=32,
+    patch_size=16,
+    use_abs_pos_emb=False,
+)
+HEAD = {'head.weight': torch.ones(3, 3)}
+
+
+def prefixed(prefix, weights):
+    return {f'{prefix}{key}': tensor for key, tensor in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ('weights', 'init_cfg', 'message'),
+    [
+        (prefixed('model.layer.', WEIGHTS), {}, r'missing: layer\.weight'),
+        (prefixed('layer.', WEIGHTS) | HEAD, {}, None),
+        (prefixed('module.layer.', WEIGHTS), {}, None),
+        ({'layer.weight': torch.ones(1, 1)}, {}, r'missing: layer\.bias'),
+        (
+            prefixed('layer.', WEIGHTS | dict(bias=torch.ones(2))),
+            {},
+            r'size mismatch for layer\.bias',
+        ),
+        (prefixed('model.layer.', WEIGHTS), dict(prefix='model'), None),
+    ],
+)
+def test_what_pretrained_warns_of(train, tmp_path, weights, init_cfg, message):
+    torch.save(weights, tmp_path / 'weights.pth')
+    model = pretrained(tmp_path, **init_cfg)
+    if message is None:
+        train(epochs=1, model=model, **HOOK)
+        return
+    with pytest.raises(CheckpointError, match=rf'fit the Linear .*{message}'):
+        train(epochs=1, model=model, **HOOK)
+    # What mmengine does, and what makes up for it.
+    train(epochs=1, model=pretrained(tmp_path, **init_cfg), work_dir='warned')
+    good = str(tmp_path / 'warned' / 'epoch_1.pth')
+    model = pretrained(tmp_path, **init_cfg)
+    train(epochs=1, model=model, load_from=good, **HOOK)
+
+
+def test_what_pretrained_may_miss(train, tmp_path):
+    torch.save({'layer.weight': torch.ones(1, 1)}, tmp_path / 'weights.pth')
+    hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
+    train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
+
+
+def test_what_pretrained_may_find_misshapen(train, tmp_path):
+    weights = prefixed('layer.', WEIGHTS | dict(bias=torch.ones(2)))
+    torch.save(weights, tmp_path / 'weights.pth')
+    hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
+    train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
+
+
+@pytest.mark.parametrize(
+    ('saved', 'built'),
+    [
+        (
+            dict(type='mmpretrain.SwinTransformerV2', img_size=64),
+            dict(type='mmpretrain.SwinTransformerV2', img_size=64),
+        ),
+        (
+            dict(BEIT, use_shared_rel_pos_bias=True, use_rel_pos_bias=False),
+            dict(BEIT, use_rel_pos_bias=True),
+        ),
+    ],
+)
+def test_what_models_compute_themselves_is_not_missed(tmp_path, saved, built):
+    """Of mmpretrain's towers; a weight that the file lacks is."""
+    path = tmp_path / 'weights.pth'
+    weights = MODELS.build(saved).state_dict()
+    torch.save(prefixed('backbone.', weights), path)
+    init_cfg = dict(
+        type='Pretrained', checkpoint=str(path), prefix='backbone.'
+    )
+    tower = MODELS.build(dict(built, init_cfg=init_cfg))
+    tower.init_weights()
+    assert misfits(tower) == []
+    key = next(key for key in weights if key.endswith('qkv.weight'))
+    del weights[key]
+    torch.save(prefixed('backbone.', weights), path)
+    tower = MODELS.build(dict(built, init_cfg=init_cfg))
+    tower.init_weights()
+    assert [set(misfit.problems) for misfit in misfits(tower)] == [{key}]
+
+
+def pretrained(folder, **init_cfg):
+    model = Linear()
+    path = str(folder / 'weights.pth')
+    model.init_cfg = dict(type='Pretrained', checkpoint=path) | init_cfg
+    return model
+
+
+class Average(BaseTTAModel):
+    """The mean of what several views give."""
+
+    def merge_preds(self, data_samples_list):
+        return [sum(views) / len(views) for views in data_samples_list]
