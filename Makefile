@@ -1,5 +1,5 @@
 # make demo   fresh machine: environment, data, tiny CLIP, convert, fine-tune, test, report
-# make test   fresh machine: environment, lint, all tests
+# make test   fresh machine: environment, lint, tests
 PYTHON ?= python3
 VENV := .venv
 CONSTRAINTS := requirements/constraints.txt
@@ -11,13 +11,14 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # mmcv-lite has no operators, mmcv warns of one, and nothing here needs it.
 export PYTHONWARNINGS ?= ignore:Fail to import
 
-.PHONY: help venv lint test test-oldest demo docs clean
+.PHONY: help venv lint test test-all test-oldest demo docs clean
 
 help:
 	@echo 'make venv         make .venv with mmclip and the tested set of packages'
 	@echo 'make demo         the whole path on real handwriting; results in work_dirs/demo/'
-	@echo 'make test         lint and all tests'
-	@echo 'make test-oldest  all tests with the oldest supported packages, in .venv-oldest'
+	@echo 'make test         lint and tests, in 15 minutes'
+	@echo 'make test-all     the same and every exhaustive test, in 90 minutes'
+	@echo 'make test-oldest  the tests with the oldest supported packages, in .venv-oldest'
 	@echo 'make docs         HTML pages in docs/_build/html'
 	@echo 'make clean        remove the environments and everything that was made'
 
@@ -42,11 +43,14 @@ lint: venv
 	$(BIN)/codespell
 
 test: lint
-	$(BIN)/pytest -m 'slow or not slow'
+	$(BIN)/pytest -m 'not exhaustive'
+
+test-all: lint
+	$(BIN)/pytest -m ''
 
 test-oldest:
 	$(MAKE) venv VENV=.venv-oldest CONSTRAINTS=requirements/constraints-oldest.txt
-	.venv-oldest/bin/pytest -m 'slow or not slow'
+	.venv-oldest/bin/pytest -m 'not exhaustive'
 
 demo: venv
 	$(BIN)/python tools/demo/run.py

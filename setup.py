@@ -77,6 +77,7 @@ setup(
             'mypy',
             'myst-parser',
             'pytest',
+            'pytest-xdist',
             'ruff',
             'setuptools>=77',
             'sphinx',
