@@ -212,7 +212,7 @@ def test_the_head_starts_near_zero(name, seed):
 def test_features_are_the_mean_of_normalised_patches():
     """A fresh norm of the patch tokens, their mean, no projection."""
     reference, backbone = make_twins('ViT-B-16-quickgelu', depth=2)
-    described = backbone.describe()
+    described = backbone.architecture()
     ours = load('clip-b16-224').model.backbone
     ours.update(arch=described['arch'], init_cfg=None)
     model = MODELS.build(ours).eval()

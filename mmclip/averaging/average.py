@@ -2,20 +2,38 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.grids import without_prefix
-from mmclip.checkpoint.meta import read_clip
-from mmclip.checkpoint.towers.convert import check_complete
+from mmclip.checkpoint.files.weights import read_checkpoint, read_state_dict
+from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.grids import tell_grid, without_prefix
+from mmclip.checkpoint.meta import (
+    GRID,
+    OUTPUTS,
+    PREPROCESS,
+    TOWER,
+    UNSAID,
+    classes_of,
+    differences,
+    read_clip,
+)
+from mmclip.checkpoint.towers import convert
+from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import CheckpointError
 from mmclip.version import __version__
 
+Checkpoint = Mapping[str, Any]
 StateDict = Mapping[str, Tensor]
 # BatchNorm's count of batches, which no forward pass in eval mode reads.
 COUNTER = 'num_batches_tracked'
+_SAME_CLASSES = (
+    '\nIf these names mean the same classes in the same order, pass '
+    '--same-classes.'
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,83 @@ class Trial:
     together: float
     before: float | None
     kept: bool
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Read ``state_dict`` and ``meta`` of a checkpoint, not the optimizer's.
+
+    Of a training with ``EMAHook`` these are the averaged weights: mmengine
+    saves the others as ``ema_state_dict``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it holds no state dict, or NaN in it.
+    """
+    meta = read_checkpoint(path, mmap=True).get('meta')
+    state_dict = read_state_dict(path)
+    check_finite(state_dict, path)
+    checkpoint = dict(
+        meta=meta if isinstance(meta, dict) else {}, state_dict=state_dict
+    )
+    return tell_grid(checkpoint, str(path))
+
+
+def check_compatible(
+    checkpoints: Mapping[str, Checkpoint], *, same_classes: bool = False
+) -> list[str]:
+    """Refuse checkpoints whose average would mean nothing.
+
+    Each is compared with the first: keys and shapes, what they say of
+    themselves in ``meta['clip']``, and the names of the classes.
+
+    Args:
+        checkpoints (Mapping[str, Mapping]): With ``state_dict`` and ``meta``,
+            by path.
+        same_classes (bool): Whether class names that differ are known to
+            mean the same classes in the same order. Defaults to False.
+
+    Returns:
+        list[str]: What could not be compared, and how images differ.
+
+    Raises:
+        CheckpointError: If two differ, with all the differences, or one holds
+            updates of LoRA.
+    """
+    for path, checkpoint in checkpoints.items():
+        _refuse_lora(checkpoint, path)
+    clips = {path: read_clip(c, path) for path, c in checkpoints.items()}
+    classes = {path: classes_of(c, path) for path, c in checkpoints.items()}
+    notes = [f'{path} {UNSAID}' for path in clips if clips[path] is None]
+    notes += [
+        f'{path} does not name its classes: only their number is compared.'
+        for path in classes
+        if classes[path] is None
+    ]
+    first, *others = checkpoints
+    for path in others:
+        unlike = convert.differences(
+            checkpoints[path]['state_dict'], checkpoints[first]['state_dict']
+        )
+        one, other = clips[first], clips[path]
+        if one and other:
+            called = ('first', 'second')
+            names = (*TOWER, *OUTPUTS, *GRID)
+            unlike += differences(one, other, names, called)
+            if images := differences(one, other, PREPROCESS, called):
+                notes.append(
+                    f'{first} and {path}: images were prepared in another '
+                    f'way: {"; ".join(images)}.'
+                )
+        advice = '' if unlike else _SAME_CLASSES
+        if not same_classes:
+            unlike += _unlike_classes(classes[first], classes[path])
+        if unlike:
+            raise CheckpointError(
+                f'{first} and {path} cannot be averaged:\n  '
+                + '\n  '.join(unlike)
+                + advice
+            )
+    return notes
 
 
 def interpolate(
@@ -158,6 +253,38 @@ def averaged_checkpoint(
     return dict(meta=meta, state_dict=state_dict)
 
 
+def _refuse_lora(checkpoint: Checkpoint, path: str) -> None:
+    """An update is a product, and the mean of factors gives another."""
+    keys = [
+        key
+        for key in checkpoint['state_dict']
+        if any(part.startswith('lora_') for part in key.split('.'))
+    ]
+    if keys:
+        raise CheckpointError(
+            f'{path} holds {len(keys)} tensors of LoRA ({keys[0]}, ...), '
+            "whose average is not the models': merge each checkpoint first, "
+            'with tools/model_converters/merge_lora.py.'
+        )
+
+
+def _unlike_classes(
+    first: list[str] | None, second: list[str] | None
+) -> list[str]:
+    if first is None or second is None or are_same_classes(first, second):
+        return []
+    if len(first) != len(second):
+        return [f'classes: first {len(first)}, second {len(second)}']
+    different = [
+        f'class {i}: first {one!r}, second {other!r}'
+        for i, (one, other) in enumerate(zip(first, second, strict=True))
+        if one != other
+    ]
+    if sorted(first) == sorted(second):
+        different.append('(the same names in another order)')
+    return different
+
+
 def _combine(
     state_dicts: Sequence[StateDict],
     formula: Callable[[Sequence[Tensor]], Tensor],
@@ -165,7 +292,7 @@ def _combine(
     """Apply a formula to every tensor of floats, in float32 or better."""
     first, *others = state_dicts
     for other in others:
-        check_complete(other, first)
+        convert.check_complete(other, first)
     different: list[str] = []
     combined = without_prefix(first, '')  # with the grid of its patches
     for key in first:

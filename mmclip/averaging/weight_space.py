@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,10 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmclip.checkpoint.compatibility import (
-    Checkpoint,
-    are_same_classes,
-    check_compatible,
-)
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import without_prefix
+from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import CheckpointError
 from mmclip.evaluation.evaluate import evaluate
 
@@ -138,41 +133,6 @@ def parse_alphas(text: str) -> list[float]:
     if not all(0 <= alpha <= 1 for alpha in alphas):
         raise ValueError(f'Alphas must be between 0 and 1, got {text!r}.')
     return alphas
-
-
-def check_pair(
-    first: tuple[str, Checkpoint],
-    second: tuple[str, Checkpoint],
-    *,
-    same_classes: bool,
-) -> list[str]:
-    """Refuse two checkpoints whose average would mean nothing, by path.
-
-    Args:
-        first (tuple): Its path, and what it holds.
-        second (tuple): The same of the other.
-        same_classes (bool): See
-            :func:`mmclip.checkpoint.compatibility.check_compatible`.
-
-    Returns:
-        list[str]: What could not be compared, and why.
-
-    Raises:
-        CheckpointError: Naming the paths, all differences and, where only
-            the names of the classes differ, the option for that.
-    """
-    pair = first[1], second[1]
-    try:
-        return check_compatible(*pair, same_classes=same_classes)
-    except CheckpointError as error:
-        message = f'{first[0]} and {second[0]} cannot be averaged. {error}'
-    with suppress(CheckpointError):
-        check_compatible(*pair, same_classes=True)
-        message += (
-            '\nIf these names mean the same classes in the same order, pass '
-            '--same-classes.'
-        )
-    raise CheckpointError(message)
 
 
 def best_alpha(curve: Curve, name: str) -> float:

@@ -1,34 +1,27 @@
-"""``meta['clip']`` of models: what is known of their weights."""
+"""Models with one of our backbones: what they are, and were given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mmengine.runner import CheckpointLoader
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
 
-from mmclip.checkpoint.loaded import find_backbone, loaded_clip, unwrapped
 from mmclip.checkpoint.meta import (
+    PREPROCESS,
+    TOWER,
     Clip,
-    kind_of,
+    differences,
+    facts,
     make_clip,
-    preprocess_differences,
+    read_clip,
 )
+from mmclip.checkpoint.towers.tower import BACKBONES
 from mmclip.datasets.preprocessing import read_pipeline
+from mmclip.errors import CheckpointError
 
 HEADS = ('head', 'decode_head', 'bbox_head', 'roi_head', 'cls_head')
 CONVERSIONS = ('to_rgb', '_channel_conversion', 'channel_conversion')
-
-
-def base_checkpoint(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """What a backbone's ``init_cfg`` loads; empty if that names no file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it cannot be read.
-    """
-    path = (backbone.get('init_cfg') or {}).get('checkpoint')
-    return (
-        {} if path is None else CheckpointLoader.load_checkpoint(path, 'cpu')
-    )
+_NOTE = '_loaded_clip'
 
 
 def describe_model(
@@ -49,18 +42,134 @@ def describe_model(
     backbone = find_backbone(model)
     if backbone is None:
         return None
-    model = unwrapped(model)
-    before = loaded_clip(backbone) or {}
-    preprocess = preprocess_of(model, pipeline, backbone.img_size)
+    before = loaded_clip(model) or {}
+    preprocess = preprocess_of(unwrapped(model), pipeline, backbone.img_size)
     return make_clip(
-        dict(type=kind_of(backbone)) | backbone.architecture(),
-        backbone.img_size,
-        _same_digits(preprocess, before.get('preprocess')),
-        before.get('source'),
-        _head(model),
-        [str(name) for name in classes] if classes else None,
-        dict(torch='torch'),
+        **_as_it_is(model, backbone),
+        preprocess=_same_digits(preprocess, before.get('preprocess')),
+        source=before.get('source'),
+        classes=classes or None,
+        libraries=dict(torch='torch'),
     )
+
+
+def compare_with_model(
+    checkpoint: Mapping[str, Any],
+    model: nn.Module,
+    where: str,
+    names: Iterable[str] = TOWER,
+) -> Clip | None:
+    """Refuse weights that say to be of another model.
+
+    The backbone remembers what they say, see :func:`loaded_clip`.
+
+    Args:
+        checkpoint (Mapping): As it was read.
+        model (nn.Module): A model, or a part of one.
+        where (str): What errors call the checkpoint, such as its path.
+        names (Iterable[str]): Of the facts to compare. Defaults to those of
+            the tower.
+
+    Returns:
+        dict | None: What the checkpoint says of itself; None if it does not,
+        or the model has no backbone of ours.
+
+    Raises:
+        CheckpointError: Naming all that differs.
+    """
+    clip, backbone = read_clip(checkpoint, where), find_backbone(model)
+    if backbone is None:
+        return None
+    if clip and (unlike := unlike_model(clip, model, names)):
+        raise CheckpointError(
+            f'{where} is of another model: {"; ".join(unlike)}. Give the '
+            'config what the checkpoint says, or take other weights.'
+        )
+    backbone.__dict__[_NOTE] = clip
+    return clip
+
+
+def unlike_model(
+    clip: Clip, model: nn.Module, names: Iterable[str]
+) -> list[str]:
+    """What weights say of their model that is not so of this one.
+
+    Args:
+        clip (dict): Of :func:`read_clip`.
+        model (nn.Module): With a backbone of ours.
+        names (Iterable[str]): Of the facts to compare.
+    """
+    return differences(clip, _as_it_is(model, find_backbone(model)), names)
+
+
+def unlike_images(
+    model: nn.Module,
+    pipeline: Sequence[Any] | None,
+    names: Iterable[str] = PREPROCESS,
+) -> list[str]:
+    """How images are prepared otherwise than for the weights of a model.
+
+    Args:
+        model (nn.Module): Of any package, perhaps wrapped.
+        pipeline (Sequence | None): The transforms of its test images.
+        names (Iterable[str]): Of the facts to compare. Defaults to all.
+
+    Returns:
+        list[str]: Empty also if the weights do not say it.
+    """
+    clip = loaded_clip(model)
+    if clip is None:
+        return []
+    size = find_backbone(model).img_size
+    here = preprocess_of(unwrapped(model), pipeline, size)
+    return differences(clip, dict(preprocess=here), names)
+
+
+def loaded_clip(model: nn.Module) -> Clip | None:
+    """What the weights said that a model's backbone was given last, if any."""
+    backbone = find_backbone(model)
+    return None if backbone is None else backbone.__dict__.get(_NOTE)
+
+
+def unwrapped(model: Any) -> Any:
+    """A model without what makes it parallel, or averages over views."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def find_backbone(model: nn.Module) -> Any:
+    """The backbone of ours in a model, None if there is none.
+
+    It may be the model itself, or be wrapped by LoRA. Of several it is that
+    which the model calls ``backbone``; several others that are not alike (a
+    teacher and a student) count as none.
+    """
+    model = unwrapped(model)
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if kind_of(module) is not None
+    }
+    named = [m for n, m in found.items() if n.split('.')[0] == 'backbone']
+    first, *others = named or list(found.values()) or [None]
+    alike = all(
+        facts(_as_it_is(other, other)) == facts(_as_it_is(first, first))
+        for other in others
+    )
+    return first if alike else None
+
+
+def kind_of(module: Any) -> str | None:
+    """``type`` of a backbone of ours, or of what is derived from one.
+
+    None for other modules.
+    """
+    for cls in type(module).__mro__:
+        name = f'mmclip.{cls.__name__}'
+        if name in BACKBONES and cls.__module__.startswith('mmclip.'):
+            return name
+    return None
 
 
 def preprocess_of(
@@ -129,9 +238,19 @@ def _same_digits(
     if preprocess is None or before is None:
         return preprocess
     colours = ('mean', 'std')
-    unlike = preprocess_differences(before, preprocess, colours)
+    unlike = differences(
+        dict(preprocess=before), dict(preprocess=preprocess), colours
+    )
     same = {k: before[k] for k in colours if k in before} if not unlike else {}
     return preprocess | same
+
+
+def _as_it_is(model: Any, backbone: Any) -> Clip:
+    return dict(
+        backbone=dict(type=kind_of(backbone)) | backbone.architecture(),
+        img_size=backbone.img_size,
+        head=_head(unwrapped(model)),
+    )
 
 
 def _head(model: Any) -> dict[str, Any] | None:

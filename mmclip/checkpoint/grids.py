@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmclip.checkpoint.meta import Clip, patch_grid, read_clip
+from mmclip.checkpoint.meta import patch_grid, read_clip
 from mmclip.checkpoint.towers.tower import OTHER
 
 PATCH_GRID = 'patch_grid'
@@ -36,7 +36,7 @@ def tell_grid(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
     names = [key for key in state_dict if _is_of_the_tower(key)]
     if clip is None and any(told_grid(state_dict, key) for key in names):
         return checkpoint
-    grid = patch_grid(clip or _described_by_config(checkpoint))
+    grid = patch_grid(clip)
     told = without_prefix(state_dict, '')
     if grid is not None:
         for key in names:
@@ -135,10 +135,3 @@ def _has_names(state_dict: Mapping[Any, Any]) -> bool:
 def _is_of_the_tower(key: str) -> bool:
     *modules, name = key.split('.')
     return name == _POS_EMBED and _WRAPPERS.issuperset(modules)
-
-
-def _described_by_config(checkpoint: Mapping[str, Any]) -> Clip | None:
-    """Of trainings that did not write ``meta['clip']`` yet."""
-    from mmclip.checkpoint.compatibility import clip_of_config
-
-    return clip_of_config(checkpoint)

@@ -9,9 +9,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
 from torch import nn
 
-from mmclip.checkpoint.describe import describe_model, pipeline_of
+from mmclip.checkpoint.describe import (
+    compare_with_model,
+    describe_model,
+    pipeline_of,
+)
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.loaded import compare_with_model
 from mmclip.checkpoint.meta import classes_of
 from mmclip.checkpoint.state_dict import weights_of
 from mmclip.errors import CheckpointError

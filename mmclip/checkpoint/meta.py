@@ -2,7 +2,7 @@
 
 Whatever is written has it: converted, trained, averaged and exported weights.
 Files come from strangers, so that what they say is taken by name and type, and
-from here alone.
+from here alone. Two descriptions are compared by :func:`facts`.
 """
 
 import inspect
@@ -12,19 +12,97 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from mmclip.checkpoint.meta_fields import ALONE, PARTS
-from mmclip.checkpoint.towers.model_configs import take_backbone
+import numpy as np
+from mmengine.utils import to_2tuple
+
+from mmclip.checkpoint.towers.model_configs import BACKBONE
 from mmclip.checkpoint.towers.tower import BACKBONES, OTHER
-from mmclip.checkpoint.untrusted import PIXELS, is_finite, take
+from mmclip.checkpoint.untrusted import (
+    MOST_CHANNELS,
+    MOST_WORDS,
+    NAME,
+    PIXELS,
+    SIZE,
+    SPREADS,
+    Check,
+    choice,
+    number,
+    optional,
+    take,
+    whole,
+)
 from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
 from mmclip.version import __version__
 
 Clip = dict[str, Any]
-PREPROCESS_TOLERANCE = 1e-4  # of mean and std: a fortieth of a grey level
+# How a tower is trained and frozen does not describe it.
+_TRAINING = (
+    'drop_path_rate',
+    'patch_dropout',
+    'frozen_stages',
+    'freeze_patch_embed',
+    'with_cp',
+    'frozen',
+)
+# What stands in it, by part and key, and what the values have to be.
+PARTS: dict[str, dict[str, Check]] = {
+    'backbone': {k: BACKBONE[k] for k in BACKBONE if k not in _TRAINING}
+    | dict(type=choice(*BACKBONES)),
+    'preprocess': dict(
+        mean=PIXELS,
+        std=SPREADS,
+        interpolation=NAME,
+        resize_mode=NAME,
+        crop_pct=number(0.01, 1),
+        channels=choice('RGB', 'BGR'),
+    ),
+    'source': dict.fromkeys(
+        ('library', 'name', 'tag', 'file'), optional(NAME)
+    ),
+    'head': dict(
+        type=NAME,
+        num_classes=whole(MOST_WORDS),
+        in_channels=whole(MOST_CHANNELS),
+    ),
+    'versions': dict.fromkeys(('mmclip', 'open_clip', 'timm', 'torch'), NAME),
+}
+# Of the keys that are not parts.
+ALONE: dict[str, Check] = dict(
+    img_size=SIZE,
+    classes=optional(
+        (
+            lambda v: isinstance(v, list | tuple) and all(map(NAME[0], v)),
+            'a list of names',
+        )
+    ),
+)
+
+# Names of facts. What decides the outputs of a tower besides its tensors:
+TOWER = (
+    'type',
+    'model',
+    'width',
+    'depth',
+    'num_heads',
+    'mlp_width',
+    'act',
+    'patch_size',
+    'norm_eps',
+    'pre_norm',
+    'pool',
+)
+# What is made of them:
+OUTPUTS = ('out_type', 'out_indices', 'head')
+GRID = ('patch_grid',)
+# And how images are prepared:
 PREPROCESS = tuple(PARTS['preprocess'])
-# What decides the outputs of a tower besides its tensors.
-PROPERTIES = ('act', 'patch_size', 'norm_eps', 'pre_norm', 'pool')
+PREPROCESS_TOLERANCE = 1e-4  # of mean and std: a fortieth of a grey level
+# After the name of a file of others:
+UNSAID = (
+    "has no meta['clip']: its activation, heads, epsilon and pooling are not "
+    'compared, only keys and shapes.'
+)
 
 
 def make_clip(
@@ -53,13 +131,11 @@ def make_clip(
         libraries (Mapping | None): Distributions whose versions count, by
             their names here.
     """
-    if not isinstance(img_size, int):
-        height, width = img_size
-        img_size = height if height == width else (height, width)
+    height, width = to_2tuple(img_size)
     versions = {k: version(v) for k, v in (libraries or {}).items()}
     clip = dict(
         backbone=dict(backbone),
-        img_size=img_size,
+        img_size=height if height == width else (height, width),
         preprocess=None if preprocess is None else dict(preprocess),
         source=None if source is None else dict(source),
         versions=dict(mmclip=__version__) | versions,
@@ -112,16 +188,15 @@ def check_clip(clip: Any, where: str) -> Clip:
             known[part] = take(clip[part], fields, f'{where}[{part!r}]')
     known |= take(clip, ALONE, where)
     backbone = known.get('backbone', {})
-    take_backbone(backbone, f"{where}['backbone']")  # what is in its arch
     is_other = backbone.get('type') == OTHER
     for key in ('type', *(('model',) if is_other else ('arch', 'act'))):
         if key not in backbone:
             raise CheckpointError(f"{where}['backbone'] does not say {key!r}.")
     size = known.setdefault('img_size', backbone.get('img_size'))
-    if _pair(backbone.get('img_size', size)) != _pair(size):
+    own = backbone.get('img_size', size)
+    if size is not None and [*to_2tuple(own)] != [*to_2tuple(size)]:
         raise CheckpointError(
-            f'{where} says two image sizes: {size}, and of the backbone '
-            f'{backbone["img_size"]}.'
+            f'{where} says two image sizes: {size}, and of the backbone {own}.'
         )
     known.setdefault('preprocess', None)
     return known
@@ -150,141 +225,101 @@ def classes_of(
     return [str(name) for name in names]
 
 
-def properties(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """What weights must share with a backbone of a config, of :mod:`towers`.
+def facts(clip: Mapping[str, Any]) -> dict[str, Any]:
+    """What a description says, as it is compared: one value a name.
 
-    Nothing is built: numbers of a file make no layers.
+    Presets are numbers here, and what is unsaid of a tower is the default of
+    its backbone. Nothing is built: numbers of a file make no layers.
 
     Args:
-        backbone (Mapping): ``type`` and arguments.
+        clip (Mapping): Of :func:`read_clip`, or a part of it.
 
     Returns:
-        dict: ``type``, the numbers of ``arch`` one by one and the others of
-        ``describe()``.
+        dict: By the names in ``TOWER``, ``OUTPUTS``, ``GRID`` and
+        ``PREPROCESS``; of all but the first what is said.
 
     Raises:
         CheckpointError: If no backbone has such arguments.
     """
-    from mmclip.models.base_vit import ARCH_KEYS, parse_arch
-    from mmclip.models.open_clip_tower import tower_config
-
-    kind: Any = MODELS.get(backbone['type'])
-    try:
-        if backbone['type'] == OTHER:
-            model = _listed(tower_config(backbone['model']))
-            return dict(type=OTHER, model=model)
-        numbers = parse_arch(backbone['arch'])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f'{backbone["type"]} cannot be described by {reprlib.repr(error)}.'
-        ) from error
-    parameters = inspect.signature(kind).parameters
-    return dict(
-        type=backbone['type'],
-        **dict(zip(ARCH_KEYS, numbers, strict=True)),
-        **{
-            key: backbone.get(key, parameters[key].default)
-            for key in PROPERTIES
-            if key in parameters
-        },
-    )
+    said = _facts_of_backbone(clip) if 'backbone' in clip else {}
+    if head := (clip.get('head') or {}).get('type'):
+        said['head'] = head
+    preprocess = clip.get('preprocess') or {}
+    if preprocess:
+        said['channels'] = 'RGB'
+    if 'resize_mode' in preprocess:
+        said['crop_pct'] = 1.0
+    return _listed(said | preprocess)
 
 
-def outputs(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """What a backbone of a config returns; empty if ``out_type`` is unsaid.
+def differences(
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    names: Iterable[str],
+    called: tuple[str, str] = ('checkpoint', 'here'),
+) -> list[str]:
+    """What two descriptions say of the same thing, and not alike.
 
     Args:
-        backbone (Mapping): ``type`` and arguments.
+        one (Mapping): A description.
+        other (Mapping): Another.
+        names (Iterable[str]): Of the facts to compare.
+        called (tuple[str, str]): What to call the two.
+
+    Raises:
+        CheckpointError: If no backbone has such arguments.
     """
-    if 'out_type' not in backbone:
-        return {}
-    said = dict(out_type=backbone['out_type'])
-    if backbone['type'] == OTHER:
-        return said | dict(out_indices=backbone.get('out_indices'))
-    depth = properties(backbone)['depth']
-    indices = backbone.get('out_indices')
-    indices = -1 if indices is None else indices
-    indices = [indices] if isinstance(indices, int) else indices
-    return said | dict(out_indices=[i % depth for i in indices])
-
-
-def properties_of(module: Any) -> dict[str, Any]:
-    """The same of a module that is one of our backbones."""
-    own = module.describe()
-    others = {key: value for key, value in own.items() if key != 'arch'}
-    return dict(type=kind_of(module)) | own.get('arch', {}) | _listed(others)
-
-
-def kind_of(module: Any) -> str | None:
-    """``type`` of a backbone of ours, or of what is derived from one.
-
-    None for other modules.
-    """
-    for cls in type(module).__mro__:
-        name = f'mmclip.{cls.__name__}'
-        if name in BACKBONES and cls.__module__.startswith('mmclip.'):
-            return name
-    return None
-
-
-def differences_from(clip: Clip, module: Any) -> list[str]:
-    """What weights say of their tower that is not so of a backbone.
-
-    Args:
-        clip (dict): Of :func:`read_clip`.
-        module (nn.Module): A backbone of ours.
-    """
-    theirs, ours = properties(clip['backbone']), properties_of(module)
+    first, second = facts(one), facts(other)
     return [
-        f'{key}: checkpoint {theirs.get(key)!r}, backbone {ours[key]!r}'
-        for key in ours
-        if theirs.get(key) != ours[key]
+        f'{name}: {called[0]} {first[name]!r}, {called[1]} {second[name]!r}'
+        for name in names
+        if name in first
+        and name in second
+        and not _same(name, first[name], second[name])
     ]
 
 
 def patch_grid(clip: Clip | None) -> tuple[int, int] | None:
     """Rows and columns of patches that weights were made for, if they say."""
-    if clip is None or clip['img_size'] is None:
-        return None
+    grid = facts(clip).get('patch_grid') if clip else None
+    return None if grid is None else (grid[0], grid[1])
+
+
+def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
+    from mmclip.models.base_vit import ARCH_KEYS, parse_arch
+    from mmclip.models.open_clip_tower import tower_config
+
     backbone = clip['backbone']
+    said = dict(type=backbone['type'])
+    indices = backbone.get('out_indices')
     if backbone['type'] == OTHER:
-        return None
-    parameters = inspect.signature(MODELS.get(backbone['type'])).parameters
-    size = backbone.get('patch_size', parameters['patch_size'].default)
-    height, width = _pair(clip['img_size']) or (0, 0)
-    return height // size, width // size
+        try:
+            said['model'] = tower_config(backbone['model'])
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+    else:
+        parameters = inspect.signature(MODELS.get(backbone['type'])).parameters
+        numbers = parse_arch(backbone['arch'])
+        said |= dict(zip(ARCH_KEYS, numbers, strict=True))
+        for name in TOWER:
+            if name in parameters:
+                said[name] = backbone.get(name, parameters[name].default)
+        if clip.get('img_size') is not None:
+            size = to_2tuple(clip['img_size'])
+            said['patch_grid'] = [side // said['patch_size'] for side in size]
+        indices = [-1] if indices is None else indices
+        indices = [indices] if isinstance(indices, int) else indices
+        indices = [index % said['depth'] for index in indices]
+    if 'out_type' in backbone:
+        said |= dict(out_type=backbone['out_type'], out_indices=indices)
+    return said
 
 
-def preprocess_differences(
-    theirs: Mapping[str, Any] | None,
-    ours: Mapping[str, Any] | None,
-    keys: Iterable[str] = PREPROCESS,
-) -> list[str]:
-    """What two ways to prepare images have in common, and do not do alike.
-
-    Args:
-        theirs (Mapping | None): Of a checkpoint.
-        ours (Mapping | None): Of a run.
-        keys (Iterable[str]): What to compare. Defaults to all.
-    """
-    if theirs is None or ours is None:
-        return []
-    unsaid: dict[str, Any] = dict(channels='RGB')
-    if 'resize_mode' in theirs and 'resize_mode' in ours:
-        unsaid |= dict(crop_pct=1.0)
-    one, other = unsaid | dict(theirs), unsaid | dict(ours)
-    return [
-        f'{key}: checkpoint {one[key]}, here {other[key]}'
-        for key in keys
-        if key in one and key in other and not _close(one[key], other[key])
-    ]
-
-
-def _close(one: Any, other: Any) -> bool:
-    if is_finite(one) and is_finite(other):
-        return abs(one - other) < PREPROCESS_TOLERANCE
-    if PIXELS[0](one) and PIXELS[0](other):
-        return all(map(_close, one, other))
+def _same(name: str, one: Any, other: Any) -> bool:
+    if name == 'head':  # whatever scope names it
+        return one.rpartition('.')[2] == other.rpartition('.')[2]
+    if name in ('mean', 'std', 'crop_pct'):
+        return np.allclose(one, other, rtol=0, atol=PREPROCESS_TOLERANCE)
     return one == other
 
 
@@ -312,9 +347,3 @@ def _check_dict(value: Any, where: str) -> None:
 
 def _short(value: Any) -> str:
     return f'{reprlib.repr(value)} ({type(value).__name__})'
-
-
-def _pair(size: Any) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

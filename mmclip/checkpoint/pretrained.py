@@ -12,17 +12,11 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 
+from mmclip.checkpoint.describe import compare_with_model, kind_of
 from mmclip.checkpoint.files.weights import without_wrapper
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import set_grid, told_grid, without_prefix
-from mmclip.checkpoint.loaded import compare_with_model, note_loaded
-from mmclip.checkpoint.meta import (
-    Clip,
-    differences_from,
-    kind_of,
-    patch_grid,
-    read_clip,
-)
+from mmclip.checkpoint.meta import UNSAID, Clip, patch_grid
 from mmclip.checkpoint.state_dict import check_names, weights_of
 from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.unconverted import (
@@ -93,7 +87,6 @@ class PretrainedCLIP:
             raise CheckpointError(f'{self.checkpoint}: {error}') from None
         check_finite(state_dict, self.checkpoint, module)
         module.load_state_dict(state_dict)
-        note_loaded(module, read_clip(checkpoint, self.checkpoint))
         if hasattr(module, '_params_init_info'):
             update_init_info(
                 module, f'PretrainedCLIP: load from {self.checkpoint}'
@@ -117,9 +110,9 @@ class PretrainedCLIP:
             CheckpointError: If the metadata does not fit.
         """
         refuse_unconverted(self.checkpoint, checkpoint, module)
-        clip = read_clip(checkpoint, self.checkpoint)
         state_dict = self._backbone(checkpoint)
-        self._compare(clip, module)
+        clip = compare_with_model(checkpoint, module, self.checkpoint)
+        self._log(_say_images(clip) if clip else f'It {UNSAID}')
         pos_embed = state_dict.get('pos_embed')
         if getattr(pos_embed, 'ndim', 0) == 3 and hasattr(module, 'grid'):
             self._resize(state_dict, clip, module)
@@ -151,25 +144,6 @@ class PretrainedCLIP:
         if others:
             self._log(f'Left out (no part of the backbone): {others}.')
         return without_prefix(state_dict, PREFIX)
-
-    def _compare(self, clip: Clip | None, module: Any) -> None:
-        if clip is None:
-            self._log(
-                "There is no meta['clip'] in it, so that activation, heads "
-                'and epsilon could not be checked, only keys and shapes.'
-            )
-            return
-        if differences := differences_from(clip, module):
-            raise CheckpointError(
-                f'{self.checkpoint} does not fit the backbone: '
-                f'{"; ".join(differences)}.'
-            )
-        self._log(
-            f'Images must be prepared so: {clip["preprocess"]} (mean and std '
-            'of pixels in 0..1; mmpretrain takes them times 255).'
-            if clip['preprocess']
-            else 'It does not say how images must be prepared.'
-        )
 
     def _resize(
         self, state_dict: dict[str, Tensor], clip: Clip | None, module: Any
@@ -347,6 +321,15 @@ def misfits(model: nn.Module) -> list[Misfit]:
     """The notes of ``Pretrained`` in a model."""
     notes = (module.__dict__.get('_misfit') for module in model.modules())
     return [note for note in notes if note is not None]
+
+
+def _say_images(clip: Clip) -> str:
+    if not clip['preprocess']:
+        return 'It does not say how images must be prepared.'
+    return (
+        f'Images must be prepared so: {clip["preprocess"]} (mean and std of '
+        'pixels in 0..1; mmpretrain takes them times 255).'
+    )
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from mmclip.checkpoint.towers.export import (
     export_checkpoint,
     write_export,
 )
-from mmclip.checkpoint.towers.tower import backbone_of_config
 
 EXAMPLES = """examples:
   # for open_clip: the image tower alone
@@ -49,11 +48,6 @@ def parse_args() -> argparse.Namespace:
         '--to', choices=TARGETS, default='open_clip', help='whose names'
     )
     parser.add_argument(
-        '--config',
-        help='the config that a checkpoint was made with, if it does not '
-        'describe itself',
-    )
-    parser.add_argument(
         '--base',
         help='for open_clip: the weights of the whole model, whose text tower '
         'goes with the image tower',
@@ -73,7 +67,6 @@ def main() -> None:
         exported = export_checkpoint(
             read_checkpoint(args.checkpoint),
             args.to,
-            backbone_of_config(args.config) if args.config else None,
             read_state_dict(args.base) if args.base else None,
         )
         write_export(exported, args.out)

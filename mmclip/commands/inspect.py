@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mmclip.analysis.parity import compare_with_open_clip
 from mmclip.checkpoint import CheckpointError
+from mmclip.checkpoint.meta import UNSAID
 from mmclip.checkpoint.towers.inspect import Findings, inspect_weights, why_not
-from mmclip.checkpoint.towers.tower import backbone_of_config
+from mmclip.engine.config.load import load_config
 
 EXAMPLES = """examples:
   %(prog)s ViT-L-14-336.pt
@@ -92,11 +93,17 @@ def print_findings(found: Findings) -> None:
 
 
 def print_fit(found: Findings, file: Path, config: str) -> bool:
-    problem = why_not(found, file, backbone_of_config(config))
+    try:
+        model = load_config(config).to_dict().get('model') or {}
+    except KeyError as error:
+        raise CheckpointError(error.args[0]) from error
+    if 'backbone' not in model:
+        raise CheckpointError(f'{config} has no model with a backbone.')
+    problem = why_not(found, file, model['backbone'])
     if problem is None:
         print(f'fits the backbone of {config}')
         if not found.meta:
-            print('  (its activation, heads and epsilon cannot be checked)')
+            print(f'  (it {UNSAID})')
     else:
         print(f'does not fit the backbone of {config}: {problem}')
     return problem is None

@@ -10,17 +10,20 @@ import torch
 from mmengine.config import Config, DictAction
 from tqdm import tqdm
 
-from mmclip.averaging.average import averaged_checkpoint, interpolate
+from mmclip.averaging.average import (
+    averaged_checkpoint,
+    check_compatible,
+    interpolate,
+    read_weights,
+)
 from mmclip.averaging.weight_space import (
     WeightTester,
     best_alpha,
-    check_pair,
     curve_to_markdown,
     parse_alphas,
     write_curve,
 )
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.compatibility import check_fits_model, read_weights
 from mmclip.checkpoint.files.weights import check_folder, check_out
 from mmclip.engine.config.check import unread
 from mmclip.engine.config.load import complete_dataloaders
@@ -141,11 +144,12 @@ def run(args: argparse.Namespace) -> None:
     cfg.work_dir = args.work_dir or f'{cfg.work_dir}/interpolation'
     check_folder(Path(cfg.work_dir))
     cfg.log_level = 'WARNING'  # the table says it all
-    ends = read_ends(args, cfg)
+    ends = read_ends(args)
     zero_shot, fine_tuned = (end['state_dict'] for end in ends.values())
 
     runner = build_test_runner(cfg)
-    tell_classes(runner, ends[args.zero_shot])
+    for path, checkpoint in reversed(ends.items()):
+        tell_classes(runner, checkpoint, path)
     test = WeightTester(runner, data_sets(runner.cfg, args.eval), args.metric)
     curve = {
         alpha: test(interpolate(zero_shot, fine_tuned, alpha))
@@ -173,20 +177,15 @@ def run(args: argparse.Namespace) -> None:
         print(f'wrote: {args.out} (alpha {chosen:g})')
 
 
-def read_ends(args: argparse.Namespace, cfg: Config) -> dict[str, Any]:
-    """Both checkpoints by path, if they fit one another and the config."""
+def read_ends(args: argparse.Namespace) -> dict[str, Any]:
+    """Both checkpoints by path, if they fit one another."""
     if Path(args.zero_shot).resolve() == Path(args.fine_tuned).resolve():
         raise ValueError(f'Both checkpoints are {args.zero_shot}.')
     ends = {
         path: read_weights(path) for path in (args.zero_shot, args.fine_tuned)
     }
-    for note in check_pair(*ends.items(), same_classes=args.same_classes):
+    for note in check_compatible(ends, same_classes=args.same_classes):
         print(f'note: {note}')
-    for path, checkpoint in ends.items():
-        try:
-            check_fits_model(checkpoint, cfg.model)
-        except CheckpointError as error:
-            raise CheckpointError(f'{path}: {error}') from None
     return ends
 
 

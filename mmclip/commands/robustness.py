@@ -141,7 +141,7 @@ def load(runner: Runner, path: str) -> None:
     except CheckpointError as error:
         reason = advise(path, state_dict) or error
         raise CheckpointError(f'{path}: {reason}') from None
-    tell_classes(runner, checkpoint)
+    tell_classes(runner, checkpoint, path)
     runner.logger.info(f'Load checkpoint from {path}')
 
 

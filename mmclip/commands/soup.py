@@ -14,11 +14,12 @@ from mmclip.averaging.average import (
     Trial,
     average,
     averaged_checkpoint,
+    check_compatible,
     greedy_soup,
+    read_weights,
 )
-from mmclip.averaging.weight_space import WeightTester, check_pair
+from mmclip.averaging.weight_space import WeightTester
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.compatibility import check_fits_model, read_weights
 from mmclip.checkpoint.files.weights import check_folder, check_out
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.config import load_config_with
@@ -86,7 +87,9 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> None:
     checkpoints = {path: read_weights(path) for path in args.checkpoints}
-    check_all(checkpoints, args.same_classes)
+    same_classes = args.same_classes
+    for note in check_compatible(checkpoints, same_classes=same_classes):
+        print(f'note: {note}')
     weights = {k: v['state_dict'] for k, v in checkpoints.items()}
     validate = Validation(args, checkpoints) if args.config else None
     if args.method == 'greedy':
@@ -114,14 +117,10 @@ class Validation:
         )
         check_folder(Path(cfg.work_dir))
         cfg.log_level = 'WARNING'  # the table says it all
-        for path, checkpoint in checkpoints.items():
-            try:
-                check_fits_model(checkpoint, cfg.model)
-            except CheckpointError as error:
-                raise CheckpointError(f'{path}: {error}') from None
         note_selection(cfg)
         runner = build_test_runner(cfg)
-        tell_classes(runner, next(iter(checkpoints.values())))
+        for path, checkpoint in reversed(checkpoints.items()):
+            tell_classes(runner, checkpoint, path)
         data = (runner.cfg.val_dataloader, runner.cfg.val_evaluator)
         self._test = WeightTester(runner, dict(val=data), args.metric)
         self._progress = tqdm(unit='validation')
@@ -131,14 +130,6 @@ class Validation:
         score = self._test(state_dict)['val']
         self._progress.update()
         return score
-
-
-def check_all(checkpoints: dict[str, Any], same_classes: bool) -> None:
-    """Compare each checkpoint with the first."""
-    first, *others = checkpoints.items()
-    for other in others:
-        for note in check_pair(first, other, same_classes=same_classes):
-            print(f'note: {first[0]}, {other[0]}: {note}')
 
 
 def note_selection(cfg: Config) -> None:

@@ -2,15 +2,17 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mmengine.logging import print_log
 
-from mmclip.checkpoint.compatibility import (
-    are_same_classes,
-    misplaced_classes,
-)
 from mmclip.errors import DataError
+
+
+def are_same_classes(first: list[str], second: list[str]) -> bool:
+    """Whether lists are the same, or both of ImageNet, by names or synsets."""
+    return first == second or (_is_imagenet(first) and _is_imagenet(second))
 
 
 def misplaced(
@@ -18,8 +20,10 @@ def misplaced(
 ) -> list[tuple[str, int, int]]:
     """Names that two lists of classes have in different places.
 
-    'Golden Retriever' and 'golden_retriever' are one name: case, spaces,
-    hyphens and underscores do not count.
+    Lists with other names may mean the same classes; where they share a name,
+    it has to have the same number in both. 'Golden Retriever' and
+    'golden_retriever' are one name: case, spaces, hyphens and underscores do
+    not count.
 
     Args:
         first (Sequence[str]): Names in the order of the labels.
@@ -27,13 +31,20 @@ def misplaced(
 
     Returns:
         list[tuple[str, int, int]]: Each name as the first list has it, and
-        its number in the first and in the second.
+        its number in the first and in the second. Names that stand twice in
+        a list are left out, and all lists of ImageNet's names that are in use
+        agree.
     """
-    one, other = [str(n) for n in first], [str(n) for n in second]
-    if are_same_classes(one, other):
+    names = [str(name) for name in first]
+    if are_same_classes(names, [str(name) for name in second]):
         return []
-    found = misplaced_classes([*map(_plain, one)], [*map(_plain, other)])
-    return [(one[i], i, j) for _, i, j in found]
+    one, other = [*map(_plain, first)], [*map(_plain, second)]
+    counts, place = Counter(one + other), {n: i for i, n in enumerate(other)}
+    return [
+        (names[i], i, place[name])
+        for i, name in enumerate(one)
+        if place.get(name, i) != i and counts[name] == 2
+    ]
 
 
 def check_order(
@@ -100,7 +111,7 @@ def check_listed(
         DataError: If folders named as two classes or more have others'
             labels.
     """
-    place = {_plain(str(name)): i for i, name in enumerate(names)}
+    place = {_plain(name): i for i, name in enumerate(names)}
     wrong = [
         f'{folder!r} has label {label} in the list, and its name is number '
         f'{place[_plain(folder)]}'
@@ -140,7 +151,23 @@ def warn_of_numbers(names: Sequence[str], folders: Sequence[str]) -> None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r'[\s_-]+', ' ', name).strip().casefold()
+    return re.sub(r'[\s_-]+', ' ', str(name)).strip().casefold()
+
+
+def _is_imagenet(classes: list[str]) -> bool:
+    """Whether these are ImageNet-1k's names or synsets, in their order."""
+    if len(classes) != 1000:
+        return False
+    import open_clip
+    from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+    from timm.data import ImageNetInfo
+
+    lists = (
+        IMAGENET_CATEGORIES,
+        open_clip.IMAGENET_CLASSNAMES,
+        ImageNetInfo().label_names(),
+    )
+    return any(classes == list(names) for names in lists)
 
 
 def list_names(names: Sequence[str]) -> str:

@@ -48,7 +48,9 @@ def build_test_runner(cfg: Config) -> Runner:
     return runner
 
 
-def tell_classes(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
+def tell_classes(
+    runner: Runner, checkpoint: Mapping[str, Any], path: str
+) -> None:
     """Compare what a checkpoint says with the model and the data.
 
     ``CheckClassesHook`` compares its classes, when a test begins.
@@ -56,11 +58,12 @@ def tell_classes(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     Args:
         runner (Runner): What :func:`build_test_runner` gave.
         checkpoint (Mapping): With ``meta``, if it says anything.
+        path (str): What errors call it.
 
     Raises:
         CheckpointError: If it says to be of another model.
     """
-    compare_with_run(runner, checkpoint, 'The checkpoint')
+    compare_with_run(runner, checkpoint, path)
     for hook in runner._hooks:
         if isinstance(hook, CheckClassesHook):
             hook.after_load_checkpoint(runner, dict(checkpoint))

@@ -17,10 +17,8 @@ from torch import nn
 from mmclip.checkpoint.describe import (
     describe_model,
     pipeline_of,
-    preprocess_of,
+    unlike_images,
 )
-from mmclip.checkpoint.loaded import loaded_clip
-from mmclip.checkpoint.meta import preprocess_differences
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.probing.features import (
     Features,
@@ -247,11 +245,7 @@ def _notes(found: dict[str, Features], trials: list[Trial]) -> list[str]:
 
 def _notes_on_images(model: Any, cfg: Config) -> list[str]:
     """Whether images are prepared as they were for the weights."""
-    clip = loaded_clip(model.backbone)
-    here = preprocess_of(
-        model, pipeline_of(cfg.test_dataloader), model.backbone.img_size
-    )
-    unlike = preprocess_differences(clip and clip['preprocess'], here)
+    unlike = unlike_images(model, pipeline_of(cfg.test_dataloader))
     if not unlike:
         return []
     return [

@@ -7,13 +7,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.checkpoint.describe import (
-    base_checkpoint,
+    compare_with_model,
     describe_model,
     pipeline_of,
 )
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.loaded import compare_with_model, note_loaded
-from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.towers.sources import convert_source
@@ -80,13 +78,12 @@ def without_text_tower(
 
     Returns:
         dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the classes as
-        the tuned text tower embeds them) and, in ``meta``, what the one that
-        it started from says of its tower, and the names of the classes.
+        the tuned text tower embeds them) and, in ``meta``, the
+        description of the classifier and the names of the classes.
 
     Raises:
         CheckpointError: If the config is another model's, or the weights do
             not fit.
-        FileNotFoundError: If what the backbone started from is missing.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     if cfg.model.type != 'mmclip.ContrastiveClassifier':
@@ -100,9 +97,7 @@ def without_text_tower(
     check_finite(state_dict, 'The checkpoint', model)
     model.load_state_dict(state_dict)
     model.to(device).eval().update_head(progress=True)
-    if compare_with_model(checkpoint, model, 'the checkpoint') is None:
-        base = base_checkpoint(cfg.model.backbone)
-        note_loaded(model.backbone, read_clip(base, 'what it started from'))
+    compare_with_model(checkpoint, model, 'The checkpoint')
     meta: dict[str, Any] = dict(dataset_meta=dict(classes=model.classes))
     pipeline = pipeline_of(cfg.get('test_dataloader'))
     if clip := describe_model(model, pipeline, model.classes):

@@ -57,7 +57,7 @@ def write_tower(path: Path, seed: int = 0, rounded: bool = False) -> None:
         tensors = {k: t.half().float() for k, t in tensors.items()}
     clip = dict(
         backbone=dict(
-            type='mmclip.CLIPVisionTransformer', **TOWER | tower.describe()
+            type='mmclip.CLIPVisionTransformer', **TOWER | tower.architecture()
         ),
         img_size=32,
         preprocess=None,

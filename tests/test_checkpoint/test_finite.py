@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mmclip.averaging.average import read_weights
 from mmclip.averaging.weight_space import load_weights
 from mmclip.checkpoint import CheckpointError, read_checkpoint
-from mmclip.checkpoint.compatibility import read_weights
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.lora import merge_lora
 from mmclip.checkpoint.towers.export import TARGETS, export_checkpoint

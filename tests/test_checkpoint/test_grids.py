@@ -7,9 +7,13 @@ from mmengine.model import PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import load_checkpoint
 
-from mmclip.averaging.average import average, averaged_checkpoint
+from mmclip.averaging.average import (
+    average,
+    averaged_checkpoint,
+    check_compatible,
+    read_weights,
+)
 from mmclip.checkpoint import CheckpointError, PretrainedCLIP, write_checkpoint
-from mmclip.checkpoint.compatibility import check_compatible, read_weights
 from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP, build_backbone
 
@@ -74,17 +78,6 @@ SAVED = dict(
         },
     ),
     plain=lambda module: dict(state_dict=whole(module).state_dict()),
-    old=lambda module: dict(
-        meta=dict(
-            cfg='model = dict(backbone=dict(type="mmclip.'
-            f'{type(module).__name__}", act="gelu", patch_size=8, '
-            f'img_size={module.img_size}, arch=dict(width=8, depth=1, '
-            'num_heads=2, mlp_width=16)))'
-        ),
-        state_dict={
-            f'backbone.{k}': v for k, v in module.state_dict().items()
-        },
-    ),
 )
 LOADED = dict(
     clip=lambda path, module: PretrainedCLIP(str(path))(module),
@@ -191,9 +184,10 @@ def test_averages_have_one_grid_and_keep_it(tmp_path):
         paths.append(tmp_path / f'{i}.pth')
         write_checkpoint(SAVED['described'](build(CLIP, img_size)), paths[i])
     one, other, turned = map(read_weights, paths)
-    check_compatible(one, other)
-    with pytest.raises(CheckpointError, match=r'patch_grid: \(8, 4\), wanted'):
-        check_compatible(one, turned)
+    check_compatible(dict(one=one, other=other))
+    wrong = r'patch_grid: first \[4, 8\], second \[8, 4\]'
+    with pytest.raises(CheckpointError, match=wrong):
+        check_compatible(dict(one=one, turned=turned))
     mean = average([one['state_dict'], other['state_dict']])
     backbone, path = build(CLIP, (64, 32)), tmp_path / 'mean.pth'
     shares = {'one': 0.5, 'other': 0.5}

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError, PretrainedCLIP
+from mmclip.checkpoint.describe import describe_model
 from mmclip.checkpoint.lora import merge_lora
 from mmclip.checkpoint.towers.export import export_checkpoint
 from tests.conftest import RELATIVE_TOLERANCE
@@ -34,9 +35,14 @@ def trained(tmp_path):
 
 
 def checkpoint_of(model):
-    """As mmengine writes it."""
+    """As a training writes it."""
+    classes = ('a', 'b', 'c')
     return dict(
-        meta=dict(epoch=3, dataset_meta=dict(classes=('a', 'b', 'c'))),
+        meta=dict(
+            clip=describe_model(model, None, classes),
+            epoch=3,
+            dataset_meta=dict(classes=classes),
+        ),
         state_dict=model.state_dict(),
     )
 
@@ -83,9 +89,7 @@ def test_the_result_describes_its_tower_and_exports(trained):
     tower = MODELS.build(cfg.model.backbone.module)
     PretrainedCLIP('merged').load(merged, tower)
     with pytest.raises(CheckpointError, match='do not fit the model'):
-        export_checkpoint(
-            checkpoint_of(model), 'timm', cfg.model.backbone.module.to_dict()
-        )
+        export_checkpoint(checkpoint_of(model), 'timm')
 
 
 def test_other_base_weights_are_refused(trained, tmp_path):

@@ -4,19 +4,22 @@ import pytest
 import torch
 from mmengine.runner import load_checkpoint
 
-from mmclip.averaging.average import averaged_checkpoint
+from mmclip.averaging.average import averaged_checkpoint, check_compatible
 from mmclip.checkpoint import (
     CheckpointError,
     PretrainedCLIP,
     read_checkpoint,
     write_checkpoint,
 )
-from mmclip.checkpoint.compatibility import check_compatible
+from mmclip.checkpoint.describe import describe_model
 from mmclip.checkpoint.meta import (
+    GRID,
+    OUTPUTS,
+    PREPROCESS,
+    TOWER,
     classes_of,
-    outputs,
-    properties,
-    properties_of,
+    differences,
+    facts,
     read_clip,
 )
 from mmclip.checkpoint.towers.export import export_checkpoint
@@ -92,7 +95,7 @@ USES = dict(
         c, build_backbone(BACKBONE | dict(img_size=16))
     ),
     average=lambda c: averaged_checkpoint({}, {'x.pth': c}, {'x.pth': 1.0}),
-    comparison=lambda c: check_compatible(c, checkpoint(GOOD)),
+    comparison=lambda c: check_compatible({'x': c, 'y': checkpoint(GOOD)}),
     export=lambda c: export_checkpoint(c, 'timm'),
     classes=classes_of,
 )
@@ -155,18 +158,49 @@ def test_only_known_keys_are_taken():
         dict(type=OTHER, model='RN50', out_type='featmap', out_indices=[1]),
     ],
 )
-def test_properties_are_those_of_the_module_without_building_it(backbone):
+def test_facts_are_those_of_the_module_without_building_it(backbone):
     module = build_backbone(backbone, 'meta')
-    assert properties(backbone) == properties_of(module)
-    described = dict(type=backbone['type']) | module.architecture()
-    assert properties(described) == properties_of(module)
-    if 'out_type' in backbone:
-        assert outputs(backbone) == outputs(described)
+    said = dict(backbone=backbone, img_size=module.img_size)
+    ours = describe_model(module, None, None)
+    assert differences(said, ours, (*TOWER, *OUTPUTS, *GRID)) == []
+    missing = ours and facts(ours).keys() - facts(said).keys()
+    assert missing <= {'out_type', 'out_indices'}
 
 
 def test_no_out_indices_mean_the_last_block():
     unsaid = BACKBONE | dict(out_type='featmap')
-    assert outputs(unsaid | dict(out_indices=None)) == outputs(unsaid)
+    said = [
+        facts(dict(backbone=unsaid | indices))
+        for indices in ({}, dict(out_indices=None), dict(out_indices=-1))
+    ]
+    assert said[0] == said[1] == said[2]
+    assert said[0]['out_indices'] == [1]
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'unlike'),
+    [
+        (dict(mean=[0.5] * 3), dict(mean=(0.50001,) * 3), []),
+        (dict(mean=[0.5] * 3), dict(mean=[0.51] * 3), ['mean']),
+        (dict(std=[0.5] * 3), dict(mean=[0.51] * 3), []),
+        (dict(mean=[0.5] * 3), dict(channels='BGR'), ['channels']),
+        (dict(resize_mode='squash'), dict(resize_mode='shortest'), ['resize']),
+        (
+            dict(resize_mode='squash'),
+            dict(resize_mode='squash', crop_pct=0.9),
+            ['crop_pct: checkpoint 1.0, here 0.9'],
+        ),
+        (dict(mean=[0.5] * 3), dict(crop_pct=0.9), []),
+        (dict(mean=[0.5] * 3), None, []),
+    ],
+)
+def test_ways_to_prepare_images_are_compared(one, other, unlike):
+    found = differences(
+        dict(preprocess=one), dict(preprocess=other), PREPROCESS
+    )
+    assert len(found) == len(unlike)
+    for line, start in zip(found, unlike, strict=True):
+        assert line.startswith(start)
 
 
 def test_a_derived_backbone_takes_the_weights_of_its_base():

@@ -143,17 +143,17 @@ def test_the_grid_of_the_metadata_wins_over_the_token_count(converted):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(act='gelu'), "act: checkpoint 'quick_gelu', backbone 'gelu'"),
-        (dict(norm_eps=1e-6), 'norm_eps: checkpoint 1e-05, backbone 1e-06'),
+        (dict(act='gelu'), "act: checkpoint 'quick_gelu', here 'gelu'"),
+        (dict(norm_eps=1e-6), 'norm_eps: checkpoint 1e-05, here 1e-06'),
         (
             dict(arch=BACKBONE['arch'] | dict(num_heads=4)),
-            'num_heads: checkpoint 2, backbone 4',
+            'num_heads: checkpoint 2, here 4',
         ),
         (
             dict(arch=BACKBONE['arch'] | dict(depth=3)),
-            'depth: checkpoint 2, backbone 3',
+            'depth: checkpoint 2, here 3',
         ),
-        (dict(patch_size=16), 'patch_size: checkpoint 8, backbone 16'),
+        (dict(patch_size=16), 'patch_size: checkpoint 8, here 16'),
     ],
 )
 def test_other_properties_are_refused_by_name_and_value(
@@ -241,7 +241,7 @@ class TestMMPretrainsCheckpoints:
         x = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
             torch.testing.assert_close(backbone(x)[0], reference(x)[0])
-        assert 'could not be checked' in log()
+        assert "has no meta['clip']" in log()
         assert 'Left out (no part of the backbone)' in log()
 
     def test_strict_by_keys_and_shapes(self, theirs):

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 
+from mmclip.averaging.average import read_weights
 from mmclip.checkpoint import CheckpointError, read_state_dict
-from mmclip.checkpoint.compatibility import read_weights
 from mmclip.checkpoint.lora import merge_lora
 from mmclip.checkpoint.towers.export import export_checkpoint
 from mmclip.checkpoint.towers.tower import build_backbone

@@ -18,14 +18,6 @@ from tests.test_commands.conftest import TOOLS
 
 TOOL = TOOLS / 'model_converters' / 'mmcls_to_openclip.py'
 
-VIT = dict(
-    type='mmclip.CLIPVisionTransformer',
-    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
-    act='quick_gelu',
-    img_size=32,
-    patch_size=8,
-)
-
 
 @pytest.fixture
 def converted(tiny_model, tmp_path):
@@ -112,11 +104,7 @@ def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
     [
         (('missing.pth', 'x.pt'), 'missing.pth does not exist'),
         (('source.pt', 'x.pt'), "no meta['clip']"),
-        (('source.pt', 'x.pt', '--config', 'vit.py'), 'the checkpoint holds'),
-        (('source.pt', 'x.pt', '--config', 'no_model.py'), 'no model with a'),
         (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'is for'),
-        (('x.pth', 'x.pt', '--config', 'resnet.py'), 'a ResNet, and must be'),
-        (('x.pth', 'x.pt', '--config', 'typo.py'), "'modle'"),
         (('x.pth', 'folder.pt'), 'is a folder'),
         (('x.pth', 'x.onnx'), 'must end in one of'),
         (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
@@ -133,13 +121,6 @@ def test_errors_are_one_sentence_and_leave_no_file(
         convert_source(str(tiny_model.config), 'source.pt')[0], 'x.pth'
     )
     Path('folder.pt').mkdir()
-    for name, text in (
-        ('no_model', 'work_dir = "x"'),
-        ('typo', 'modle = dict()'),
-        ('resnet', "model = dict(backbone=dict(type='ResNet', depth=50))"),
-        ('vit', f'model = dict(backbone={VIT})'),
-    ):
-        Path(f'{name}.py').write_text(text)
     monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
     with pytest.raises(SystemExit) as error:
         runpy.run_path(str(TOOL), run_name='__main__')

@@ -36,9 +36,18 @@ def test_what_the_file_is_and_whether_it_fits(tiny_model, tmp_path, run):
     assert 'fits the backbone of quick_gelu.py' in report
     gelu = ('--config', 'gelu.py')
     report = run(TOOL, 'x.pth', *gelu, fails=True).stdout
-    assert "act: checkpoint 'quick_gelu', backbone 'gelu'" in report
+    assert "act: checkpoint 'quick_gelu', here 'gelu'" in report
     report = run(TOOL, 'x.safetensors', *gelu).stdout
-    assert 'cannot be checked' in report
+    assert "has no meta['clip']" in report
+    (tmp_path / 'no_model.py').write_text('work_dir = "x"')
+    (tmp_path / 'typo.py').write_text('modle = dict()')
+    for config, words in (
+        ('no_model.py', 'no_model.py has no model with a backbone'),
+        ('typo.py', "'modle'"),
+    ):
+        report = run(TOOL, 'x.pth', '--config', config, fails=True).stdout
+        assert words in report
+        assert 'Traceback' not in report
 
 
 def test_verify(tmp_path, run):

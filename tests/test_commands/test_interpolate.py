@@ -157,20 +157,22 @@ def test_another_activation_is_refused(project, call):
     write_random(project, ENDS[1], 1, act='gelu')
     message = call()
     assert 'cannot be averaged' in message
-    assert "backbone.act: 'gelu', wanted 'quick_gelu'" in message
+    assert "act: first 'quick_gelu', second 'gelu'" in message
     assert '--same-classes' not in message
 
 
 def test_both_of_another_activation_than_the_config_are_refused(project, call):
     for seed, name in enumerate(ENDS):
         write_random(project, name, seed, act='gelu')
-    assert 'zero_shot.pth: It does not fit the model of the conf' in call()
+    message = call()
+    assert 'zero_shot.pth is of another model' in message
+    assert "act: checkpoint 'gelu', here 'quick_gelu'" in message
 
 
 def test_other_classes_are_refused(project, call):
     write_random(project, ENDS[1], 1, classes=('red', 'green', 'blue'))
     message = call()
-    assert "class 0: 'red', wanted 'blue'" in message
+    assert "class 0: first 'blue', second 'red'" in message
     assert '--same-classes' in message
 
 

@@ -100,7 +100,7 @@ def test_one_that_does_not_fit_is_named(project, call):
     write_random(project, 'c.pth', 2, act='gelu')
     printed = call(*NAMES)
     assert 'a.pth and c.pth cannot be averaged' in printed
-    assert "backbone.act: 'gelu', wanted 'quick_gelu'" in printed
+    assert "act: first 'quick_gelu', second 'gelu'" in printed
     assert '--same-classes' not in printed
     assert not (project / 'soup.pth').exists()
 

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
+from mmclip.checkpoint.describe import describe_model
+
 CLASSES = ('blue', 'green', 'red')
 
 
@@ -24,10 +26,12 @@ def write_random(
     cfg.model.backbone.act = act
     init_default_scope(cfg.default_scope)
     torch.manual_seed(seed)
-    weights = MODELS.build(cfg.model).state_dict()
+    model = MODELS.build(cfg.model)
+    weights = model.state_dict()
     # Larger than they are drawn, so that models differ in what they say.
     weights['head.fc.weight'] = torch.randn(3, 32)
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=classes))
+    clip = describe_model(model, None, classes)
+    meta = dict(clip=clip, dataset_meta=dict(classes=classes))
     torch.save(dict(meta=meta, state_dict=weights, **more), project / name)
     return weights
 

@@ -12,18 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.compatibility import describe
 from mmclip.checkpoint.files.atomic import TEMPORARY
 from mmclip.checkpoint.files.weights import write_checkpoint
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.loaded import unlike_outputs
-from mmclip.checkpoint.meta import (
-    Clip,
-    differences_from,
-    make_clip,
-    patch_grid,
-    read_clip,
-)
+from mmclip.checkpoint.meta import Clip, classes_of, make_clip, read_clip
 from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.towers.convert import check_complete, export
 from mmclip.checkpoint.towers.dialects import (
@@ -43,12 +35,8 @@ from mmclip.checkpoint.towers.to_hugging_face import (
     what_hugging_face_lacks,
 )
 from mmclip.checkpoint.towers.to_timm_folder import timm_config
-from mmclip.checkpoint.towers.tower import (
-    CLIP,
-    OTHER,
-    SIGLIP,
-    build_backbone,
-)
+from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP, build_backbone
+from mmclip.checkpoint.unconverted import CONVERTER
 from mmclip.errors import CheckpointError, some
 
 TARGETS = ('open_clip', 'timm', 'hf')
@@ -87,7 +75,6 @@ class Export:
 def export_checkpoint(
     checkpoint: Mapping[str, Any],
     to: str,
-    backbone: dict[str, Any] | None = None,
     base: Mapping[str, Tensor] | None = None,
 ) -> Export:
     """Rename the tower of a checkpoint of ours, converted or fine-tuned.
@@ -96,8 +83,6 @@ def export_checkpoint(
         checkpoint (Mapping): With ``state_dict`` and, for what the tensors
             do not tell, ``meta['clip']``.
         to (str): ``'open_clip'``, ``'timm'`` or ``'hf'``.
-        backbone (dict | None): The backbone's config, for checkpoints without
-            ``meta['clip']``; that of others must agree with it.
         base (Mapping[str, Tensor] | None): For open_clip: the whole model
             whose text tower, and projection if ours has none, go with it.
 
@@ -105,17 +90,14 @@ def export_checkpoint(
         CheckpointError: If it is not a checkpoint of ours or does not fit its
             backbone, or the other project has no place for something in it.
     """
-    meta = read_clip(checkpoint) or {}
-    if meta and backbone:
-        _refuse_another(backbone, meta)
-    # A converted tower does not say what training made of its outputs.
-    backbone = (backbone or {}) | meta.get('backbone', {}) or None
-    if backbone is None:
+    meta = read_clip(checkpoint)
+    if meta is None:
         raise CheckpointError(
-            "The checkpoint has no meta['clip'], which says what the tensors "
-            'do not (heads, activation); pass --config with the config that '
-            'it was trained with.'
+            "The checkpoint has no meta['clip'], which says what its tensors "
+            f'do not (heads, activation). Convert it first: {CONVERTER} NAME '
+            'FILE OUT.pth --tag TAG.'
         )
+    backbone = meta['backbone']
     tower, head = _split(weights_of(checkpoint, 'The checkpoint'))
     module = build_backbone(backbone, 'meta', len(tower))
     check_complete(tower, module.state_dict())
@@ -151,7 +133,7 @@ def _export(
     lacking = what_hugging_face_lacks(backbone) if to == 'hf' else None
     if to == 'hf' and lacking is None:
         return _to_hugging_face(tower, head, backbone, meta)
-    if head and describe(checkpoint).get('head') == ZERO_SHOT:
+    if head and meta.get('head', {}).get('type') == ZERO_SHOT:
         raise CheckpointError(
             "timm's classifiers do not normalise the feature, as the "
             f'{ZERO_SHOT} of the checkpoint does: the logits would differ.'
@@ -159,24 +141,9 @@ def _export(
     exported = _to_timm(tower, head, backbone)
     if lacking is None:
         return exported
-    about = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
     return _in_timm_folder(
-        exported, lacking, backbone, meta, about.get('classes')
+        exported, lacking, backbone, meta, classes_of(checkpoint)
     )
-
-
-def _refuse_another(backbone: dict[str, Any], meta: Clip) -> None:
-    """Refuse a config of another backbone than the checkpoint says to have."""
-    module = build_backbone(backbone, 'meta')
-    unlike = differences_from(meta, module)
-    unlike += unlike_outputs(meta, None, module)
-    grid = patch_grid(meta)
-    if grid is not None and not unlike and grid != module.grid:
-        unlike.append(f'patch grid: checkpoint {grid}, backbone {module.grid}')
-    if unlike:
-        raise CheckpointError(
-            f'The config is of another backbone: {"; ".join(unlike)}.'
-        )
 
 
 def write_export(exported: Export, out: Path) -> None:
@@ -235,8 +202,7 @@ def _split(
     if others or not tower:
         raise CheckpointError(
             'Only a backbone and a linear head can be exported; the '
-            f'checkpoint holds {some(others) or "no backbone"}. Weights of '
-            'other projects are converted by openclip_to_mmcls.py first.'
+            f'checkpoint holds {some(others) or "no backbone"}.'
         )
     return tower, head
 

@@ -240,16 +240,35 @@ def _take_part(
     return taken
 
 
-_ARCH: dict[str, Check] = dict(
-    width=whole(MOST_CHANNELS),
-    depth=whole(MOST_LAYERS),
-    num_heads=whole(MOST_CHANNELS),
-    mlp_width=whole(MOST_CHANNELS),
+_ARCH = dict(
+    width=MOST_CHANNELS,
+    depth=MOST_LAYERS,
+    num_heads=MOST_CHANNELS,
+    mlp_width=MOST_CHANNELS,
 )
+
+
+def _is_arch(value: Any) -> bool:
+    from mmclip.models.base_vit import ALIASES, ARCHS
+
+    if isinstance(value, str):
+        return value in ARCHS or value in ALIASES
+    return (
+        isinstance(value, Mapping)
+        and value.keys() == _ARCH.keys()
+        and all(is_whole(value[name], 1, _ARCH[name]) for name in _ARCH)
+        and value['width'] % value['num_heads'] == 0
+    )
+
+
 # Arguments of our backbones. init_cfg is left alone: it holds an address.
 BACKBONE: dict[str, Check] = dict(
     type=NAME,
-    arch=either(NAME, OBJECT),
+    arch=(
+        _is_arch,
+        'a preset, or width (a multiple of num_heads), depth, num_heads and '
+        'mlp_width within bounds',
+    ),
     act=NAME,
     img_size=SIZE,
     patch_size=whole(MOST_PIXELS),
@@ -288,7 +307,4 @@ def take_backbone(cfg: Any, where: str) -> dict[str, Any]:
     """
     if isinstance(cfg, Mapping):
         cfg = {key: cfg[key] for key in cfg if key != 'init_cfg'}
-    taken = take_all(cfg, BACKBONE, where)
-    if isinstance(taken.get('arch'), Mapping):
-        taken['arch'] = take_all(taken['arch'], _ARCH, f'{where}, arch')
-    return taken
+    return take_all(cfg, BACKBONE, where)

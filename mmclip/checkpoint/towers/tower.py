@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,28 +97,6 @@ def build_backbone(
         raise CheckpointError(
             f'The backbone cannot be built: {error}'
         ) from error
-
-
-def backbone_of_config(path: str | Path) -> dict[str, Any]:
-    """The backbone in a config file of OpenMMLab.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it has no backbone, or keys that nothing reads.
-    """
-    from mmclip.engine.config.load import load_config
-
-    try:
-        model = load_config(path).get('model') or {}
-    except KeyError as error:
-        raise CheckpointError(error.args[0]) from error
-    backbone = model.get('backbone')
-    if backbone is None:
-        raise CheckpointError(
-            f'{path} has no model with a backbone; name the config that the '
-            'weights were trained with.'
-        )
-    return backbone.to_dict()
 
 
 def backbone_from_timm(vit: Any) -> dict[str, Any] | None:

@@ -7,10 +7,10 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
+from mmclip.checkpoint.describe import unwrapped
 from mmclip.checkpoint.files.weights import without_wrapper
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import without_prefix
-from mmclip.checkpoint.loaded import find_backbone, loaded_clip, unwrapped
 from mmclip.checkpoint.pretrained import misfits
 from mmclip.checkpoint.state_dict import check_names, weights_of
 from mmclip.checkpoint.unconverted import advise
@@ -67,11 +67,8 @@ class StrictLoadHook(Hook):
         Raises:
             CheckpointError: If keys are missing or misshapen, listing them.
         """
-        backbone = find_backbone(runner.model)
-        clip = None if backbone is None else loaded_clip(backbone)
-        if clip is not None:
-            # How images are resized and cropped is the training's choice.
-            warn_of_images(runner, clip, ('mean', 'std', 'channels'))
+        # How images are resized and cropped is the training's choice.
+        warn_of_images(runner, ('mean', 'std', 'channels'))
         if runner._has_loaded:
             return  # other weights, all of them
         for misfit in misfits(runner.model):

@@ -1,29 +1,20 @@
 """``meta['clip']`` of what a run trains, and of what it is given."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
 from mmclip.checkpoint.describe import (
+    compare_with_model,
     describe_model,
     pipeline_of,
-    preprocess_of,
+    unlike_images,
+    unlike_model,
 )
-from mmclip.checkpoint.loaded import (
-    compare_with_model,
-    find_backbone,
-    unlike_outputs,
-    unwrapped,
-)
-from mmclip.checkpoint.meta import (
-    PREPROCESS,
-    Clip,
-    patch_grid,
-    preprocess_differences,
-)
+from mmclip.checkpoint.meta import GRID, OUTPUTS, PREPROCESS, TOWER, Clip
 from mmclip.errors import CheckpointError
 
 
@@ -74,47 +65,27 @@ def compare_with_run(
     Raises:
         CheckpointError: Naming all that differs.
     """
-    clip = compare_with_model(checkpoint, runner.model, path)
-    if clip is None:
-        return
-    backbone = find_backbone(runner.model)
-    problems = unlike_outputs(clip, unwrapped(runner.model), backbone)
     trains = isinstance(runner._train_loop, BaseLoop)
-    if trains and not runner._resume:
-        if problems:
+    starts = trains and not runner._resume
+    names = TOWER if starts else (*TOWER, *OUTPUTS, *(GRID if trains else ()))
+    clip = compare_with_model(checkpoint, runner.model, path, names)
+    if clip and starts:
+        if unlike := unlike_model(clip, runner.model, OUTPUTS):
             runner.logger.warning(
-                f'{path} was trained for other outputs: {"; ".join(problems)}.'
+                f'{path} was trained for other outputs: {"; ".join(unlike)}.'
             )
-        return
-    grid = patch_grid(clip)
-    if trains and grid is not None and grid != backbone.grid:
-        problems.append(
-            f'img_size: checkpoint {clip["img_size"]}, backbone '
-            f'{backbone.img_size} (a new start with load_from resizes)'
-        )
-    if problems:
-        raise CheckpointError(
-            f'{path} is of another model: {"; ".join(problems)}.'
-        )
-    if not trains:
-        warn_of_images(runner, clip)
+    elif not trains:
+        warn_of_images(runner)
 
 
-def warn_of_images(
-    runner: Runner, clip: Clip, keys: Sequence[str] = PREPROCESS
-) -> None:
+def warn_of_images(runner: Runner, names: Iterable[str] = PREPROCESS) -> None:
     """Say which values images are prepared with here, and were for weights.
 
     Args:
-        runner (Runner): With a backbone of ours.
-        clip (dict): What the weights say of themselves.
-        keys (Sequence[str]): What to compare. Defaults to all.
+        runner (Runner): With a model that has its weights.
+        names (Iterable[str]): Of the facts to compare. Defaults to all.
     """
-    backbone = find_backbone(runner.model)
-    here = preprocess_of(
-        unwrapped(runner.model), test_pipeline_of(runner), backbone.img_size
-    )
-    unlike = preprocess_differences(clip['preprocess'], here, keys)
+    unlike = unlike_images(runner.model, test_pipeline_of(runner), names)
     if unlike:
         runner.logger.warning(
             'Images are prepared in another way than for the weights, which '

@@ -207,7 +207,7 @@ class TestTimm:
     def assert_loads(self, checkpoint, module):
         tensors = export_checkpoint(checkpoint, 'timm').state_dict
         backbone = checkpoint['meta']['clip']['backbone']
-        described = build_backbone(backbone).describe()
+        described = build_backbone(backbone).architecture()
         model = timm.models.VisionTransformer(
             **timm_arguments(
                 backbone | described, len(tensors.get('head.bias', ()))
@@ -432,28 +432,31 @@ def contents(folder):
 
 
 def test_weights_of_other_projects_are_refused(tiny_model):
-    with pytest.raises(CheckpointError, match='other projects are converted'):
-        export_checkpoint(tiny_model.model.state_dict(), 'timm', CLIP_BACKBONE)
+    with pytest.raises(CheckpointError, match='openclip_to_mmcls'):
+        export_checkpoint(tiny_model.model.state_dict(), 'timm')
 
 
 def test_other_backbones_are_refused():
-    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
-    with pytest.raises(CheckpointError, match='a ResNet, and must be one of'):
-        export_checkpoint(checkpoint, 'timm', dict(type='ResNet', depth=50))
-
-
-def test_training_checkpoints_need_their_config():
-    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
-    with pytest.raises(CheckpointError, match='pass --config'):
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE, a=1)
+    checkpoint['meta']['clip']['backbone'] = dict(type='ResNet', depth=50)
+    with pytest.raises(
+        CheckpointError, match=r"type must be one of .*'ResNet"
+    ):
         export_checkpoint(checkpoint, 'timm')
-    assert export_checkpoint(checkpoint, 'timm', CLIP_BACKBONE).state_dict
+
+
+def test_files_that_do_not_describe_themselves_are_sent_to_be_converted():
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
+    with pytest.raises(CheckpointError, match='Convert it first: python'):
+        export_checkpoint(checkpoint, 'timm')
 
 
 def test_a_checkpoint_of_another_backbone_is_refused():
-    checkpoint, _ = make_checkpoint(CLIP_BACKBONE)
+    checkpoint, _ = make_checkpoint(CLIP_BACKBONE, a=1)
     arch = CLIP_BACKBONE['arch'] | dict(mlp_width=64)
+    checkpoint['meta']['clip']['backbone'] = CLIP_BACKBONE | dict(arch=arch)
     with pytest.raises(CheckpointError, match=r'shape: layers\.0\.ffn'):
-        export_checkpoint(checkpoint, 'timm', CLIP_BACKBONE | dict(arch=arch))
+        export_checkpoint(checkpoint, 'timm')
 
 
 def test_other_parts_are_not_dropped_silently():

@@ -117,7 +117,7 @@ def test_what_would_not_load_and_why(files):
     file = files / 'mmpretrain.pth'
     found = inspect_weights(file)
     assert why_not(found, file, BACKBONE) is None
-    assert "act: checkpoint 'quick_gelu', backbone 'gelu'" in why_not(
+    assert "act: checkpoint 'quick_gelu', here 'gelu'" in why_not(
         found, file, BACKBONE | dict(act='gelu')
     )
     assert 'a ResNet, and must be' in why_not(found, file, dict(type='ResNet'))

@@ -10,10 +10,7 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 
-from mmclip.checkpoint.compatibility import (
-    are_same_classes,
-    misplaced_classes,
-)
+from mmclip.datasets.class_order import are_same_classes, misplaced
 from mmclip.datasets.shifts import imagenet_synsets
 from tests.test_engine.splits import (
     check_splits,
@@ -190,9 +187,9 @@ def test_captions_in_another_order_than_the_data_are_refused(root):
 
 def test_all_lists_of_imagenets_names_are_in_one_order():
     both = [IMAGENET_CATEGORIES, open_clip.IMAGENET_CLASSNAMES]
-    assert not misplaced_classes(*both)
+    assert not misplaced(*both)
     synsets = list(imagenet_synsets())  # of class folders
     assert are_same_classes(synsets, list(both[0]))
     assert not are_same_classes(synsets[::-1], list(both[0]))
     turned = [both[1][1], both[1][0], *both[1][2:]]
-    assert len(misplaced_classes(both[1], turned)) == 2
+    assert len(misplaced(both[1], turned)) == 2
