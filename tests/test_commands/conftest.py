@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from tests.processes import Process, start
 
 TOOLS = REPOSITORY / 'tools'
 CONFIG = """
@@ -121,8 +123,11 @@ def refused_out(
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Run a Python or shell tool in ``tmp_path``; its output is ``stdout``."""
+def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
+    """Run a Python or shell tool in ``tmp_path``.
+
+    The result has its ``returncode`` and all its output, ``stdout``.
+    """
 
     def _run(
         tool: Path,
@@ -130,18 +135,24 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         fails: bool = False,
         timeout: float = 600,
         **env: str,
-    ) -> subprocess.CompletedProcess:
-        program = sys.executable if tool.suffix == '.py' else 'bash'
-        result = subprocess.run(
-            [program, str(tool), *map(str, args)],
-            cwd=tmp_path,
-            env=os.environ | dict(PYTHON=sys.executable) | env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
+    ) -> SimpleNamespace:
+        line = [tool, *map(str, args)]
+        settings = dict(
+            cwd=tmp_path, env=os.environ | dict(PYTHON=sys.executable) | env
         )
-        assert (result.returncode != 0) == fails, result.stdout
-        return result
+        process: Process | subprocess.Popen
+        if tool.suffix == '.py' and 'HF_HUB_CACHE' not in env:
+            process = start(*line, **settings)
+        else:  # which is read by imports
+            process = subprocess.Popen(
+                ['bash' if tool.suffix == '.sh' else sys.executable, *line],
+                **settings,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        log, _ = process.communicate(timeout=timeout)
+        assert (process.returncode != 0) == fails, log
+        return SimpleNamespace(returncode=process.returncode, stdout=log)
 
     return _run
