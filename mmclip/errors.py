@@ -1,5 +1,6 @@
-"""What goes wrong with weights and with data."""
+"""What goes wrong with weights, data and configs, and how to say it."""
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -17,6 +18,25 @@ class DataError(ValueError):
     The message names the file, folder or label, what was found, what was
     wanted and the next step.
     """
+
+
+class ConfigError(ValueError):
+    """A config has keys that nothing reads, or lacks what is needed."""
+
+
+def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """Name the known name that a misspelt one was probably meant to be.
+
+    Args:
+        name (str): What was written.
+        known (Iterable[str]): What could have been.
+        alike (float): How alike they must be, from 0 to 1. Defaults to 0.6.
+
+    Returns:
+        str: To append to a sentence; empty if none is near.
+    """
+    near = difflib.get_close_matches(name, sorted(known), 1, alike)
+    return f' (did you mean {near[0]!r}?)' if near else ''
 
 
 def some(names: Iterable[object], most: int = 5) -> str:

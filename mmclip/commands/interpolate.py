@@ -25,7 +25,7 @@ from mmclip.averaging.weight_space import (
 )
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.files.weights import check_folder, check_out
-from mmclip.engine.config.check import unread
+from mmclip.engine.config.check import check_keys
 from mmclip.engine.config.load import complete_dataloaders
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.config import load_config_with
@@ -240,8 +240,7 @@ def changed_loader(cfg: Config, said: list[str], name: str) -> dict[str, Any]:
         changed.merge_from_dict(options)
     except (KeyError, TypeError) as error:
         raise ValueError(error.args[0]) from None
-    if complaints := unread(changed):
-        raise ValueError(f'{"; ".join(complaints)}.')
+    check_keys(changed)
     return changed.test_dataloader
 
 

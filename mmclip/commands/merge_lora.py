@@ -17,7 +17,8 @@ from mmclip.checkpoint import (
 )
 from mmclip.checkpoint.files.weights import check_free, check_out
 from mmclip.checkpoint.lora import merge_lora
-from mmclip.engine.config.load import KNOWN_KEYS, load_config
+from mmclip.engine.config.check import RUNNER_KEYS
+from mmclip.engine.config.load import load_config
 
 EXAMPLES = """examples:
   %(prog)s configs/clip/clip-l-336_lora_in1k.py \\
@@ -47,7 +48,7 @@ def main() -> None:
         )
         write_checkpoint(checkpoint, args.out)
         # Without the variables that the config computed others from.
-        known = {key: cfg[key] for key in cfg if key in KNOWN_KEYS}
+        known = {key: cfg[key] for key in cfg if key in RUNNER_KEYS}
         Config(known).dump(str(config))
     except (CheckpointError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -172,7 +172,7 @@ def leave_out_averaging(runner: Runner) -> None:
 if __name__ == '__main__':
     try:
         main()
-    except (CheckpointError, DataError, OSError) as error:
+    except (CheckpointError, ConfigError, DataError, OSError) as error:
         # torchrun says it once for all processes.
         by_torchrun = 'TORCHELASTIC_RUN_ID' in os.environ
         sys.exit(1 if by_torchrun else f'error: {error}')

@@ -178,6 +178,7 @@ if __name__ == '__main__':
         main()
     except (
         CheckpointError,
+        ConfigError,
         DataError,
         NonFiniteLossError,
         OSError,

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmclip.engine.config.load import load_config
+from mmclip.errors import ConfigError
 
 
 def load_config_with(
@@ -19,22 +20,19 @@ def load_config_with(
 
     Args:
         needed (Sequence[str]): The keys, such as ``test_dataloader``.
-        path (str | Path): See :func:`mmclip.engine.config.load.load_config`.
+        path (str | Path): See :func:`mmclip.engine.config.load_config`.
         options (dict | None): See there.
         work_dir (str | None): See there.
 
     Raises:
+        ConfigError: If it lacks a key or sets it to None, or a key is
+            misspelt.
         FileNotFoundError: If there is no such file.
-        ValueError: If it lacks a key or sets it to None, or nothing reads
-            one that it has.
     """
-    try:
-        cfg = load_config(path, options, work_dir)
-    except KeyError as error:  # its str() is the sentence in quotes
-        raise ValueError(error.args[0]) from None
+    cfg = load_config(path, options, work_dir)
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:
-        raise ValueError(
+        raise ConfigError(
             f'{path} has no {" and no ".join(missing)}, which is needed here: '
             'add it, as in configs/clip/clip-l-336.py.'
         )

@@ -1,5 +1,6 @@
 """Pictures of predictions, by the hook of the package that a config is for."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 from mmclip.engine.config.scopes import CLASSIFYING, scope_of
-from mmclip.engine.config.signatures import argument_names
 
 OF_CLASSIFIERS = dict(type='mmclip.VisualizationHook')
 
@@ -47,7 +47,7 @@ def show_predictions(
             f'the pictures: set it to the visualization hook of '
             f'{scope_of(cfg)}.'
         )
-    known = argument_names(_find_class(hook['type'], cfg).__init__)
+    known = set(signature(_find_class(hook['type'], cfg)).parameters)
     hook.update(show=show, wait_time=wait_time)
     for switch in {'enable', 'draw'} & known:
         hook[switch] = True

@@ -5,7 +5,9 @@ import re
 import pytest
 from mmengine.config import Config
 
+from mmclip.engine.config.check import RUNNER_HOOKS
 from mmclip.engine.config.load import complete_dataloaders, load_config
+from mmclip.errors import ConfigError
 from tests.conftest import REPOSITORY
 
 
@@ -13,144 +15,6 @@ def write(tmp_path, text, name='config.py'):
     path = tmp_path / name
     path.write_text(text)
     return path
-
-
-def test_misspelt_keys_are_errors_with_the_nearest_known_key(tmp_path):
-    path = write(tmp_path, 'optim_wraper = dict()\nload_form = None\n')
-    with pytest.raises(KeyError) as error:
-        load_config(path)
-    assert "'optim_wraper' (did you mean 'optim_wrapper'?)" in str(error.value)
-    assert "'load_form' (did you mean 'load_from'?)" in str(error.value)
-
-
-def test_misspelt_options_are_errors(tmp_path):
-    path = write(tmp_path, 'optim_wrapper = dict()\n')
-    with pytest.raises(KeyError, match='optim_wraper'):
-        load_config(path, {'optim_wraper.optimizer.lr': 1})
-
-
-def test_variables_that_the_config_itself_reads_are_none(tmp_path):
-    write(tmp_path, 'scale = 3\nepochs = 5\n', 'base.py')
-    path = write(
-        tmp_path,
-        "_base_ = ['base.py']\n"
-        'lr = 0.1 * _base_.scale\n'
-        'optim_wrapper = dict(optimizer=dict(lr=lr))\n'
-        'train_cfg = dict(max_epochs={{_base_.epochs}})\n',
-    )
-    cfg = load_config(path)
-    assert cfg.train_cfg.max_epochs == 5
-
-
-def test_variables_that_nobody_reads_are_errors(tmp_path):
-    path = write(tmp_path, 'lr = 1\nmodel = dict(lr=lr)\nleft_over = 1\n')
-    with pytest.raises(KeyError, match="top-level key 'left_over'"):
-        load_config(path)
-
-
-TOO_LATE = [
-    ('clip-l-336_wise-ft_in1k.py', 'iters', 'param_scheduler'),
-    ('clip-l-336_wise-ft_in1k.py', 'epochs', 'param_scheduler, train_cfg'),
-    (
-        'clip-l-336.py',
-        'accumulative_counts',
-        'auto_scale_lr, custom_hooks, op',
-    ),
-    ('clip-b16-224.py', 'warmup_epochs', 'param_scheduler'),
-]
-
-
-@pytest.mark.parametrize(('base', 'name', 'computed'), TOO_LATE)
-def test_variables_that_come_too_late_are_errors(
-    tmp_path, base, name, computed
-):
-    """A base has computed what depends on them, and the old value stays."""
-    config = REPOSITORY / 'configs' / 'clip' / base
-    child = write(tmp_path, f"_base_ = ['{config}']\n{name} = 7\n")
-    for path, options in (child, None), (config, {name: 7}):
-        with pytest.raises(KeyError) as error:
-            load_config(path, options)
-        assert f"top-level key '{name}', from which" in str(error.value)
-        assert f'set what it computes: {computed}' in str(error.value)
-
-
-def test_a_variable_may_be_set_anew_where_it_is_read(tmp_path):
-    write(tmp_path, 'n = 3\ntrain_cfg = dict(max_epochs=n)\n', 'base.py')
-    write(tmp_path, "_base_ = 'base.py'\nn = 4\n", 'middle.py')
-    path = write(
-        tmp_path,
-        "_base_ = 'middle.py'\ntrain_cfg = dict(max_epochs=_base_.n)\n",
-    )
-    assert load_config(path).train_cfg.max_epochs == 4
-
-
-BASE = """
-n = 3
-pipeline = [dict(type='Resize', scale=n)]
-train_dataloader = dict(dataset=dict(pipeline=pipeline))
-"""
-HARMLESS = {
-    'the same as in the base': 'n = 3',
-    'set anew, and read': 'n = 4\ntrain_cfg = dict(max_epochs=n)',
-    'assigned into the base': '_base_.train_dataloader.num_workers = 2',
-    'assigned into the base and read': "_base_['pipeline'][0]['scale'] = 4\n"
-    'train_dataloader = dict(dataset=dict(pipeline=_base_.pipeline))',
-    'read by its key': "train_cfg = dict(max_epochs=_base_['n'])\nn = 4",
-    'read with a default': "n = 4\nx = _base_.get('n', 0)\nmodel = dict(x=x)",
-    'a helper left over': 'a, _ = range(2)\nbgr = [a, a][::-1]',
-    'of a loop': 'model = dict()\nfor i in range(3):\n    model.update(a=1)',
-}
-
-
-@pytest.mark.parametrize('case', HARMLESS)
-def test_variables_that_do_no_harm(tmp_path, case):
-    write(tmp_path, BASE, 'base.py')
-    load_config(write(tmp_path, f"_base_ = 'base.py'\n{HARMLESS[case]}\n"))
-
-
-def test_bases_may_be_computed(tmp_path):
-    write(tmp_path, BASE, 'base.py')
-    path = write(tmp_path, "_base_ = ['base.py'] + []\nn = 4\n")
-    with pytest.raises(KeyError, match=r"'n', from which base\.py has"):
-        load_config(path)
-
-
-@pytest.mark.parametrize(
-    'text',
-    [
-        'optim_wraper = dict(lr=a)',
-        'optimizer = dict(lr=a)',
-        'epochs = 2 * a',
-        'epochs = 3; epochs += a',
-        'left_over = 3',
-        '_base_.epochs = 4',
-        "_base_['epochs'] = 4",
-    ],
-)
-def test_what_looks_like_a_setting_and_is_none(tmp_path, text):
-    write(
-        tmp_path, 'epochs = 3\ntrain_cfg = dict(max_epochs=epochs)\n', 'b.py'
-    )
-    path = write(
-        tmp_path, f"_base_ = 'b.py'\na = 1\n{text}\nmodel = dict(a=a)"
-    )
-    name = re.findall('epochs|optim[a-z_]*|left_over', text)[0]
-    with pytest.raises(KeyError, match=f"top-level key '{name}'"):
-        load_config(path)
-
-
-def test_a_config_that_options_changed_is_read_again(tmp_path):
-    """Its train_pipeline is not that of its data loader any more."""
-    cfg = load_config(
-        REPOSITORY / 'configs' / 'clip' / 'clip-b16-224.py',
-        {
-            'train_dataloader.dataset.pipeline.2.scale': 160,
-            'val_dataloader.dataset.pipeline.1.scale': 160,
-            'test_dataloader.dataset.pipeline.1.scale': 160,
-        },
-    )
-    cfg.dump(tmp_path / 'x.py')
-    assert load_config(tmp_path / 'x.py').train_pipeline
 
 
 def test_the_configs_of_the_docs_are_read(tmp_path):
@@ -164,21 +28,24 @@ def test_the_configs_of_the_docs_are_read(tmp_path):
         load_config(write(tmp_path, text))
 
 
-@pytest.mark.parametrize('suffix', ['.py', '.json'])
-def test_what_mmengine_wrote_of_a_recipe_is_read_again(tmp_path, suffix):
-    cfg = load_config(REPOSITORY / 'configs' / 'clip' / 'clip-l-224.py')
-    cfg.dump(tmp_path / f'x{suffix}')
-    again = load_config(tmp_path / f'x{suffix}')
-    assert again.model.backbone.img_size == 224
-    cfg.optim_wraper = cfg.pop('optim_wrapper')
-    cfg.dump(tmp_path / f'y{suffix}')
-    with pytest.raises(KeyError, match=r"'optim_wraper' \(did you mean"):
-        load_config(tmp_path / f'y{suffix}')
-
-
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'nowhere\.py does not'):
         load_config(tmp_path / 'nowhere.py')
+
+
+def test_an_option_that_has_no_place_is_an_error(tmp_path):
+    path = write(tmp_path, 'custom_hooks = []')
+    with pytest.raises(ConfigError, match=r'config\.py: Index 3 exceeds'):
+        load_config(path, {'custom_hooks.3.type': 'EMAHook'})
+
+
+def test_default_hooks_are_removed_by_none(tmp_path):
+    """mmengine removes its own, and stops at others without a word."""
+    path = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+    for name in load_config(path).default_hooks:
+        hooks = load_config(path, {f'default_hooks.{name}': None})
+        kept = hooks.default_hooks.get(name, 'removed')
+        assert kept is None if name in RUNNER_HOOKS else kept == 'removed'
 
 
 @pytest.mark.parametrize(
@@ -237,25 +104,3 @@ def test_images_of_other_packages_are_not_stacked(scope, dataset, stacked):
     complete_dataloaders(cfg, pin_memory=True)
     collate = dict(type='default_collate') if stacked else None
     assert cfg.train_dataloader.get('collate_fn') == collate
-
-
-def test_left_over_keys_of_other_packages_are_logged(tmp_path, caplog):
-    """As backend_args, which nearly all configs of mmpose have."""
-    text = "default_scope = 'mmpose'\nx = 1\nbackend_args = dict(backend=x)\n"
-    load_config(write(tmp_path, text))
-    assert "nothing reads the top-level key 'backend_args'" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ('text', 'options', 'named'),
-    [
-        ('optim_wraper = dict()', None, 'optim_wraper'),
-        ('', {'backend_args.backend': 'local'}, 'backend_args'),
-    ],
-)
-def test_misspelt_keys_of_other_packages_are_refused(
-    tmp_path, text, options, named
-):
-    text = "default_scope = 'mmpose'\nx = 1\ny = dict(x=x)\n" + text
-    with pytest.raises(KeyError, match=f'nothing reads .*{named}'):
-        load_config(write(tmp_path, text), options)
