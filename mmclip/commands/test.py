@@ -21,7 +21,7 @@ from mmclip.engine.checks.places import check_places
 from mmclip.engine.config.load import complete_dataloaders, load_config
 from mmclip.engine.config.scopes import CLASSIFYING, scope_of
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
-from mmclip.errors import DataError
+from mmclip.errors import ConfigError, DataError
 from mmclip.evaluation.show_predictions import show_predictions
 
 EXAMPLES = """examples:

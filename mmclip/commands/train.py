@@ -19,7 +19,7 @@ from mmclip.engine.distributed.processes import use_gloo_without_gpu
 from mmclip.engine.resume.find_checkpoint import has_checkpoints
 from mmclip.engine.resume.interrupt_hook import InterruptHook
 from mmclip.engine.resume.signals import end_at_once
-from mmclip.errors import DataError
+from mmclip.errors import ConfigError, DataError
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336.py

@@ -54,7 +54,7 @@ def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
         ),
         (
             ['config.py', 'tower.pth', '--cfg-options', 'test_dataloder.a=1'],
-            "key 'test_dataloder' (did you mean 'test_dataloader'?)",
+            "option 'test_dataloder' (did you mean 'test_dataloader'?)",
         ),
     ],
 )
