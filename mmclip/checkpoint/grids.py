@@ -11,9 +11,8 @@ from typing import Any
 
 from mmclip.checkpoint.meta import patch_grid, read_clip
 from mmclip.checkpoint.towers.tower import OTHER
+from mmclip.pos_embed import IMAGE_SIZE, PATCH_GRID
 
-PATCH_GRID = 'patch_grid'
-IMAGE_SIZE = 'image_size'  # of towers of open_clip itself
 _POS_EMBED = 'pos_embed'
 # What may stand before the tensors of the tower that meta['clip'] describes.
 _WRAPPERS = {'module', 'backbone', '_orig_mod'}

@@ -25,6 +25,7 @@ from mmclip.checkpoint.unconverted import (
     refuse_unconverted,
 )
 from mmclip.errors import CheckpointError
+from mmclip.pos_embed import resize_pos_embed, source_grid
 from mmclip.registry import WEIGHT_INITIALIZERS
 
 PREFIX = 'backbone.'
@@ -148,8 +149,6 @@ class PretrainedCLIP:
     def _resize(
         self, state_dict: dict[str, Tensor], clip: Clip | None, module: Any
     ) -> None:
-        from mmclip.models.pos_embed import resize_pos_embed, source_grid
-
         num_prefix = module.num_prefix_tokens
         grid = patch_grid(clip) or told_grid(state_dict)
         if self.img_size is not None:

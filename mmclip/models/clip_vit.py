@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmclip.models.base_vit import BaseViT, check_choice, to_map
-from mmclip.models.pos_embed import Grid
+from mmclip.models.vit import BaseViT, check_choice, to_map
+from mmclip.pos_embed import Grid
 from mmclip.registry import MODELS
 
 POOLS = ('cls_token', 'avg', 'attention')

@@ -8,10 +8,10 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor
 
-from mmclip.checkpoint.grids import IMAGE_SIZE
 from mmclip.checkpoint.towers.model_configs import take_image_tower
 from mmclip.errors import CheckpointError
-from mmclip.models.base_vit import check_choice, refuse_whole_models
+from mmclip.models.vit import check_choice, refuse_whole_models
+from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS
 
 OUT_TYPES = ('pooled', 'featmap')

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmclip.models.base_vit import BaseViT, check_choice, to_map
 from mmclip.models.layers import ACTS
-from mmclip.models.pos_embed import Grid
+from mmclip.models.vit import BaseViT, check_choice, to_map
+from mmclip.pos_embed import Grid
 from mmclip.registry import MODELS
 
 POOLS = ('attention', 'avg')

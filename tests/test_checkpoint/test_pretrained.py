@@ -13,7 +13,7 @@ from mmclip.checkpoint import (
     write_checkpoint,
 )
 from mmclip.models import CLIPVisionTransformer
-from mmclip.models.pos_embed import resize_pos_embed
+from mmclip.pos_embed import resize_pos_embed
 
 BACKBONE = dict(
     type='mmclip.CLIPVisionTransformer',

@@ -27,8 +27,8 @@ from mmclip.checkpoint.files.training_state import (
     method_of,
 )
 from mmclip.checkpoint.files.unpickler import Module, Named, parts_of, shown
-from mmclip.checkpoint.grids import IMAGE_SIZE, PATCH_GRID
 from mmclip.errors import CheckpointError
+from mmclip.pos_embed import IMAGE_SIZE, PATCH_GRID
 
 _METADATA = ('version', PATCH_GRID, IMAGE_SIZE)
 

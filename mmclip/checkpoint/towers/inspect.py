@@ -24,7 +24,7 @@ from mmclip.checkpoint.towers.open_clip import find_tower
 from mmclip.checkpoint.towers.tower import OTHER, build_backbone
 from mmclip.checkpoint.untrusted import read_json
 from mmclip.errors import CheckpointError
-from mmclip.models.pos_embed import square_grid
+from mmclip.pos_embed import square_grid
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mmclip.models.base_vit import BaseViT
+from mmclip.models.vit import BaseViT
 from mmclip.registry import RUNNERS, STRATEGIES
 
 

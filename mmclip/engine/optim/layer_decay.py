@@ -8,7 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
-from mmclip.models.base_vit import BaseViT
+from mmclip.models.vit import BaseViT
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 KEYS = (

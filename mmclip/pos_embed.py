@@ -1,4 +1,8 @@
-"""Position embeddings of a patch grid, for another grid."""
+"""Position embeddings of a patch grid, for another grid.
+
+Models resize them when images have another size, and weights when they are
+loaded: so this stands below both.
+"""
 
 import math
 from typing import Any
@@ -10,6 +14,10 @@ from torch import Tensor
 from mmclip.errors import CheckpointError
 
 Grid = tuple[int, int]
+# What a state dict's metadata, where torch has its versions, says of the
+# images that weights were made for.
+PATCH_GRID = 'patch_grid'
+IMAGE_SIZE = 'image_size'  # of towers of open_clip itself
 
 
 def square_grid(num_patches: int) -> Grid:

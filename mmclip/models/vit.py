@@ -18,10 +18,14 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmclip.checkpoint.grids import PATCH_GRID
 from mmclip.errors import CheckpointError
 from mmclip.models.layers import ACTS, PatchEmbed, TransformerLayer
-from mmclip.models.pos_embed import Grid, resize_pos_embed, source_grid
+from mmclip.pos_embed import (
+    PATCH_GRID,
+    Grid,
+    resize_pos_embed,
+    source_grid,
+)
 
 # Numbers of open_clip 3.3.0's model_configs, where heads = width / head_width
 # and mlp_width = int(width * mlp_ratio), and of timm's SigLIP models.
