@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmclip.models.vit import BaseViT, check_choice, to_map
+from mmclip.models.architecture import Architecture, check_choice, parse_arch
+from mmclip.models.vit import VisionTransformer, to_map
 from mmclip.pos_embed import Grid
 from mmclip.registry import MODELS
 
@@ -22,7 +23,7 @@ POOLS = ('cls_token', 'avg', 'attention')
 
 
 @MODELS.register_module()
-class CLIPVisionTransformer(BaseViT):
+class CLIPVisionTransformer(VisionTransformer):
     """CLIP's vision transformer as an OpenMMLab backbone.
 
     Args:
@@ -86,8 +87,6 @@ class CLIPVisionTransformer(BaseViT):
         ValueError: If an argument is out of its range.
     """
 
-    num_prefix_tokens = 1
-
     def __init__(
         self,
         arch: str | dict[str, Any],
@@ -111,13 +110,19 @@ class CLIPVisionTransformer(BaseViT):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(
-            arch,
-            act=act,
-            img_size=img_size,
-            patch_size=patch_size,
-            patch_bias=False,
-            norm_eps=norm_eps,
-            layer_scale_init=layer_scale_init,
+            Architecture(
+                *parse_arch(arch),
+                act=act,
+                img_size=img_size,
+                patch_size=patch_size,
+                norm_eps=norm_eps,
+                pool=pool,
+                class_token=True,
+                pre_norm=pre_norm,
+                layer_scale_init=layer_scale_init,
+                proj_dim=proj_dim,
+                proj_bias=proj_bias,
+            ),
             out_type=out_type,
             out_indices=out_indices,
             drop_path_rate=drop_path_rate,
@@ -127,31 +132,30 @@ class CLIPVisionTransformer(BaseViT):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
-        check_choice('pool', pool, POOLS)
-        self.pool = pool
-        self.cls_token = nn.Parameter(torch.empty(1, 1, self.width))
-        self.pre_norm = (
-            nn.LayerNorm(self.width, eps=norm_eps)
-            if pre_norm
-            else nn.Identity()
-        )
+
+    def _build_tail(self) -> None:
+        arch = self.arch
+        check_choice('pool', arch.pool, POOLS)
+        self.pool = arch.pool
         pooled_width = self.width
         self.attn_pool: nn.Module | None = None
-        if pool == 'attention':
-            pooled_width = self._check_attention_pool(proj_dim)
+        if self.pool == 'attention':
+            pooled_width = self._check_attention_pool()
             self.attn_pool = _attentional_pooler(
-                pooled_width, self.width, norm_eps
+                pooled_width, self.width, arch.norm_eps
             )
-        self.ln1 = nn.LayerNorm(pooled_width, eps=norm_eps)
+        self.ln1 = nn.LayerNorm(pooled_width, eps=arch.norm_eps)
         self.proj = self.proj_bias = None
-        if proj_dim is not None:
-            self.proj = nn.Parameter(torch.empty(pooled_width, proj_dim))
-            if proj_bias:
-                self.proj_bias = nn.Parameter(torch.zeros(proj_dim))
-        self._finish()
+        if arch.proj_dim is not None:
+            self.proj = nn.Parameter(torch.empty(pooled_width, arch.proj_dim))
+            if arch.proj_bias:
+                self.proj_bias = nn.Parameter(torch.zeros(arch.proj_dim))
+        for part in (self.ln1, self.attn_pool, self.proj, self.proj_bias):
+            if part is not None:
+                part.requires_grad_(self._uses_tail())
 
-    def _check_attention_pool(self, proj_dim: int | None) -> int:
-        if proj_dim is None:
+    def _check_attention_pool(self) -> int:
+        if self.arch.proj_dim is None:
             raise ValueError(
                 "pool='attention' needs proj_dim: CoCa's pooler works in the "
                 'joint space.'
@@ -162,12 +166,7 @@ class CLIPVisionTransformer(BaseViT):
                 "out_type='pooled' out_indices must be -1, got "
                 f'{self.out_indices}.'
             )
-        return proj_dim
-
-    def _embed(self, x: Tensor, grid: Grid) -> Tensor:
-        x = self.patch_embed(x)  # (B, N, C)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x), x], dim=1)
-        return self.pre_norm(self._add_pos_embed(x, grid))  # (B, 1 + N, C)
+        return self.arch.proj_dim
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
         if self.out_type == 'pooled':
@@ -199,18 +198,15 @@ class CLIPVisionTransformer(BaseViT):
         return self.pool != 'attention' or self.out_type == 'pooled'
 
     def reset_parameters(self) -> None:
-        """Draw random weights by CLIP's rule; see :class:`BaseViT`."""
+        """Draw random weights by CLIP's rule, the projection's too."""
         super().reset_parameters()
-        std = self.width**-0.5
-        nn.init.normal_(self.cls_token, std=std)
         if self.proj is not None:
-            nn.init.normal_(self.proj, std=std)
+            nn.init.normal_(self.proj, std=self.width**-0.5)
 
     def describe(self) -> dict[str, Any]:
         """The properties that weights must share with this module."""
         return super().describe() | dict(
-            pre_norm=not isinstance(self.pre_norm, nn.Identity),
-            pool=self.pool,
+            pre_norm=self.arch.pre_norm, pool=self.pool
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -221,17 +217,6 @@ class CLIPVisionTransformer(BaseViT):
         if self.proj_bias is not None:
             arguments |= dict(proj_bias=True)
         return arguments
-
-    def _stem(self) -> list[nn.Module | nn.Parameter]:
-        return [self.cls_token, self.pos_embed, self.pre_norm]
-
-    def _tail(self) -> list[nn.Module | nn.Parameter]:
-        parts = [self.ln1, self.attn_pool, self.proj, self.proj_bias]
-        return [part for part in parts if part is not None]
-
-    def _unused_parts(self) -> list[nn.Module | nn.Parameter]:
-        parts = super()._unused_parts()
-        return parts if self._uses_tail() else [*parts, *self._tail()]
 
 
 def _attentional_pooler(

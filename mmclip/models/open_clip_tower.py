@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mmclip.checkpoint.towers.model_configs import take_image_tower
 from mmclip.errors import CheckpointError
-from mmclip.models.vit import check_choice, refuse_whole_models
+from mmclip.models.architecture import check_choice
+from mmclip.models.loading import refuse_whole_models
 from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS
 

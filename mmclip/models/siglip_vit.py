@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmclip.models.layers import ACTS
-from mmclip.models.vit import BaseViT, check_choice, to_map
+from mmclip.models.architecture import Architecture, check_choice, parse_arch
+from mmclip.models.vit import ACTS, VisionTransformer, to_map
 from mmclip.pos_embed import Grid
 from mmclip.registry import MODELS
 
@@ -24,7 +24,7 @@ POOLS = ('attention', 'avg')
 
 
 @MODELS.register_module()
-class SigLIPVisionTransformer(BaseViT):
+class SigLIPVisionTransformer(VisionTransformer):
     """SigLIP's vision transformer as an OpenMMLab backbone.
 
     Unlike CLIP's it has no class token, no norm before the blocks and no
@@ -60,8 +60,6 @@ class SigLIPVisionTransformer(BaseViT):
         ValueError: If an argument is out of its range.
     """
 
-    num_prefix_tokens = 0
-
     def __init__(
         self,
         arch: str | dict[str, Any],
@@ -81,13 +79,15 @@ class SigLIPVisionTransformer(BaseViT):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(
-            arch,
-            act=act,
-            img_size=img_size,
-            patch_size=patch_size,
-            patch_bias=True,
-            norm_eps=norm_eps,
-            layer_scale_init=None,
+            Architecture(
+                *parse_arch(arch),
+                act=act,
+                img_size=img_size,
+                patch_size=patch_size,
+                norm_eps=norm_eps,
+                pool=pool,
+                patch_bias=True,
+            ),
             out_type=out_type,
             out_indices=out_indices,
             drop_path_rate=drop_path_rate,
@@ -97,31 +97,15 @@ class SigLIPVisionTransformer(BaseViT):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
-        check_choice('pool', pool, POOLS)
-        self.pool = pool
-        self.ln1 = nn.LayerNorm(self.width, eps=norm_eps)
-        self.attn_pool = (
-            self._attention_pool() if pool == 'attention' else None
-        )
-        self._finish()
 
-    def _attention_pool(self) -> nn.Module:
-        from timm.layers import AttentionPoolLatent
-
-        pool = AttentionPoolLatent(
-            self.width,
-            num_heads=self.num_heads,
-            # timm rounds width * mlp_ratio down.
-            mlp_ratio=(self.mlp_width + 0.5) / self.width,
-            norm_layer=partial(nn.LayerNorm, eps=self.norm_eps),  # type: ignore[arg-type]
-            act_layer=ACTS[self.act],  # type: ignore[arg-type]
-        )
-        # mmengine would call its init_weights after the backbone's init_cfg.
-        pool.is_init = True  # type: ignore[assignment]
-        return pool
-
-    def _embed(self, x: Tensor, grid: Grid) -> Tensor:
-        return self._add_pos_embed(self.patch_embed(x), grid)  # (B, N, C)
+    def _build_tail(self) -> None:
+        check_choice('pool', self.arch.pool, POOLS)
+        self.pool = self.arch.pool
+        self.ln1 = nn.LayerNorm(self.width, eps=self.arch.norm_eps)
+        self.attn_pool: nn.Module | None = None
+        if self.pool == 'attention':
+            self.attn_pool = _attention_pool(self.arch)
+            self.attn_pool.requires_grad_(self.out_type == 'pooled')
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
         if last:
@@ -136,12 +120,18 @@ class SigLIPVisionTransformer(BaseViT):
         """The properties that weights must share with this module."""
         return super().describe() | dict(pool=self.pool)
 
-    def _tail(self) -> list[nn.Module | nn.Parameter]:
-        parts = [self.ln1, self.attn_pool]
-        return [part for part in parts if part is not None]
 
-    def _unused_parts(self) -> list[nn.Module | nn.Parameter]:
-        parts = super()._unused_parts()
-        if self.out_type != 'pooled' and self.attn_pool is not None:
-            parts.append(self.attn_pool)
-        return parts
+def _attention_pool(arch: Architecture) -> nn.Module:
+    from timm.layers import AttentionPoolLatent
+
+    pool = AttentionPoolLatent(
+        arch.width,
+        num_heads=arch.num_heads,
+        # timm rounds width * mlp_ratio down.
+        mlp_ratio=(arch.mlp_width + 0.5) / arch.width,
+        norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps),  # type: ignore[arg-type]
+        act_layer=ACTS[arch.act],  # type: ignore[arg-type]
+    )
+    # mmengine would call its init_weights after the backbone's init_cfg.
+    pool.is_init = True  # type: ignore[assignment]
+    return pool

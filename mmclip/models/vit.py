@@ -1,4 +1,8 @@
-"""What CLIP's and SigLIP's vision transformers share.
+"""The vision transformer of CLIP and SigLIP, from patches to tokens.
+
+The file reads in the order in which an image runs through it: the transformer
+with its whole ``forward``, then patches, blocks, attention and MLP. How tokens
+become outputs is in clip_vit.py and siglip_vit.py.
 
 The parameter names are those of mmpretrain's ``VisionTransformer``, so that
 checkpoints are exchanged with mmpretrain's own fine-tunes.
@@ -7,74 +11,41 @@ Shapes: B batch, N patches, T tokens (the patches and, in CLIP, the class
 token before them), C channels (the width), H W the patch grid.
 """
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
-from mmclip.errors import CheckpointError
-from mmclip.models.layers import ACTS, PatchEmbed, TransformerLayer
-from mmclip.pos_embed import (
-    PATCH_GRID,
-    Grid,
-    resize_pos_embed,
-    source_grid,
+from mmclip.models.architecture import ARCH_KEYS, Architecture, check_choice
+from mmclip.models.loading import (
+    refuse_whole_models,
+    resize_pos_embed_on_load,
+    tell_patch_grid,
 )
+from mmclip.pos_embed import Grid, resize_pos_embed
 
-# Numbers of open_clip 3.3.0's model_configs, where heads = width / head_width
-# and mlp_width = int(width * mlp_ratio), and of timm's SigLIP models.
-ARCH_KEYS = ('width', 'depth', 'num_heads', 'mlp_width')
-ARCHS: dict[str, tuple[int, int, int, int]] = {
-    'small': (384, 12, 6, 1536),
-    'medium': (512, 12, 8, 2048),
-    'base': (768, 12, 12, 3072),
-    'base-plus': (896, 12, 14, 3584),
-    'large': (1024, 24, 16, 4096),
-    'so400m': (1152, 27, 16, 4304),
-    'huge': (1280, 32, 16, 5120),
-    'giant': (1408, 40, 16, 6144),
-    'giant-opt': (1536, 40, 16, 6144),
-    'gigantic': (1664, 48, 16, 8192),
-    'enormous': (1792, 56, 16, 15360),
-}
-ALIASES = {
-    's': 'small',
-    'm': 'medium',
-    'b': 'base',
-    'l': 'large',
-    'h': 'huge',
-    'g': 'giant',
-}
 OUT_TYPES = ('pooled', 'avg_featmap', 'raw', 'featmap')
 
 
-class BaseViT(BaseModule):
-    """The frame of a backbone: patches, blocks, which outputs, what is frozen.
+class VisionTransformer(BaseModule):
+    """A vision transformer as the frame of a backbone.
 
-    A subclass adds its own parts, says how tokens are embedded (``_embed``)
-    and how outputs are made (``_output``), which parts are its stem and its
-    tail, and calls ``_finish`` at the end of its constructor. The arguments
-    are explained there.
+    A subclass builds what follows the blocks, its tail (``_build_tail``), and
+    makes outputs of tokens (``_output``). Its arguments are explained in
+    :class:`CLIPVisionTransformer`.
     """
-
-    num_prefix_tokens: int  # tokens before the patches
 
     def __init__(
         self,
-        arch: str | dict[str, Any],
+        arch: Architecture,
         *,
-        act: str,
-        img_size: int | tuple[int, int],
-        patch_size: int,
-        patch_bias: bool,
-        norm_eps: float,
-        layer_scale_init: float | None,
         out_type: str,
         out_indices: int | Sequence[int],
         drop_path_rate: float,
@@ -85,54 +56,53 @@ class BaseViT(BaseModule):
         init_cfg: dict | list[dict] | None,
     ):
         super().__init__(init_cfg)
-        width, depth, num_heads, mlp_width = parse_arch(arch)
-        check_choice('act', act, ACTS)
+        check_choice('act', arch.act, ACTS)
         check_choice('out_type', out_type, OUT_TYPES)
         _check_range('patch_dropout', patch_dropout, 0, 1)
         _check_range('drop_path_rate', drop_path_rate, 0, 1)
-        _check_range('frozen_stages', frozen_stages, -1, depth + 1)
+        _check_range('frozen_stages', frozen_stages, -1, arch.depth + 1)
         if patch_dropout > 0 and out_type == 'featmap':
             raise ValueError(
                 "patch_dropout must be 0 with out_type='featmap': dropped "
                 f'patches leave holes in the map; got {patch_dropout}.'
             )
-        self.width, self.depth, self.num_heads = width, depth, num_heads
-        self.mlp_width = mlp_width
-        self.patch_size, self.act, self.norm_eps = patch_size, act, norm_eps
+        self.arch = arch
+        self.width, self.depth = arch.width, arch.depth
         self.out_type = out_type
-        self.out_indices = _parse_out_indices(out_indices, depth)
+        self.out_indices = _parse_out_indices(out_indices, arch.depth)
         self.patch_dropout = patch_dropout
         self.frozen_stages = frozen_stages
         self.freeze_patch_embed = freeze_patch_embed
         self.with_cp = with_cp
 
-        self.img_size: tuple[int, int] = tuple(to_2tuple(img_size))
-        self.layer_scale_init = layer_scale_init
+        self.img_size: tuple[int, int] = tuple(to_2tuple(arch.img_size))
         self.grid = self.patch_grid(*self.img_size)
+        self.num_prefix_tokens = int(arch.class_token)
         num_tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]
-        self.patch_embed = PatchEmbed(width, patch_size, patch_bias)
-        self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, width))
-        self.layers = nn.ModuleList(
-            TransformerLayer(
-                width,
-                num_heads,
-                mlp_width,
-                act=act,
-                norm_eps=norm_eps,
-                layer_scale_init=layer_scale_init,
-                drop_path=drop_path_rate * i / max(depth - 1, 1),
-            )
-            for i in range(depth)
-        )
-        self.ln1: nn.Module
 
-    def _finish(self) -> None:
+        # Optimizer states of checkpoints have the order of registration.
+        self.patch_embed = PatchEmbed(arch)
+        self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, arch.width))
+        self.cls_token = (
+            nn.Parameter(torch.empty(1, 1, arch.width))
+            if arch.class_token
+            else None
+        )
+        self.layers = nn.ModuleList(
+            TransformerLayer(arch, drop_path_rate * i / max(arch.depth - 1, 1))
+            for i in range(arch.depth)
+        )
+        self.pre_norm = (
+            nn.LayerNorm(arch.width, eps=arch.norm_eps)
+            if arch.pre_norm
+            else nn.Identity()
+        )
+        self._build_tail()
         self.reset_parameters()
-        for part in (*self._frozen_parts(), *self._unused_parts()):
-            part.requires_grad_(False)
+        self._freeze()
         self.register_load_state_dict_pre_hook(refuse_whole_models)
-        self.register_load_state_dict_pre_hook(_resize_pos_embed_on_load)
-        self.register_state_dict_post_hook(_tell_patch_grid)
+        self.register_load_state_dict_pre_hook(resize_pos_embed_on_load)
+        self.register_state_dict_post_hook(tell_patch_grid)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch of normalised RGB images.
@@ -147,44 +117,52 @@ class BaseViT(BaseModule):
             as ``out_type`` says.
         """
         grid = self.patch_grid(*x.shape[-2:])
-        x = self._embed(x, grid)  # (B, T, C)
+        x = self.patch_embed(x)  # (B, N, C)
+        if self.cls_token is not None:
+            cls_token = self.cls_token.expand(len(x), -1, -1).to(x)
+            x = torch.cat([cls_token, x], dim=1)  # (B, T, C)
+        # The sum is in float32 under autocast, as timm's.
+        x = x + resize_pos_embed(
+            self.pos_embed, self.grid, grid, self.num_prefix_tokens
+        )
+        if self.training and self.patch_dropout > 0:
+            x = drop_patches(x, self.patch_dropout, self.num_prefix_tokens)
+        x = self.pre_norm(x)
+
+        recomputes = self.with_cp and torch.is_grad_enabled()
         outs = []
         for i, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
-            x = self._run(layer, x)
+            if recomputes:
+                x = checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
             if i in self.out_indices:
                 outs.append(self._output(x, grid, last=i == self.depth - 1))
         return tuple(outs)
 
     def patch_grid(self, height: int, width: int) -> Grid:
         """Rows and columns of whole patches in an image of that size."""
-        if min(height, width) < self.patch_size:
+        size = self.arch.patch_size
+        if min(height, width) < size:
             raise ValueError(
                 f'An image of {height}x{width} pixels is smaller than one '
-                f'patch of {self.patch_size}x{self.patch_size}.'
+                f'patch of {size}x{size}.'
             )
-        return height // self.patch_size, width // self.patch_size
+        return height // size, width // size
 
-    def _embed(self, x: Tensor, grid: Grid) -> Tensor:
-        """Images ``(B, 3, height, width)`` to tokens; each subclass has it."""
+    def _build_tail(self) -> None:
+        """Add what follows the blocks; without gradients if it is not used."""
         raise NotImplementedError
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
-        """Tokens of a block to what is returned; each subclass has it."""
+        """Make what is returned of a block's tokens ``(B, T, C)``.
+
+        Args:
+            x (Tensor): The tokens.
+            grid (tuple[int, int]): Rows and columns of the patches in them.
+            last (bool): Whether they are the last block's.
+        """
         raise NotImplementedError
-
-    def _add_pos_embed(self, x: Tensor, grid: Grid) -> Tensor:
-        pos_embed = resize_pos_embed(
-            self.pos_embed, self.grid, grid, self.num_prefix_tokens
-        )
-        x = x + pos_embed  # under autocast in float32, as timm's
-        if self.training and self.patch_dropout > 0:
-            x = _drop_patches(x, self.patch_dropout, self.num_prefix_tokens)
-        return x
-
-    def _run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(layer, x, use_reentrant=False)
-        return layer(x)
 
     def reset_parameters(self) -> None:
         """Draw random weights by CLIP's rule.
@@ -208,6 +186,8 @@ class BaseViT(BaseModule):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=stds[name])
                     nn.init.zeros_(module.bias)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=attn_std)
 
     def describe(self) -> dict[str, Any]:
         """The properties that weights must share with this module.
@@ -215,12 +195,11 @@ class BaseViT(BaseModule):
         The same keys stand in the ``meta['clip']['backbone']`` of a converted
         checkpoint.
         """
-        numbers = (self.width, self.depth, self.num_heads, self.mlp_width)
         return dict(
-            arch=dict(zip(ARCH_KEYS, numbers, strict=True)),
-            act=self.act,
-            patch_size=self.patch_size,
-            norm_eps=self.norm_eps,
+            arch={key: getattr(self.arch, key) for key in ARCH_KEYS},
+            act=self.arch.act,
+            patch_size=self.arch.patch_size,
+            norm_eps=self.arch.norm_eps,
         )
 
     def architecture(self) -> dict[str, Any]:
@@ -235,8 +214,8 @@ class BaseViT(BaseModule):
         )
         if self.out_indices != (self.depth - 1,):
             arguments |= dict(out_indices=self.out_indices)
-        if self.layer_scale_init is not None:
-            arguments |= dict(layer_scale_init=self.layer_scale_init)
+        if self.arch.layer_scale_init is not None:
+            arguments |= dict(layer_scale_init=self.arch.layer_scale_init)
         return arguments
 
     def get_layer_depth(
@@ -267,47 +246,63 @@ class BaseViT(BaseModule):
             return int(name.split('.')[1]) + 1, num_layers
         return num_layers - 1, num_layers
 
-    def train(self, mode: bool = True) -> 'BaseViT':
+    def train(self, mode: bool = True) -> 'VisionTransformer':
         """Set the mode of all but the frozen parts, which stay in eval."""
         super().train(mode)
-        for frozen in self._frozen_parts():
-            if isinstance(frozen, nn.Module):
-                frozen.eval()
+        for name, module in self.named_modules():
+            if name and self._is_frozen(name):
+                module.eval()
         return self
 
-    def _frozen_parts(self) -> list[nn.Module | nn.Parameter]:
-        parts: list[nn.Module | nn.Parameter] = []
-        if self.freeze_patch_embed or self.frozen_stages >= 0:
-            parts.append(self.patch_embed)
-        if self.frozen_stages >= 0:
-            parts += self._stem()
-            parts += self.layers[: self.frozen_stages]
-        if self.frozen_stages == self.depth:
-            parts += self._tail()
-        return parts
+    def _freeze(self) -> None:
+        """Take no gradients of frozen parts, nor of blocks that do not run.
 
-    def _unused_parts(self) -> list[nn.Module | nn.Parameter]:
-        """What no output depends on: data-parallel training must know."""
-        if self.out_indices[-1] == self.depth - 1:
-            return []
-        return [*self.layers[self.out_indices[-1] + 1 :], *self._tail()]
+        Data-parallel training must know what no output depends on.
+        """
+        last = self.out_indices[-1] + 1
+        for name, param in self.named_parameters():
+            layer, _ = self.get_layer_depth(name)
+            is_run = layer <= last or last == self.depth
+            if self._is_frozen(name) or not is_run:
+                param.requires_grad_(False)
 
-    def _stem(self) -> list[nn.Module | nn.Parameter]:
-        """What precedes the blocks, besides the patch embedding."""
-        return [self.pos_embed]
-
-    def _tail(self) -> list[nn.Module | nn.Parameter]:
-        """What follows the blocks."""
-        return [self.ln1]
+    def _is_frozen(self, name: str) -> bool:
+        layer, _ = self.get_layer_depth(name)
+        return (
+            layer <= self.frozen_stages
+            or self.frozen_stages == self.depth
+            or (self.freeze_patch_embed and name.startswith('patch_embed'))
+        )
 
 
-def to_map(x: Tensor, grid: Grid) -> Tensor:
-    """Patch tokens ``(B, N, C)`` as a map ``(B, C, H, W)``."""
-    return x.transpose(1, 2).unflatten(2, grid)
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and project each."""
+
+    def __init__(self, arch: Architecture):
+        super().__init__()
+        size = arch.patch_size
+        self.projection = nn.Conv2d(
+            3, arch.width, kernel_size=size, stride=size, bias=arch.patch_bias
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, 3, height, width)`` to ``(B, N, C)``."""
+        return self.projection(x).flatten(2).transpose(1, 2)
 
 
-def _drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
-    """Keep the prefix tokens and a random share of each image's patches."""
+def drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
+    """Keep the prefix tokens and a random share of each image's patches.
+
+    Patch dropout (https://arxiv.org/abs/2212.00794), as in open_clip.
+
+    Args:
+        x (Tensor): Tokens ``(B, T, C)``.
+        rate (float): The share of patches that is dropped.
+        num_prefix_tokens (int): How many tokens precede the patches.
+
+    Returns:
+        Tensor: The tokens that are left, at least one patch of each image.
+    """
     prefix, patches = x[:, :num_prefix_tokens], x[:, num_prefix_tokens:]
     batch, num_patches, width = patches.shape
     num_kept = max(1, int(num_patches * (1 - rate)))
@@ -317,86 +312,98 @@ def _drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
     return torch.cat([prefix, patches], dim=1)
 
 
-def refuse_whole_models(
-    module: nn.Module, state_dict: dict, prefix: str, *_: Any
-) -> None:
-    """Stop where mmengine would warn, and leave a backbone random.
+class TransformerLayer(nn.Module):
+    """A pre-norm block: attention and MLP, each added to its input."""
 
-    A hook for ``register_load_state_dict_pre_hook`` of backbones.
+    def __init__(self, arch: Architecture, drop_path: float):
+        super().__init__()
+        self.ln1 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
+        self.attn = Attention(arch)
+        self.ln2 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
+        self.ffn = MLP(arch)
+        self.drop_path = StochasticDepth(drop_path, mode='row')
 
-    Raises:
-        CheckpointError: If there is nothing for the backbone but what is
-            named as in a whole model.
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, C)`` to the same shape."""
+        x = x + self.drop_path(self.attn(self.ln1(x)))
+        return x + self.drop_path(self.ffn(self.ln2(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one matrix for q, k and v."""
+
+    def __init__(self, arch: Architecture):
+        super().__init__()
+        self.num_heads = arch.num_heads
+        self.qkv = nn.Linear(arch.width, 3 * arch.width)
+        self.proj = nn.Linear(arch.width, arch.width)
+        self.gamma1 = _layer_scale(arch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, C)`` to the same shape."""
+        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, C / heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.gamma1(self.proj(x.transpose(1, 2).flatten(2)))
+
+
+class MLP(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, arch: Architecture):
+        super().__init__()
+        self.layers = nn.Sequential(  # nested for mmpretrain's names
+            nn.Sequential(
+                nn.Linear(arch.width, arch.mlp_width), ACTS[arch.act]()
+            ),
+            nn.Linear(arch.mlp_width, arch.width),
+        )
+        self.gamma2 = _layer_scale(arch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, C)`` to the same shape."""
+        return self.gamma2(self.layers(x))
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel (https://arxiv.org/abs/2103.17239)."""
+
+    def __init__(self, width: int, init_value: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((width,), init_value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the last dimension, of size C."""
+        return x * self.weight
+
+
+class QuickGELU(nn.Module):
+    """The sigmoid approximation of GELU that OpenAI's CLIP was trained with.
+
+    Source: ``QuickGELU`` in ``clip/model.py`` of openai/CLIP.
     """
-    whole = f'{prefix}backbone.'
-    if not any(key.startswith(whole) for key in state_dict):
-        return
-    names = chain(module.named_parameters(), module.named_buffers())
-    if not any(prefix + name in state_dict for name, _ in names):
-        raise CheckpointError(
-            f'The keys begin with {whole!r}, and those of a '
-            f"{type(module).__name__} do not: add prefix='backbone.' to its "
-            "init_cfg, or take mmclip.PretrainedCLIP instead of 'Pretrained'."
-        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it element by element."""
+        return x * torch.sigmoid(1.702 * x)
 
 
-def _tell_patch_grid(
-    module: BaseViT, state_dict: Any, prefix: str, local_metadata: dict
-) -> None:
-    """Let the grid travel with the weights, where torch has its versions."""
-    local_metadata[PATCH_GRID] = list(module.grid)
+ACTS: dict[str, Callable[[], nn.Module]] = {
+    'gelu': nn.GELU,
+    'gelu_tanh': partial(nn.GELU, approximate='tanh'),
+    'quick_gelu': QuickGELU,
+}
 
 
-def _resize_pos_embed_on_load(
-    module: BaseViT,
-    state_dict: dict,
-    prefix: str,
-    local_metadata: dict,
-    *_: Any,
-) -> None:
-    """Fit the position embedding of a checkpoint for another image size."""
-    name = f'{prefix}pos_embed'
-    if name not in state_dict or state_dict[name].ndim != 3:
-        return  # the caller's strict check reports it
-    source = source_grid(
-        state_dict[name].shape[1] - module.num_prefix_tokens,
-        module.grid,
-        local_metadata.get(PATCH_GRID),
-        name,
-    )
-    if source == module.grid:
-        return
-    print_log(
-        f'Resize {name} from a {source[0]}x{source[1]} to a '
-        f'{module.grid[0]}x{module.grid[1]} patch grid (bicubic, antialias).',
-        logger='current',
-    )
-    state_dict[name] = resize_pos_embed(
-        state_dict[name], source, module.grid, module.num_prefix_tokens
-    )
+def to_map(x: Tensor, grid: Grid) -> Tensor:
+    """Patch tokens ``(B, N, C)`` as a map ``(B, C, H, W)``."""
+    return x.transpose(1, 2).unflatten(2, grid)
 
 
-def parse_arch(arch: str | dict[str, Any]) -> tuple[int, int, int, int]:
-    """The numbers of ``ARCH_KEYS`` that an argument ``arch`` means.
-
-    Raises:
-        ValueError: If it is not a preset, or not these numbers.
-    """
-    if isinstance(arch, str):
-        name = ALIASES.get(arch, arch)
-        check_choice('arch', name, ARCHS)
-        return ARCHS[name]
-    if set(arch) != set(ARCH_KEYS):
-        raise ValueError(
-            f'arch must have exactly the keys {", ".join(ARCH_KEYS)}; got '
-            f'{", ".join(arch)}.'
-        )
-    if arch['width'] % arch['num_heads']:
-        raise ValueError(
-            f'arch: width {arch["width"]} is not a multiple of num_heads '
-            f'{arch["num_heads"]}.'
-        )
-    return arch['width'], arch['depth'], arch['num_heads'], arch['mlp_width']
+def _layer_scale(arch: Architecture) -> nn.Module:
+    if arch.layer_scale_init is None:
+        return nn.Identity()
+    return LayerScale(arch.width, arch.layer_scale_init)
 
 
 def _parse_out_indices(
@@ -411,14 +418,6 @@ def _parse_out_indices(
             f'(negative ones count from the end), got {out_indices}.'
         )
     return indices
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raise a ValueError that lists the choices if value is none of them."""
-    if value not in choices:
-        raise ValueError(
-            f'{name} must be one of {", ".join(choices)}; got {value!r}.'
-        )
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

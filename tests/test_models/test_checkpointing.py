@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmclip.models import CLIPVisionTransformer, SigLIPVisionTransformer
-from mmclip.models.layers import TransformerLayer
+from mmclip.models.vit import TransformerLayer
 
 TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
 

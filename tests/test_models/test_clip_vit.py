@@ -7,7 +7,7 @@ from torch import nn
 from mmclip.analysis.parity import make_twins, relative_difference, to_ours
 from mmclip.checkpoint.towers.tower import CLIP
 from mmclip.models import CLIPVisionTransformer
-from mmclip.models.vit import ALIASES, ARCHS
+from mmclip.models.architecture import ALIASES, ARCHS
 from tests.conftest import RELATIVE_TOLERANCE, names_of
 
 TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)

@@ -249,7 +249,7 @@ _ARCH = dict(
 
 
 def _is_arch(value: Any) -> bool:
-    from mmclip.models.vit import ALIASES, ARCHS
+    from mmclip.models.architecture import ALIASES, ARCHS
 
     if isinstance(value, str):
         return value in ARCHS or value in ALIASES

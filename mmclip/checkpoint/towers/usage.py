@@ -6,7 +6,7 @@ from typing import Any
 import open_clip
 
 from mmclip.datasets.preprocessing import data_preprocessor
-from mmclip.models.vit import ARCHS
+from mmclip.models.architecture import ARCHS
 
 
 def config_lines(clip: dict[str, Any], path: str | Path) -> str:

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mmclip.models.vit import BaseViT
+from mmclip.models.vit import VisionTransformer
 from mmclip.registry import RUNNERS, STRATEGIES
 
 
@@ -104,7 +104,7 @@ class FullyShardStrategy(DDPStrategy):
             broadcast(tensor)  # seeds may differ between processes
         mesh = init_device_mesh(device, (self.world_size,))
         for backbone in model.modules():
-            if isinstance(backbone, BaseViT):
+            if isinstance(backbone, VisionTransformer):
                 for layer in backbone.layers:
                     fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)

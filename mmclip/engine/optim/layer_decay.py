@@ -8,7 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
-from mmclip.models.vit import BaseViT
+from mmclip.models.vit import VisionTransformer
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 KEYS = (
@@ -156,7 +156,9 @@ def _is_one_layer(model: nn.Module) -> bool:
 
 def _decay_exponents(model: nn.Module) -> dict[int, int]:
     """How many layers lie above each parameter (by id) of the backbones."""
-    backbones = [m for m in model.modules() if isinstance(m, BaseViT)]
+    backbones = [
+        m for m in model.modules() if isinstance(m, VisionTransformer)
+    ]
     if not backbones:
         raise ValueError(
             f'{type(model).__name__} holds no backbone that knows its layers '
