@@ -1,7 +1,7 @@
 """What goes wrong with weights, data and configs, and how to say it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class CheckpointError(RuntimeError):
@@ -22,6 +22,18 @@ class DataError(ValueError):
 
 class ConfigError(ValueError):
     """A config has keys that nothing reads, or lacks what is needed."""
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: Lists the choices.
+    """
+    if value not in choices:
+        raise ValueError(
+            f'{name} must be one of {", ".join(choices)}; got {value!r}.'
+        )
 
 
 def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:

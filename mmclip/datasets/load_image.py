@@ -17,6 +17,7 @@ from torch.utils.data import get_worker_info
 
 from mmclip.datasets import grey_levels
 from mmclip.datasets.formats import open_image
+from mmclip.errors import check_choice
 from mmclip.registry import TRANSFORMS
 
 EXIF_ORIENTATIONS = ('ignore', 'apply')
@@ -55,8 +56,8 @@ class LoadImage(BaseTransform):
         exif_orientation: str = 'ignore',
         backend_args: dict[str, Any] | None = None,
     ):
-        _check('on_error', on_error, ERROR_POLICIES)
-        _check('exif_orientation', exif_orientation, EXIF_ORIENTATIONS)
+        check_choice('on_error', on_error, ERROR_POLICIES)
+        check_choice('exif_orientation', exif_orientation, EXIF_ORIENTATIONS)
         self.on_error = on_error
         self.exif_orientation = exif_orientation
         self.backend_args = backend_args
@@ -119,7 +120,7 @@ def read_image(
     Raises:
         LoadImageError: If there is no image, or not the whole of it.
     """
-    _check('exif_orientation', exif_orientation, EXIF_ORIENTATIONS)
+    check_choice('exif_orientation', exif_orientation, EXIF_ORIENTATIONS)
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError(
             'Some code has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, so that '
@@ -261,10 +262,3 @@ def _message(path: str | Path, error: Exception, content: bytes = b'') -> str:
         f'Cannot load image {path}: {reason}; replace the file or remove it '
         'from the data set.'
     )
-
-
-def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f'{name} must be one of {", ".join(choices)}; got {value!r}.'
-        )

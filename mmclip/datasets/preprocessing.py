@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mmclip.errors import check_choice
+
 INTERPOLATIONS = ('bicubic', 'bilinear')
 RESIZE_MODES = ('shortest', 'squash')
 # Beginnings of transforms that do not change where a pixel is.
@@ -38,8 +40,8 @@ def test_pipeline(
         ValueError: If something in it is not supported.
     """
     interpolation = preprocess['interpolation']
-    _check('interpolation', interpolation, INTERPOLATIONS)
-    _check('resize_mode', preprocess['resize_mode'], RESIZE_MODES)
+    check_choice('interpolation', interpolation, INTERPOLATIONS)
+    check_choice('resize_mode', preprocess['resize_mode'], RESIZE_MODES)
     height, width = (
         (img_size, img_size) if isinstance(img_size, int) else img_size
     )
@@ -153,10 +155,3 @@ def data_preprocessor(preprocess: dict[str, Any]) -> dict[str, Any]:
         std=[255.0 * value for value in preprocess['std']],
         to_rgb=True,
     )
-
-
-def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f'{name} must be one of {", ".join(choices)}; got {value!r}.'
-        )

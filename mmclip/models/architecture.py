@@ -1,8 +1,9 @@
 """What the weights of a vision transformer are made for."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+from mmclip.errors import check_choice
 
 # Numbers of open_clip 3.3.0's model_configs, where heads = width / head_width
 # and mlp_width = int(width * mlp_ratio), and of timm's SigLIP models.
@@ -93,11 +94,3 @@ def parse_arch(arch: str | dict[str, Any]) -> tuple[int, int, int, int]:
             f'{arch["num_heads"]}.'
         )
     return arch['width'], arch['depth'], arch['num_heads'], arch['mlp_width']
-
-
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Raise a ValueError that lists the choices if value is none of them."""
-    if value not in choices:
-        raise ValueError(
-            f'{name} must be one of {", ".join(choices)}; got {value!r}.'
-        )

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmclip.models.architecture import Architecture, check_choice, parse_arch
+from mmclip.errors import check_choice
+from mmclip.models.architecture import Architecture, parse_arch
 from mmclip.models.vit import VisionTransformer, to_map
 from mmclip.pos_embed import Grid
 from mmclip.registry import MODELS

@@ -9,8 +9,7 @@ from mmengine.utils import to_2tuple
 from torch import Tensor
 
 from mmclip.checkpoint.towers.model_configs import take_image_tower
-from mmclip.errors import CheckpointError
-from mmclip.models.architecture import check_choice
+from mmclip.errors import CheckpointError, check_choice
 from mmclip.models.loading import refuse_whole_models
 from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from mmclip.models.architecture import ARCH_KEYS, Architecture, check_choice
+from mmclip.errors import check_choice
+from mmclip.models.architecture import ARCH_KEYS, Architecture
 from mmclip.models.loading import (
     refuse_whole_models,
     resize_pos_embed_on_load,

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor
 
-from mmclip.models.architecture import check_choice
+from mmclip.errors import check_choice
 
 SOLVERS = ('auto', 'sklearn', 'torch')
 MAX_ITERATIONS = 1000
