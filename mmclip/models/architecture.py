@@ -35,29 +35,12 @@ ALIASES = {
 class Architecture:
     """The numbers and choices that shape a vision transformer.
 
-    Args:
-        width (int): Channels C of a token.
-        depth (int): Number of blocks.
-        num_heads (int): Attention heads of a block.
-        mlp_width (int): Channels between the two layers of a block's MLP.
-        act (str): Activation of the MLPs.
-        img_size (int | tuple[int, int]): Image height and width in pixels
-            that the position embedding is made for.
-        patch_size (int): Patch height and width in pixels.
-        norm_eps (float): Epsilon of every LayerNorm.
-        pool (str): How the tokens become one vector.
-        patch_bias (bool): Whether the patch embedding has a bias.
-        class_token (bool): Whether a class token precedes the patches.
-        pre_norm (bool): Whether there is a norm before the first block.
-        layer_scale_init (float | None): Initial value of LayerScale; None
-            for blocks without it.
-        proj_dim (int | None): Width D of the projection after the final
-            norm; None for no projection.
-        proj_bias (bool): Whether that projection has a bias.
+    Those that are arguments of :class:`CLIPVisionTransformer` are explained
+    there.
     """
 
-    width: int
-    depth: int
+    width: int  # channels C of a token
+    depth: int  # number of blocks
     num_heads: int
     mlp_width: int
     act: str
@@ -65,8 +48,8 @@ class Architecture:
     patch_size: int
     norm_eps: float
     pool: str
-    patch_bias: bool = False
-    class_token: bool = False
+    patch_bias: bool = False  # of the patch embedding
+    class_token: bool = False  # before the patches
     pre_norm: bool = False
     layer_scale_init: float | None = None
     proj_dim: int | None = None

@@ -36,11 +36,15 @@ OUT_TYPES = ('pooled', 'avg_featmap', 'raw', 'featmap')
 
 
 class VisionTransformer(BaseModule):
-    """A vision transformer as the frame of a backbone.
+    """A vision transformer up to its tokens.
 
     A subclass builds what follows the blocks, its tail (``_build_tail``), and
-    makes outputs of tokens (``_output``). Its arguments are explained in
-    :class:`CLIPVisionTransformer`.
+    makes outputs of the tokens (``_output``).
+
+    Args:
+        arch (Architecture): What the weights are made for.
+        out_type (str): This and all others are explained in
+            :class:`CLIPVisionTransformer`.
     """
 
     def __init__(
@@ -152,7 +156,11 @@ class VisionTransformer(BaseModule):
         return height // size, width // size
 
     def _build_tail(self) -> None:
-        """Add what follows the blocks; without gradients if it is not used."""
+        """Build what follows the blocks.
+
+        Parts that no output depends on take no gradients: data-parallel
+        training must know them.
+        """
         raise NotImplementedError
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
@@ -256,10 +264,7 @@ class VisionTransformer(BaseModule):
         return self
 
     def _freeze(self) -> None:
-        """Take no gradients of frozen parts, nor of blocks that do not run.
-
-        Data-parallel training must know what no output depends on.
-        """
+        """Take no gradients of frozen parts, nor of what does not run."""
         last = self.out_indices[-1] + 1
         for name, param in self.named_parameters():
             layer, _ = self.get_layer_depth(name)
