@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -11,11 +10,8 @@ import torch
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmclip.checkpoint.files.weights import (
-    is_local,
-    read_checkpoint,
-    read_metadata,
-)
+from mmclip.checkpoint.files.reading import open_weights
+from mmclip.checkpoint.files.weights import is_local
 from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.convert import check_complete, convert, recognise
@@ -181,11 +177,11 @@ def load_reference(
 
 
 def _load_ours(path: str, name: str, tag: str | None) -> nn.Module:
-    is_theirs = Path(path).is_dir() or path.endswith('.index.json')
-    if is_theirs or read_metadata(path) is None:
+    weights = open_weights(path)
+    if weights.clip is None:
         checkpoint, _ = convert_source(name, path, tag)
     else:
-        checkpoint = read_checkpoint(path)
+        checkpoint = weights.read()
     clip: Any = read_clip(checkpoint, path)
     module = build_backbone(clip['backbone'])
     PretrainedCLIP(path).load(checkpoint, module)

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.files.weights import read_checkpoint, read_state_dict
+from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.grids import tell_grid, without_prefix
 from mmclip.checkpoint.meta import (
     GRID,
     OUTPUTS,
@@ -21,6 +20,7 @@ from mmclip.checkpoint.meta import (
     differences,
     read_clip,
 )
+from mmclip.checkpoint.state_dict import without_prefix
 from mmclip.checkpoint.towers import convert
 from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import CheckpointError
@@ -66,13 +66,9 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it holds no state dict, or NaN in it.
     """
-    meta = read_checkpoint(path, mmap=True).get('meta')
-    state_dict = read_state_dict(path)
-    check_finite(state_dict, path)
-    checkpoint = dict(
-        meta=meta if isinstance(meta, dict) else {}, state_dict=state_dict
-    )
-    return tell_grid(checkpoint, str(path))
+    weights = open_weights(path)
+    check_finite(weights, path)
+    return dict(meta=weights.meta, state_dict=weights)
 
 
 def check_compatible(

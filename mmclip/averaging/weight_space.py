@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.grids import without_prefix
+from mmclip.checkpoint.state_dict import without_prefix
 from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import CheckpointError
 from mmclip.evaluation.evaluate import evaluate

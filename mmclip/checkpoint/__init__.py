@@ -1,11 +1,13 @@
 """Checkpoints: reading, converting, loading and exporting CLIP weights."""
 
 from mmclip.checkpoint import schemes as _schemes  # registers the loaders
-from mmclip.checkpoint.files.weights import (
+from mmclip.checkpoint.files.reading import (
+    Weights,
+    open_weights,
     read_checkpoint,
     read_state_dict,
-    write_checkpoint,
 )
+from mmclip.checkpoint.files.weights import write_checkpoint
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.errors import CheckpointError
@@ -13,7 +15,9 @@ from mmclip.errors import CheckpointError
 __all__ = [
     'CheckpointError',
     'PretrainedCLIP',
+    'Weights',
     'convert_source',
+    'open_weights',
     'read_checkpoint',
     'read_state_dict',
     'write_checkpoint',

@@ -5,11 +5,11 @@ Our backbones write their grid there, and so does our reader where only
 ``meta['clip']`` says it.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmclip.checkpoint.meta import patch_grid, read_clip
+from mmclip.checkpoint.state_dict import metadata_of, without_prefix
 from mmclip.checkpoint.towers.tower import OTHER
 from mmclip.pos_embed import IMAGE_SIZE, PATCH_GRID
 
@@ -71,60 +71,14 @@ def told_grid(state_dict: Mapping[str, Any], key: str = _POS_EMBED) -> Any:
         key (str): Of the position embedding. Defaults to ``'pos_embed'``.
     """
     module = key.removesuffix(_POS_EMBED).removesuffix('.')
-    known = _metadata(state_dict).get(module)
+    known = metadata_of(state_dict).get(module)
     return known.get(PATCH_GRID) if isinstance(known, dict) else None
-
-
-def without_prefix(
-    state_dict: Mapping[str, Any], prefix: str
-) -> 'OrderedDict[str, Any]':
-    """The tensors below a prefix, and torch's metadata of theirs.
-
-    Args:
-        state_dict (Mapping): Perhaps with metadata.
-        prefix (str): With its dot; ``''`` for a copy of all.
-    """
-    return renamed(
-        state_dict,
-        lambda key: (
-            key.removeprefix(prefix) if key.startswith(prefix) else None
-        ),
-    )
-
-
-def renamed(
-    state_dict: Mapping[str, Any], rename: Callable[[str], str | None]
-) -> 'OrderedDict[str, Any]':
-    """Tensors under other names, and torch's metadata with them.
-
-    Args:
-        state_dict (Mapping): Perhaps with metadata.
-        rename (Callable): Gives the new name; None to leave one out.
-    """
-    part: Any = OrderedDict(
-        (name, tensor)
-        for key, tensor in state_dict.items()
-        if (name := rename(key)) is not None
-    )
-    part._metadata = OrderedDict(
-        (name.removesuffix('.'), known)
-        for module, known in _metadata(state_dict).items()
-        if (name := rename(f'{module}.' if module else '')) is not None
-    )
-    return part
 
 
 def _tell(state_dict: Any, module: str, name: str, value: Any) -> None:
     known = state_dict._metadata.get(module)
     known = known if isinstance(known, dict) else {}
     state_dict._metadata[module] = known | {name: value}
-
-
-def _metadata(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    known = getattr(state_dict, '_metadata', None)
-    if not isinstance(known, dict):
-        return {}
-    return {key: value for key, value in known.items() if type(key) is str}
 
 
 def _has_names(state_dict: Mapping[Any, Any]) -> bool:

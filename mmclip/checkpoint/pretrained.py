@@ -13,11 +13,15 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 
 from mmclip.checkpoint.describe import compare_with_model, kind_of
-from mmclip.checkpoint.files.weights import without_wrapper
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.grids import set_grid, told_grid, without_prefix
+from mmclip.checkpoint.grids import set_grid, told_grid
 from mmclip.checkpoint.meta import UNSAID, Clip, patch_grid
-from mmclip.checkpoint.state_dict import check_names, weights_of
+from mmclip.checkpoint.state_dict import (
+    check_names,
+    weights_of,
+    without_prefix,
+    without_wrapper,
+)
 from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.unconverted import (
     CONVERTER,

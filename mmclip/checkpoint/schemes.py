@@ -20,8 +20,8 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as catalogue
 
+from mmclip.checkpoint.files.reading import OpenedPath, read_checkpoint
 from mmclip.checkpoint.files.web import read_from_web
-from mmclip.checkpoint.files.weights import read_checkpoint
 from mmclip.checkpoint.grids import tell_grid
 from mmclip.errors import CheckpointError
 
@@ -158,7 +158,11 @@ def _read(path: str | Path, map_location: Any) -> dict[str, Any]:
 
     mmengine's Inferencers execute that as Python if they are given no other.
     """
-    checkpoint = read_checkpoint(path, map_location)
+    if isinstance(path, OpenedPath) and path.weights is not None:
+        checkpoint = path.weights.read(map_location)
+        path.weights = None  # nobody else needs its memory
+    else:
+        checkpoint = read_checkpoint(path, map_location)
     meta = checkpoint.get('meta')
     if isinstance(meta, dict):
         meta.pop('cfg', None)

@@ -1,11 +1,18 @@
-"""The weights in a checkpoint of whatever types."""
+"""State dicts: finding them in checkpoints, and other names for tensors."""
 
-from collections.abc import Mapping
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from mmclip.errors import CheckpointError, some
+
+# Of torch.compile, FSDP and activation checkpointing.
+_WRAPPERS = re.compile(
+    r'\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
+)
 
 
 def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:
@@ -57,3 +64,63 @@ def check_names(weights: Any, where: object) -> None:
             f'{where} holds no state dict: the keys must be names, and '
             f'{some(others)} {"is" if len(others) == 1 else "are"} not.'
         )
+
+
+def without_wrapper(state_dict: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
+    """Keys without what wrappers of torch put into them.
+
+    Such as ``module.`` of data-parallel training before all, which mmengine's
+    runners take away, too, and ``_orig_mod.`` of ``torch.compile`` anywhere.
+    """
+    plain = renamed(state_dict, lambda key: _WRAPPERS.sub('', key))
+    if len(plain) < len(state_dict):
+        plain = renamed(state_dict, str)  # what would be one is not the same
+    wrapped = all(key.startswith('module.') for key in plain)
+    return without_prefix(plain, 'module.' if wrapped else '')
+
+
+def without_prefix(
+    state_dict: Mapping[str, Any], prefix: str
+) -> 'OrderedDict[str, Any]':
+    """The tensors below a prefix, and torch's metadata of theirs.
+
+    Args:
+        state_dict (Mapping): Perhaps with metadata.
+        prefix (str): With its dot; ``''`` for a copy of all.
+    """
+    return renamed(
+        state_dict,
+        lambda key: (
+            key.removeprefix(prefix) if key.startswith(prefix) else None
+        ),
+    )
+
+
+def renamed(
+    state_dict: Mapping[str, Any], rename: Callable[[str], str | None]
+) -> 'OrderedDict[str, Any]':
+    """Tensors under other names, and torch's metadata with them.
+
+    Args:
+        state_dict (Mapping): Perhaps with metadata.
+        rename (Callable): Gives the new name; None to leave one out.
+    """
+    part: Any = OrderedDict(
+        (name, tensor)
+        for key, tensor in state_dict.items()
+        if (name := rename(key)) is not None
+    )
+    part._metadata = OrderedDict(
+        (name.removesuffix('.'), known)
+        for module, known in metadata_of(state_dict).items()
+        if (name := rename(f'{module}.' if module else '')) is not None
+    )
+    return part
+
+
+def metadata_of(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What torch keeps with a state dict, by the names of modules."""
+    known = getattr(state_dict, '_metadata', None)
+    if not isinstance(known, dict):
+        return {}
+    return {key: value for key, value in known.items() if type(key) is str}

@@ -22,7 +22,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmclip.checkpoint.files.safetensors_files import SafetensorsFiles
+from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.weights import (
     files_of,
     is_local,
@@ -256,7 +256,7 @@ def _write(found: ClassEmbeddings, path: Path) -> None:
 
 
 def _read(path: Path) -> ClassEmbeddings:
-    tensors = SafetensorsFiles([path])
+    tensors = open_weights(path)
     try:
         return ClassEmbeddings(
             embeddings=tensors['embeddings'],

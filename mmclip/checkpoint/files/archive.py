@@ -10,14 +10,14 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any
+from functools import cached_property
+from mmap import ACCESS_COPY, mmap
+from pathlib import PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from mmclip.checkpoint.files.explain import first_bytes
 from mmclip.errors import CheckpointError
 
 # Vectors of a processor, and complex numbers of 16 bytes, must be aligned.
@@ -31,48 +31,30 @@ _LOCATOR_64 = struct.Struct('<4sIQI')
 _HAS_DESCRIPTOR = 0x08  # the sizes come after the content
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is a zip, damaged perhaps."""
-    try:
-        is_zip = zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:
-        return True
-    return is_zip or first_bytes(path).startswith(b'PK\x03\x04')
-
-
 class Archive:
     """An archive as torch writes it: stored files, each in one place.
 
     Args:
-        path (Path): The file.
+        file (BinaryIO): The open file.
 
     Raises:
         CheckpointError: If it is anything else; without the file's name.
         zipfile.BadZipFile: If it is damaged.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._zip = zipfile.ZipFile(path)
-        try:
-            self._contents = dict(_contents(self._zip))
-        except BaseException:
-            self._zip.close()
-            raise
-        self._mapped: Any = None  # the whole file, as a storage
+    def __init__(self, file: BinaryIO):
+        self._file, self._zip = file, zipfile.ZipFile(file)
+        self._contents = dict(_contents(self._zip))
+        self._is_checked = False
         first = next(iter(self._contents), '')
         self._folder = first.partition('/')[0]
 
-    def __enter__(self) -> 'Archive':
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._zip.close()
+    @property
+    def has_program(self) -> bool:
+        """Whether it is one of TorchScript."""
+        names = {n.partition('/')[2] for n in self._zip.namelist()}
+        has_code = any(name.startswith('code/') for name in names)
+        return has_code and 'constants.pkl' in names
 
     def __contains__(self, name: str) -> bool:
         return f'{self._folder}/{name}' in self._contents
@@ -88,6 +70,8 @@ class Archive:
 
     def storage(self, name: str) -> torch.UntypedStorage:
         """The content of a file, in memory; else as :meth:`read`."""
+        if self._is_checked:
+            return self.mapped(name).clone()
         name, _, size = self._find(name)
         values, start = torch.empty(size, dtype=torch.uint8), 0
         view = values.numpy()
@@ -122,23 +106,26 @@ class Archive:
         _, start, size = self._find(name)
         if not size:
             return torch.UntypedStorage(0)
-        if self._mapped is None:
-            length = self._path.stat().st_size
-            self._mapped = torch.UntypedStorage.from_file(
-                os.fspath(self._path), False, length
-            )
-        values = self._mapped[start : start + size]
+        values = self._whole[start : start + size]
         return values if start % ALIGNMENT == 0 else values.clone()
 
+    @cached_property
+    def _whole(self) -> torch.UntypedStorage:
+        # What is written into it is not written into the file.
+        whole = mmap(self._file.fileno(), 0, access=ACCESS_COPY)
+        return torch.frombuffer(whole, dtype=torch.uint8).untyped_storage()
+
     def check_sums(self) -> None:
-        """Read everything, and compare check sums.
+        """Read everything once, and compare check sums.
 
         Raises:
             CheckpointError: If one is another.
         """
-        for name in self._contents:
-            for _ in self._chunks(name):
-                pass
+        if not self._is_checked:
+            for name in self._contents:
+                for _ in self._chunks(name):
+                    pass
+        self._is_checked = True
 
     def _find(self, name: str) -> tuple[str, int, int]:
         name = f'{self._folder}/{name}'

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmclip.checkpoint.files.explain import explain
-from mmclip.checkpoint.files.weights import WEIGHT_NAMES, read_state_dict
-from mmclip.errors import CheckpointError
+from mmclip.checkpoint.files.explain import explained
+from mmclip.checkpoint.files.reading import read_state_dict
+from mmclip.checkpoint.files.weights import WEIGHT_NAMES
 
 
 @contextmanager
@@ -62,7 +62,5 @@ def refuse_damaged_json(folder: Path) -> None:
         CheckpointError: If one cannot be read, naming what to delete.
     """
     for path in sorted(folder.glob('*.json')):
-        try:
+        with explained(path):
             json.loads(path.read_text(encoding='utf-8'))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(explain(path, error)) from error

@@ -1,8 +1,23 @@
 """What is wrong with a file that cannot be read, in one sentence."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmclip.errors import CheckpointError
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise ``CheckpointError`` for whatever reading a file fails by.
+
+    Args:
+        path (Path): The file.
+    """
+    try:
+        yield
+    except Exception as error:  # of damaged files, almost any
+        raise CheckpointError(explain(path, error)) from error
 
 
 def explain(path: Path, error: Exception) -> str:

@@ -1,9 +1,8 @@
-"""Safetensors files, one or several, with ``meta['clip']`` in the header."""
+"""Safetensors files with ``meta['clip']`` in the header."""
 
 import errno
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +10,57 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from mmclip.checkpoint.files.explain import check_file, explain, first_bytes
 from mmclip.checkpoint.files.unpickler import refuse_knots
-from mmclip.errors import CheckpointError
 
 
-class SafetensorsFiles(Mapping[str, torch.Tensor]):
-    """The tensors of safetensors files, each read when it is asked for.
+class SafetensorsFile:
+    """A file of safetensors, which has no check sums.
 
     Args:
-        paths (Sequence[Path]): The files.
+        path (Path): The file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If a file is damaged.
+        CheckpointError: If its description of itself is refused; without the
+            file's name.
+        SafetensorError: If it is damaged.
     """
 
-    def __init__(self, paths: Sequence[Path]):
-        self._files: dict[str, Any] = {}
-        self.clip: dict[str, Any] | None = None  # our ``meta['clip']``
-        for path in paths:
-            check_file(path)
-            try:
-                file = safe_open(path, framework='pt', device='cpu')
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(explain(path, error)) from error
-            header = (file.metadata() or {}).get('clip')
-            if header is not None:
-                self.clip = _parse_header(path, header)
-            self._files |= dict.fromkeys(file.keys(), file)
+    kind = 'safetensors'
 
-    def __getitem__(self, key: str) -> torch.Tensor:
-        """Read one tensor, and copy it if it is not aligned in its file."""
-        tensor = self._files[key].get_tensor(key)
-        is_aligned = tensor.data_ptr() % tensor.itemsize == 0
-        return tensor if is_aligned else tensor.clone()
+    def __init__(self, path: Path):
+        self._file = safe_open(path, framework='pt', device='cpu')
+        self._meta = {}
+        header = (self._file.metadata() or {}).get('clip')
+        if header is not None:
+            self._meta = dict(clip=json.loads(header))
+            refuse_knots(self._meta, len(header))
 
-    def __iter__(self) -> Iterator[str]:
-        """The names of the tensors."""
-        return iter(self._files)
+    def load(self, map_location: Any, *, mapped: bool) -> dict[str, Any]:
+        """What :func:`write_safetensors` was given; of others the tensors.
 
-    def __len__(self) -> int:
-        """The number of tensors."""
-        return len(self._files)
+        Args:
+            map_location (Any): Where the tensors shall be, if it is a device.
+            mapped (bool): Leave them on disk until they are used; those that
+                are not aligned there must be copied then.
+        """
+        is_device = isinstance(map_location, str | torch.device)
+        device = map_location if is_device else 'cpu'
+        keys = self._file.keys()
+        tensors = {key: self._file.get_tensor(key) for key in keys}
+        if not mapped:
+            tensors = {k: aligned(t.to(device)) for k, t in tensors.items()}
+        if not self._meta:
+            return tensors
+        return dict(meta=self._meta, state_dict=tensors)
+
+    def check_sums(self) -> None:
+        """Compare nothing."""
 
 
-def read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:
-    """What :func:`write_safetensors` was given; of other files the tensors."""
-    device = map_location if isinstance(map_location, str) else 'cpu'
-    files = SafetensorsFiles([path])
-    tensors = {key: tensor.to(device) for key, tensor in files.items()}
-    if files.clip is None:
-        return tensors
-    return dict(meta=dict(clip=files.clip), state_dict=tensors)
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor, copied if it is not aligned in its file."""
+    is_aligned = tensor.data_ptr() % tensor.itemsize == 0
+    return tensor if is_aligned else tensor.clone()
 
 
 def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
@@ -93,53 +90,17 @@ def _memory(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _parse_header(path: Path, header: str) -> dict[str, Any]:
-    try:
-        clip = json.loads(header)
-        refuse_knots(clip, len(header))
-    except (CheckpointError, ValueError, RecursionError) as error:
-        raise CheckpointError(explain(path, error)) from error
-    if not isinstance(clip, dict):
-        raise CheckpointError(f'{path}: its description is not a dict.')
-    return clip
-
-
-def is_safetensors(path: Path) -> bool:
+def is_safetensors(start: bytes, size: int, suffix: str) -> bool:
     """Whether a file is one of safetensors, by what it begins with.
 
     One that begins as nothing that torch writes is what its suffix says.
+
+    Args:
+        start (bytes): Nine bytes at least, if there are as many.
+        size (int): Of the file.
+        suffix (str): Of its name.
     """
-    start = first_bytes(path)[:9]
-    if len(start) == 9 and start.endswith(b'{'):
-        return int.from_bytes(start[:8], 'little') < path.stat().st_size
+    if len(start) > 8 and start[8:9] == b'{':
+        return int.from_bytes(start[:8], 'little') < size
     is_torchs = start.startswith((b'PK\x03\x04', b'\x80'))
-    return path.suffix == '.safetensors' and not is_torchs
-
-
-def shards_of(index: Path) -> list[Path]:
-    """The files that an index of safetensors or torch files names.
-
-    Raises:
-        CheckpointError: If it is damaged, or a file is not there.
-    """
-    try:
-        names = sorted(
-            set(json.loads(index.read_text('utf-8'))['weight_map'].values())
-        )
-        # Names, not paths: a shard lies beside its index.
-        shards = [index.parent / Path(name).name for name in names]
-    except (
-        AttributeError,
-        KeyError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise CheckpointError(explain(index, error)) from error
-    for name, shard in zip(names, shards, strict=True):
-        if shard.name != name or not shard.is_file():
-            raise CheckpointError(
-                f'{index} names the file {name[:99]!r}, which is not beside '
-                'it; it is incomplete.'
-            )
-    return shards
+    return suffix == '.safetensors' and not is_torchs

@@ -1,107 +1,159 @@
-"""Files of ``torch.save``, read without torch's own loader.
+"""Files of ``torch.save`` and ``torch.jit``, read without torch's own loader.
 
 ``torch.load(weights_only=True)`` executes nothing either, but makes tensors
 of any size out of a number, and takes a minute for a kilobyte of containers
 that hold one another. It also accepts names that other libraries admit.
+``torch.jit.load`` compiles and may run the program in an archive, as OpenAI
+published CLIP; here only the pickle with the attributes is read, which gives
+an inert object for every module of the program.
 """
 
 import io
 import struct
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import zipfile
+from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 from torch.serialization import default_restore_location
 
 from mmclip.checkpoint.files.archive import Archive
-from mmclip.checkpoint.files.names import NAMES
-from mmclip.checkpoint.files.unpickler import Unpickler, shown
+from mmclip.checkpoint.files.names import MODULE, NAMES, NAMES_OF_TORCHSCRIPT
+from mmclip.checkpoint.files.unpickler import Module, Unpickler, shown
 from mmclip.errors import CheckpointError
 
 Place = Callable[[torch.UntypedStorage, str], torch.UntypedStorage]
 # What files before torch 1.6 begin with, before their contents.
 _BEGINNING = (0x1950A86A20F9469CFC6C, 1001)
+# Of a dotted name; those of CLIP's towers have less than a hundred characters.
+_MAX_NAME = 500
 
 
-def read_archive(
-    archive: Archive,
-    map_location: Any = 'cpu',
-    *,
-    mmap: bool = False,
-    kind: type[Unpickler] = Unpickler,
-    names: Mapping[str, Any] = NAMES,
-) -> Any:
-    """What :func:`torch.save` was given.
+def is_zipped(start: bytes, file: BinaryIO) -> bool:
+    """Whether a file is a zip, damaged perhaps.
 
     Args:
-        archive (Archive): The file.
-        map_location (Any): As in :func:`torch.load`.
-        mmap (bool): Leave tensors on disk until they are used, and do not
-            compare their check sums. Defaults to False.
-        kind (type): Reads the pickle.
-        names (Mapping): What the pickle may name.
+        start (bytes): What it begins with.
+        file (BinaryIO): The open file.
+    """
+    try:
+        is_zip = zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:
+        return True
+    return is_zip or start.startswith(b'PK\x03\x04')
+
+
+class ZippedFile:
+    """A zip archive of torch, of ``torch.save`` or of TorchScript.
+
+    Args:
+        file (BinaryIO): The open file.
 
     Raises:
-        CheckpointError: If it holds anything else than it may, or claims more
-            than it has; without the file's name.
+        CheckpointError: If it is another archive; without the file's name.
+        zipfile.BadZipFile: If it is damaged.
     """
-    place = _place(map_location)
-    storages: dict[str, torch.UntypedStorage] = {}
-    order = archive.read('byteorder') if 'byteorder' in archive else b'little'
 
-    def storage_of(
-        key: str, nbytes: int, dtype: torch.dtype | None, location: str
-    ) -> torch.UntypedStorage:
-        if key not in storages:
-            read = archive.mapped if mmap else archive.storage
-            values = read(f'data/{key}')
-            if order.decode() != sys.byteorder and dtype is not None:
-                values.byteswap(dtype)
-            storages[key] = place(values, location)
-        return _of_size(storages[key], nbytes, key)
+    def __init__(self, file: BinaryIO):
+        self._archive = Archive(file)
+        self._is_script = self._archive.has_program
+        self.kind = 'TorchScript' if self._is_script else 'torch'
 
-    content = archive.read('data.pkl')
-    file = io.BytesIO(content)
-    return kind(file, len(content), names, storage_of).load()
+    def load(self, map_location: Any, *, mapped: bool) -> Any:
+        """What was saved; of TorchScript the parameters and buffers.
+
+        Args:
+            map_location (Any): As in :func:`torch.load`.
+            mapped (bool): Leave tensors on disk until they are used, and do
+                not compare their check sums.
+
+        Raises:
+            CheckpointError: If it holds anything else than it may, or claims
+                more than it has; without the file's name.
+        """
+        if map_location is None and self._is_script:
+            map_location = 'cpu'
+        archive, place = self._archive, _place(map_location)
+        storages: dict[str, torch.UntypedStorage] = {}
+        order = b'little'
+        if 'byteorder' in archive:
+            order = archive.read('byteorder')
+        is_foreign = order.decode() != sys.byteorder
+
+        def storage_of(
+            key: str, nbytes: int, dtype: torch.dtype | None, location: str
+        ) -> torch.UntypedStorage:
+            if key not in storages:
+                read = archive.mapped if mapped else archive.storage
+                values = read(f'data/{key}')
+                if is_foreign and dtype is not None:
+                    values = values.clone()  # others may map it, too
+                    values.byteswap(dtype)
+                storages[key] = place(values, location)
+            return _of_size(storages[key], nbytes, key)
+
+        content = archive.read('data.pkl')
+        file = io.BytesIO(content)
+        if not self._is_script:
+            return Unpickler(file, len(content), NAMES, storage_of).load()
+        return _tensors_of(
+            _ProgramUnpickler(
+                file, len(content), NAMES_OF_TORCHSCRIPT, storage_of
+            ).load()
+        )
+
+    def check_sums(self) -> None:
+        """Compare all check sums.
+
+        Raises:
+            CheckpointError: If one is another.
+        """
+        self._archive.check_sums()
 
 
-def read_legacy(path: Path, map_location: Any) -> Any:
-    """What :func:`torch.save` was given before torch 1.6.
+class LegacyFile:
+    """A file of ``torch.save`` before torch 1.6, which has no check sums.
 
     Its storages come after the pickle, which is read twice: first to learn
     what it claims, and then with the values that are there.
 
     Args:
-        path (Path): The file.
-        map_location (Any): As in :func:`torch.load`.
-
-    Raises:
-        CheckpointError: As :func:`read_archive`.
+        file (BinaryIO): The open file.
+        size (int): Its bytes.
     """
-    size, place = path.stat().st_size, _place(map_location)
-    claims: dict[str | int, int] = {}  # bytes of a value
-    found: dict[str | int, tuple[int, int]] = {}  # where, and how many bytes
-    storages: dict[str, torch.UntypedStorage] = {}
 
-    def claim(
-        key: str, nbytes: int, dtype: torch.dtype | None, location: str
-    ) -> torch.UntypedStorage:
-        claims[key] = 1 if dtype is None else dtype.itemsize
-        return torch.UntypedStorage(nbytes, device='meta')
+    kind = 'torch before 1.6'
 
-    def storage_of(
-        key: str, nbytes: int, dtype: torch.dtype | None, location: str
-    ) -> torch.UntypedStorage:
-        if key not in found:
-            raise CheckpointError(f'it has no storage {key}.')
-        if key not in storages:
-            storages[key] = place(_read_storage(file, *found[key]), location)
-        return _of_size(storages[key], nbytes, key)
+    def __init__(self, file: BinaryIO, size: int):
+        self._file, self._size = file, size
 
-    with open(path, 'rb') as file:
+    def load(self, map_location: Any, *, mapped: bool) -> Any:
+        """What was saved, in memory; otherwise as of :class:`ZippedFile`."""
+        file, size, place = self._file, self._size, _place(map_location)
+        claims: dict[str | int, int] = {}  # bytes of a value
+        found: dict[str | int, tuple[int, int]] = {}  # where, how many bytes
+        storages: dict[str, torch.UntypedStorage] = {}
+
+        def claim(
+            key: str, nbytes: int, dtype: torch.dtype | None, location: str
+        ) -> torch.UntypedStorage:
+            claims[key] = 1 if dtype is None else dtype.itemsize
+            return torch.UntypedStorage(nbytes, device='meta')
+
+        def storage_of(
+            key: str, nbytes: int, dtype: torch.dtype | None, location: str
+        ) -> torch.UntypedStorage:
+            if key not in found:
+                raise CheckpointError(f'it has no storage {key}.')
+            if key not in storages:
+                values = _read_storage(file, *found[key])
+                storages[key] = place(values, location)
+            return _of_size(storages[key], nbytes, key)
+
+        file.seek(0)
         if tuple(Unpickler(file, size, {}).load() for _ in '12') != _BEGINNING:
             raise UnpicklingError('it does not begin as files of torch do')
         Unpickler(file, size, {}).load()  # the machine that wrote it
@@ -121,6 +173,39 @@ def read_legacy(path: Path, map_location: Any) -> Any:
             file.seek(nbytes, io.SEEK_CUR)
         file.seek(start)
         return Unpickler(file, size, NAMES, storage_of).load()
+
+    def check_sums(self) -> None:
+        """Compare nothing."""
+
+
+class _ProgramUnpickler(Unpickler):
+    """Knows the modules of a program, whatever they are called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name stands for."""
+        if module == '__torch__' or module.startswith('__torch__.'):
+            return MODULE
+        return super().find_class(module, name)
+
+
+def _tensors_of(root: Any) -> dict[str, Tensor]:
+    """The tensors below a module of a program, by their dotted names."""
+    tensors: dict[str, Tensor] = {}
+    pending = [('', root)]
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, Tensor):
+            tensors[name] = value.detach()
+        elif isinstance(value, Module):
+            if len(name) > _MAX_NAME:
+                raise CheckpointError('its modules have endless names.')
+            pending += [
+                (f'{name}.{key}' if name else str(key), child)
+                for key, child in reversed(value.attributes.items())
+            ]
+    if not tensors:
+        raise CheckpointError('it is a TorchScript archive without tensors.')
+    return tensors
 
 
 def _read_storage(

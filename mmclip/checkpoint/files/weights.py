@@ -1,43 +1,19 @@
-"""Reading checkpoint files safely and writing them atomically."""
+"""The files of weights: which they are, and writing them atomically."""
 
 import hashlib
-import re
+import json
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmclip.checkpoint.files.archive import Archive, is_archive
 from mmclip.checkpoint.files.atomic import TEMPORARY, atomic_file
-from mmclip.checkpoint.files.explain import check_file, explain
-from mmclip.checkpoint.files.run_state import forget_choices
-from mmclip.checkpoint.files.safetensors_files import (
-    SafetensorsFiles,
-    is_safetensors,
-    read_safetensors,
-    shards_of,
-    write_safetensors,
-)
-from mmclip.checkpoint.files.torch_files import read_archive, read_legacy
-from mmclip.checkpoint.files.torchscript import (
-    is_torchscript,
-    read_torchscript,
-)
-from mmclip.checkpoint.grids import renamed, tell_grid, without_prefix
-from mmclip.checkpoint.meta import check_clip, read_clip
-from mmclip.checkpoint.state_dict import weights_of
+from mmclip.checkpoint.files.explain import explained
+from mmclip.checkpoint.files.safetensors_files import write_safetensors
 from mmclip.errors import CheckpointError
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
-# Bytes of a file's views beyond what it holds: expanded numbers do no harm.
-MOST_INFLATION = 2**20
-MOST_VIEWS = 64  # of a file's bytes: a layer may be in all of a model's places
-# Of torch.compile, FSDP and activation checkpointing.
-_WRAPPERS = re.compile(
-    r'\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
-)
 NO_TAG = 'none'  # of a local file that follows no pretrained tag
 # In the order in which open_clip and transformers prefer them.
 WEIGHT_NAMES = (
@@ -49,86 +25,6 @@ WEIGHT_NAMES = (
     'pytorch_model.bin',
     'pytorch_model.bin.index.json',
 )
-
-
-def read_checkpoint(
-    path: str | Path, map_location: Any = 'cpu', *, mmap: bool = False
-) -> dict[str, Any]:
-    """Read a checkpoint file without executing anything that it holds.
-
-    Beyond tensors and plain containers only what mmengine's own checkpoints
-    need is admitted; :mod:`mmclip.checkpoint.files.names` lists all of it.
-    Reading
-    takes time and memory in proportion to the file, or ends in an error. Of
-    TorchScript archives the tensors alone are read, not the program.
-    Configs that mmengine would execute are dropped, and paths of earlier
-    checkpoints become names (:mod:`mmclip.checkpoint.files.run_state`).
-
-    Args:
-        path (str | Path): A ``.safetensors`` file or any torch file.
-        map_location (Any): As in :func:`torch.load`.
-        mmap (bool): Leave the tensors on disk until they are used, and do
-            not compare check sums. Defaults to False.
-
-    Returns:
-        dict: What the file holds.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is damaged or holds Python objects.
-    """
-    return _read(Path(path).expanduser(), map_location, mmap)
-
-
-def _read(
-    path: Path, map_location: Any, mmap: bool, check_sums: bool = False
-) -> dict[str, Any]:
-    """Read a file; ``check_sums`` also of what is left on disk."""
-    check_file(path)
-    if is_safetensors(path):
-        return tell_grid(read_safetensors(path, map_location), str(path))
-    checkpoint: Any
-    if is_torchscript(path):
-        checkpoint = read_torchscript(path)
-    else:
-        try:
-            if is_archive(path):
-                with Archive(path) as archive:
-                    if check_sums:
-                        archive.check_sums()
-                    checkpoint = read_archive(archive, map_location, mmap=mmap)
-            else:
-                checkpoint = read_legacy(path, map_location)
-        except Exception as error:  # of damaged files, almost any
-            raise CheckpointError(explain(path, error)) from error
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f'{path} holds a {type(checkpoint).__name__}, not a dict of '
-            'weights.'
-        )
-    _refuse_inflated(path, checkpoint)
-    forget_choices(checkpoint)
-    return tell_grid(checkpoint, str(path))
-
-
-def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
-    """Read the tensors of a checkpoint file or folder, on the CPU.
-
-    Takes plain state dicts, training checkpoints (the wrapper ``state_dict``
-    and the prefix ``module.`` of data-parallel training are removed) and
-    folders of Hugging Face. Tensors stay on disk until they are used.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file holds no state dict.
-    """
-    path, *shards = files_of(path)
-    if shards and not all(map(is_safetensors, shards)):
-        return {k: v for s in shards for k, v in read_state_dict(s).items()}
-    if shards or is_safetensors(path):
-        return SafetensorsFiles(shards or [path])
-    checkpoint = _read(path, 'cpu', mmap=True, check_sums=True)
-    return without_wrapper(weights_of(checkpoint, path))
 
 
 def files_of(path: str | Path) -> list[Path]:
@@ -145,35 +41,8 @@ def files_of(path: str | Path) -> list[Path]:
     if path.is_dir():
         path = find_weights(path)
     if path.name.endswith('.index.json'):
-        return [path, *shards_of(path)]
+        return [path, *_shards_of(path)]
     return [path]
-
-
-def without_wrapper(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys without what wrappers of torch put into them.
-
-    Such as ``module.`` of data-parallel training before all, which mmengine's
-    runners take away, too, and ``_orig_mod.`` of ``torch.compile`` anywhere.
-    """
-    plain = renamed(state_dict, lambda key: _WRAPPERS.sub('', key))
-    if len(plain) < len(state_dict):
-        plain = renamed(state_dict, str)  # what would be one is not the same
-    wrapped = all(key.startswith('module.') for key in plain)
-    return without_prefix(plain, 'module.' if wrapped else '')
-
-
-def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """``meta['clip']`` of a checkpoint of ours, None if a file has none.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If it is not a readable checkpoint.
-    """
-    path = Path(path).expanduser()
-    if is_safetensors(path):
-        clip = SafetensorsFiles([path]).clip
-        return None if clip is None else check_clip(clip, str(path))
-    return read_clip(read_checkpoint(path, mmap=True), str(path))
 
 
 def is_local(pretrained: str) -> bool:
@@ -287,46 +156,17 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:
-    """A view can claim any size; its first copy would take the memory."""
-    inflation, left = 0, MOST_INFLATION + MOST_VIEWS * path.stat().st_size
-    for parents, key, tensor in _tensors(checkpoint):
-        if tensor.layout != torch.strided or tensor.is_meta:
-            name = _name(*parents, key)
-            raise CheckpointError(f'{path} is refused: {name} is not dense.')
-        claimed, held = tensor.nbytes, tensor.untyped_storage().nbytes()
-        inflation += max(0, claimed - held)
-        left -= claimed
-        if inflation > MOST_INFLATION:
+def _shards_of(index: Path) -> list[Path]:
+    """The files that an index of safetensors or torch files names."""
+    with explained(index):
+        content = json.loads(index.read_text('utf-8'))
+        names = sorted(set(content['weight_map'].values()))
+        # Names, not paths: a shard lies beside its index.
+        shards = [index.parent / Path(name).name for name in names]
+    for name, shard in zip(names, shards, strict=True):
+        if shard.name != name or not shard.is_file():
             raise CheckpointError(
-                f'{path} is refused: {_name(*parents, key)} claims '
-                f'{claimed:,} bytes, and there are {held:,}.'
+                f'{index} names the file {name[:99]!r}, which is not beside '
+                'it; it is incomplete.'
             )
-        if left < 0:
-            raise CheckpointError(
-                f'{path} is refused: its tensors share their bytes, and claim '
-                f'more than {MOST_VIEWS} times the file together.'
-            )
-
-
-def _tensors(
-    checkpoint: Any,
-) -> Iterator[tuple[tuple[Any, ...], Any, torch.Tensor]]:
-    """All tensors with their keys, each container looked into once."""
-    left: list[tuple[tuple[Any, ...], Any]] = [((), checkpoint)]
-    seen = {id(checkpoint)}
-    while left:
-        parents, holder = left.pop()
-        is_dict = isinstance(holder, dict)
-        for key, value in holder.items() if is_dict else enumerate(holder):
-            if isinstance(value, torch.Tensor):
-                yield parents, key, value
-                continue
-            is_holder = isinstance(value, dict | list | tuple) and value
-            if is_holder and id(value) not in seen:
-                seen.add(id(value))
-                left.append(((*parents, key), value))
-
-
-def _name(*keys: Any) -> str:
-    return '.'.join(str(key)[:99] for key in keys)
+    return shards

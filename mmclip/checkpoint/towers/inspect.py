@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.files.weights import read_metadata, read_state_dict
+from mmclip.checkpoint.files.reading import Weights, open_weights
 from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.convert import (
@@ -32,6 +32,7 @@ class Findings:
     """What there is to say about a file.
 
     Args:
+        weights (Weights): The file, open.
         dialect (str | None): Whose names the tensors have; None if no plain
             vision transformer has them.
         dtypes (dict[str, int]): How many tensors there are of which dtype.
@@ -47,6 +48,7 @@ class Findings:
         problem (str | None): Why they cannot be converted.
     """
 
+    weights: Weights
     dialect: str | None
     dtypes: dict[str, int]
     parts: dict[str, int]
@@ -70,8 +72,9 @@ def inspect_weights(path: str | Path) -> Findings:
         CheckpointError: If it is not a readable checkpoint.
     """
     path = Path(path)
-    tensors = read_state_dict(path)
-    found = Findings(None, _dtypes(tensors), {}, meta=_read_meta(path))
+    tensors = open_weights(path)
+    meta = _read_meta(path, tensors)
+    found = Findings(tensors, None, _dtypes(tensors), {}, meta=meta)
     try:
         dialect = recognise(tensors)
         found.dialect = dialect.name
@@ -109,7 +112,7 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
     try:
         module = build_backbone({**backbone, 'init_cfg': None}, 'meta')
         if conversion is None and backbone['type'] == OTHER:
-            conversion = convert(read_state_dict(path), OPEN_CLIP_TOWER)
+            conversion = convert(found.weights, OPEN_CLIP_TOWER)
         if conversion is None:
             return found.problem or (
                 'it is a tower of open_clip itself, for '
@@ -140,14 +143,14 @@ def _zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: zero.expand(tensor.shape) for key, tensor in tensors.items()}
 
 
-def _read_meta(path: Path) -> dict[str, Any] | None:
+def _read_meta(path: Path, weights: Weights) -> dict[str, Any] | None:
     config = path / 'config.json'
     if path.is_dir():
         if not config.is_file() or 'model_type' not in read_json(config):
             return None  # or it is of timm
         tower, _ = hugging_face_source(str(config), str(path))
         return make_clip(tower.backbone, tower.img_size, tower.preprocess)
-    return None if path.suffix == '.json' else read_metadata(path)
+    return weights.clip
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
+from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.files.weights import (
     NO_TAG,
     SUFFIXES,
     is_local,
-    read_state_dict,
 )
 from mmclip.checkpoint.towers.model_configs import PREPROCESS, take_image_tower
 from mmclip.checkpoint.towers.tower import (

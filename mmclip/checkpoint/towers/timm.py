@@ -12,11 +12,11 @@ from mmclip.checkpoint.files.downloads import (
     only_cached_files_if_offline,
     refuse_damaged,
 )
+from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.files.weights import (
     NO_TAG,
     SUFFIXES,
     is_local,
-    read_state_dict,
 )
 from mmclip.checkpoint.towers.tower import (
     CLIP,

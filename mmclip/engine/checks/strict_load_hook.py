@@ -8,11 +8,14 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmclip.checkpoint.describe import unwrapped
-from mmclip.checkpoint.files.weights import without_wrapper
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.grids import without_prefix
 from mmclip.checkpoint.pretrained import misfits
-from mmclip.checkpoint.state_dict import check_names, weights_of
+from mmclip.checkpoint.state_dict import (
+    check_names,
+    weights_of,
+    without_prefix,
+    without_wrapper,
+)
 from mmclip.checkpoint.unconverted import advise
 from mmclip.engine.resume.describe_run import compare_with_run, warn_of_images
 from mmclip.errors import CheckpointError, some

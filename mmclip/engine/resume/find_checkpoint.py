@@ -9,14 +9,15 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmclip.checkpoint.files.explain import check_file
+from mmclip.checkpoint.files.reading import OpenedPath, Weights, open_weights
 from mmclip.checkpoint.files.run_state import is_step
-from mmclip.checkpoint.files.weights import read_checkpoint
 from mmclip.errors import CheckpointError
 
 
 def find_newest_checkpoint(
     folder: Path, filename_tmpl: str | None, logger: Logger
-) -> str | None:
+) -> OpenedPath | None:
     """The checkpoint that was written last and can be resumed from.
 
     Not the one with most iterations: that may be of an earlier run in the
@@ -29,22 +30,30 @@ def find_newest_checkpoint(
         logger (Logger): Hears which are passed over, and why.
 
     Returns:
-        str | None: The file; None if there is none at all.
+        OpenedPath | None: The file; None if there is none at all.
 
     Raises:
         CheckpointError: If there are some, and none can be resumed from.
     """
     paths = list_checkpoints(folder, filename_tmpl)
-    passed_over = []
-    for path in sorted(paths, key=_written, reverse=True):
+    written, newest, passed_over = {}, None, []
+    for path in paths:
+        weights, written[path] = _look_at(path)
+        if written[path] == max(written.values()):
+            newest = weights  # the others are closed
+    for path in sorted(paths, key=lambda path: written[path], reverse=True):
         try:
-            check_resumable(read_checkpoint(path), str(path))
+            if newest is None or newest.path != path:
+                check_file(path)
+                newest = open_weights(path)
+            check_resumable(newest.content, str(path))
+            newest.check_sums()
         except (CheckpointError, OSError) as error:
             passed_over.append(str(error))
             logger.warning(f'Passed over: {error}')
         else:
             logger.info(f'Resume from {path}.')
-            return str(path)
+            return OpenedPath(newest)
     if passed_over:
         raise CheckpointError(
             f'None of the {len(paths)} checkpoints in {folder} can be resumed '
@@ -129,14 +138,18 @@ def check_resumable(checkpoint: Mapping, path: str) -> None:
         )
 
 
-def _written(path: Path) -> tuple[float, int]:
-    """Sorts by the time of writing and iterations done, as the file says.
+def _look_at(path: Path) -> tuple[Weights | None, tuple[float, int]]:
+    """Open a checkpoint; when it was written, and after how many iterations.
 
     What cannot be read counts as the newest, so that it is reported.
     """
+    weights = None
     try:
-        meta = read_checkpoint(path, mmap=True)['meta']
+        check_file(path)
+        weights = open_weights(path)
+        meta = weights.meta
         local = time.mktime(time.strptime(meta['time'], '%Y%m%d_%H%M%S'))
-        return float(meta.get('written', local)), int(meta['iter'])
+        when = float(meta.get('written', local)), int(meta['iter'])
     except (CheckpointError, OSError, KeyError, TypeError, ValueError):
-        return math.inf, 0
+        when = math.inf, 0
+    return weights, when

@@ -81,20 +81,22 @@ class ReliableCheckpointHook(CheckpointHook):
 
     def _find(self, runner: Runner) -> str | None:
         """The main process looks, all hear of it."""
-        found: list[Any] = [None, None]
+        found: list[str | None] = [None, None]
+        opened = None
         if is_main_process():
             try:
-                found[0] = find_newest_checkpoint(
+                opened = find_newest_checkpoint(
                     checkpoint_folder(runner.work_dir, self.out_dir),
                     self.filename_tmpl,
                     runner.logger,
                 )
+                found[0] = None if opened is None else str(opened)
             except CheckpointError as error:
                 found[1] = str(error)
         broadcast_object_list(found)
         if found[1] is not None:
             raise CheckpointError(found[1])
-        return found[0]
+        return opened or found[0]
 
     def before_train(self, runner: Runner) -> None:
         """Remove what a killed process left half-written.

@@ -9,11 +9,11 @@ import torch
 
 from mmclip.checkpoint import (
     CheckpointError,
+    open_weights,
     read_checkpoint,
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.files.weights import read_metadata
 
 WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
 
@@ -44,9 +44,8 @@ def test_what_is_not_a_file_is_refused_at_once(
 ):
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     path = special(tmp_path.joinpath('x').with_suffix(suffix), kind)
-    for read in (read_checkpoint, read_metadata):
-        with pytest.raises(CheckpointError, match='not a regular file'):
-            read(path)
+    with pytest.raises(CheckpointError, match='not a regular file'):
+        read_checkpoint(path)
     if kind != 'folder':
         with pytest.raises(CheckpointError, match='not a regular file'):
             read_state_dict(path)
@@ -96,7 +95,7 @@ def test_the_content_says_the_format(tmp_path, zipped):
     for suffix in ('.pth', '.pt', '.bin', '.ckpt'):
         safe = safe.rename(safe.with_suffix(suffix))
         assert read_checkpoint(safe)['meta'] == dict(clip=clip)
-        assert read_metadata(safe)['backbone'] == clip['backbone']
+        assert open_weights(safe).clip['backbone'] == clip['backbone']
         assert list(read_state_dict(safe)) == ['weight']
 
 

@@ -11,11 +11,11 @@ from torch import nn
 from mmclip.checkpoint import (
     CheckpointError,
     PretrainedCLIP,
+    open_weights,
     read_checkpoint,
     write_checkpoint,
 )
 from mmclip.checkpoint.describe import describe_model, preprocess_of
-from mmclip.checkpoint.files.weights import read_metadata
 from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.towers.export import export_checkpoint, write_export
 from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP, build_backbone
@@ -272,7 +272,8 @@ def test_exports_say_what_the_training_was(train, trained, tmp_path, to):
         assert any('preprocessor_config' in note for note in exported.notes)
     out = tmp_path / ('hf' if to == 'hf' else 'out.safetensors')
     write_export(exported, out)
-    clip = read_metadata(out / 'model.safetensors' if to == 'hf' else out)
+    file = out / 'model.safetensors' if to == 'hf' else out
+    clip = open_weights(file).clip
     assert clip['backbone']['act'] == 'quick_gelu'
     assert clip['img_size'] == 32
 
