@@ -15,7 +15,6 @@ from mmap import ACCESS_COPY, mmap
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-import numpy as np
 import torch
 
 from mmclip.errors import CheckpointError
@@ -74,9 +73,9 @@ class Archive:
             return self.mapped(name).clone()
         name, _, size = self._find(name)
         values, start = torch.empty(size, dtype=torch.uint8), 0
-        view = values.numpy()
+        view = memoryview(values.numpy())
         for chunk in self._chunks(name):
-            view[start : start + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            view[start : start + len(chunk)] = chunk
             start += len(chunk)
         return values.untyped_storage()
 
