@@ -10,8 +10,8 @@ import torch
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
+from mmclip.checkpoint.files.paths import is_local
 from mmclip.checkpoint.files.reading import open_weights
-from mmclip.checkpoint.files.weights import is_local
 from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.convert import check_complete, convert, recognise

@@ -7,7 +7,7 @@ from mmclip.checkpoint.files.reading import (
     read_checkpoint,
     read_state_dict,
 )
-from mmclip.checkpoint.files.weights import write_checkpoint
+from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.errors import CheckpointError

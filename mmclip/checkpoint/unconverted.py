@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmclip.checkpoint.files.weights import WEIGHT_NAMES
+from mmclip.checkpoint.files.paths import WEIGHT_NAMES
 from mmclip.checkpoint.state_dict import weights_of, without_wrapper
 from mmclip.checkpoint.towers.dialects import (
     MMPRETRAIN,

@@ -11,7 +11,7 @@ from mmclip.checkpoint import (
     convert_source,
     write_checkpoint,
 )
-from mmclip.checkpoint.files.weights import check_out, sha256
+from mmclip.checkpoint.files.paths import check_out, sha256
 from mmclip.checkpoint.towers.sources import DTYPES
 from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
 

@@ -13,7 +13,7 @@ from mmclip.checkpoint import (
     read_checkpoint,
     read_state_dict,
 )
-from mmclip.checkpoint.files.weights import check_folder, check_out
+from mmclip.checkpoint.files.paths import check_folder, check_out
 from mmclip.checkpoint.towers.export import (
     TARGETS,
     export_checkpoint,

@@ -11,7 +11,7 @@ from mmclip.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from mmclip.checkpoint.files.weights import check_out
+from mmclip.checkpoint.files.paths import check_out
 from mmclip.engine.config.load import load_config
 from mmclip.text.zero_shot import without_text_tower
 

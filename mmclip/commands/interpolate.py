@@ -24,7 +24,7 @@ from mmclip.averaging.weight_space import (
     write_curve,
 )
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.files.weights import check_folder, check_out
+from mmclip.checkpoint.files.paths import check_folder, check_out
 from mmclip.engine.config.check import check_keys
 from mmclip.engine.config.load import complete_dataloaders
 from mmclip.evaluation import build_test_runner, tell_classes

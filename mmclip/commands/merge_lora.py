@@ -15,7 +15,7 @@ from mmclip.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from mmclip.checkpoint.files.weights import check_free, check_out
+from mmclip.checkpoint.files.paths import check_free, check_out
 from mmclip.checkpoint.lora import merge_lora
 from mmclip.engine.config.check import RUNNER_KEYS
 from mmclip.engine.config.load import load_config

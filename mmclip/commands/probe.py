@@ -19,7 +19,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.checkpoint.files.atomic import atomic_file
-from mmclip.checkpoint.files.weights import check_out
+from mmclip.checkpoint.files.paths import check_out
 from mmclip.engine.config.load import complete_dataloaders
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
 from mmclip.evaluation.config import load_config_with

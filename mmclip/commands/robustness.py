@@ -12,7 +12,7 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from mmclip.averaging.weight_space import load_weights
 from mmclip.checkpoint import CheckpointError
-from mmclip.checkpoint.files.weights import check_folder
+from mmclip.checkpoint.files.paths import check_folder
 from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.unconverted import advise
 from mmclip.evaluation import build_test_runner, tell_classes

@@ -20,7 +20,7 @@ from mmclip.averaging.average import (
 )
 from mmclip.averaging.weight_space import WeightTester
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.files.weights import check_folder, check_out
+from mmclip.checkpoint.files.paths import check_folder, check_out
 from mmclip.evaluation import build_test_runner, tell_classes
 from mmclip.evaluation.config import load_config_with
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.checkpoint import CheckpointError
-from mmclip.checkpoint.files.weights import check_folder, check_free
+from mmclip.checkpoint.files.paths import check_folder, check_free
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config.load import complete_dataloaders, load_config
 from mmclip.engine.config.scopes import CLASSIFYING, scope_of

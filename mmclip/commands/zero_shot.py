@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.files.weights import check_out
+from mmclip.checkpoint.files.paths import check_out
 from mmclip.checkpoint.towers.sources import find_source
 from mmclip.checkpoint.towers.usage import config_lines, images
 from mmclip.datasets.class_order import check_folders

@@ -22,13 +22,13 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmclip.checkpoint.files.reading import open_weights
-from mmclip.checkpoint.files.weights import (
+from mmclip.checkpoint.files.paths import (
     files_of,
     is_local,
     sha256,
-    write_checkpoint,
 )
+from mmclip.checkpoint.files.reading import open_weights
+from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_model
 from mmclip.errors import CheckpointError
 from mmclip.text.tokenizer_files import tokenizer_files

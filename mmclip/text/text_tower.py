@@ -8,7 +8,11 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmclip.checkpoint.files.weights import SUFFIXES, files_of, is_local
+from mmclip.checkpoint.files.paths import (
+    SUFFIXES,
+    files_of,
+    is_local,
+)
 from mmclip.registry import MODELS
 
 

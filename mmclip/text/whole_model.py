@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.files.weights import is_local
+from mmclip.checkpoint.files.paths import is_local
 from mmclip.checkpoint.towers.model_configs import take_whole_model
 from mmclip.checkpoint.towers.open_clip import find_model, open_clip_source
 from mmclip.checkpoint.untrusted import read_json

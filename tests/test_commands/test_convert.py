@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from mmclip.analysis.parity import make_twins, relative_difference
 from mmclip.checkpoint import read_checkpoint
-from mmclip.checkpoint.files.weights import sha256
+from mmclip.checkpoint.files.paths import sha256
 from mmclip.commands.convert import main
 from mmclip.models import CLIPVisionTransformer
 from tests.conftest import RELATIVE_TOLERANCE, put_into_hub_cache

@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
-from mmclip.checkpoint.files.weights import write_checkpoint
+from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.probing import probe, sweep
 from mmclip.probing.probe import hold_out
 

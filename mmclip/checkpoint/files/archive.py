@@ -73,7 +73,7 @@ class Archive:
             return self.mapped(name).clone()
         name, _, size = self._find(name)
         values, start = torch.empty(size, dtype=torch.uint8), 0
-        view = memoryview(values.numpy())
+        view = values.numpy().data
         for chunk in self._chunks(name):
             view[start : start + len(chunk)] = chunk
             start += len(chunk)

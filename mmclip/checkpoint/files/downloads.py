@@ -9,8 +9,8 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from mmclip.checkpoint.files.explain import explained
+from mmclip.checkpoint.files.paths import WEIGHT_NAMES
 from mmclip.checkpoint.files.reading import read_state_dict
-from mmclip.checkpoint.files.weights import WEIGHT_NAMES
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.explain import check_file, explained
+from mmclip.checkpoint.files.paths import files_of
 from mmclip.checkpoint.files.run_state import forget_choices
 from mmclip.checkpoint.files.safetensors_files import (
     SafetensorsFile,
@@ -26,7 +27,6 @@ from mmclip.checkpoint.files.torch_files import (
     ZippedFile,
     is_zipped,
 )
-from mmclip.checkpoint.files.weights import files_of
 from mmclip.checkpoint.grids import tell_grid
 from mmclip.checkpoint.meta import Clip, read_clip
 from mmclip.checkpoint.state_dict import weights_of, without_wrapper
@@ -41,11 +41,11 @@ def open_weights(path: str | Path) -> 'Weights':
     """Open a file or folder of weights without executing what it holds.
 
     Beyond tensors and plain containers only what mmengine's own checkpoints
-    need is admitted; :mod:`mmclip.checkpoint.files.names` lists all of it.
-    Reading takes time and memory in proportion to the file, or ends in an
-    error. Of TorchScript archives the tensors alone are read, not the program.
-    Configs that mmengine would execute are dropped, and paths of earlier
-    checkpoints become names (:mod:`mmclip.checkpoint.files.run_state`).
+    need is admitted; :mod:`.allow_list` lists all of it. Opening takes time
+    and memory in proportion to the file, or ends in an error. Of TorchScript
+    archives the tensors alone are read, not the program. Configs that mmengine
+    would execute are dropped, and paths of earlier checkpoints become names
+    (:mod:`.run_state`).
 
     Args:
         path (str | Path): A ``.safetensors`` file, any torch file, an index of

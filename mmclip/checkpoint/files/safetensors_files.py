@@ -1,14 +1,11 @@
 """Safetensors files with ``meta['clip']`` in the header."""
 
-import errno
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 
 from mmclip.checkpoint.files.unpickler import refuse_knots
 
@@ -36,7 +33,7 @@ class SafetensorsFile:
             refuse_knots(self._meta, len(header))
 
     def load(self, map_location: Any, *, mapped: bool) -> dict[str, Any]:
-        """What :func:`write_safetensors` was given; of others the tensors.
+        """What was written, see :mod:`.writing`; of others the tensors.
 
         Args:
             map_location (Any): Where the tensors shall be, if it is a device.
@@ -51,7 +48,7 @@ class SafetensorsFile:
             tensors = {k: aligned(t.to(device)) for k, t in tensors.items()}
         if not self._meta:
             return tensors
-        return dict(meta=self._meta, state_dict=tensors)
+        return dict(meta=dict(self._meta), state_dict=tensors)
 
     def check_sums(self) -> None:
         """Compare nothing."""
@@ -61,33 +58,6 @@ def aligned(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor, copied if it is not aligned in its file."""
     is_aligned = tensor.data_ptr() % tensor.itemsize == 0
     return tensor if is_aligned else tensor.clone()
-
-
-def write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write ``state_dict`` and, of ``meta``, ``clip``.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    header = {'format': 'pt'}
-    if clip := checkpoint.get('meta', {}).get('clip'):
-        header['clip'] = json.dumps(clip)
-    tensors = checkpoint['state_dict']
-    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
-    # Clones: safetensors refuses tensors that share memory.
-    users = Counter(map(_memory, tensors.values()))
-    tensors = {
-        key: tensor.clone() if users[_memory(tensor)] > 1 else tensor
-        for key, tensor in tensors.items()
-    }
-    try:
-        save_file(tensors, path, header)
-    except SafetensorError as error:  # a full disk, above all
-        raise OSError(errno.EIO, str(error)) from error
-
-
-def _memory(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 def is_safetensors(start: bytes, size: int, suffix: str) -> bool:

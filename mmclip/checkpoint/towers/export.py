@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.atomic import TEMPORARY
-from mmclip.checkpoint.files.weights import write_checkpoint
+from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import Clip, classes_of, make_clip, read_clip
 from mmclip.checkpoint.state_dict import weights_of

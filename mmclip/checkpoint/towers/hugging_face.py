@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mmclip.checkpoint.files.paths import is_local
 from mmclip.checkpoint.files.reading import read_state_dict
-from mmclip.checkpoint.files.weights import is_local
 from mmclip.checkpoint.towers.tower import CLIP, SIGLIP, Source, Tower
 from mmclip.checkpoint.untrusted import (
     FLAG,

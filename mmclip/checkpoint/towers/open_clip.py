@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
-from mmclip.checkpoint.files.reading import read_state_dict
-from mmclip.checkpoint.files.weights import (
+from mmclip.checkpoint.files.paths import (
     NO_TAG,
     SUFFIXES,
     is_local,
 )
+from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.towers.model_configs import PREPROCESS, take_image_tower
 from mmclip.checkpoint.towers.tower import (
     CLIP,

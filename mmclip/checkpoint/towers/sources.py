@@ -10,7 +10,7 @@ from mmclip.checkpoint.files.downloads import (
     only_cached_files_if_offline,
     refuse_damaged_json,
 )
-from mmclip.checkpoint.files.weights import WEIGHT_NAMES, is_local
+from mmclip.checkpoint.files.paths import WEIGHT_NAMES, is_local
 from mmclip.checkpoint.meta import make_clip
 from mmclip.checkpoint.towers.convert import (
     Conversion,

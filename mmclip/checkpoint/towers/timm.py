@@ -12,12 +12,12 @@ from mmclip.checkpoint.files.downloads import (
     only_cached_files_if_offline,
     refuse_damaged,
 )
-from mmclip.checkpoint.files.reading import read_state_dict
-from mmclip.checkpoint.files.weights import (
+from mmclip.checkpoint.files.paths import (
     NO_TAG,
     SUFFIXES,
     is_local,
 )
+from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.towers.tower import (
     CLIP,
     Source,

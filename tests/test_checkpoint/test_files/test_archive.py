@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint, read_state_dict
-from tests.test_checkpoint.test_files.test_training_state import number, string
+from tests.test_checkpoint.test_files.test_pickled_numbers import (
+    number,
+    string,
+)
 
 MEBIBYTE = 2**20
 MOST_MEMORY = 200 * MEBIBYTE  # of which reading the good files takes tens

@@ -14,7 +14,7 @@ from mmclip.checkpoint import (
     read_state_dict,
 )
 from tests.test_checkpoint.limits import outcomes
-from tests.test_checkpoint.test_files.test_training_state import (
+from tests.test_checkpoint.test_files.test_pickled_numbers import (
     content,
     number,
     string,

@@ -11,7 +11,7 @@ from huggingface_hub.errors import (
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.files import downloads
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
-from mmclip.checkpoint.files.weights import WEIGHT_NAMES
+from mmclip.checkpoint.files.paths import WEIGHT_NAMES
 from mmclip.checkpoint.towers.sources import convert_repository
 
 

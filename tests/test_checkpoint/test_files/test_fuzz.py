@@ -40,7 +40,7 @@ from tests.test_checkpoint.test_files.test_bounds import (
     tensor,
     write_all,
 )
-from tests.test_checkpoint.test_files.test_training_state import (
+from tests.test_checkpoint.test_files.test_pickled_numbers import (
     content,
     number,
     string,

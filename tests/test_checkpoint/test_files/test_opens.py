@@ -15,6 +15,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
 
+from mmclip.averaging.average import read_weights
 from mmclip.checkpoint import (
     convert_source,
     open_weights,
@@ -22,7 +23,6 @@ from mmclip.checkpoint import (
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.compatibility import read_weights
 from mmclip.checkpoint.towers.inspect import inspect_weights
 from mmclip.engine.resume.find_checkpoint import find_newest_checkpoint
 

@@ -14,7 +14,7 @@ from mmclip.checkpoint import (
     read_state_dict,
     write_checkpoint,
 )
-from mmclip.checkpoint.files.weights import check_out, sha256
+from mmclip.checkpoint.files.paths import check_out, sha256
 
 WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
 

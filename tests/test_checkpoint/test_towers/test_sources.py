@@ -17,7 +17,7 @@ from mmclip.checkpoint import (
     convert_source,
     read_checkpoint,
 )
-from mmclip.checkpoint.files.weights import write_checkpoint
+from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.towers.sources import convert_folder
 from mmclip.checkpoint.towers.timm import find_timm_tower
 from mmclip.checkpoint.towers.tower import CLIP

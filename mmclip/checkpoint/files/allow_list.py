@@ -9,14 +9,7 @@ from typing import Any
 
 import torch
 
-from mmclip.checkpoint.files.pickled_tensors import (
-    STORAGES,
-    rebuild_from_type,
-    rebuild_parameter,
-    rebuild_tensor,
-    rebuild_tensor_of_type,
-)
-from mmclip.checkpoint.files.training_state import (
+from mmclip.checkpoint.files.pickled_numbers import (
     fill_array,
     fill_dtype,
     fill_history,
@@ -25,6 +18,13 @@ from mmclip.checkpoint.files.training_state import (
     make_history,
     make_scalar,
     method_of,
+)
+from mmclip.checkpoint.files.pickled_tensors import (
+    STORAGES,
+    rebuild_from_type,
+    rebuild_parameter,
+    rebuild_tensor,
+    rebuild_tensor_of_type,
 )
 from mmclip.checkpoint.files.unpickler import Module, Named, parts_of, shown
 from mmclip.errors import CheckpointError

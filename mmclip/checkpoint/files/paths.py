@@ -1,16 +1,12 @@
-"""The files of weights: which they are, and writing them atomically."""
+"""The files of weights: which there are, and which may be written."""
 
 import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from mmclip.checkpoint.files.atomic import TEMPORARY, atomic_file
+from mmclip.checkpoint.files.atomic import TEMPORARY
 from mmclip.checkpoint.files.explain import explained
-from mmclip.checkpoint.files.safetensors_files import write_safetensors
 from mmclip.errors import CheckpointError
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
@@ -75,25 +71,6 @@ def find_weights(folder: Path) -> Path:
         f'{folder} holds {len(others)} files of weights, and none with a '
         f'usual name ({", ".join(WEIGHT_NAMES)}); name the file itself.'
     )
-
-
-def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Write a checkpoint; the file appears whole or not at all.
-
-    A ``.safetensors`` file gets the tensors of ``state_dict`` and, in its
-    header, ``meta['clip']``; any other is written by :func:`torch.save`. The
-    same contents give the same bytes, whatever the file's name.
-
-    Raises:
-        OSError: If the file cannot be written; no partial file is left.
-    """
-    path = Path(path)
-    with atomic_file(path) as temporary:
-        if path.suffix == '.safetensors':
-            write_safetensors(checkpoint, temporary)
-        else:
-            with open(temporary, 'wb') as file:
-                torch.save(checkpoint, file)
 
 
 def check_out(path: Path, *, force: bool) -> None:
