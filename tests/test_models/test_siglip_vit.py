@@ -7,11 +7,8 @@ import torch
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint.towers.convert import convert
 from mmclip.checkpoint.towers.dialects import TIMM
-from mmclip.checkpoint.towers.tower import (
-    SIGLIP,
-    backbone_from_timm,
-    build_backbone,
-)
+from mmclip.checkpoint.towers.timm import backbone_from_timm
+from mmclip.checkpoint.towers.tower import SIGLIP, build_backbone
 from mmclip.models import SigLIPVisionTransformer
 from tests.conftest import RELATIVE_TOLERANCE, names_of
 

@@ -29,7 +29,13 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
             _write_safetensors(checkpoint, temporary)
         else:
             with open(temporary, 'wb') as file:
-                torch.save(checkpoint, file)
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError as error:
+                    # torch's writer fails once more, at a place of its own.
+                    if isinstance(error.__context__, OSError):
+                        raise error.__context__ from None
+                    raise
 
 
 def _write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:

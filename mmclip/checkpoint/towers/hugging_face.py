@@ -1,16 +1,31 @@
-"""CLIP and SigLIP image towers in folders of Hugging Face transformers.
+"""Image towers in folders of Hugging Face transformers, from there and back.
 
-The folder's ``config.json`` says what the tower is; transformers itself is
+A folder's ``config.json`` says what the tower is; transformers itself is
 not needed.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.utils import to_2tuple
+from torch import Tensor
+
 from mmclip.checkpoint.files.paths import is_local
 from mmclip.checkpoint.files.reading import read_state_dict
-from mmclip.checkpoint.towers.tower import CLIP, SIGLIP, Source, Tower
+from mmclip.checkpoint.meta import Clip
+from mmclip.checkpoint.towers.convert import export
+from mmclip.checkpoint.towers.dialects import HF_CLIP, HF_SIGLIP
+from mmclip.checkpoint.towers.timm import to_timm_folder
+from mmclip.checkpoint.towers.tower import (
+    CLIP,
+    SIGLIP,
+    Export,
+    Source,
+    Tower,
+    note_head,
+)
 from mmclip.checkpoint.untrusted import (
     FLAG,
     MOST_CHANNELS,
@@ -87,6 +102,8 @@ PROCESSOR: dict[str, Check] = dict(
     crop_size=either(_SIDE, OBJECT),
 )
 SIDES: dict[str, Check] = dict(shortest_edge=_SIDE, height=_SIDE, width=_SIDE)
+# What transformers must be told of preprocessing.
+NEEDED = {'mean', 'std', 'interpolation', 'resize_mode'}
 
 
 def is_hugging_face_config(path: str | Path) -> bool:
@@ -117,6 +134,47 @@ def hugging_face_source(config: str, weights: str) -> Source:
     state_dict = read_state_dict(weights)
     tower = _find_tower(Path(config), set(state_dict))
     return tower, lambda: state_dict
+
+
+def to_hugging_face(
+    tower: Mapping[str, Tensor], head: Mapping[str, Tensor], clip: Clip
+) -> Export:
+    """Rename a tower for transformers: for CLIP and SigLIP, or through timm.
+
+    Args:
+        tower (Mapping[str, Tensor]): In our names.
+        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
+
+    Raises:
+        CheckpointError: If transformers cannot prepare images so, or timm
+            has no place for something.
+    """
+    backbone, preprocess = clip['backbone'], clip['preprocess'] or {}
+    if reason := _why_not(backbone):
+        return to_timm_folder(tower, head, clip, reason)
+    is_clip = backbone['type'] == CLIP
+    proj_dim = backbone.get('proj_dim')
+    kind = 'SiglipVisionModel'
+    if is_clip:
+        kind = 'CLIPVisionModel' + 'WithProjection' * (proj_dim is not None)
+    notes = note_head(head, 'the vision models of transformers')
+    files = {'config.json': _model_config(backbone, kind)}
+    if NEEDED.issubset(preprocess):
+        files['preprocessor_config.json'] = _processor_config(
+            preprocess, backbone['img_size'], is_clip
+        )
+    else:
+        notes.append(
+            'no preprocessor_config.json: the checkpoint does not say all of '
+            'how images are prepared'
+        )
+    return Export(
+        export(tower, HF_CLIP if is_clip else HF_SIGLIP, 'vision_model.'),
+        f'transformers.{kind}.from_pretrained(OUT)',
+        notes,
+        files,
+    )
 
 
 def _find_tower(path: Path, keys: set[str]) -> Tower:
@@ -219,3 +277,81 @@ def _crop_pct(crop: int, edge: int) -> float:
     if math.floor(crop / crop_pct) < edge:
         crop_pct = math.nextafter(crop_pct, 0)
     return crop_pct
+
+
+def _why_not(backbone: dict[str, Any]) -> str | None:
+    """Why a tower cannot be a CLIP or SigLIP model of transformers, if so."""
+    height, width = to_2tuple(backbone['img_size'])
+    if backbone['out_type'] == 'avg_featmap':
+        # CLIPForImageClassification averages the patches before the norm.
+        return 'it was fine-tuned with the mean of the patches after the norm'
+    if height != width:
+        return f'its images are {height}x{width}, and not square'
+    if backbone['type'] == SIGLIP and backbone['pool'] != 'attention':
+        return f'it pools by {backbone["pool"]}, and not by attention'
+    if backbone.get('layer_scale_init') is not None:
+        return 'it has LayerScale'
+    return None
+
+
+def _model_config(backbone: dict[str, Any], kind: str) -> dict[str, Any]:
+    arch = backbone['arch']
+    acts = {ours: theirs for theirs, ours in ACTS.items()}
+    config = dict(
+        architectures=[kind],
+        model_type=(
+            'clip_vision_model'
+            if backbone['type'] == CLIP
+            else 'siglip_vision_model'
+        ),
+        hidden_size=arch['width'],
+        intermediate_size=arch['mlp_width'],
+        num_hidden_layers=arch['depth'],
+        num_attention_heads=arch['num_heads'],
+        image_size=backbone['img_size'],
+        patch_size=backbone['patch_size'],
+        hidden_act=acts[backbone['act']],
+        layer_norm_eps=backbone['norm_eps'],
+    )
+    if (proj_dim := backbone.get('proj_dim')) is not None:
+        config['projection_dim'] = proj_dim
+    return config
+
+
+def _processor_config(
+    preprocess: dict[str, Any], img_size: int, is_clip: bool
+) -> dict[str, Any]:
+    """What transformers' image processors do the same pixels by."""
+    crop_pct = preprocess.get('crop_pct', 1.0)
+    resample = {v: k for k, v in INTERPOLATIONS.items()}
+    crops = preprocess['resize_mode'] == 'shortest'
+    if crop_pct != 1.0 and not crops:
+        raise CheckpointError(
+            "transformers cannot prepare images with resize_mode 'squash' "
+            f'and crop_pct {crop_pct}, only with crop_pct 1.0.'
+        )
+    if preprocess.get('channels', 'RGB') != 'RGB':
+        raise CheckpointError(
+            'transformers gives a tower red first, and this one was trained '
+            'with blue first (to_rgb=False in its data_preprocessor).'
+        )
+    if preprocess['interpolation'] not in INTERPOLATIONS.values():
+        raise CheckpointError(
+            'transformers cannot resize images by '
+            f'{preprocess["interpolation"]!r}.'
+        )
+    edge = math.floor(img_size / crop_pct)
+    square = dict(height=img_size, width=img_size)
+    kind = 'CLIP' if is_clip else 'Siglip'
+    config = dict(
+        image_processor_type=f'{kind}ImageProcessor',
+        do_resize=True,
+        resample=resample[preprocess['interpolation']],
+        size=dict(shortest_edge=edge) if crops else square,
+        do_center_crop=crops,
+        do_rescale=True,
+        do_normalize=True,
+        image_mean=preprocess['mean'],
+        image_std=preprocess['std'],
+    )
+    return config | dict(crop_size=square) if crops else config

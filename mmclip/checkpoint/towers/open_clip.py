@@ -1,4 +1,4 @@
-"""Image towers of open_clip: their properties and their files.
+"""Image towers of open_clip, from there and back.
 
 Nothing here builds a text tower, and an image tower only without memory, on
 the meta device: configs say what the tower is, tags where the weights are and
@@ -8,11 +8,13 @@ how images are prepared for them.
 import copy
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.files.paths import (
@@ -21,17 +23,27 @@ from mmclip.checkpoint.files.paths import (
     is_local,
 )
 from mmclip.checkpoint.files.reading import read_state_dict
+from mmclip.checkpoint.meta import Clip
+from mmclip.checkpoint.towers.convert import check_complete, export
+from mmclip.checkpoint.towers.dialects import (
+    OPEN_CLIP,
+    OPEN_CLIP_TOWER,
+    TIMM,
+    Dialect,
+)
 from mmclip.checkpoint.towers.model_configs import PREPROCESS, take_image_tower
+from mmclip.checkpoint.towers.timm import backbone_from_timm
 from mmclip.checkpoint.towers.tower import (
     CLIP,
     OTHER,
     SIGLIP,
+    Export,
     Source,
     Tower,
-    backbone_from_timm,
+    note_head,
 )
 from mmclip.checkpoint.untrusted import read_json, take
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, some
 
 # Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
 # change neither the weights nor the image feature (the last two).
@@ -51,6 +63,13 @@ FREE_FIELDS = {
     'patch_dropout',
     'output_tokens',
 }
+# In OpenAI's archives; open_clip's models have no place for them.
+OPENAI_BUFFERS = (
+    'input_resolution',
+    'context_length',
+    'vocab_size',
+    'attn_mask',
+)
 
 
 def open_clip_source(
@@ -155,6 +174,84 @@ def find_model(
     return model_cfg, preprocess | tag_cfg, quick_gelu
 
 
+def to_open_clip(
+    tower: Mapping[str, Tensor],
+    head: Mapping[str, Tensor],
+    clip: Clip,
+    base: Mapping[str, Tensor] | None = None,
+) -> Export:
+    """Rename a tower for open_clip.
+
+    Args:
+        tower (Mapping[str, Tensor]): In our names.
+        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
+        base (Mapping[str, Tensor] | None): The whole model whose text tower,
+            and projection if ours has none, go with it.
+
+    Raises:
+        CheckpointError: If open_clip has no place for something, or the base
+            is another model.
+    """
+    import open_clip
+
+    backbone = clip['backbone']
+    dialect, prefix = _names_of(backbone)
+    notes = note_head(head, 'open_clip')
+    pools_otherwise = backbone['out_type'] == 'avg_featmap'
+    if pools_otherwise:
+        notes.append(
+            'OTHER features: it was fine-tuned with the mean of the patches, '
+            'and open_clip pools as before; timm and hf (--to) give the same'
+        )
+    source = clip.get('source', {})
+    is_theirs = source.get('name') in open_clip.list_models()
+    name = repr(source['name']) if is_theirs else 'NAME'
+    if backbone.get('act') == 'quick_gelu':
+        notes.append(
+            'QuickGELU: force_quick_gelu=True, or the -quickgelu name'
+        )
+        name += ', force_quick_gelu=True'
+    if base is None:
+        if backbone['type'] == CLIP and 'proj' not in tower:
+            raise CheckpointError(
+                "open_clip's tower has a projection, and the checkpoint has "
+                'none; '
+                + (
+                    'pass --to timm or --to hf, which can average patches as '
+                    'it does.'
+                    if pools_otherwise
+                    else 'pass --base with the open_clip weights that '
+                    'training started from, or --to timm or --to hf.'
+                )
+            )
+        usage = (
+            f'open_clip.create_model({name}).visual.load_state_dict(weights)'
+        )
+        tensors = export(tower, dialect, prefix.removeprefix('visual.'))
+        return Export(tensors, usage, notes)
+    tensors = export(tower, dialect, prefix)
+    whole = {key: base[key] for key in base}
+    if sizes := [key for key in OPENAI_BUFFERS if key in whole]:
+        whole = {key: whole[key] for key in whole if key not in sizes}
+        notes.append(f'left out of the base: {", ".join(sizes)}')
+    if alien := [key for key in tensors if key not in whole]:
+        raise CheckpointError(
+            f'The base is another model: it has no {some(alien)}.'
+        )
+    check_complete(tensors, {key: whole[key] for key in tensors})
+    kept = [key for key in whole if key not in tensors]
+    notes.append(
+        f'from the base: {len(kept)} tensors, of them of the image tower '
+        f'{[key for key in kept if key.startswith("visual.")]}'
+    )
+    return Export(
+        whole | tensors,
+        f'open_clip.create_model({name}, pretrained=OUT)',
+        notes,
+    )
+
+
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
     """The config of our backbone for a model config of open_clip."""
     from open_clip.model import CLIPVisionCfg
@@ -246,6 +343,14 @@ def _plain_trunk(
             name, num_classes=num_classes, global_pool=global_pool
         )
     return backbone_from_timm(trunk)
+
+
+def _names_of(backbone: dict[str, Any]) -> tuple[Dialect, str]:
+    if backbone['type'] == OTHER:
+        return OPEN_CLIP_TOWER, 'visual.'
+    if backbone['type'] == SIGLIP or backbone.get('proj_bias'):
+        return TIMM, 'visual.trunk.'
+    return OPEN_CLIP, 'visual.'
 
 
 def _image_size(model_cfg: dict[str, Any]) -> int | tuple[int, int]:

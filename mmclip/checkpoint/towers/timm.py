@@ -1,11 +1,13 @@
-"""CLIP and SigLIP image towers of timm: their properties and their files."""
+"""CLIP and SigLIP image towers of timm, from there and back."""
 
 import difflib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmclip.checkpoint.files.downloads import (
@@ -18,16 +20,35 @@ from mmclip.checkpoint.files.paths import (
     is_local,
 )
 from mmclip.checkpoint.files.reading import read_state_dict
+from mmclip.checkpoint.meta import Clip
+from mmclip.checkpoint.towers.convert import export
+from mmclip.checkpoint.towers.dialects import TIMM, TIMM_CLASSIFIER
 from mmclip.checkpoint.towers.tower import (
     CLIP,
+    SIGLIP,
+    ZERO_SHOT,
+    Export,
     Source,
     Tower,
-    backbone_from_timm,
 )
 from mmclip.errors import CheckpointError
 
 # What timm's tags say of preprocessing.
 PIXELS = ('mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
+# Our name of a way to resize, and timm's.
+_CROP_MODES = {'squash': 'squash', 'shortest': 'center'}
+_TIMM_ACTS = {
+    'GELU': 'gelu',
+    'GELUTanh': 'gelu_tanh',
+    'QuickGELU': 'quick_gelu',
+}
+# A config names a model that timm has, and changes its arguments, which JSON
+# can write but for the norm: timm/models/vision_transformer.py.
+# The first is 768 wide.
+_NAMES = {
+    1e-5: ('vit_base_patch16_clip_224', 'vit_large_patch14_clip_224'),
+    1e-6: ('vit_base_patch16_224', 'vit_large_patch16_224'),
+}
 
 
 def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
@@ -104,6 +125,181 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
     )
 
 
+def backbone_from_timm(vit: Any) -> dict[str, Any] | None:
+    """The config of our backbone that holds a vision transformer of timm.
+
+    Args:
+        vit (nn.Module): A ``VisionTransformer`` of timm, on any device.
+
+    Returns:
+        dict | None: ``type`` and arguments; None if it is none of CLIP's or
+        SigLIP's form.
+    """
+    from timm.layers import PatchEmbed
+    from timm.models.vision_transformer import Block, VisionTransformer
+
+    if type(vit) is not VisionTransformer:
+        return None
+    block: Any = vit.blocks[0]
+    patch_embed = vit.patch_embed
+    if type(block) is not Block or type(patch_embed) is not PatchEmbed:
+        return None
+    mlp: Any = block.mlp
+    common = dict(
+        arch=dict(
+            width=vit.embed_dim,
+            depth=len(vit.blocks),
+            num_heads=block.attn.num_heads,
+            mlp_width=mlp.fc1.out_features,
+        ),
+        act=_TIMM_ACTS.get(type(mlp.act).__name__),
+        img_size=_one_or_two(patch_embed.img_size),
+        patch_size=patch_embed.patch_size[0],
+        norm_eps=getattr(vit.norm, 'eps', None),
+    )
+    plain = (
+        common['act'] is not None
+        and common['norm_eps'] is not None
+        and vit.pos_embed is not None
+        and not vit.no_embed_class
+        and vit.num_reg_tokens == 0
+        and isinstance(vit.fc_norm, nn.Identity)
+        and isinstance(block.attn.q_norm, nn.Identity)
+        and isinstance(block.ls1, nn.Identity)
+        and patch_embed.patch_size[0] == patch_embed.patch_size[1]
+    )
+    has_bias = patch_embed.proj.bias is not None
+    has_pre_norm = isinstance(vit.norm_pre, nn.LayerNorm)
+    pool = {'map': 'attention', 'avg': 'avg'}.get(vit.global_pool)
+    if not plain:
+        return None
+    if vit.cls_token is not None and vit.global_pool == 'token':
+        if has_bias:
+            return None
+        return dict(
+            type=CLIP, **common, pre_norm=has_pre_norm, pool='cls_token'
+        )
+    if vit.cls_token is None and has_bias and not has_pre_norm and pool:
+        return dict(type=SIGLIP, **common, pool=pool)
+    return None
+
+
+def to_timm(
+    tower: Mapping[str, Tensor], head: Mapping[str, Tensor], clip: Clip
+) -> Export:
+    """Rename a tower for timm, with its classifier if there is one.
+
+    Args:
+        tower (Mapping[str, Tensor]): In our names.
+        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
+
+    Raises:
+        CheckpointError: If timm has no place for something.
+    """
+    backbone, notes = clip['backbone'], []
+    if head and clip.get('head', {}).get('type') == ZERO_SHOT:
+        raise CheckpointError(
+            "timm's classifiers do not normalise the feature, as the "
+            f'{ZERO_SHOT} of the checkpoint does: the logits would differ.'
+        )
+    if head and 'proj' in tower:
+        raise CheckpointError(
+            'timm has one head: the checkpoint has both a projection and a '
+            'classifier.'
+        )
+    if backbone['out_type'] == 'avg_featmap':
+        pool = [key for key in tower if key.startswith('attn_pool.')]
+        tower = {key: tower[key] for key in tower if key not in pool}
+        notes += [f'left out, not in use: {", ".join(pool)}'] if pool else []
+    if 'proj' in tower and 'proj_bias' not in tower:
+        zeros = torch.zeros(tower['proj'].shape[1])
+        tower = {**tower, 'proj_bias': zeros}
+        notes.append('added: a zero bias of the projection, as timm has it')
+    dialect = TIMM_CLASSIFIER if head else TIMM
+    tensors = export({**tower, **head}, dialect)
+    arguments = timm_arguments(backbone, len(tensors.get('head.bias', ())))
+    norm = f'partial(torch.nn.LayerNorm, eps={backbone["norm_eps"]})'
+    text = ', '.join(
+        f'{key}={norm if key == "norm_layer" else repr(value)}'
+        for key, value in arguments.items()
+    )
+    usage = f'timm.models.VisionTransformer({text}).load_state_dict(weights)'
+    return Export(tensors, usage, notes)
+
+
+def to_timm_folder(
+    tower: Mapping[str, Tensor],
+    head: Mapping[str, Tensor],
+    clip: Clip,
+    reason: str,
+) -> Export:
+    """Rename a tower for a folder of timm, as on the Hugging Face hub.
+
+    transformers loads it, too: its ``TimmWrapperModel`` and
+    ``TimmWrapperForImageClassification`` call timm.
+
+    Args:
+        tower (Mapping[str, Tensor]): In our names.
+        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
+        reason (str): Why transformers' own models cannot be this tower.
+
+    Raises:
+        CheckpointError: If timm has no place for something.
+    """
+    exported = to_timm(tower, head, clip)
+    num_classes = len(exported.state_dict.get('head.bias', ()))
+    exported.notes.append(
+        'transformers (4.53 or newer) calls timm for it, which must be '
+        f'installed: its own models cannot be this tower, as {reason}'
+    )
+    wanted = ('mean', 'std', 'interpolation', 'resize_mode')
+    unsaid = [key for key in wanted if key not in (clip['preprocess'] or {})]
+    if unsaid:
+        exported.notes.append(
+            f'OTHER images: the checkpoint does not say {", ".join(unsaid)} '
+            "of them, for which timm takes ImageNet's mean and std, and its "
+            'own ways to resize: add those of the training to pretrained_cfg '
+            'in config.json'
+        )
+    kind = 'AutoModelForImageClassification' if num_classes else 'AutoModel'
+    exported.usage = (
+        f'transformers.{kind}.from_pretrained(OUT), or timm.create_model('
+        "'local-dir:OUT', pretrained=True)"
+    )
+    exported.files = {'config.json': _folder_config(clip, num_classes)}
+    return exported
+
+
+def timm_arguments(backbone: dict[str, Any], num_classes: int) -> dict:
+    """Arguments of timm's ``VisionTransformer`` for a backbone's config."""
+    arch = backbone['arch']
+    width, mlp_width = arch['width'], arch['mlp_width']
+    is_clip = backbone['type'] == CLIP
+    exact = int(mlp_width / width * width) == mlp_width
+    pools = {'cls_token': 'token', 'attention': 'map', 'avg': 'avg'}
+    by_mean = backbone.get('out_type') == 'avg_featmap'
+    arguments = dict(
+        img_size=backbone.get('img_size', 224),
+        patch_size=backbone['patch_size'],
+        embed_dim=width,
+        depth=arch['depth'],
+        num_heads=arch['num_heads'],
+        mlp_ratio=(mlp_width if exact else mlp_width + 0.5) / width,
+        num_classes=num_classes,
+        class_token=is_clip,
+        pre_norm=is_clip,
+        global_pool='avg' if by_mean else pools[backbone['pool']],
+        fc_norm=False,
+        norm_layer=partial(torch.nn.LayerNorm, eps=backbone['norm_eps']),
+        act_layer=backbone['act'],  # timm has the same names
+    )
+    if (init := backbone.get('layer_scale_init')) is not None:
+        arguments['init_values'] = init
+    return arguments
+
+
 def _refuse_ambiguity(name: str) -> None:
     """Refuse a local file without a tag where tags differ in more than it."""
     import timm
@@ -145,7 +341,7 @@ def _preprocess(model: nn.Module) -> dict[str, Any]:
     from timm.data import resolve_model_data_config
 
     data = resolve_model_data_config(model)
-    modes = {'squash': 'squash', 'center': 'shortest'}
+    modes = {theirs: ours for ours, theirs in _CROP_MODES.items()}
     preprocess = dict(
         mean=list(data['mean']),
         std=list(data['std']),
@@ -175,3 +371,52 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
             f'huggingface.co/{repository} elsewhere and pass the file: '
             f'{name} FILE OUT --tag {tag}.'
         ) from error
+
+
+def _one_or_two(size: tuple[int, int]) -> int | tuple[int, int]:
+    height, width = size
+    return height if height == width else (height, width)
+
+
+def _folder_config(clip: Clip, num_classes: int) -> dict[str, Any]:
+    """The ``config.json`` of a folder.
+
+    Raises:
+        CheckpointError: If no model of timm has such norms.
+    """
+    norm_eps, known = clip['backbone']['norm_eps'], clip['preprocess'] or {}
+    if norm_eps not in _NAMES:
+        raise CheckpointError(
+            f'Its norms have an epsilon of {norm_eps}, and those of timm '
+            f'{" or ".join(map(str, _NAMES))}.'
+        )
+    arguments = timm_arguments(clip['backbone'], num_classes)
+    del arguments['norm_layer'], arguments['num_classes']
+    pretrained: dict[str, Any] = dict(
+        input_size=[3, *to_2tuple(arguments['img_size'])],
+        fixed_input_size=True,
+        first_conv='patch_embed.proj',
+        classifier='head',
+    )
+    for key in ('mean', 'std', 'interpolation'):
+        if key in known:
+            pretrained[key] = known[key]
+    if known.get('resize_mode') in _CROP_MODES:
+        pretrained |= dict(
+            crop_pct=known.get('crop_pct', 1.0),
+            crop_mode=_CROP_MODES[known['resize_mode']],
+        )
+    config = dict(
+        # Of another width: transformers before 4.53 ignores model_args, and
+        # must fail then rather than pool by the class token.
+        architecture=_NAMES[norm_eps][arguments['embed_dim'] == 768],
+        num_classes=num_classes,
+        num_features=arguments['embed_dim'],
+        global_pool=arguments['global_pool'],
+        model_args=arguments,
+        pretrained_cfg=pretrained,
+    )
+    names = clip.get('classes') or []
+    if len(names) == num_classes > 0:
+        config['label_names'] = names
+    return config

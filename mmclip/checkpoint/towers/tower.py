@@ -1,11 +1,11 @@
-"""What must be known of an image tower besides its tensors."""
+"""An image tower on its way from another library, or to one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmclip.checkpoint.towers.model_configs import take_backbone
 from mmclip.errors import CheckpointError
@@ -15,11 +15,7 @@ CLIP = 'mmclip.CLIPVisionTransformer'
 SIGLIP = 'mmclip.SigLIPVisionTransformer'
 OTHER = 'mmclip.OpenCLIPVisionTower'
 BACKBONES = (CLIP, SIGLIP, OTHER)
-_TIMM_ACTS = {
-    'GELU': 'gelu',
-    'GELUTanh': 'gelu_tanh',
-    'QuickGELU': 'quick_gelu',
-}
+ZERO_SHOT = 'mmclip.ZeroShotClsHead'
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,26 @@ class Tower:
 
 # A tower and its weights, which are read when they are asked for.
 Source = tuple[Tower, Callable[[], Mapping[str, Tensor]]]
+
+
+@dataclass
+class Export:
+    """A tower in another project's names.
+
+    Args:
+        state_dict (dict[str, Tensor]): Its tensors.
+        usage (str): The call that loads it there.
+        notes (list[str]): What was left out or added.
+        files (dict[str, dict]): JSON files that go beside the weights, by
+            name; with any, the weights go into a folder.
+        clip (dict | None): What a safetensors file says of it in its header.
+    """
+
+    state_dict: dict[str, Tensor]
+    usage: str
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clip: dict[str, Any] | None = None
 
 
 def build_backbone(
@@ -99,65 +115,8 @@ def build_backbone(
         ) from error
 
 
-def backbone_from_timm(vit: Any) -> dict[str, Any] | None:
-    """The config of our backbone that holds a vision transformer of timm.
-
-    Args:
-        vit (nn.Module): A ``VisionTransformer`` of timm, on any device.
-
-    Returns:
-        dict | None: ``type`` and arguments; None if it is none of CLIP's or
-        SigLIP's form.
-    """
-    from timm.layers import PatchEmbed
-    from timm.models.vision_transformer import Block, VisionTransformer
-
-    if type(vit) is not VisionTransformer:
-        return None
-    block: Any = vit.blocks[0]
-    patch_embed = vit.patch_embed
-    if type(block) is not Block or type(patch_embed) is not PatchEmbed:
-        return None
-    mlp: Any = block.mlp
-    common = dict(
-        arch=dict(
-            width=vit.embed_dim,
-            depth=len(vit.blocks),
-            num_heads=block.attn.num_heads,
-            mlp_width=mlp.fc1.out_features,
-        ),
-        act=_TIMM_ACTS.get(type(mlp.act).__name__),
-        img_size=_one_or_two(patch_embed.img_size),
-        patch_size=patch_embed.patch_size[0],
-        norm_eps=getattr(vit.norm, 'eps', None),
-    )
-    plain = (
-        common['act'] is not None
-        and common['norm_eps'] is not None
-        and vit.pos_embed is not None
-        and not vit.no_embed_class
-        and vit.num_reg_tokens == 0
-        and isinstance(vit.fc_norm, nn.Identity)
-        and isinstance(block.attn.q_norm, nn.Identity)
-        and isinstance(block.ls1, nn.Identity)
-        and patch_embed.patch_size[0] == patch_embed.patch_size[1]
-    )
-    has_bias = patch_embed.proj.bias is not None
-    has_pre_norm = isinstance(vit.norm_pre, nn.LayerNorm)
-    pool = {'map': 'attention', 'avg': 'avg'}.get(vit.global_pool)
-    if not plain:
-        return None
-    if vit.cls_token is not None and vit.global_pool == 'token':
-        if has_bias:
-            return None
-        return dict(
-            type=CLIP, **common, pre_norm=has_pre_norm, pool='cls_token'
-        )
-    if vit.cls_token is None and has_bias and not has_pre_norm and pool:
-        return dict(type=SIGLIP, **common, pool=pool)
-    return None
-
-
-def _one_or_two(size: tuple[int, int]) -> int | tuple[int, int]:
-    height, width = size
-    return height if height == width else (height, width)
+def note_head(head: Mapping[str, Tensor], where: str) -> list[str]:
+    """The note on a classifier that another library has no place for."""
+    if not head:
+        return []
+    return [f'left out: {", ".join(head)} ({where} have no classifier)']

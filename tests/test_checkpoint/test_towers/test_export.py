@@ -16,14 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint import CheckpointError, convert_source
-from mmclip.checkpoint.towers.export import (
+from mmclip.checkpoint.towers.export import export_checkpoint, write_export
+from mmclip.checkpoint.towers.timm import timm_arguments
+from mmclip.checkpoint.towers.tower import (
+    CLIP,
     ZERO_SHOT,
-    export_checkpoint,
-    timm_arguments,
-    write_export,
+    build_backbone,
 )
-from mmclip.checkpoint.towers.to_timm_folder import timm_config
-from mmclip.checkpoint.towers.tower import CLIP, build_backbone
 from mmclip.datasets import preprocessing
 from tests.conftest import RELATIVE_TOLERANCE
 
@@ -371,10 +370,11 @@ class TestHuggingFace:
     @pytest.mark.parametrize(('width', 'wide'), [(768, 1024), (1024, 768)])
     @pytest.mark.parametrize('norm_eps', [1e-5, 1e-6])
     def test_the_named_model_has_another_width(self, width, wide, norm_eps):
-        arguments = dict(
-            img_size=32, embed_dim=width, num_classes=0, global_pool='avg'
-        )
-        name = timm_config(arguments, norm_eps, None, None)['architecture']
+        arch = dict(width=width, depth=1, num_heads=2, mlp_width=8)
+        changes = dict(out_type='avg_featmap', norm_eps=norm_eps, arch=arch)
+        checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+        files = export_checkpoint(checkpoint, 'hf').files
+        name = files['config.json']['architecture']
         with torch.device('meta'):
             model = timm.create_model(name)
         assert model.embed_dim == wide
