@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 from mmclip.checkpoint.meta import (
     PREPROCESS,
     TOWER,
+    UNSAID,
     Clip,
     differences,
     facts,
@@ -59,7 +61,7 @@ def compare_with_model(
     where: str,
     names: Iterable[str] = TOWER,
 ) -> Clip | None:
-    """Refuse weights that say to be of another model.
+    """Refuse weights of another model; say if they do not describe themselves.
 
     The backbone remembers what they say, see :func:`loaded_clip`.
 
@@ -80,7 +82,9 @@ def compare_with_model(
     clip, backbone = read_clip(checkpoint, where), find_backbone(model)
     if backbone is None:
         return None
-    if clip and (unlike := unlike_model(clip, model, names)):
+    if clip is None:
+        print_log(f'{where} {UNSAID}', logger='current')
+    elif unlike := unlike_model(clip, model, names):
         raise CheckpointError(
             f'{where} is of another model: {"; ".join(unlike)}. Give the '
             'config what the checkpoint says, or take other weights.'

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmclip.checkpoint.describe import compare_with_model, kind_of
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import set_grid, told_grid
-from mmclip.checkpoint.meta import UNSAID, Clip, patch_grid
+from mmclip.checkpoint.meta import Clip, patch_grid
 from mmclip.checkpoint.state_dict import (
     check_names,
     weights_of,
@@ -117,7 +117,8 @@ class PretrainedCLIP:
         refuse_unconverted(self.checkpoint, checkpoint, module)
         state_dict = self._backbone(checkpoint)
         clip = compare_with_model(checkpoint, module, self.checkpoint)
-        self._log(_say_images(clip) if clip else f'It {UNSAID}')
+        if clip:
+            self._log(_say_images(clip))
         pos_embed = state_dict.get('pos_embed')
         if getattr(pos_embed, 'ndim', 0) == 3 and hasattr(module, 'grid'):
             self._resize(state_dict, clip, module)

@@ -242,6 +242,26 @@ def test_another_image_size_is_a_new_start(train, trained, tmp_path):
     assert read_checkpoint(tuned)['meta']['clip']['img_size'] == [16, 32]
 
 
+def test_weights_that_do_not_describe_themselves_get_one_note(
+    train, trained, tmp_path, capfd
+):
+    path = trained()
+    for described in (True, False):
+        checkpoint = read_checkpoint(path)
+        if not described:
+            del checkpoint['meta']['clip']
+        write_checkpoint(checkpoint, tmp_path / 'x.pth')
+        for start in (
+            lambda: start_test(Classifier(), tmp_path / 'x.pth', tmp_path),
+            lambda: trained(load_from=str(tmp_path / 'x.pth')),
+        ):
+            capfd.readouterr()
+            start()
+            note = f"{tmp_path / 'x.pth'} has no meta['clip']: its activation"
+            output = ''.join(capfd.readouterr())
+            assert output.count(note) == (0 if described else 1)
+
+
 def test_images_that_are_prepared_differently_are_warned_of(
     train, trained, tmp_path, capfd
 ):
