@@ -21,7 +21,7 @@ from mmclip.checkpoint.meta import (
     read_clip,
 )
 from mmclip.checkpoint.state_dict import without_prefix
-from mmclip.checkpoint.towers import convert
+from mmclip.checkpoint.towers.convert import check_complete, unlike_tensors
 from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import CheckpointError
 from mmclip.version import __version__
@@ -104,7 +104,7 @@ def check_compatible(
     ]
     first, *others = checkpoints
     for path in others:
-        unlike = convert.differences(
+        unlike = unlike_tensors(
             checkpoints[path]['state_dict'], checkpoints[first]['state_dict']
         )
         one, other = clips[first], clips[path]
@@ -288,7 +288,7 @@ def _combine(
     """Apply a formula to every tensor of floats, in float32 or better."""
     first, *others = state_dicts
     for other in others:
-        convert.check_complete(other, first)
+        check_complete(other, first)
     different: list[str] = []
     combined = without_prefix(first, '')  # with the grid of its patches
     for key in first:

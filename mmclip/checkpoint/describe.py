@@ -51,7 +51,6 @@ def describe_model(
         preprocess=_same_digits(preprocess, before.get('preprocess')),
         source=before.get('source'),
         classes=classes or None,
-        libraries=dict(torch='torch'),
     )
 
 

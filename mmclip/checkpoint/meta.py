@@ -112,7 +112,6 @@ def make_clip(
     source: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
     classes: Iterable[str] | None = None,
-    libraries: Mapping[str, str] | None = None,
 ) -> Clip:
     """Make ``meta['clip']`` of a tower.
 
@@ -128,17 +127,19 @@ def make_clip(
             of the weights that these come from.
         head (Mapping | None): ``type``, ``num_classes``, ``in_channels``.
         classes (Iterable[str] | None): Names, in the order of the labels.
-        libraries (Mapping | None): Distributions whose versions count, by
-            their names here.
     """
     height, width = to_2tuple(img_size)
-    versions = {k: version(v) for k, v in (libraries or {}).items()}
     clip = dict(
         backbone=dict(backbone),
         img_size=height if height == width else (height, width),
         preprocess=None if preprocess is None else dict(preprocess),
         source=None if source is None else dict(source),
-        versions=dict(mmclip=__version__) | versions,
+        versions=dict(
+            mmclip=__version__,
+            open_clip=version('open_clip_torch'),
+            timm=version('timm'),
+            torch=version('torch'),
+        ),
     )
     if head is not None:
         clip['head'] = dict(head)
@@ -184,7 +185,6 @@ def check_clip(clip: Any, where: str) -> Clip:
     known: Clip = {}
     for part, fields in PARTS.items():
         if clip.get(part) is not None:
-            _check_dict(clip[part], f'{where}[{part!r}]')
             known[part] = take(clip[part], fields, f'{where}[{part!r}]')
     known |= take(clip, ALONE, where)
     backbone = known.get('backbone', {})

@@ -10,6 +10,7 @@ from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINES
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_state_dict
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmclip.checkpoint.describe import compare_with_model, kind_of
@@ -157,7 +158,7 @@ class PretrainedCLIP:
         num_prefix = module.num_prefix_tokens
         grid = patch_grid(clip) or told_grid(state_dict)
         if self.img_size is not None:
-            given = module.patch_grid(*_pair(self.img_size))
+            given = module.patch_grid(*to_2tuple(self.img_size))
             if grid is not None and tuple(grid) != given:
                 raise CheckpointError(
                     f'{self.checkpoint} has a patch grid of {tuple(grid)}, '
@@ -334,7 +335,3 @@ def _say_images(clip: Clip) -> str:
         f'Images must be prepared so: {clip["preprocess"]} (mean and std of '
         'pixels in 0..1; mmpretrain takes them times 255).'
     )
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

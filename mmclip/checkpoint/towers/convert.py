@@ -177,13 +177,13 @@ def check_complete(
     Raises:
         CheckpointError: If they differ, with the first differences.
     """
-    if problems := differences(state_dict, wanted):
+    if problems := unlike_tensors(state_dict, wanted):
         raise CheckpointError(
             f'{len(problems)} keys do not fit the model: {some(problems)}.'
         )
 
 
-def differences(
+def unlike_tensors(
     state_dict: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> list[str]:
     """What would not load, one line a key."""

@@ -15,8 +15,8 @@ from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.convert import (
     Conversion,
     convert,
-    differences,
     recognise,
+    unlike_tensors,
 )
 from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER
 from mmclip.checkpoint.towers.hugging_face import hugging_face_source
@@ -129,7 +129,7 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
         tensors = PretrainedCLIP(str(path)).prepare(checkpoint, module)
     except CheckpointError as error:
         return str(error)
-    return '\n  '.join(differences(tensors, module.state_dict())) or None
+    return '\n  '.join(unlike_tensors(tensors, module.state_dict())) or None
 
 
 def _dtypes(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -93,8 +93,14 @@ def convert_found(
             f'{what} cannot be converted as {tower.name}: {error}'
         ) from None
     file = Path(pretrained).name if local else None
+    clip = make_clip(
+        tower.backbone,
+        tower.img_size,
+        tower.preprocess,
+        dict(library=tower.library, name=tower.name, tag=tower.tag, file=file),
+    )
     checkpoint = dict(
-        meta=dict(clip=_meta(tower, file)),
+        meta=dict(clip=clip),
         state_dict={
             _full_name(key): tensor
             for key, tensor in conversion.state_dict.items()
@@ -254,16 +260,3 @@ def _download_files(repository: str) -> Path:
             snapshot_download(repository, allow_patterns=f'*.{kind}')
         break
     return folder
-
-
-def _meta(tower: Tower, file: str | None) -> dict[str, Any]:
-    """``meta['clip']``: what the state dict cannot say."""
-    return make_clip(
-        tower.backbone,
-        tower.img_size,
-        tower.preprocess,
-        dict(library=tower.library, name=tower.name, tag=tower.tag, file=file),
-        libraries=dict(
-            open_clip='open_clip_torch', timm='timm', torch='torch'
-        ),
-    )
