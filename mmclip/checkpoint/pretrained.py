@@ -1,19 +1,20 @@
-"""The initializers that load weights: strictly, or telling what is wrong."""
+"""The initializers that load weights: all of them, or none."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINES
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import load_state_dict
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmclip.checkpoint.describe import compare_with_model, kind_of
+from mmclip.checkpoint.describe import (
+    compare_with_model,
+    find_backbone,
+    kind_of,
+)
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.grids import set_grid, told_grid
 from mmclip.checkpoint.meta import Clip, patch_grid
@@ -26,10 +27,11 @@ from mmclip.checkpoint.state_dict import (
 from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.unconverted import (
     CONVERTER,
+    advise,
     not_a_file,
     refuse_unconverted,
 )
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, some
 from mmclip.pos_embed import resize_pos_embed, source_grid
 from mmclip.registry import WEIGHT_INITIALIZERS
 
@@ -86,7 +88,9 @@ class PretrainedCLIP:
     def load(self, checkpoint: dict[str, Any], module: nn.Module) -> None:
         """Load a checkpoint that was read before."""
         state_dict = self.prepare(checkpoint, module)
-        num_fresh = self._keep_fresh(state_dict, module)
+        fresh = keep_fresh(state_dict, module, self.fresh)
+        if fresh:
+            self._log(f'Kept fresh: {fresh}.')
         try:
             check_complete(state_dict, module.state_dict())
         except CheckpointError as error:
@@ -97,7 +101,7 @@ class PretrainedCLIP:
             update_init_info(
                 module, f'PretrainedCLIP: load from {self.checkpoint}'
             )
-        self._log(f'Loaded {len(state_dict) - num_fresh} tensors.')
+        self._log(f'Loaded {len(state_dict) - len(fresh)} tensors.')
 
     def prepare(
         self, checkpoint: dict[str, Any], module: nn.Module
@@ -195,107 +199,81 @@ class PretrainedCLIP:
                     del state_dict[key]
                 self._log(f'Left out: {part} (the backbone has none).')
 
-    def _keep_fresh(self, state_dict: dict[str, Tensor], module: Any) -> int:
-        own, fresh = module.state_dict(), []
-        for name in self.fresh:
-            keys = [k for k in own if k == name or k.startswith(f'{name}.')]
-            if not keys:
-                raise CheckpointError(
-                    f'fresh: the backbone has no part {name!r}.'
-                )
-            fresh += keys
-        if fresh:
-            state_dict.update({key: own[key] for key in fresh})
-            self._log(f'Kept fresh: {fresh}.')
-        return len(fresh)
-
     def _log(self, message: str) -> None:
         print_log(
             f'PretrainedCLIP: {self.checkpoint}: {message}', logger='current'
         )
 
 
-# What torch writes of a tensor of another shape.
-MISSHAPEN = re.compile(r'size mismatch for ([\w.]+):')
-
-
-@dataclass
-class Misfit:
-    """What a file lacks for a module, and what has another shape."""
-
-    module: str
-    checkpoint: str
-    problems: dict[str, str]  # by the key of the module
-
-
 @MMENGINES.register_module(name='Pretrained', force=True)
-class NotedPretrained(PretrainedInit):
-    """mmengine's ``Pretrained``, which leaves a note of what did not fit.
+class StrictPretrained(PretrainedInit):
+    """Load a module's weights as mmengine's ``Pretrained``, all or none.
 
-    It loads and warns as ever; ``mmclip.StrictLoadHook`` takes up the notes.
-    What the file says of a backbone of ours must be so, and the grid of its
+    mmengine's own warns of weights that are missing or misshapen, and goes on
+    with random ones. What a file has besides, such as a head, is left out.
+    What it says of a backbone of ours must be so, and the grid of its
     position embedding is used.
+
+    Args:
+        checkpoint (str): The file, or any path that mmengine can load.
+        prefix (str | None): What stands before the names of the module's
+            weights in the file. Defaults to None.
+        map_location (str): Where to load to. Defaults to ``'cpu'``.
+        fresh (Sequence[str]): Parts of the module that keep their random
+            initialisation, such as ``['ln2']``. Defaults to none.
+
+    Raises:
+        CheckpointError: When called, if anything does not fit.
     """
 
+    def __init__(
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        map_location: str = 'cpu',
+        fresh: Sequence[str] = (),
+    ):
+        super().__init__(checkpoint, prefix, map_location)
+        self.fresh = tuple(fresh)
+
     def __call__(self, module: nn.Module) -> None:
-        """Load the weights into ``module``, as far as they fit.
-
-        Raises:
-            CheckpointError: If they are those of another backbone, or there
-                are none below the prefix.
-        """
-        errors: list[str] = []
-        held: set[str] = set()
-        problems: dict[str, str] = {}
-
-        def before(module: nn.Module, *arguments: Any) -> None:
-            nonlocal errors, held
-            errors = arguments[-1]  # filled by the modules, one by one
-            held = set(arguments[0])
-            used = held & set(module.state_dict())
-            weights = {key: arguments[0][key] for key in sorted(used)}
-            if weights:
-                weights_of(dict(state_dict=weights), self.checkpoint)
-            check_finite(weights, self.checkpoint, module)
-
-        def after(module: nn.Module, incompatible: Any) -> None:
-            for key in incompatible.missing_keys:
-                if not _is_made_anew(key, module, held):
-                    problems[key] = f'missing: {key}'
-            for error in errors:
-                key = MISSHAPEN.match(error)
-                problems[key[1] if key else error] = error
-
-        handles = (
-            module.register_load_state_dict_pre_hook(before),
-            module.register_load_state_dict_post_hook(after),
-        )
-        # Before the module's own, which may leave out what the file holds.
-        hooks: Any = module._load_state_dict_pre_hooks
-        hooks.move_to_end(handles[0].id, last=False)
-        try:
-            self._load(module)
-        finally:
-            for handle in handles:
-                handle.remove()
-        for part in module.modules():  # whose weights were replaced
-            part.__dict__.pop('_misfit', None)
-        if problems:
-            module.__dict__['_misfit'] = Misfit(
-                type(module).__name__, self.checkpoint, problems
-            )
-
-    def _load(self, module: nn.Module) -> None:
-        """As mmengine's own does, which loses the grid below a prefix."""
-        prefix = f'{self.prefix}.'.replace('..', '.') if self.prefix else ''
-        print_log(
-            f'load {f"{self.prefix} in " if prefix else ""}model from: '
-            f'{self.checkpoint}',
-            logger='current',
-        )
+        """Load the weights into ``module``."""
         checkpoint = CheckpointLoader.load_checkpoint(
             self.checkpoint, self.map_location
         )
+        weights = self._weights(checkpoint)
+        compare_with_model(checkpoint, module, self.checkpoint)
+        own = module.state_dict().keys()
+        used = {key: weights[key] for key in sorted(own & weights.keys())}
+        if used:
+            weights_of(dict(state_dict=used), self.checkpoint)
+        check_finite(used, self.checkpoint, module)
+        fresh = keep_fresh(weights, module, self.fresh)
+        held = set(weights)  # modules leave out what they compute themselves
+        try:
+            found = module.load_state_dict(weights, strict=False)
+        except CheckpointError:
+            raise
+        except RuntimeError as error:
+            problems = str(error).split('\n\t')[1:]
+            raise self._misfit(module, weights, problems) from None
+        missing = [
+            f'missing: {key}'
+            for key in found.missing_keys
+            if not _is_made_anew(key, module, held)
+        ]
+        if missing:
+            raise self._misfit(module, weights, missing)
+        print_log(
+            f'Pretrained: {self.checkpoint}: Loaded; kept fresh: {fresh}; '
+            f'left out: {found.unexpected_keys}.',
+            logger='current',
+        )
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
+
+    def _weights(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        prefix = f'{self.prefix}.'.replace('..', '.') if self.prefix else ''
         weights = checkpoint.get('state_dict', checkpoint)
         check_names(weights, self.checkpoint)
         state_dict = without_prefix(without_wrapper(weights), prefix)
@@ -303,10 +281,52 @@ class NotedPretrained(PretrainedInit):
             raise CheckpointError(
                 f'{self.checkpoint} holds no weights below {prefix!r}.'
             )
-        compare_with_model(checkpoint, module, self.checkpoint)
-        load_state_dict(module, state_dict, strict=False, logger='current')
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=self._get_init_info())
+        return state_dict
+
+    def _misfit(
+        self, module: nn.Module, weights: dict[str, Any], problems: list[str]
+    ) -> CheckpointError:
+        advice = find_backbone(module) and advise(self.checkpoint, weights)
+        return CheckpointError(
+            f'{self.checkpoint} does not fit the {type(module).__name__} '
+            f"whose init_cfg has type='Pretrained': {some(problems)}. "
+            + (
+                advice
+                or 'Move the init_cfg to the part that the file is of, set '
+                "the prefix of that part in the file (prefix='backbone.'), or "
+                "name what is to stay random in it (fresh=['head'])."
+            )
+        )
+
+
+def keep_fresh(
+    state_dict: dict[str, Any], module: nn.Module, parts: Sequence[str]
+) -> list[str]:
+    """Put a module's own weights into a state dict that is to be loaded.
+
+    Args:
+        state_dict (dict): Changed in place.
+        module (nn.Module): What it is to be loaded into.
+        parts (Sequence[str]): The names of parts of the module.
+
+    Returns:
+        list[str]: The keys of those parts.
+
+    Raises:
+        CheckpointError: If the module has no such part.
+    """
+    own = module.state_dict()
+    fresh = {
+        part: [key for key in own if f'{key}.'.startswith(f'{part}.')]
+        for part in parts
+    }
+    for part, keys in fresh.items():
+        if not keys:
+            raise CheckpointError(
+                f'fresh: the {type(module).__name__} has no part {part!r}.'
+            )
+        state_dict.update({key: own[key] for key in keys})
+    return [key for keys in fresh.values() for key in keys]
 
 
 def _is_made_anew(key: str, module: nn.Module, held: set[str]) -> bool:
@@ -320,12 +340,6 @@ def _is_made_anew(key: str, module: nn.Module, held: set[str]) -> bool:
     buffer = module.state_dict()[key]
     is_index = isinstance(buffer, Tensor) and not buffer.is_floating_point()
     return is_index or key in held
-
-
-def misfits(model: nn.Module) -> list[Misfit]:
-    """The notes of ``Pretrained`` in a model."""
-    notes = (module.__dict__.get('_misfit') for module in model.modules())
-    return [note for note in notes if note is not None]
 
 
 def _say_images(clip: Clip) -> str:

@@ -188,11 +188,20 @@ def test_our_own_weights_of_another_size_have_other_keys_only(ours, tmp_path):
         build(tmp_path / 'x.pth', arch=arch)
 
 
+def test_mmengines_initializer_tells_it_too(ours, tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.save(in_names_of(OPEN_CLIP, ours, 'visual.'), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    with pytest.raises(CheckpointError, match='has the names of open_clip'):
+        build(path, init_cfg=init_cfg)
+
+
 def test_whole_models_are_told_too(ours, tmp_path):
     """As ``load_from`` and tools/test.py load them."""
     init_default_scope('mmpretrain')
     runner = Runner.__new__(Runner)
     runner._hooks, runner._resume, runner._load_from = [], False, 'x.pth'
+    runner._train_loop = None
     runner.model = MODELS.build(BACKBONE)
     weights = in_names_of(OPEN_CLIP, ours, 'visual.')
     with pytest.raises(CheckpointError, match='has the names of open_clip'):

@@ -1,6 +1,6 @@
 """No run with weights that were loaded in part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import EMAHook, Hook
@@ -9,7 +9,6 @@ from mmengine.runner import Runner
 
 from mmclip.checkpoint.describe import unwrapped
 from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.pretrained import misfits
 from mmclip.checkpoint.state_dict import (
     check_names,
     weights_of,
@@ -18,7 +17,7 @@ from mmclip.checkpoint.state_dict import (
 )
 from mmclip.checkpoint.unconverted import advise
 from mmclip.engine.resume.describe_run import compare_with_run, warn_of_images
-from mmclip.errors import CheckpointError, some
+from mmclip.errors import CheckpointError
 from mmclip.registry import HOOKS
 
 EXTRA = '_extra_state'  # torch's key of what a module adds
@@ -30,19 +29,10 @@ class StrictLoadHook(Hook):
 
     mmengine's runner only warns when ``load_from``, ``--resume`` or
     ``tools/test.py`` meets missing, unexpected or misshapen weights, and goes
-    on with random ones. So does its initializer ``Pretrained``, of which
-    unexpected weights alone are taken: files of a backbone often have a head.
-    What a checkpoint says of its model in ``meta['clip']`` must be so, and
-    images that are prepared in another way are warned of.
-
-    Args:
-        fresh (Sequence[str]): Parts that a ``Pretrained`` may miss or find
-            misshapen, as its module names them (``['ln2']``), and that keep
-            their random initialisation. Defaults to none.
+    on with random ones. What a checkpoint says of its model in
+    ``meta['clip']`` must be so, and images that are prepared in another way
+    are warned of.
     """
-
-    def __init__(self, fresh: Sequence[str] = ()):
-        self.fresh = tuple(fresh)
 
     def before_run(self, runner: Runner) -> None:
         """Let ``EMAHook`` load its averages strictly, too.
@@ -65,33 +55,9 @@ class StrictLoadHook(Hook):
             hook.strict_load = True
 
     def before_train(self, runner: Runner) -> None:
-        """Look at what ``Pretrained`` has loaded, if it is still there.
-
-        Raises:
-            CheckpointError: If keys are missing or misshapen, listing them.
-        """
+        """Warn of images that are prepared unlike those of the weights."""
         # How images are resized and cropped is the training's choice.
         warn_of_images(runner, ('mean', 'std', 'channels'))
-        if runner._has_loaded:
-            return  # other weights, all of them
-        for misfit in misfits(runner.model):
-            problems = [
-                problem
-                for key, problem in misfit.problems.items()
-                if not self._is_fresh(key)
-            ]
-            if problems:
-                raise CheckpointError(
-                    f'{misfit.checkpoint} does not fit the {misfit.module} '
-                    f"whose init_cfg has type='Pretrained': {some(problems)}. "
-                    'Move the init_cfg to the part that the file is of, set '
-                    "the prefix of that part in the file (prefix='backbone.')"
-                    ', or name what is to stay random in '
-                    'default_hooks.strict_load.fresh.'
-                )
-
-    def _is_fresh(self, key: str) -> bool:
-        return any(f'{key}.'.startswith(f'{name}.') for name in self.fresh)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Load once more, strictly, before the runner's own way.

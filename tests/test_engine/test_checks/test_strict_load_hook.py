@@ -6,10 +6,8 @@ import pytest
 import torch
 from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
-from mmpretrain.registry import MODELS
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
-from mmclip.checkpoint.pretrained import misfits
 from mmclip.engine import StrictLoadHook
 from tests.test_engine.conftest import Linear
 
@@ -111,102 +109,6 @@ def test_averages_of_a_model_for_augmentation_are_refused():
     )
     with pytest.raises(ValueError, match='EMAHook finds no averages'):
         StrictLoadHook().before_run(runner)
-
-
-WEIGHTS = dict(weight=torch.ones(1, 1), bias=torch.ones(1))
-BEIT = dict(
-    type='mmpretrain.BEiTViT',
-    img_size=32,
-    patch_size=16,
-    use_abs_pos_emb=False,
-)
-HEAD = {'head.weight': torch.ones(3, 3)}
-
-
-def prefixed(prefix, weights):
-    return {f'{prefix}{key}': tensor for key, tensor in weights.items()}
-
-
-@pytest.mark.parametrize(
-    ('weights', 'init_cfg', 'message'),
-    [
-        (prefixed('model.layer.', WEIGHTS), {}, r'missing: layer\.weight'),
-        (prefixed('layer.', WEIGHTS) | HEAD, {}, None),
-        (prefixed('module.layer.', WEIGHTS), {}, None),
-        ({'layer.weight': torch.ones(1, 1)}, {}, r'missing: layer\.bias'),
-        (
-            prefixed('layer.', WEIGHTS | dict(bias=torch.ones(2))),
-            {},
-            r'size mismatch for layer\.bias',
-        ),
-        (prefixed('model.layer.', WEIGHTS), dict(prefix='model'), None),
-    ],
-)
-def test_what_pretrained_warns_of(train, tmp_path, weights, init_cfg, message):
-    torch.save(weights, tmp_path / 'weights.pth')
-    model = pretrained(tmp_path, **init_cfg)
-    if message is None:
-        train(epochs=1, model=model, **HOOK)
-        return
-    with pytest.raises(CheckpointError, match=rf'fit the Linear .*{message}'):
-        train(epochs=1, model=model, **HOOK)
-    # What mmengine does, and what makes up for it.
-    train(epochs=1, model=pretrained(tmp_path, **init_cfg), work_dir='warned')
-    good = str(tmp_path / 'warned' / 'epoch_1.pth')
-    model = pretrained(tmp_path, **init_cfg)
-    train(epochs=1, model=model, load_from=good, **HOOK)
-
-
-def test_what_pretrained_may_miss(train, tmp_path):
-    torch.save({'layer.weight': torch.ones(1, 1)}, tmp_path / 'weights.pth')
-    hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
-    train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
-
-
-def test_what_pretrained_may_find_misshapen(train, tmp_path):
-    weights = prefixed('layer.', WEIGHTS | dict(bias=torch.ones(2)))
-    torch.save(weights, tmp_path / 'weights.pth')
-    hook = dict(type='mmclip.StrictLoadHook', fresh=['layer.bias'])
-    train(epochs=1, model=pretrained(tmp_path), strict_load=hook)
-
-
-@pytest.mark.parametrize(
-    ('saved', 'built'),
-    [
-        (
-            dict(type='mmpretrain.SwinTransformerV2', img_size=64),
-            dict(type='mmpretrain.SwinTransformerV2', img_size=64),
-        ),
-        (
-            dict(BEIT, use_shared_rel_pos_bias=True, use_rel_pos_bias=False),
-            dict(BEIT, use_rel_pos_bias=True),
-        ),
-    ],
-)
-def test_what_models_compute_themselves_is_not_missed(tmp_path, saved, built):
-    """Of mmpretrain's towers; a weight that the file lacks is."""
-    path = tmp_path / 'weights.pth'
-    weights = MODELS.build(saved).state_dict()
-    torch.save(prefixed('backbone.', weights), path)
-    init_cfg = dict(
-        type='Pretrained', checkpoint=str(path), prefix='backbone.'
-    )
-    tower = MODELS.build(dict(built, init_cfg=init_cfg))
-    tower.init_weights()
-    assert misfits(tower) == []
-    key = next(key for key in weights if key.endswith('qkv.weight'))
-    del weights[key]
-    torch.save(prefixed('backbone.', weights), path)
-    tower = MODELS.build(dict(built, init_cfg=init_cfg))
-    tower.init_weights()
-    assert [set(misfit.problems) for misfit in misfits(tower)] == [{key}]
-
-
-def pretrained(folder, **init_cfg):
-    model = Linear()
-    path = str(folder / 'weights.pth')
-    model.init_cfg = dict(type='Pretrained', checkpoint=path) | init_cfg
-    return model
 
 
 class Average(BaseTTAModel):
