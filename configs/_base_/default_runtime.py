@@ -29,12 +29,8 @@ default_hooks = dict(
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Of ImageNet-R, -A and ObjectNet, only their own classes compete.
     own_classes=dict(type='mmclip.OwnClassesHook'),
-    # A run killed in validation validates before it goes on.
-    unfinished_validation=dict(type='mmclip.UnfinishedValidationHook'),
     # Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP leave a checkpoint.
     interrupt=dict(type='mmclip.InterruptHook'),
-    # Histories of logged values do not grow with the run.
-    short_history=dict(type='mmclip.ShortHistoryHook'),
 )
 
 env_cfg = dict(

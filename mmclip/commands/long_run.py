@@ -1,8 +1,4 @@
-"""Train a tiny model for long; print memory, open files and logging time.
-
-Histories of scalars are cut at 200 values instead of 10,000, so that a short
-run shows it.
-"""
+"""Train a tiny model for long; print memory, open files and logging time."""
 
 import argparse
 import gc
@@ -66,10 +62,7 @@ default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(by_epoch=False, interval=100, save_best=None),
 )
-custom_hooks = [
-    dict(type='EMAHook', momentum=0.1),
-    dict(type='mmclip.ShortHistoryHook', max_length=200),
-]
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 work_dir = '{work_dir}'
 """
 COLUMNS = {

@@ -21,10 +21,6 @@ from mmclip.engine.resume.interrupt_hook import InterruptHook
 from mmclip.engine.resume.reliable_checkpoint_hook import (
     ReliableCheckpointHook,
 )
-from mmclip.engine.resume.short_history_hook import ShortHistoryHook
-from mmclip.engine.resume.unfinished_validation_hook import (
-    UnfinishedValidationHook,
-)
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -40,8 +36,6 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteLossError',
     'ReliableCheckpointHook',
-    'ShortHistoryHook',
     'StrategyRunner',
     'StrictLoadHook',
-    'UnfinishedValidationHook',
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmclip.checkpoint.files.atomic import TEMPORARY
 from mmclip.checkpoint.files.run_state import is_step
@@ -34,6 +34,8 @@ from mmclip.engine.resume.plain_values import make_plain, restore_plain
 from mmclip.errors import CheckpointError
 from mmclip.registry import HOOKS
 
+VALIDATED = 'validated_iter'
+
 
 @HOOKS.register_module()
 class ReliableCheckpointHook(CheckpointHook):
@@ -44,7 +46,8 @@ class ReliableCheckpointHook(CheckpointHook):
     by its name, in the run's own folder, where the run was resumed from. A
     folder is never deleted. ``--resume`` goes on from the
     checkpoint that was written last and can be read, whatever
-    ``last_checkpoint`` says, and names those that it passed over. Gradients
+    ``last_checkpoint`` says, and names those that it passed over. If that was
+    written before a validation, it validates first. Gradients
     that ``accumulative_counts`` has gathered since the last step are in the
     checkpoint, too. Arguments are those of ``CheckpointHook``.
     """
@@ -99,7 +102,11 @@ class ReliableCheckpointHook(CheckpointHook):
         return opened or found[0]
 
     def before_train(self, runner: Runner) -> None:
-        """Remove what a killed process left half-written.
+        """Make up for what a process that was killed left undone.
+
+        A file that is half written is removed. A validation that the
+        checkpoint does not know of is made again: mmengine would go on with
+        the next epoch, and that of the last could never be the best.
 
         Raises:
             ValueError: If the checkpoints are to be written at the ends of
@@ -116,11 +123,16 @@ class ReliableCheckpointHook(CheckpointHook):
         self._forget_files_of_others(runner)
         super().before_train(runner)
         if runner._resume:
-            # A validation that is made up for writes its best score there.
             self.last_ckpt = str(runner._load_from or runner._resume)
         if is_main_process():
             for path in Path(self.out_dir).glob(f'{TEMPORARY}*'):
                 path.unlink()
+        if runner._resume and _lacks_validation(runner):
+            runner.logger.info(
+                f'Validate iteration {runner.iter}: the checkpoint was '
+                'written before that.'
+            )
+            runner.val_loop.run()
 
     def _warn_of_earlier_runs(self, runner: Runner) -> None:
         if '://' in (self.out_dir or '') or not is_main_process():
@@ -201,6 +213,8 @@ class ReliableCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not hasattr(self, 'file_backend'):
             return  # runner.val(), without training
+        # A checkpoint that is written from here on is one after validation.
+        runner.message_hub.update_info(VALIDATED, runner.iter)
         self._choose_metric(runner, metrics)
         with self._delete_afterwards():
             super()._save_best_checkpoint(runner, metrics)
@@ -254,6 +268,27 @@ class ReliableCheckpointHook(CheckpointHook):
                     logger='current',
                     level=logging.WARNING,
                 )
+
+
+def _lacks_validation(runner: Runner) -> bool:
+    """Whether one follows what the loop has done, and was not finished."""
+    loop = runner.train_loop
+    if runner.val_loop is None:
+        return False
+    if runner.message_hub.runtime_info.get(VALIDATED) == runner.iter:
+        return False
+    if isinstance(loop, EpochBasedTrainLoop):
+        done, end = loop.epoch, loop.max_epochs
+        if loop.iter != done * len(loop.dataloader):
+            return False  # in the middle of an epoch
+    elif isinstance(loop, IterBasedTrainLoop):
+        done, end = loop.iter, loop.max_iters
+    else:
+        return False
+    loop._decide_current_val_interval()
+    return done >= max(1, loop.val_begin) and (
+        done % loop.val_interval == 0 or done == end
+    )
 
 
 def _is_in(path: str, folder: str) -> bool:

@@ -110,7 +110,6 @@ def test_a_validation_that_was_left_is_made_up_for(train, tmp_path, capfd):
     settings = dict(
         scores=[1, 3, 2],
         checkpoint=dict(save_best='score', rule='greater'),
-        unfinished=dict(type='mmclip.UnfinishedValidationHook'),
         interrupt=INTERRUPT,
     )
     average = dict(type='mmpretrain.EMAHook', momentum=0.4)

@@ -1,7 +1,5 @@
 """A run that ends in validation loses nothing of it."""
 
-import shutil
-
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -9,12 +7,10 @@ from mmengine.registry import HOOKS
 from mmclip.checkpoint import read_checkpoint
 
 SCORES = [0.1, 0.9, 0.5, 0.4]
-HOOK = dict(unfinished=dict(type='mmclip.UnfinishedValidationHook'))
 SETTINGS = dict(
     epochs=4,
     scores=SCORES,
     checkpoint=dict(save_best='score', rule='greater'),
-    **HOOK,
 )
 
 
@@ -61,26 +57,25 @@ def test_the_best_is_found_however_often_a_run_ends(train, tmp_path):
     assert best(tmp_path / 'work') == (['best_score_epoch_2.pth'], 0.9)
 
 
-def test_without_the_hook_it_is_lost(train, tmp_path):
-    settings = {k: v for k, v in SETTINGS.items() if k not in HOOK}
+def test_with_the_hook_of_mmengine_it_is_lost(train, tmp_path):
+    settings = SETTINGS | dict(
+        checkpoint=SETTINGS['checkpoint'] | dict(type='CheckpointHook')
+    )
     with pytest.raises(PowerCutError):
         train(**settings, custom_hooks=[dict(type='PowerCut', validating=4)])
     train(resume=True, **settings)
-    assert best(tmp_path / 'work') == (['best_score_epoch_3.pth'], 0.5)
+    assert best(tmp_path / 'work')[1] == 0.5
 
 
-def test_what_was_validated_is_not_validated_again(train, capfd):
-    cut(train, training=4)
+@pytest.mark.parametrize(('epoch', 'is_made_again'), [(2, False), (3, True)])
+def test_each_epoch_is_validated_once_in_the_history(
+    train, capfd, epoch, is_made_again
+):
+    """The checkpoint of the best epoch is written again after validation."""
+    cut(train, training=2 * epoch)
     capfd.readouterr()
-    train(resume=True, **SETTINGS)
-    assert 'Validate iteration' not in ''.join(capfd.readouterr())
-
-
-def test_the_note_of_another_run_does_not_count(train, tmp_path):
-    train(**SETTINGS | dict(epochs=2, work_dir='earlier'))
-    cut(train, validating=4, work_dir='cut')
-    (tmp_path / 'work').mkdir()
-    shutil.copy(tmp_path / 'earlier' / 'last_validation', tmp_path / 'work')
-    start = str(tmp_path / 'cut' / 'epoch_2.pth')
-    train(resume=True, load_from=start, **SETTINGS)
-    assert best(tmp_path / 'work') == (['best_score_epoch_2.pth'], 0.9)
+    runner = train(resume=True, **SETTINGS)
+    log = ''.join(capfd.readouterr())
+    assert (f'Validate iteration {2 * epoch}:' in log) == is_made_again
+    history, _ = runner.message_hub.get_scalar('val/score').data
+    assert history.tolist() == SCORES
