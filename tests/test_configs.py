@@ -19,7 +19,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from mmclip.analysis.parity import randomize, relative_difference
-from mmclip.engine.config.load import load_config
+from mmclip.engine.config.load import complete_dataloaders, load_config
 from tests.conftest import (
     RELATIVE_TOLERANCE,
     REPOSITORY,
@@ -95,6 +95,15 @@ def test_flyp_builds_with_its_text_tower():
     assert model.head.fc.weight.shape == (1000, 512)
     act = model.text.clip.transformer.resblocks[0].mlp.gelu
     assert type(act).__name__ == 'QuickGELU'  # as the tag has it
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
+def test_epochs_are_the_same_in_the_tools_of_mmpretrain(path):
+    """Which do not tell the sampler how many images a step takes."""
+    cfg = load(path)
+    written = cfg.train_dataloader.sampler.get('images_per_step')
+    complete_dataloaders(cfg, pin_memory=False)
+    assert cfg.train_dataloader.sampler.images_per_step == written
 
 
 @every_in1k

@@ -20,7 +20,10 @@ model = dict(
     head=dict(in_channels=768),
 )
 
-train_dataloader = dict(batch_size=256)  # S: 256 x 8 GPUs = 2048 images
+train_dataloader = dict(
+    batch_size=256,  # S: 256 x 8 GPUs = 2048 images
+    sampler=dict(images_per_step=None),  # no accumulation
+)
 
 lr = 6e-4  # S
 optim_wrapper = dict(

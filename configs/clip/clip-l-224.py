@@ -23,7 +23,11 @@ train_pipeline = _base_.train_pipeline
 train_pipeline[2].scale = 224
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = test_pipeline[2].crop_size = 224
-train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=64,
+    sampler=dict(images_per_step=64 * 4),
+    dataset=dict(pipeline=train_pipeline),
+)
 val_dataloader = dict(batch_size=128, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

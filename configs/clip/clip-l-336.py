@@ -107,12 +107,17 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size=336),
     dict(type='PackInputs'),
 ]
-train_dataloader = dict(batch_size=20, dataset=dict(pipeline=train_pipeline))
+batch_size, accumulative_counts = 20, 4  # S: batch_size, update_freq
+train_dataloader = dict(
+    batch_size=batch_size,
+    # S leaves out the images that are less than a step, too
+    sampler=dict(images_per_step=batch_size * accumulative_counts),
+    dataset=dict(pipeline=train_pipeline),
+)
 val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 lr = 6e-4  # S, for 20 x 4 x 24 GPUs (L) = 1920 images a step
-accumulative_counts = 4  # S: update_freq
 optim_wrapper = dict(
     accumulative_counts=accumulative_counts,
     optimizer=dict(  # optim_factory.py; weight decay S

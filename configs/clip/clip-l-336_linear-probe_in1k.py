@@ -42,7 +42,11 @@ train_pipeline = [  # K: configs/adaptation/datasets_imagenet_augs.yaml
     dict(type='PackInputs'),
 ]
 # K: configs/adaptation/imagenet_augs.yaml, 128 images a step
-train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=16,
+    sampler=dict(images_per_step=None),  # no accumulation
+    dataset=dict(pipeline=train_pipeline),
+)
 
 optim_wrapper = dict(
     _delete_=True,

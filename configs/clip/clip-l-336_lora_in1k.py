@@ -46,7 +46,11 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=64,
+    sampler=dict(images_per_step=None),  # no accumulation
+    dataset=dict(pipeline=train_pipeline),
+)
 
 lr = 3e-3 * 8 * 64 / 4096  # M gives 3e-3 for 4096 images a step
 optim_wrapper = dict(

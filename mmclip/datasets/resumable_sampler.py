@@ -7,13 +7,14 @@ they persist changes what the model sees.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.logging import print_log
 
 from mmclip.registry import DATA_SAMPLERS, TRANSFORMS
 
@@ -51,11 +52,52 @@ class ResumableSampler(DefaultSampler):
     """mmengine's ``DefaultSampler``, in the same order, from any position.
 
     Its samples are :class:`SampleIndex`; the seed depends on the run's seed,
-    the epoch and the position in the epoch over all processes. Arguments are
-    those of ``DefaultSampler``.
+    the epoch and the position in the epoch over all processes.
+
+    Args:
+        dataset (Sized): What it gives the samples of.
+        images_per_step (int | None): Images that an optimizer step takes in
+            each process, ``accumulative_counts`` x ``batch_size``: an epoch
+            is shortened to whole steps. Defaults to None, the whole data set.
+        **kwargs: As in ``DefaultSampler``.
+
+    Raises:
+        ValueError: If a step takes more images than there are.
     """
 
     start = 0  # the first position of this process in the epoch
+
+    def __init__(
+        self,
+        dataset: Sized,
+        images_per_step: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dataset, **kwargs)
+        if images_per_step:
+            self._shorten(images_per_step)
+
+    def _shorten(self, images_per_step: int) -> None:
+        size, step = len(self.dataset), images_per_step * self.world_size
+        self.num_samples = size // step * images_per_step
+        self.total_size = size // step * step
+        if not self.num_samples:
+            raise ValueError(
+                f'An optimizer step takes {step} images (batch_size x '
+                'optim_wrapper.accumulative_counts x processes), and the data '
+                f'set has {size}: lower one of the three.'
+            )
+        if left := size - self.total_size:
+            then = (
+                'are left for another epoch'
+                if self.shuffle
+                else 'are never trained on, without shuffle=True'
+            )
+            print_log(
+                f'An epoch has {size // step} optimizer steps of {step} '
+                f'images; {left} of {size} {then}.',
+                logger='current',
+            )
 
     def __iter__(self) -> Iterator[SampleIndex]:
         """The samples of this process in this epoch."""

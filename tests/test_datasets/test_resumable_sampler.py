@@ -4,7 +4,12 @@ import random
 
 import pytest
 from mmcv.transforms import BaseTransform
-from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from mmengine.dataset import (
+    BaseDataset,
+    ConcatDataset,
+    RepeatDataset,
+    sampler,
+)
 from mmengine.registry import TRANSFORMS
 
 from mmclip.datasets.resumable_sampler import (
@@ -35,11 +40,11 @@ def letters(names):
 
 def draw(dataset, start=0, epoch=0):
     """What a run sees of an epoch that it enters at a position."""
-    sampler = ResumableSampler(dataset, shuffle=True, seed=0)
-    sampler.set_epoch(epoch)
-    sampler.start = start
+    indices = ResumableSampler(dataset, shuffle=True, seed=0)
+    indices.set_epoch(epoch)
+    indices.start = start
     random.seed(start)  # whatever it was before
-    return [dataset[index] for index in sampler]
+    return [dataset[index] for index in indices]
 
 
 WRAPPED = {
@@ -55,6 +60,29 @@ def test_an_epoch_goes_on_where_it_was_left(make):
     assert draw(make(), start=1) == whole[1:]
     assert draw(make(), epoch=1) != whole
     assert len({number for _, number in whole}) == 4  # also of one image
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_an_epoch_is_shortened_to_whole_steps(monkeypatch, processes):
+    """Each epoch leaves out others; no image is seen twice."""
+    seen = {}
+    for epoch in range(20):
+        seen[epoch] = []
+        for rank in range(processes):
+            monkeypatch.setattr(
+                sampler, 'get_dist_info', lambda rank=rank: (rank, processes)
+            )
+            part = ResumableSampler('abcdefghij', seed=0, images_per_step=3)
+            part.set_epoch(epoch)
+            assert len(part) == len(list(part)) == {1: 9, 2: 3}[processes]
+            seen[epoch] += part
+        assert len(set(seen[epoch])) == len(seen[epoch])
+    assert set().union(*seen.values()) == set(range(10))
+
+
+def test_a_step_of_more_images_than_there_are_is_refused():
+    with pytest.raises(ValueError, match='step takes 5 images .* set has 4'):
+        ResumableSampler('abcd', seed=0, images_per_step=5)
 
 
 def test_a_loop_without_epochs_draws_anew_each_time():

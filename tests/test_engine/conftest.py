@@ -86,7 +86,7 @@ def train(tmp_path) -> Callable[..., Runner]:
         work_dir: Path | str = 'work',
         load_from: str | None = None,
         batch_size: int = 4,
-        sampler: str = 'DefaultSampler',
+        sampler: str | dict = 'DefaultSampler',
         iters: int | None = None,
         accumulate: int = 1,
         custom_hooks: list[dict] | None = None,
@@ -114,7 +114,9 @@ def train(tmp_path) -> Callable[..., Runner]:
             train_dataloader=dict(
                 batch_size=batch_size,
                 dataset=Numbers(),
-                sampler=dict(type=sampler, shuffle=False),
+                sampler=dict(type=sampler, shuffle=False)
+                if isinstance(sampler, str)
+                else sampler,
                 collate_fn=dict(type='pseudo_collate'),
             ),
             train_cfg=dict(by_epoch=True, max_epochs=epochs)

@@ -133,10 +133,10 @@ PLAIN = dict(
     optim_wrapper='OptimWrapper',
 )
 # Checkpoints at the ends of epochs (of four iterations, or of two with two
-# processes), in the middle of steps, in the middle of epochs, and by
-# iterations.
+# processes), in the middle of epochs, and by iterations; steps of two passes,
+# of one, and of three.
 WAYS = {
-    'epochs': PLAIN | dict(accumulated=3),
+    'epochs': PLAIN | dict(accumulated=2),
     'mid-epoch': PLAIN | dict(by_epoch=False, interval=3),
     'iterations': PLAIN
     | dict(
@@ -144,6 +144,7 @@ WAYS = {
         by_epoch=False,
         interval=3,
         val_interval=6,
+        accumulated=3,
         sampler='ResumableInfiniteSampler',
         optim_wrapper='mmclip.BFloat16OptimWrapper',
     ),

@@ -70,6 +70,7 @@ def complete_dataloaders(
 ) -> None:
     """Set what mmpretrain's tools set in the dataloaders of a config.
 
+    ``mmclip.ResumableSampler`` learns how many images a step takes.
     Samples of other packages are not stacked: their images may differ in
     size, and their models take lists, which mmengine hands over by default.
 
@@ -91,3 +92,17 @@ def complete_dataloaders(
         loader.setdefault('persistent_workers', has_workers)
         loader.pin_memory &= pin_memory
         loader.persistent_workers &= persistent_workers
+    _end_epochs_with_steps(cfg)
+
+
+def _end_epochs_with_steps(cfg: Config) -> None:
+    loader = cfg.get('train_dataloader') or {}
+    sampler = loader.get('sampler') or {}
+    kind = sampler.get('type')
+    if getattr(kind, '__name__', kind) in (
+        'ResumableSampler',
+        'mmclip.ResumableSampler',
+    ):
+        counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+        images = counts * loader.get('batch_size', 1)
+        sampler.images_per_step = images if counts > 1 else None

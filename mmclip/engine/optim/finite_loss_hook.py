@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from mmclip.engine.resume.accumulated_gradients import has_gathered
+from mmclip.engine.optim.steps import has_gathered
 from mmclip.errors import some
 from mmclip.registry import HOOKS
 
@@ -42,7 +42,7 @@ class FiniteLossHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Put a check before the step of each optimizer."""
-        self._images = {}  # also of a run that is resumed within a step
+        self._images = {}
         optim_wrapper = runner.optim_wrapper
         if isinstance(optim_wrapper, OptimWrapperDict):
             for part in optim_wrapper.optim_wrappers.values():

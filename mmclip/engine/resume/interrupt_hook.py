@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import Runner
 from torch.distributed.tensor import DTensor
 
-from mmclip.engine.resume.accumulated_gradients import has_gathered
+from mmclip.engine.optim.steps import has_gathered
 from mmclip.engine.resume.signals import (
     STOPPING,
     Stopped,
@@ -73,7 +73,7 @@ class InterruptHook(Hook):
         Raises:
             Stopped: After the checkpoint is written.
         """
-        if not has_gathered(runner) and (number := self._told_anywhere()):
+        if number := self._told_anywhere(runner):
             self._stop(runner, runner.iter + 1, number)
 
     def before_val(self, runner: Runner) -> None:
@@ -92,13 +92,13 @@ class InterruptHook(Hook):
         """Stop as :meth:`after_train_iter`, with the weights of training."""
         if not self._trains or batch_idx >= self._common_batches:
             return
-        number = self._told_anywhere()
+        number = self._told_anywhere(runner)
         if number and self._restore(runner):
             self._stop(runner, runner.iter, number)
 
     def after_val(self, runner: Runner) -> None:
         """Stop after a validation; errors as in :meth:`after_train_iter`."""
-        if self._trains and (number := self._told_anywhere()):
+        if self._trains and (number := self._told_anywhere(runner)):
             self._stop(runner, runner.iter, number)
 
     def after_train(self, runner: Runner) -> None:
@@ -119,7 +119,10 @@ class InterruptHook(Hook):
         self.after_train(runner)
         raise Stopped(128 + number)
 
-    def _told_anywhere(self) -> int:
+    def _told_anywhere(self, runner: Runner) -> int:
+        """The number of a signal that any process was told, between steps."""
+        if has_gathered(runner):
+            return 0
         told = torch.tensor(self._told)
         all_reduce(told, 'max')
         return int(told)

@@ -16,11 +16,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmclip.checkpoint.files.atomic import TEMPORARY
 from mmclip.checkpoint.files.run_state import is_step
-from mmclip.engine.resume.accumulated_gradients import (
-    add_gradients,
-    restore_gradients,
-    share_gradients,
-)
+from mmclip.engine.optim.steps import check_checkpoints, has_gathered
 from mmclip.engine.resume.atomic_backend import use_atomic_backend
 from mmclip.engine.resume.describe_run import describe_run
 from mmclip.engine.resume.find_checkpoint import (
@@ -47,9 +43,8 @@ class ReliableCheckpointHook(CheckpointHook):
     folder is never deleted. ``--resume`` goes on from the
     checkpoint that was written last and can be read, whatever
     ``last_checkpoint`` says, and names those that it passed over. If that was
-    written before a validation, it validates first. Gradients
-    that ``accumulative_counts`` has gathered since the last step are in the
-    checkpoint, too. Arguments are those of ``CheckpointHook``.
+    written before a validation, it validates first. Checkpoints are written
+    between two optimizer steps. Arguments are those of ``CheckpointHook``.
     """
 
     # mmpose's, beside those of which mmengine knows that higher is better.
@@ -110,7 +105,7 @@ class ReliableCheckpointHook(CheckpointHook):
 
         Raises:
             ValueError: If the checkpoints are to be written at the ends of
-                epochs, of which the loop has none.
+                epochs, of which the loop has none, or within steps.
         """
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError(
@@ -118,6 +113,7 @@ class ReliableCheckpointHook(CheckpointHook):
                 'written before its end: set by_epoch=False and an interval '
                 'in iterations in default_hooks.checkpoint.'
             )
+        check_checkpoints(runner, self)
         if not runner._resume:
             self._warn_of_earlier_runs(runner)
         self._forget_files_of_others(runner)
@@ -181,32 +177,30 @@ class ReliableCheckpointHook(CheckpointHook):
         return f'{self.out_dir.rstrip("/")}/{Path(runner.work_dir).name}'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add when it was, what the weights are, and gathered gradients."""
+        """Add when it was, and what the weights are."""
         checkpoint['meta']['written'] = time.time()
-        add_gradients(runner, checkpoint)
         self._said: set[str] = getattr(self, '_said', set())
         if clip := describe_run(runner, self._said):
             checkpoint['meta']['clip'] = clip
         make_plain(checkpoint, self._said)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the gradients up again.
+        """Check that the run can go on from it.
 
         Raises:
-            CheckpointError: If a run cannot go on from it.
-            ValueError: If the run now gathers others.
+            CheckpointError: If it cannot.
         """
         # DeepSpeed keeps the weights elsewhere.
         if runner._resume and 'state_dict' in checkpoint:
             check_resumable(checkpoint, runner._load_from or runner._resume)
-            restore_gradients(runner, checkpoint)
         if runner._resume:
             restore_plain(runner, checkpoint)
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        share_gradients(runner)
+        if has_gathered(runner) and not self.by_epoch:
+            return  # a best score, which a resumed run finds again
         with self._delete_afterwards():
             super()._save_checkpoint_with_step(runner, step, meta)
 

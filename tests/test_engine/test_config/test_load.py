@@ -5,6 +5,7 @@ import re
 import pytest
 from mmengine.config import Config
 
+from mmclip.datasets import ResumableSampler
 from mmclip.engine.config.check import RUNNER_HOOKS
 from mmclip.engine.config.load import complete_dataloaders, load_config
 from mmclip.errors import ConfigError
@@ -76,6 +77,27 @@ def test_dataloaders_are_completed():
     complete_dataloaders(cfg, pin_memory=False, persistent_workers=False)
     assert not cfg.train_dataloader.persistent_workers
     assert not cfg.train_dataloader.pin_memory
+
+
+@pytest.mark.parametrize(
+    ('sampler', 'counts', 'images'),
+    [
+        (dict(type='mmclip.ResumableSampler'), 3, 12),
+        (dict(type=ResumableSampler), 3, 12),
+        (dict(type='mmclip.ResumableSampler', images_per_step=12), 2, 8),
+        (dict(type='mmclip.ResumableSampler', images_per_step=12), 1, None),
+        (dict(type='DefaultSampler'), 3, 'not an argument'),
+    ],
+)
+def test_the_sampler_learns_how_many_images_a_step_takes(
+    sampler, counts, images
+):
+    loader = dict(batch_size=4, sampler=sampler)
+    optim_wrapper = dict(accumulative_counts=counts)
+    cfg = Config(dict(train_dataloader=loader, optim_wrapper=optim_wrapper))
+    complete_dataloaders(cfg, pin_memory=True)
+    found = cfg.train_dataloader.sampler
+    assert found.get('images_per_step', 'not an argument') == images
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,6 @@ def test_all_images_of_an_accumulated_step_are_named(train):
     assert '(iteration 4)' not in message
 
 
-def test_a_step_that_was_interrupted_names_what_came_after(train):
-    train(epochs=1, accumulate=4, **HOOK)
-    model = Linear(nan_at=6.0)
-    with pytest.raises(NonFiniteLossError, match='iteration 4;'):
-        train(epochs=2, accumulate=4, model=model, resume=True, **HOOK)
-
-
 def test_one_bad_loss_of_a_step_names_its_own_images(train):
     with pytest.raises(NonFiniteLossError) as error:
         train(model=Linear(nan_at=6.0), accumulate=4, **HOOK)

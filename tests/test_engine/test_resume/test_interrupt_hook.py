@@ -74,7 +74,6 @@ def test_the_step_ends_and_a_checkpoint_is_written(
     assert {n: signal.getsignal(n) for n in STOPPING} == handlers
     (checkpoint,) = (tmp_path / 'stopped').glob('*.pth')
     assert checkpoint.name == 'iter_3.pth'
-    assert 'accumulated_gradients' not in read_checkpoint(checkpoint)
     resumed = train(**settings, resume=True, work_dir='stopped')
     whole = train(**settings, work_dir='whole')
     for one, other in zip(
@@ -146,6 +145,16 @@ def test_a_validation_of_unknown_weights_is_finished_first(train, tmp_path):
     one = read_checkpoint(tmp_path / 'work' / 'iter_2.pth')
     other = read_checkpoint(tmp_path / 'work' / 'epoch_1.pth')
     torch.testing.assert_close(one['state_dict'], other['state_dict'])
+
+
+def test_a_validation_within_a_step_is_finished_and_so_is_the_step(
+    train, tmp_path
+):
+    """Epochs of two passes, steps of three; a signal after the first."""
+    tell = Tell(signal.SIGTERM, at=2, validating=True)
+    settings = dict(scores=[1, 2, 3], accumulate=3, custom_hooks=[tell])
+    assert stop(train, **settings) == 143
+    assert (tmp_path / 'work' / 'iter_3.pth').exists()
 
 
 class TellInWriting(Hook):

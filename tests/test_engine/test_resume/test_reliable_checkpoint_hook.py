@@ -169,29 +169,6 @@ class Validated(Hook):
                     hook.after_val_epoch(runner, dict(score=runner.epoch))
 
 
-def test_gathered_gradients_are_in_the_checkpoint(train, tmp_path):
-    """Two iterations an epoch and three a step."""
-    wanted = train(epochs=4, accumulate=3).model.layer.weight
-    truncate(tmp_path / 'work' / 'epoch_4.pth')
-    checkpoint = read_checkpoint(tmp_path / 'work' / 'epoch_2.pth')
-    gathered = checkpoint['accumulated_gradients']
-    assert gathered['accumulative_counts'] == 3
-    assert set(gathered['gradients']) == {'layer.weight', 'layer.bias'}
-    third = read_checkpoint(tmp_path / 'work' / 'epoch_3.pth')
-    assert 'accumulated_gradients' not in third  # at a step
-    (tmp_path / 'work' / 'epoch_3.pth').unlink()
-    again = train(epochs=4, accumulate=3, resume=True).model.layer.weight
-    assert torch.equal(again, wanted)
-
-
-def test_gathered_gradients_of_another_count_are_refused(train, tmp_path):
-    train(epochs=4, accumulate=3)
-    for epoch in 3, 4:
-        (tmp_path / 'work' / f'epoch_{epoch}.pth').unlink()
-    with pytest.raises(ValueError, match=r'counts=3, and now it is 2\.'):
-        train(epochs=4, accumulate=2, resume=True)
-
-
 def test_the_beginning_is_said(train, capfd):
     train(epochs=1, resume=True)
     assert 'Nothing to resume from' in ''.join(capfd.readouterr())

@@ -1,0 +1,74 @@
+"""Optimizer steps of several passes, between which checkpoints are written."""
+
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmclip.datasets.resumable_sampler import ResumableSampler
+from mmclip.engine.resume.run_settings import find_sampler
+
+
+def has_gathered(runner: Runner) -> bool:
+    """Whether there are gradients of a step that was not taken yet."""
+    optim_wrapper = runner.optim_wrapper
+    return (
+        isinstance(optim_wrapper, OptimWrapper)
+        # which counts no passes, and so cannot accumulate
+        and not isinstance(optim_wrapper, OptimWrapperDict)
+        and not optim_wrapper.should_update()
+    )
+
+
+def check_checkpoints(runner: Runner, hook: CheckpointHook) -> None:
+    """Check that checkpoints are written where a step has ended.
+
+    They do not hold the gradients that ``accumulative_counts`` has gathered
+    since the last step. Where epochs do not end with a step, and their
+    sampler is not ours, a warning says that a resumed run loses some.
+
+    Args:
+        runner (Runner): About to train.
+        hook (CheckpointHook): What writes its checkpoints.
+
+    Raises:
+        ValueError: If an interval in iterations is not a whole number of
+            steps, or our sampler does not end epochs with one.
+    """
+    # Of several optimizers, and of DeepSpeed's, mmengine counts no passes.
+    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    if hook.by_epoch:
+        _check_epochs(runner, counts)
+        return
+    for name in 'interval', 'save_begin':
+        value = getattr(hook, name)
+        if value > 0 and value % counts:
+            raise ValueError(
+                f'default_hooks.checkpoint.{name}={value} is in the middle of '
+                f'an optimizer step: set it to a multiple of {counts}, which '
+                'is optim_wrapper.accumulative_counts.'
+            )
+
+
+def _check_epochs(runner: Runner, counts: int) -> None:
+    loader = runner.train_dataloader
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return
+    if len(loader) % counts == 0:
+        return
+    found = (
+        f'An epoch has {len(loader)} iterations, which is not a multiple of '
+        f'optim_wrapper.accumulative_counts={counts}'
+    )
+    if isinstance(find_sampler(runner), ResumableSampler):
+        images = counts * loader.batch_sampler.batch_size
+        raise ValueError(
+            f'{found}: set train_dataloader.sampler.images_per_step={images} '
+            '(accumulative_counts x batch_size), so that epochs end with a '
+            'step.'
+        )
+    runner.logger.warning(
+        f'{found}: a run that is resumed from the end of an epoch loses the '
+        'gradients of a step that was not taken yet. '
+        "train_dataloader.sampler.type='mmclip.ResumableSampler' ends epochs "
+        'with a step.'
+    )
