@@ -1,4 +1,4 @@
-"""torchrun that hands signals on, and says last of all why a run died."""
+"""torchrun that hands signals on."""
 
 import runpy
 

@@ -13,14 +13,16 @@ from mmengine.evaluator import DumpResults
 from mmengine.hooks import EMAHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.files.paths import check_folder, check_free
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config.load import complete_dataloaders, load_config
 from mmclip.engine.config.scopes import CLASSIFYING, scope_of
-from mmclip.engine.distributed.processes import use_gloo_without_gpu
+from mmclip.engine.distributed.processes import (
+    exit_argument,
+    use_gloo_without_gpu,
+)
 from mmclip.errors import ConfigError, DataError
 from mmclip.evaluation.show_predictions import show_predictions
 
@@ -90,7 +92,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-@record  # tells tools/launch.py what went wrong
 def main() -> None:
     args = parse_args()
     mpi = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
@@ -173,6 +174,4 @@ if __name__ == '__main__':
     try:
         main()
     except (CheckpointError, ConfigError, DataError, OSError) as error:
-        # torchrun says it once for all processes.
-        by_torchrun = 'TORCHELASTIC_RUN_ID' in os.environ
-        sys.exit(1 if by_torchrun else f'error: {error}')
+        sys.exit(exit_argument(error))

@@ -9,13 +9,15 @@ import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmclip.checkpoint import CheckpointError
 from mmclip.engine import NonFiniteLossError
 from mmclip.engine.checks.places import check_places
 from mmclip.engine.config.load import complete_dataloaders, load_config
-from mmclip.engine.distributed.processes import use_gloo_without_gpu
+from mmclip.engine.distributed.processes import (
+    exit_argument,
+    use_gloo_without_gpu,
+)
 from mmclip.engine.resume.find_checkpoint import has_checkpoints
 from mmclip.engine.resume.interrupt_hook import InterruptHook
 from mmclip.engine.resume.signals import end_at_once
@@ -87,7 +89,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@record  # a failure is explained by launch.py
 def main() -> None:
     args = parse_args()
     end_at_once(several=args.launcher != 'none')
@@ -183,6 +184,4 @@ if __name__ == '__main__':
         NonFiniteLossError,
         OSError,
     ) as error:
-        # torchrun says it once for all processes.
-        by_torchrun = 'TORCHELASTIC_RUN_ID' in os.environ
-        sys.exit(1 if by_torchrun else f'error: {error}')
+        sys.exit(exit_argument(error))

@@ -81,7 +81,7 @@ def test_an_epoch_is_shortened_to_whole_steps(monkeypatch, processes):
 
 
 def test_a_step_of_more_images_than_there_are_is_refused():
-    with pytest.raises(ValueError, match='step takes 5 images .* set has 4'):
+    with pytest.raises(ValueError, match=r'step takes 5 images .* set has 4'):
         ResumableSampler('abcd', seed=0, images_per_step=5)
 
 

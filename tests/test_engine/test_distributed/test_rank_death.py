@@ -34,13 +34,13 @@ class Die(Hook):
 WAYS = {
     'killed': (
         'os.kill(os.getpid(), signal.SIGKILL)',
-        'was killed by SIGKILL',
+        'error: rank 1 was killed by SIGKILL',
     ),
     'not a number': (
         'model.head.fc.weight.data.fill_(torch.nan)',
-        'NonFiniteLossError: The loss is nan at epoch 2, iteration 3',
+        'error: The loss is nan at epoch 2, iteration 3',
     ),
-    'exit': ('os._exit(7)', 'exit code 7'),
+    'exit': ('os._exit(7)', r'failed \(exitcode: 7\) local_rank: 1'),
     'aborted on its way out': (
         "import atexit; atexit.register(os.abort); raise RuntimeError('lost')",
         'RuntimeError: lost',
@@ -100,9 +100,9 @@ def test_the_others_end_and_the_reason_is_said(images, way):
     seconds, log = seconds_to_end(run)
     assert run.returncode == 1
     assert seconds < SECONDS
-    (line,) = [x for x in log.splitlines() if x.startswith('error: ')]
-    assert line.startswith('error: rank 1 (pid ')
-    assert reason in line, line
+    assert re.search(reason, log), log
+    errors = [x for x in log.splitlines() if x.startswith('error: ')]
+    assert len(errors) == reason.startswith('error: '), errors
 
 
 @pytest.mark.slow
@@ -113,22 +113,7 @@ def test_another_machine_ends_too(images):
     first = start(images, how, 1, NODE_RANK='0', **shared)
     second = start(images, how, 1, NODE_RANK='1', **shared)
     seconds, log = seconds_to_end(second)
-    first_log, _ = first.communicate(timeout=2 * SECONDS)
+    first.communicate(timeout=2 * SECONDS)
     assert seconds < SECONDS
     assert first.returncode == second.returncode == 1
     assert reason in log
-    assert 'error: rank 0 (pid ' in first_log
-
-
-@pytest.mark.slow
-def test_one_that_is_stopped_is_named(images):
-    """It is not dead, and only the time-out of the others tells."""
-    settings = 'env_cfg = dict(dist_cfg=dict(timeout=5))'
-    how = 'os.kill(os.getpid(), signal.SIGSTOP)'
-    run = start(images, how, 2, settings, PORT=free_port())
-    _, log = seconds_to_end(run)
-    assert run.returncode == 1
-    (line,) = [x for x in log.splitlines() if x.startswith('error: ')]
-    assert line.startswith('error: rank 0 (pid ')
-    assert 'Timed out waiting 5000ms' in line
-    assert re.search(r'Rank 1 \(pid \d+\) did not end when it was told', line)
