@@ -25,7 +25,7 @@ default_hooks = dict(
     check_classes=dict(type='mmclip.CheckClassesHook'),
     # Images that cannot be loaded are named before the first step.
     check_data=dict(type='mmclip.CheckDataHook'),
-    # Evaluation with images left out would be of another set.
+    # Evaluation stops at an image that its pipeline leaves out.
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Of ImageNet-R, -A and ObjectNet, only their own classes compete.
     own_classes=dict(type='mmclip.OwnClassesHook'),

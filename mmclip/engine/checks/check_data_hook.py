@@ -12,9 +12,8 @@ from mmengine.runner import Runner
 from mmclip.datasets.load_image import LoadImage, LoadImageError
 from mmclip.engine.checks.damage import find_missing, find_unreadable
 from mmclip.engine.checks.duplicates import find_shared
-from mmclip.engine.checks.every_test_image_hook import image_loaders
 from mmclip.engine.checks.first_process import check_once
-from mmclip.engine.checks.parts import parts_of
+from mmclip.engine.checks.parts import image_loaders, parts_of
 from mmclip.errors import DataError
 from mmclip.registry import HOOKS
 
@@ -120,7 +119,8 @@ def _complaints(split: str, dataset: Any, paths: list[str]) -> list[str]:
         return []
     message = _list_errors(split, len(paths), errors)
     limits = [load.skipped.limit for load in ours if load.skipped]
-    if limits and len(limits) == len(ours) and len(errors) <= min(limits):
+    skips = split == 'train' and limits and len(limits) == len(ours)
+    if skips and len(errors) <= min(limits):
         print_log(
             f"{message}\nThey will be skipped, as on_error='skip' says.",
             logger='current',

@@ -18,7 +18,7 @@ from mmclip.datasets.image_tree import (
     read_tree,
     warn_of_others,
 )
-from mmclip.engine.checks.every_test_image_hook import image_loaders
+from mmclip.engine.checks.parts import image_loaders
 from mmclip.errors import DataError
 
 STEP = (

@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import CustomDataset, KFoldDataset
 
 from mmclip.datasets.image_folder import ImageFolder
+from mmclip.datasets.load_image import LoadImage
 
 LISTED = 1000  # images of a list whose folders are compared with names
 # What data sets call a choice of some of their images.
 CHOOSING = ('ann_file', 'image_set_path', '_indices')
+# Where data sets and transforms of OpenMMLab hold others.
+HOLDERS = ('dataset', 'datasets', 'pipeline', 'transforms', 'subroutines')
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,18 @@ def parts_of(dataset: Any, is_chosen: bool = False) -> Iterator[Part]:
         is_chosen |= hasattr(dataset, 'indices')
         for part in inner:
             yield from parts_of(part, is_chosen)
+
+
+def image_loaders(holder: Any) -> Iterator[LoadImage | LoadImageFromFile]:
+    """All that load images in a data set, pipeline or transform."""
+    if isinstance(holder, LoadImage | LoadImageFromFile):
+        yield holder
+    elif isinstance(holder, list | tuple):
+        for item in holder:
+            yield from image_loaders(item)
+    else:
+        for name in HOLDERS:
+            yield from image_loaders(getattr(holder, name, ()))
 
 
 def is_like_custom_dataset(kind: Any) -> bool:

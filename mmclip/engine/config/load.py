@@ -105,4 +105,4 @@ def _end_epochs_with_steps(cfg: Config) -> None:
     ):
         counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
         images = counts * loader.get('batch_size', 1)
-        sampler.images_per_step = images if counts > 1 else None
+        sampler['images_per_step'] = images if counts > 1 else None

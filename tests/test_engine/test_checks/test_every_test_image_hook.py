@@ -1,6 +1,7 @@
 """Evaluation never leaves out an image."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmclip.engine.checks.check_data_hook import CheckDataHook
 from mmclip.engine.checks.every_test_image_hook import EveryTestImageHook
+from mmclip.errors import DataError
 
 
 @pytest.fixture
@@ -85,52 +88,68 @@ def of_mmcv(ignore_empty):
     return [load, dict(type='PackInputs')]
 
 
-def two_views(**settings):
-    load, pack = plain(**settings)
-    views = [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)]
-    return [dict(type='TestTimeAug', transforms=[[load], views, [pack]])]
-
-
 def twice(dataset):
     return dict(type='ConcatDataset', datasets=[dataset, dataset])
 
 
-@pytest.mark.parametrize('run', ['train', 'val', 'test'])
-def test_an_evaluation_that_skips_is_refused(root, run):
-    hooks = [EveryTestImageHook()]
-    runner = make_runner(root, plain(on_error='skip'), hooks)
-    split = 'test' if run == 'test' else 'val'
-    with pytest.raises(ValueError, match=f'{split}_dataloader.*on_error'):
+def a_fold(dataset):
+    """The first of two images, bad.png: those to train on in this fold."""
+    return dict(type='KFoldDataset', dataset=dataset, fold=1, num_splits=2)
+
+
+def empty(root):
+    (root / 'val' / 'class' / 'bad.png').write_bytes(b'')
+
+
+skipping = pytest.mark.parametrize(
+    'skipping', [plain(on_error='skip'), of_mmcv(ignore_empty=True)]
+)
+
+
+@skipping
+@pytest.mark.parametrize('run', ['val', 'test'])
+def test_an_evaluation_that_leaves_out_an_image_stops(root, skipping, run):
+    empty(root)
+    runner = make_runner(root, skipping, [EveryTestImageHook()])
+    with pytest.raises(Exception, match=r'Test time .* not get `None`'):
         getattr(runner, run)()
-    assert runner.iter == 0
 
 
-@pytest.mark.parametrize('make_pipeline', [plain, two_views])
-@pytest.mark.parametrize('wrap', [twice, lambda dataset: dataset])
-def test_skipping_is_found_wherever_it_is(root, make_pipeline, wrap):
-    pipeline = make_pipeline(on_error='skip')
-    runner = make_runner(root, pipeline, [EveryTestImageHook()], wrap)
-    with pytest.raises(ValueError, match='on_error'):
+@skipping
+@pytest.mark.parametrize('wrap', [twice, a_fold])
+def test_wrapped_sets_stop_too(root, skipping, wrap):
+    empty(root)
+    runner = make_runner(root, skipping, [EveryTestImageHook()], wrap)
+    with pytest.raises(Exception, match=r'Test time .* not get `None`'):
         runner.test()
 
 
-@pytest.mark.parametrize('run', ['train', 'val', 'test'])
-def test_the_loader_of_mmcv_may_not_skip_either(root, run):
-    runner = make_runner(root, of_mmcv(True), [EveryTestImageHook()])
-    with pytest.raises(ValueError, match='set ignore_empty=False there'):
-        getattr(runner, run)()
-    assert runner.iter == 0
+def test_a_fold_stays_what_it_is(root):
+    good = root / 'val' / 'class' / 'good.png'
+    shutil.copy(good, root / 'val' / 'class' / 'bad.png')
+    runner = make_runner(root, plain(), [EveryTestImageHook()], a_fold)
+    assert runner.test() == dict(names=['bad.png'])
 
 
-@pytest.mark.parametrize('pipeline', [plain(), of_mmcv(False)])
-def test_an_evaluation_that_does_not_skip_passes(root, pipeline):
+@skipping
+def test_an_evaluation_that_could_skip_passes_if_it_need_not(root, skipping):
     (root / 'val' / 'class' / 'bad.png').unlink()
-    runner = make_runner(root, pipeline, [EveryTestImageHook()])
+    runner = make_runner(root, skipping, [EveryTestImageHook()])
     assert runner.test() == dict(names=['good.png'])
 
 
-@pytest.mark.parametrize('skipping', [plain(on_error='skip'), of_mmcv(True)])
+@skipping
 def test_without_the_hook_another_image_is_tested_twice(root, skipping):
-    (root / 'val' / 'class' / 'bad.png').write_bytes(b'')
+    empty(root)
     runner = make_runner(root, skipping, [])
     assert runner.test() == dict(names=['good.png', 'good.png'])
+
+
+def test_the_images_are_named_before_the_first_step(root):
+    """By CheckDataHook, where there are not too many."""
+    runner = make_runner(root, plain(on_error='skip'), [CheckDataHook()])
+    with pytest.raises(
+        DataError, match=r'1 of the 2 .* val set(.|\n)*bad\.png'
+    ):
+        runner.train()
+    assert runner.iter == 0
