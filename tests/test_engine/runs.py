@@ -1,10 +1,8 @@
-"""Runs of tools/train.py that are slow enough to be disturbed."""
+"""Runs of tools/train.py that are disturbed."""
 
 import functools
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,9 @@ import torch
 from PIL import Image
 
 from mmclip.checkpoint import read_checkpoint
+from tests import processes as processes_
 from tests.conftest import REPOSITORY
+from tests.processes import Process, finish
 
 TRAIN = REPOSITORY / 'tools' / 'train.py'
 CONFIG = """
@@ -77,49 +77,49 @@ default_hooks = dict(
         by_epoch={by_epoch}, interval={interval}, max_keep_ckpts=1,
         save_best='auto',
     ),
-    slow=dict(type='SlowDown'),
+    disturb=dict(type='Disturb'),
 )
-custom_imports = dict(imports=['slow_down'])
+custom_imports = dict(imports=['disturb'])
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
-# So that a kill has something to hit: steps and writing take their time. And
-# kills that are sure to hit: DIE_WRITING names the file that is half written,
-# DIE_VALIDATING the iteration that is being validated.
-SLOW_DOWN = """
+# DISTURB says where and by which signal all processes of a run are disturbed:
+# 'train 7 SIGKILL' in an iteration, 'val 8 SIGTERM' in a validation after so
+# many, 'write epoch_3.pth SIGKILL' half-way. PAUSE is how many seconds a step
+# and each eighth of a file take, for what comes from outside.
+DISTURB = """
 import os
 import signal
 import time
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.engine.resume.atomic_backend import AtomicLocalBackend
 
-def die():
-    if is_main_process():  # the others do not wait for it to write
-        os.kill(os.getpid(), signal.SIGKILL)
+WHERE, AT, SIGNAL = os.environ.get('DISTURB', 'never at SIGKILL').split()
+PAUSE = float(os.environ.get('PAUSE', 0))
+
+def disturb(where, at):
+    if (where, str(at)) == (WHERE, AT):
+        os.killpg(0, signal.Signals[SIGNAL])
+    time.sleep(PAUSE)
 
 @HOOKS.register_module()
-class SlowDown(Hook):
-    def after_train_iter(self, *args, **kwargs):
-        time.sleep(0.05)
+class Disturb(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        disturb('train', runner.iter)
 
     def after_val_iter(self, runner, *args, **kwargs):
-        if os.environ.get('DIE_VALIDATING') == str(runner.iter):
-            die()
-        time.sleep(0.05)
+        disturb('val', runner.iter)
 
-def slow_put(self, content, path):
+def put(self, content, path):
     size = len(content) // 8 + 1
     with atomic_file(path) as temporary, open(temporary, 'wb') as file:
         for i in range(0, len(content), size):
             file.write(content[i : i + size])
             file.flush()
-            if os.path.basename(path) == os.environ.get('DIE_WRITING'):
-                die()
-            time.sleep(0.03)
+            disturb('write', os.path.basename(path))
 
-AtomicLocalBackend.put = slow_put
+AtomicLocalBackend.put = put
 """
 EPOCHS = "type='EpochBasedTrainLoop', max_epochs=5"
 ITERS = "type='IterBasedTrainLoop', max_iters=20"
@@ -153,7 +153,7 @@ WAYS = {
 
 @pytest.fixture
 def images(tmp_path) -> Path:
-    """A folder to run in: sixteen images of two classes, the slow hook."""
+    """A folder to run in: sixteen images of two classes, DISTURB."""
     return _make_images(tmp_path)
 
 
@@ -181,7 +181,7 @@ def _make_images(folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         image = pixels.integers(0, 256, (24, 24, 3), dtype=np.uint8)
         Image.fromarray(image).save(path)
-    (folder / 'slow_down.py').write_text(SLOW_DOWN)
+    (folder / 'disturb.py').write_text(DISTURB)
     return folder
 
 
@@ -195,24 +195,21 @@ def write_config(folder: Path, way: str, workers: int) -> None:
 
 
 def start(
-    folder: Path, work_dir: str, processes: int, **environment: str
-) -> subprocess.Popen:
-    launcher = [sys.executable]
-    options = ['--resume']
+    folder: Path,
+    work_dir: str,
+    processes: int = 1,
+    config: str = 'config.py',
+    options: Sequence[str] = (),
+    **environment: str,
+) -> Process:
+    """Train by a config in a folder, and go on with what is there."""
     if processes > 1:
-        launcher += [TRAIN.with_name('launch.py'), '--standalone']
-        launcher += [f'--nproc_per_node={processes}']
-        options += ['--launcher', 'pytorch']
-    return subprocess.Popen(
-        [*launcher, TRAIN, 'config.py', '--work-dir', work_dir, *options],
+        options = [*options, '--launcher', 'pytorch']
+    return processes_.start(
+        *(TRAIN, config, '--work-dir', work_dir, '--resume', *options),
         cwd=folder,
-        env=os.environ
-        | dict(PYTHONPATH=f'{folder}:{REPOSITORY}', OMP_NUM_THREADS='1')
-        | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+        env=os.environ | dict(PYTHONPATH=str(folder)) | environment,
+        ranks=processes if processes > 1 else 0,
     )
 
 
@@ -223,13 +220,6 @@ def raised(log: str) -> bool:
     close at once.
     """
     return 'tools/train.py", line' in log
-
-
-def finish(run: subprocess.Popen) -> str:
-    """Wait for it; returns its log."""
-    log, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, log
-    return log
 
 
 def final_checkpoint(work_dir: Path) -> dict:

@@ -4,77 +4,101 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
 
+from tests.processes import Process, finish
 from tests.test_engine.runs import (
     WAYS,
     assert_end_alike,
     assert_identical,
     final_checkpoint,
-    finish,
     raised,
     start,
     write_config,
 )
 
 
-def kill_in_training(run: subprocess.Popen, seconds: float) -> None:
-    """SIGKILL to all processes, some time after the first iteration."""
-    for line in run.stdout:
-        if '(train)' in line:
-            break
-    time.sleep(seconds)
-    os.killpg(run.pid, signal.SIGKILL)
+def is_killed(run: Process) -> bool:
+    """Wait for its end."""
     run.communicate()
+    return run.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('workers', [0, 2])
-@pytest.mark.parametrize('way', WAYS)
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize(
+    ('way', 'processes', 'workers', 'kills'),
+    [
+        ('epochs', 1, 0, (2, 9)),
+        ('mid-epoch', 1, 2, (4, 9)),
+        ('iterations', 1, 0, (4, 13)),
+        ('epochs', 2, 0, (5,)),
+        ('mid-epoch', 2, 2, (4,)),
+    ],
+)
 def test_a_killed_run_ends_bit_identical(
-    images, whole, way, workers, processes
+    images, whole, way, processes, workers, kills
 ):
+    """Killed in iterations after which no checkpoint is written."""
     write_config(images, way, workers)
-    kills = random.Random(f'{way} {workers} {processes}')
-    for _ in range(3 - processes):  # two processes take their time
-        run = start(images, 'killed', processes)
-        kill_in_training(run, kills.uniform(0.1, 1.2))
+    for at in kills:
+        kill = dict(DISTURB=f'train {at} SIGKILL')
+        assert is_killed(start(images, 'killed', processes, **kill))
     finish(start(images, 'killed', processes))
     assert_end_alike(images / 'killed', whole(way, processes))
     assert not list((images / 'killed').glob('.mmclip-tmp-*'))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('way', WAYS)
 @pytest.mark.parametrize('processes', [1, 2])
-@pytest.mark.parametrize(
-    ('moment', 'log'),
-    [
-        (dict(DIE_WRITING='epoch_3.pth'), 'killed/epoch_2.pth.'),
-        (dict(DIE_VALIDATING='{3 epochs}'), 'Validate iteration {3 epochs}'),
-        (dict(DIE_VALIDATING='{5 epochs}'), 'Validate iteration {5 epochs}'),
-    ],
-)
-def test_killed_while_writing_or_validating(
-    images, whole, moment, log, processes
+def test_it_may_be_killed_at_any_moment(
+    images, whole, way, workers, processes
 ):
-    """At an epoch in between, and at the last."""
-    length = 4 // processes
-    name, at = dict(moment).popitem()
-    for epochs in 3, 5:
-        at = at.replace(f'{{{epochs} epochs}}', str(epochs * length))
-        log = log.replace(f'{{{epochs} epochs}}', str(epochs * length))
+    write_config(images, way, workers)
+    moments = random.Random(f'{way} {workers} {processes}')
+    for _ in range(3):
+        run = start(images, 'killed', processes, PAUSE='0.05')
+        for line in run.stdout:
+            if '(train)' in line:
+                break
+        time.sleep(moments.uniform(0.1, 1.2))
+        os.killpg(run.pid, signal.SIGKILL)
+        assert is_killed(run)
+    finish(start(images, 'killed', processes))
+    assert_end_alike(images / 'killed', whole(way, processes))
+    assert not list((images / 'killed').glob('.mmclip-tmp-*'))
+
+
+TWO = pytest.param(2, marks=pytest.mark.exhaustive)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, TWO])
+@pytest.mark.parametrize('epochs', [3, 5])
+def test_killed_in_a_validation(images, whole, epochs, processes):
+    """Of an epoch in between, and of the last."""
     write_config(images, 'epochs', 0)
-    run = start(images, 'killed', processes, **{name: at})
-    run.communicate(timeout=300)
-    assert run.returncode != 0
-    if name == 'DIE_WRITING':
-        assert list((images / 'killed').glob('.mmclip-tmp-*'))
-        assert not (images / 'killed' / at).exists()
-    assert log in finish(start(images, 'killed', processes))
+    iterations = epochs * 4 // processes
+    kill = dict(DISTURB=f'val {iterations} SIGKILL')
+    assert is_killed(start(images, 'killed', processes, **kill))
+    log = finish(start(images, 'killed', processes))
+    assert f'Validate iteration {iterations}' in log
+    assert_end_alike(images / 'killed', whole('epochs', processes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, TWO])
+def test_killed_while_a_checkpoint_is_written(images, whole, processes):
+    write_config(images, 'epochs', 0)
+    kill = dict(DISTURB='write epoch_3.pth SIGKILL')
+    assert is_killed(start(images, 'killed', processes, **kill))
+    assert list((images / 'killed').glob('.mmclip-tmp-*'))
+    assert not (images / 'killed' / 'epoch_3.pth').exists()
+    log = finish(start(images, 'killed', processes))
+    assert 'killed/epoch_2.pth.' in log
     assert_end_alike(images / 'killed', whole('epochs', processes))
 
 
@@ -90,17 +114,12 @@ def test_killed_while_writing_or_validating(
 def test_a_signal_leaves_a_checkpoint(images, whole, way, workers, number):
     """Sent to the whole group, and so to the data workers, too."""
     write_config(images, way, workers)
-    run = start(images, 'stopped', 1)
-    for line in run.stdout:
-        if '(train)' in line:
-            break
-    time.sleep(0.4)
-    os.killpg(run.pid, number)
-    log, _ = run.communicate(timeout=60)
+    run = start(images, 'stopped', DISTURB=f'train 5 {number.name}')
+    log, _ = run.communicate()
     assert run.returncode == 128 + number, log
     assert not raised(log), log
     assert f'Interrupted by {number.name}; writing iter_' in log
-    finish(start(images, 'stopped', 1))
+    finish(start(images, 'stopped'))
     assert_end_alike(images / 'stopped', whole(way))
 
 
@@ -115,7 +134,7 @@ def test_other_processes_go_on_with_the_next_epoch_or_not_at_all(
     (images / 'config.py').write_text(text)
     shutil.copytree(whole('epochs'), images / 'more')
     run = start(images, 'more', 2)
-    log, _ = run.communicate(timeout=300)
+    log, _ = run.communicate()
     assert run.returncode != 0
     assert 'batch_size x processes was 4 and is 8' in log
     with open(images / 'config.py', 'a') as config:
@@ -128,17 +147,17 @@ def test_other_processes_go_on_with_the_next_epoch_or_not_at_all(
 
 
 @pytest.mark.slow
-def test_without_the_sampler_it_would_end_otherwise(images):
+def test_without_the_sampler_it_would_end_otherwise(images, whole):
     """What the comparison above would see."""
     write_config(images, 'mid-epoch', 0)
-    finish(start(images, 'whole', 1))
     text = (images / 'config.py').read_text()
     text = text.replace('mmclip.ResumableSampler', 'DefaultSampler')
     (images / 'config.py').write_text(text)
-    kill_in_training(start(images, 'killed', 1), 0.7)
-    finish(start(images, 'killed', 1))
+    kill = dict(DISTURB='train 4 SIGKILL')
+    assert is_killed(start(images, 'killed', **kill))
+    finish(start(images, 'killed'))
     with pytest.raises(AssertionError):
         assert_identical(
             final_checkpoint(images / 'killed'),
-            final_checkpoint(images / 'whole'),
+            final_checkpoint(whole('mid-epoch')),
         )
