@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
-from mmclip.checkpoint.files.paths import read_checkpoint
+from mmclip.checkpoint import read_checkpoint
 from mmclip.errors import CheckpointError
 
 BEST = dict(save_best='score', rule='greater', max_keep_ckpts=2)
