@@ -27,8 +27,6 @@ default_hooks = dict(
     check_data=dict(type='mmclip.CheckDataHook'),
     # Evaluation stops at an image that its pipeline leaves out.
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
-    # Of ImageNet-R, -A and ObjectNet, only their own classes compete.
-    own_classes=dict(type='mmclip.OwnClassesHook'),
     # Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP leave a checkpoint.
     interrupt=dict(type='mmclip.InterruptHook'),
 )

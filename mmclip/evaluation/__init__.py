@@ -5,13 +5,11 @@ from mmclip.evaluation.evaluate import (
     evaluate,
     tell_classes,
 )
-from mmclip.evaluation.own_classes_hook import OwnClassesHook
 from mmclip.evaluation.real_accuracy import ReaLAccuracy
 from mmclip.evaluation.subset_accuracy import SubsetAccuracy
 from mmclip.evaluation.visualization_hook import VisualizationHook
 
 __all__ = [
-    'OwnClassesHook',
     'ReaLAccuracy',
     'SubsetAccuracy',
     'VisualizationHook',

@@ -11,10 +11,10 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmclip.engine.checks.check_classes_hook import CheckClassesHook
+from mmclip.engine.checks.metrics import check_metrics
 from mmclip.engine.config.load import complete_dataloaders
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
 from mmclip.engine.resume.describe_run import compare_with_run
-from mmclip.evaluation.own_classes_hook import OwnClassesHook
 
 
 def build_test_runner(cfg: Config) -> Runner:
@@ -22,8 +22,7 @@ def build_test_runner(cfg: Config) -> Runner:
 
     The weights are as the model's constructor left them, which is at random.
     An ``EMAHook`` is taken out: it would test its own copy of the weights
-    instead of those that the model has. An ``OwnClassesHook`` is added where
-    the config has none.
+    instead of those that the model has.
 
     Args:
         cfg (Config): As :func:`mmclip.engine.config.load.load_config` gives
@@ -42,8 +41,6 @@ def build_test_runner(cfg: Config) -> Runner:
     # Not cfg.runner_type: FlexibleRunner builds its model in test() only.
     runner = Runner.from_cfg(cfg)
     runner._hooks = [h for h in runner._hooks if not isinstance(h, EMAHook)]
-    if not any(isinstance(h, OwnClassesHook) for h in runner._hooks):
-        runner.register_hook(OwnClassesHook())
     runner.call_hook('before_run')
     return runner
 
@@ -87,11 +84,17 @@ def evaluate(
     Returns:
         dict[str, float]: By name, such as ``accuracy/top1``; the same in
         every process.
+
+    Raises:
+        DataError: If an ``Accuracy`` would choose between all classes of the
+            head on a data set that has only some.
     """
     _forget_results(runner)
     runner._test_dataloader = dataloader
     runner._test_evaluator = evaluator
     runner._test_loop = runner.build_test_loop(runner.cfg.get('test_cfg', {}))
+    dataset = runner.test_dataloader.dataset
+    check_metrics('test', dataset, runner.test_evaluator)
     return runner.test_loop.run()
 
 

@@ -215,10 +215,8 @@ class _Loaded:
         return set(map(int, self.dataset.get_gt_labels()))
 
     def metric(self, prefix: str) -> dict[str, Any]:
-        own = self.own_classes
-        if own is None:
-            return dict(type='mmpretrain.Accuracy', topk=(1, 5), prefix=prefix)
-        return dict(type='mmclip.SubsetAccuracy', classes=own, prefix=prefix)
+        kind = 'mmclip.SubsetAccuracy'
+        return dict(type=kind, classes=self.own_classes, prefix=prefix)
 
 
 def _load(cfg: Config, sets: dict[str, dict[str, Any]]) -> list[_Loaded]:

@@ -1,4 +1,4 @@
-"""Accuracy among some of the classes that a head knows."""
+"""Accuracy among the classes of a data set, which may be some of a head's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,26 +13,26 @@ LEFT_OUT = -1
 
 @METRICS.register_module()
 class SubsetAccuracy(Accuracy):
-    """Accuracy of the best among some classes, whatever the others score.
+    """Accuracy of the best among a data set's classes.
 
-    As the published evaluations of ImageNet-R and -A do, the scores of other
-    classes are dropped before the best is looked for. Classes that count as
-    one, as ObjectNet has them, score as their best. Images of other classes
-    are left out, so that ImageNet's validation set gives the accuracy on
-    ImageNet that belongs to a shift's.
+    Where a data set has all classes of the head, it is mmpretrain's
+    ``Accuracy``. Where it has only some, the scores of the others are dropped
+    before the best is looked for, as in the published evaluations of
+    ImageNet-R and -A. Classes that count as one, as ObjectNet has them, score
+    as their best. Images of other classes are left out, so that ImageNet's
+    validation set gives the accuracy on ImageNet that belongs to a shift's.
 
-    Beside ``top1`` and so on it gives ``images``, how many were counted.
+    Beside ``top1`` and so on it then gives ``images``, how many were counted.
 
     Args:
         topk (int | Sequence[int]): Defaults to (1, 5).
         classes (Sequence[Sequence[int]] | None): Indices of the classes, in
             groups that count as one. Defaults to the data set's metainfo
-            ``own_classes``.
+            ``own_classes``, or to all where it has none.
         prefix (str | None): Of the metrics' names. Defaults to ``accuracy``.
 
     Raises:
-        ValueError: When it is computed, if no image is of the classes, or the
-            classes are neither given nor known to the data set.
+        ValueError: When it is computed, if no image is of the classes.
     """
 
     def __init__(
@@ -45,18 +45,11 @@ class SubsetAccuracy(Accuracy):
         self._classes = classes
 
     @property
-    def classes(self) -> Sequence[Sequence[int]]:
-        """The groups of classes."""
+    def classes(self) -> Sequence[Sequence[int]] | None:
+        """The groups of classes; None for all."""
         if self._classes is not None:
             return self._classes
-        own = (self.dataset_meta or {}).get('own_classes')
-        if not own:
-            raise ValueError(
-                'SubsetAccuracy does not know between which classes to '
-                "choose: the data set's metainfo has no own_classes; give "
-                'it classes=[[INDEX, ...], ...].'
-            )
-        return own
+        return (self.dataset_meta or {}).get('own_classes')
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the scores of the groups ``(groups,)`` of each image.
@@ -65,6 +58,8 @@ class SubsetAccuracy(Accuracy):
         collect is cut to the length of the data set.
         """
         groups = self.classes
+        if groups is None:
+            return super().process(data_batch, data_samples)
         group_of = {c: i for i, group in enumerate(groups) for c in group}
         scores = torch.stack([sample['pred_score'] for sample in data_samples])
         scores = scores.float().cpu()[:, list(group_of)]
@@ -79,6 +74,8 @@ class SubsetAccuracy(Accuracy):
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Accuracy of the images of these classes, in percent."""
+        if self.classes is None:
+            return super().compute_metrics(results)
         own = [r for r in results if int(r['gt_label']) != LEFT_OUT]
         if not own:
             raise ValueError(

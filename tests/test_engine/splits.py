@@ -8,6 +8,8 @@ from PIL import Image
 
 from mmclip.engine import CheckClassesHook
 
+NO_METRICS = SimpleNamespace(metrics=[])
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -25,6 +27,7 @@ def check_splits(train, val, num_classes=3, hook=None, **model):
             train_dataloader=SimpleNamespace(dataset=train),
             val_dataloader=SimpleNamespace(dataset=val),
             val_loop=True,
+            val_evaluator=NO_METRICS,
             model=SimpleNamespace(head=head, **model),
         )
     )
@@ -35,6 +38,7 @@ def check_test(dataset, num_classes=3, wrap=lambda model: model, hook=None):
     (hook or CheckClassesHook()).before_test(
         SimpleNamespace(
             test_dataloader=SimpleNamespace(dataset=dataset),
+            test_evaluator=NO_METRICS,
             model=wrap(model),
         )
     )

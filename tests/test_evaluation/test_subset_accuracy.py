@@ -81,9 +81,13 @@ def test_no_image_of_the_classes_is_an_error():
         evaluate(metric, [0, 1, 2])
 
 
-def test_a_data_set_without_own_classes_is_an_error():
-    with pytest.raises(ValueError, match='has no own_classes'):
-        evaluate(SubsetAccuracy(1), [0, 1, 2], own_classes=None)
+def test_of_a_data_set_without_own_classes_all_compete():
+    plain = METRICS.build(dict(type='mmpretrain.Accuracy', topk=(1, 5)))
+    labels = [0, 3, 5]
+    for metainfo in {}, dict(own_classes=None):
+        assert evaluate(SubsetAccuracy(), labels, **metainfo) == evaluate(
+            plain, labels
+        )
 
 
 def test_configs_name_it_without_imports():

@@ -11,7 +11,8 @@ val_dataloader = dict(
     dataset=dict(type='mmclip.ImageNet', data_root=data_root, split='val'),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
+# Between all classes here, and between a set's own on ImageNet-R, -A, ObjectNet.
+val_evaluator = dict(type='mmclip.SubsetAccuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

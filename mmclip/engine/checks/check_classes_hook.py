@@ -23,6 +23,7 @@ from mmclip.engine.checks.labels import (
     lists_of,
     refuse_stray,
 )
+from mmclip.engine.checks.metrics import check_metrics
 from mmclip.engine.checks.parts import Part, parts_of
 from mmclip.errors import DataError
 from mmclip.registry import HOOKS
@@ -54,12 +55,13 @@ class CheckClassesHook(Hook):
 
         Raises:
             DataError: Naming the classes that differ, are empty, or do not
-                fit the head or the weights.
+                fit the head, the weights or the metric.
         """
         self._is_checked = True
         splits = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
             splits['val'] = runner.val_dataloader.dataset
+            check_metrics('val', splits['val'], runner.val_evaluator)
         model = _find_model(runner)
         check_once(lambda: self._check_splits(splits, model))
 
@@ -72,6 +74,7 @@ class CheckClassesHook(Hook):
         if not self._is_checked:
             self._is_checked = True
             dataset, model = runner.val_dataloader.dataset, _find_model(runner)
+            check_metrics('val', dataset, runner.val_evaluator)
             check_once(lambda: self._check_one('val', dataset, model))
 
     def before_test(self, runner: Runner) -> None:
@@ -79,9 +82,10 @@ class CheckClassesHook(Hook):
 
         Raises:
             DataError: If they have other numbers of classes, or number them
-                in another way.
+                in another way, or the metric is not that of the test set.
         """
         dataset, model = runner.test_dataloader.dataset, _find_model(runner)
+        check_metrics('test', dataset, runner.test_evaluator)
         check_once(lambda: self._check_one('test', dataset, model))
 
     def _check_splits(self, splits: dict[str, Any], model: Any) -> None:

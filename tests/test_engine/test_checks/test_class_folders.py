@@ -226,6 +226,7 @@ def test_a_validation_alone_is_checked(root):
     dataset = CustomDataset(str(root), data_prefix='val')
     runner = SimpleNamespace(
         val_dataloader=SimpleNamespace(dataset=dataset),
+        val_evaluator=SimpleNamespace(metrics=[]),
         model=SimpleNamespace(head=SimpleNamespace(num_classes=3)),
     )
     with pytest.raises(ValueError, match='val set'):

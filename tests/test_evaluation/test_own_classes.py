@@ -1,15 +1,17 @@
-"""A config with a plain Accuracy, on a set of some of the classes."""
+"""The metric of sets that have only some of the classes of a head."""
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmclip.errors import DataError
 from mmclip.evaluation import build_test_runner, evaluate
 from tests.conftest import REPOSITORY
 from tests.shift_trees import write_images, write_objectnet
 
 RUNTIME = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+SUBSET = dict(type='mmclip.SubsetAccuracy')
 PIPELINE = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(16, 16)),
@@ -40,7 +42,7 @@ def config(folder, kind: str, root, **evaluator) -> Config:
         dataset=dict(type=kind, data_root=str(root), pipeline=PIPELINE),
         sampler=dict(type='DefaultSampler', shuffle=False),
     )
-    cfg.test_evaluator = dict(type='Accuracy') | evaluator
+    cfg.test_evaluator = SUBSET | evaluator
     cfg.test_cfg = dict()
     return cfg
 
@@ -59,65 +61,61 @@ def renditions(tmp_path):
     return write_images(tmp_path / 'r', *names)
 
 
-def test_only_own_classes_compete(tmp_path, renditions, capsys):
-    runner = Runner.from_cfg(
-        config(tmp_path, 'mmclip.ImageNetR', renditions, topk=(1, 2))
-    )
+@pytest.fixture
+def objects(tmp_path):
+    return write_objectnet(tmp_path / 'objectnet-1.0')
+
+
+def test_only_own_classes_compete(tmp_path, renditions):
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions, topk=(1, 2))
+    runner = Runner.from_cfg(cfg)
     prefer_first_classes(runner)
     metrics = runner.test()
     assert metrics['accuracy/top1'] == pytest.approx(200 / 3)
     assert metrics['accuracy/top2'] == 100
     assert metrics['accuracy/images'] == 3
-    printed = capsys.readouterr()
-    message = 'ImageNetR has 200 classes of its own, and Accuracy of test_eval'
-    assert message in printed.out + printed.err
 
 
-def test_the_classes_of_an_object_are_one(tmp_path):
-    root = write_objectnet(tmp_path / 'objectnet-1.0')
-    runner = Runner.from_cfg(config(tmp_path, 'mmclip.ObjectNet', root))
+def test_the_classes_of_an_object_are_one(tmp_path, objects):
+    runner = Runner.from_cfg(config(tmp_path, 'mmclip.ObjectNet', objects))
     prefer_first_classes(runner)
-    metrics = runner.test()
-    assert metrics['accuracy/top1'] == pytest.approx(100 / 6)
+    assert runner.test()['accuracy/top1'] == pytest.approx(100 / 6)
 
 
-def test_a_set_of_all_classes_is_counted_as_the_config_says(tmp_path):
+def test_in_a_set_of_all_classes_all_compete(tmp_path):
     root = write_images(tmp_path / 's', 'n01443537/a.JPEG', 'n01440764/a.JPEG')
     runner = Runner.from_cfg(config(tmp_path, 'mmclip.ImageNetSketch', root))
     prefer_first_classes(runner)
-    assert runner.test() == {'accuracy/top1': 50}
+    assert runner.test() == {'accuracy/top1': 50, 'accuracy/top5': 100}
 
 
-def test_the_prefix_of_the_metric_stays(tmp_path, renditions):
-    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions, prefix='r')
-    runner = Runner.from_cfg(cfg)
-    assert runner.test().keys() == {'r/top1', 'r/images'}
+REFUSED = r"classes of its own.*set (val|test)_evaluator\.type='mmclip\.Subset"
 
 
-def test_a_tool_counts_so_without_the_shipped_hooks(tmp_path, renditions):
-    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions)
-    cfg.default_hooks.pop('own_classes')
-    runner = build_test_runner(cfg)
-    prefer_first_classes(runner)
-    metrics = evaluate(runner, cfg.test_dataloader, cfg.test_evaluator)
-    assert metrics['accuracy/top1'] == pytest.approx(200 / 3)
-
-
-def test_thresholds_are_refused(tmp_path, renditions):
-    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions, thrs=0.5)
-    runner = Runner.from_cfg(cfg)
-    with pytest.raises(ValueError, match=r"type='mmclip\.SubsetAccuracy'"):
-        runner.test()
-
-
-def test_validation_is_counted_so_too(tmp_path, renditions):
-    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions)
-    cfg.val_dataloader, cfg.val_evaluator = (
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_an_accuracy_between_all_classes_is_refused(
+    tmp_path, renditions, split
+):
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions, type='Accuracy')
+    cfg.default_hooks.pop('checkpoint')  # which would need a training
+    cfg.val_dataloader, cfg.val_evaluator, cfg.val_cfg = (
         cfg.test_dataloader,
         cfg.test_evaluator,
+        dict(),
     )
-    cfg.val_cfg = dict()
-    cfg.default_hooks.pop('checkpoint')  # which would need a training
     runner = Runner.from_cfg(cfg)
-    prefer_first_classes(runner)
-    assert runner.val()['accuracy/top1'] == pytest.approx(200 / 3)
+    with pytest.raises(DataError, match=REFUSED):
+        getattr(runner, split)()
+
+
+def test_a_tool_refuses_it_without_the_shipped_hooks(tmp_path, objects):
+    cfg = config(tmp_path, 'mmclip.ObjectNet', objects, type='Accuracy')
+    cfg.default_hooks.pop('check_classes')
+    runner = build_test_runner(cfg)
+    with pytest.raises(DataError, match=REFUSED):
+        evaluate(runner, cfg.test_dataloader, cfg.test_evaluator)
+
+
+def test_the_shipped_recipe_counts_so():
+    cfg = Config.fromfile(REPOSITORY / 'configs' / 'clip' / 'clip-l-336.py')
+    assert cfg.test_evaluator.type == SUBSET['type']
