@@ -1,13 +1,12 @@
 """Classes that are the same in every split, in the head, in the weights."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmpretrain.datasets import KFoldDataset
 
+from mmclip.checkpoint.describe import unwrapped
 from mmclip.checkpoint.meta import classes_of
 from mmclip.datasets.class_order import (
     check_listed,
@@ -18,13 +17,12 @@ from mmclip.datasets.class_order import (
 )
 from mmclip.engine.checks.first_process import check_once
 from mmclip.engine.checks.labels import (
-    check_range,
-    count_labels,
-    lists_of,
-    refuse_stray,
+    Split,
+    check_images,
+    check_labels,
+    read_split,
 )
 from mmclip.engine.checks.metrics import check_metrics
-from mmclip.engine.checks.parts import Part, parts_of
 from mmclip.errors import DataError
 from mmclip.registry import HOOKS
 
@@ -58,12 +56,11 @@ class CheckClassesHook(Hook):
                 fit the head, the weights or the metric.
         """
         self._is_checked = True
-        splits = {'train': runner.train_dataloader.dataset}
+        datasets = {'train': runner.train_dataloader.dataset}
         if runner.val_loop is not None:
-            splits['val'] = runner.val_dataloader.dataset
-            check_metrics('val', splits['val'], runner.val_evaluator)
-        model = _find_model(runner)
-        check_once(lambda: self._check_splits(splits, model))
+            datasets['val'] = runner.val_dataloader.dataset
+            check_metrics('val', datasets['val'], runner.val_evaluator)
+        self._check(runner, datasets)
 
     def before_val(self, runner: Runner) -> None:
         """Check the validation set, unless training did.
@@ -73,9 +70,9 @@ class CheckClassesHook(Hook):
         """
         if not self._is_checked:
             self._is_checked = True
-            dataset, model = runner.val_dataloader.dataset, _find_model(runner)
+            dataset = runner.val_dataloader.dataset
             check_metrics('val', dataset, runner.val_evaluator)
-            check_once(lambda: self._check_one('val', dataset, model))
+            self._check(runner, dict(val=dataset))
 
     def before_test(self, runner: Runner) -> None:
         """Check the head against the test set, which may leave classes out.
@@ -84,76 +81,70 @@ class CheckClassesHook(Hook):
             DataError: If they have other numbers of classes, or number them
                 in another way, or the metric is not that of the test set.
         """
-        dataset, model = runner.test_dataloader.dataset, _find_model(runner)
+        dataset = runner.test_dataloader.dataset
         check_metrics('test', dataset, runner.test_evaluator)
-        check_once(lambda: self._check_one('test', dataset, model))
+        self._check(runner, dict(test=dataset))
 
-    def _check_splits(self, splits: dict[str, Any], model: Any) -> None:
-        counts = {
-            split: count_labels(list(parts_of(dataset)), split)
-            for split, dataset in splits.items()
-        }
-        classes = {split: _names(data) for split, data in splits.items()}
-        _compare(classes)
-        # Names that were given say nothing of which folder is which.
-        _compare(
-            {
-                split: sorted(
-                    {n for part in parts_of(data) for n in part.folders()}
-                )
-                for split, data in splits.items()
-            }
+    def _check(self, runner: Runner, datasets: dict[str, Any]) -> None:
+        model = unwrapped(runner.model)
+        check_once(lambda: self._compare_all(datasets, model))
+
+    def _compare_all(self, datasets: dict[str, Any], model: Any) -> None:
+        splits = [read_split(name, data) for name, data in datasets.items()]
+        trains = 'train' in datasets
+        if len(splits) == 2:
+            _compare(*(split.names for split in splits))
+            # Names that were given say nothing of which folder is which.
+            _compare(*(split.folders for split in splits))
+        num_classes = getattr(getattr(model, 'head', None), 'num_classes', 0)
+        # A list of files names no classes, but the other split may; of one
+        # alone, the largest label is all that it says.
+        size = max(len(split.names) for split in splits)
+        size = size or (0 if trains else num_classes or 0)
+        for split in splits:
+            if split.counts is None:
+                continue
+            if trains:
+                check_images(split)
+            check_labels(split, num_classes or 0)
+            if num_classes:
+                self._check_size(split, size, model)
+            self._check_order(split, model)
+
+    def _check_size(self, split: Split, size: int, model: Any) -> None:
+        expected = max(size, max(split.counts or (), default=0) + 1)
+        if expected == model.head.num_classes:
+            return
+        step = f'set model.head.num_classes={expected}, or '
+        if getattr(model, 'classes', None):  # FLYP's
+            step = f'set model.classes to the {expected} names, or '
+        if split.name == 'test' or self._trained_classes:  # it is trained
+            step = _only_in(split.names, self._trained_classes)
+        raise DataError(
+            f'The {split.name} set has {expected} classes, and the head '
+            f'{model.head.num_classes}: {step}give the set the classes that '
+            'the head has (metainfo.classes, where a list of files leaves '
+            'some out).'
         )
-        # A list of files names no classes, but the other split may.
-        size = max(map(len, classes.values()))
-        for split, dataset in splits.items():
-            found = counts[split]
-            if found is not None:
-                _check_images(split, dataset, found)
-                self._check_numbers(split, dataset, found, size, model)
 
-    def _check_one(self, split: str, dataset: Any, model: Any) -> None:
-        counts = count_labels(list(parts_of(dataset)), split)
-        # Without names, the largest label is all that a list says.
-        size = len(_names(dataset)) or _num_classes(model)
-        if counts is not None:
-            self._check_numbers(split, dataset, counts, size, model)
-
-    def _check_numbers(
-        self,
-        split: str,
-        dataset: Any,
-        counts: Counter[int],
-        size: int,
-        model: Any,
-    ) -> None:
-        """Labels fit the head, and mean what they meant in training."""
-        parts, names = list(parts_of(dataset)), _names(dataset)
-        num_classes = _num_classes(model)
-        check_range(split, parts, counts, names, num_classes)
-        captions = getattr(model, 'classes', None)  # of FLYP
-        expected = max(size, max(counts, default=0) + 1)
-        if num_classes and expected != num_classes:
-            step = f'set model.head.num_classes={expected}, or '
-            if captions:
-                step = f'set model.classes to the {expected} names, or '
-            if split == 'test' or self._trained_classes:  # it is trained
-                step = _only_in(names, self._trained_classes)
-            refuse_stray(split, parts, counts, names, num_classes)
-            raise DataError(
-                f'The {split} set has {expected} classes, and the head '
-                f'{num_classes}: {step}give the set the classes that '
-                'the head has (metainfo.classes, where a list of files '
-                'leaves some out).'
+    def _check_order(self, split: Split, model: Any) -> None:
+        """Names, folders, weights and captions number classes alike."""
+        for part in split.parts:
+            folders = part.folders()
+            names = (getattr(part.dataset, 'metainfo', None) or {}).get(
+                'classes', ()
             )
-        for part in parts:
-            _check_folders(part)
-        trained = self._trained_classes if num_classes else ()  # else unused
+            if len(names) == len(folders) and list(names) != folders:
+                check_order(names, folders, 'metainfo.classes')
+                warn_of_numbers(names, folders)
+            file = str(getattr(part.dataset, 'ann_file', ''))
+            check_listed(names, part.listed_folders(), file)
+        has_head = getattr(getattr(model, 'head', None), 'num_classes', None)
         for others, whose in (
-            (trained, 'the checkpoint'),
-            (captions or (), 'model.classes'),
+            (self._trained_classes if has_head else (), 'the checkpoint'),
+            (getattr(model, 'classes', None) or (), 'model.classes'),  # FLYP's
         ):
-            for part in parts:
+            for part in split.parts:
                 folders = part.folders()
                 step = (
                     'Class folders are numbered by the alphabet; '
@@ -162,11 +153,11 @@ class CheckClassesHook(Hook):
                     f'folders: {list_names(folders)}'
                 )
                 _check_same(folders, others, split, whose, step)
-            _check_same(names, others, split, whose)
+            step = 'Give both the same classes in the same order'
+            _check_same(split.names, others, split, whose, step)
 
 
-def _compare(classes: dict[str, list[str]]) -> None:
-    train, val = classes.get('train'), classes.get('val')
+def _compare(train: list[str], val: list[str]) -> None:
     if not train or not val or train == val:
         return
     differences = [
@@ -185,40 +176,12 @@ def _compare(classes: dict[str, list[str]]) -> None:
     )
 
 
-def _check_images(split: str, dataset: Any, counts: Counter[int]) -> None:
-    """Each class has an image, unless somebody chose so."""
-    empty = [name for i, name in enumerate(_names(dataset)) if not counts[i]]
-    if not empty:
-        return
-    unshuffled = isinstance(dataset, KFoldDataset) and dataset.seed is None
-    if unshuffled and not dataset.test_mode:
-        raise DataError(
-            f'The {split} set has no image of {", ".join(empty[:10])}: a '
-            'KFoldDataset without a seed takes folds of whole classes. Set '
-            'its seed, the same for training and validation.'
-        )
-    if not any(part.is_chosen for part in parts_of(dataset)):
-        raise DataError(
-            f'The {split} set has no image of {", ".join(empty[:10])}.'
-        )
-
-
-def _check_folders(part: Part) -> None:
-    """Names that were given are in the order of the folders."""
-    folders, names = part.folders(), _names(part.dataset)
-    if folders and len(names) == len(folders) and names != folders:
-        check_order(names, folders, 'metainfo.classes')
-        warn_of_numbers(names, folders)
-    where = lists_of([part]).removeprefix(' in ')
-    check_listed(names, part.listed_folders(), where)
-
-
 def _check_same(
     names: Sequence[str],
     others: Sequence[str],
-    split: str,
+    split: Split,
     whose: str,
-    step: str = 'Give both the same classes in the same order',
+    step: str,
 ) -> None:
     wrong = misplaced(names, others)
     if wrong:
@@ -226,7 +189,7 @@ def _check_same(
             f'{name!r} is number {i} and {j}' for name, i, j in wrong[:5]
         )
         raise DataError(
-            f'The classes of the {split} set and of {whose} are numbered '
+            f'The classes of the {split.name} set and of {whose} are numbered '
             f'differently, so that labels would not mean the same: {listed}'
             f'{" and so on" if len(wrong) > 5 else ""}. {step}. '
             'default_hooks.check_classes=None leaves this check out.'
@@ -246,20 +209,3 @@ def _only_in(names: Sequence[str], trained: Sequence[str]) -> str:
         if only
     ]
     return f'{"; ".join(said)}; ' if said else ''
-
-
-def _names(dataset: Any) -> list[str]:
-    metainfo = getattr(dataset, 'metainfo', None) or {}
-    return list(metainfo.get('classes') or ())
-
-
-def _find_model(runner: Runner) -> Any:
-    """The model without what several processes or augmentation wrap it in."""
-    model: Any = runner.model
-    while not hasattr(model, 'head') and hasattr(model, 'module'):
-        model = model.module
-    return model
-
-
-def _num_classes(model: Any) -> int:
-    return getattr(getattr(model, 'head', None), 'num_classes', None) or 0

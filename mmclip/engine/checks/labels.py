@@ -2,145 +2,173 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
+from mmpretrain.datasets import KFoldDataset
 
+from mmclip.datasets.image_list import read_labelled_list
 from mmclip.datasets.image_tree import number_of
 from mmclip.engine.checks.folders import count_images
-from mmclip.engine.checks.parts import Part
+from mmclip.engine.checks.parts import Part, parts_of
 from mmclip.errors import DataError
 
 
-def count_labels(parts: Sequence[Part], split: str) -> Counter[int] | None:
-    """Count images by label, of which an image may have several.
+@dataclass(frozen=True)
+class Split:
+    """What a data set says of its classes.
 
     Args:
-        parts (Sequence[Part]): Of the data set.
-        split (str): Its name, for messages.
+        name (str): Such as 'train'.
+        dataset (Any): The data set.
+        parts (list[Part]): Those in it that hold no other.
+        names (list[str]): Of the classes, in the order of the labels; none
+            where it does not say.
+        counts (Counter[int] | None): Images of each label, as its folders and
+            text files list them; None if it has no labels.
+    """
 
-    Returns:
-        Counter[int] | None: None if a part has no labels, or does not say
-        which.
+    name: str
+    dataset: Any
+    parts: list[Part]
+    names: list[str]
+    counts: Counter[int] | None
+
+    @property
+    def folders(self) -> list[str]:
+        """All class folders, by the alphabet."""
+        return sorted({name for part in self.parts for name in part.folders()})
+
+    @property
+    def lists(self) -> str:
+        """' in LIST', for messages, if images are listed in files."""
+        files = (getattr(part.dataset, 'ann_file', '') for part in self.parts)
+        named = sorted({str(file) for file in files if file})
+        return f' in {", ".join(named)}' if named else ''
+
+
+def read_split(name: str, dataset: Any) -> Split:
+    """Find out what a data set says of its classes.
+
+    No image is asked for its label: there may be millions.
+
+    Args:
+        name (str): Such as 'train', for messages.
+        dataset (Any): A data set, which may hold others.
 
     Raises:
         DataError: If folders hold what is not in the set.
     """
-    counts: Counter[int] = Counter()
-    has_labels = True
-    for part in parts:
-        dataset = part.dataset
-        in_folders = None
-        if part.lists_as_mmpretrain():
-            in_folders = count_images(dataset, split)
-        elif part.lists_folders():
-            len(dataset)  # lists its images, if it has not
-            in_folders = dataset.images_per_folder
-        # As mmpretrain's are.
-        if not hasattr(dataset, 'get_gt_labels') or not getattr(
-            dataset, 'with_label', True
-        ):
-            has_labels = False
-        elif in_folders and not part.is_chosen:  # a million need no call each
-            labels = dataset.folder_to_idx
-            for folder, count in in_folders.items():
-                counts[labels[folder]] += count
-        else:
-            for i in range(len(dataset)):
-                counts.update(map(int, dataset.get_cat_ids(i)))
-    return counts if has_labels else None
+    parts = list(parts_of(dataset))
+    found = [_count(part, name) for part in parts]
+    counts = [count for count in found if count is not None]
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    return Split(
+        name,
+        dataset,
+        parts,
+        list(metainfo.get('classes') or ()),
+        sum(counts, Counter()) if len(counts) == len(parts) else None,
+    )
 
 
-def check_range(
-    split: str,
-    parts: Sequence[Part],
-    counts: Counter[int],
-    names: Sequence[str],
-    num_classes: int,
-) -> None:
-    """Refuse labels below zero, and those that begin at one.
+def _count(part: Part, split: str) -> Counter[int] | None:
+    dataset = part.dataset
+    in_folders: Counter[str] = Counter()
+    if part.lists_as_mmpretrain():
+        in_folders = count_images(dataset, split)
+    elif part.lists_folders():
+        len(dataset)  # lists its images, if it has not
+        in_folders = dataset.images_per_folder
+    # As mmpretrain's have.
+    if not hasattr(dataset, 'get_gt_labels') or not getattr(
+        dataset, 'with_label', True
+    ):
+        return None
+    if part.has_text_list():
+        samples = read_labelled_list(dataset.ann_file)
+        return Counter(label for _, label in samples)
+    return Counter(
+        {dataset.folder_to_idx[name]: n for name, n in in_folders.items()}
+    )
+
+
+def check_images(split: Split) -> None:
+    """Refuse classes without an image, unless somebody chose the images.
+
+    Raises:
+        DataError: Naming the classes, or what leaves them out.
+    """
+    dataset = split.dataset
+    if (
+        isinstance(dataset, KFoldDataset)
+        and dataset.seed is None
+        and not dataset.test_mode
+        and split.folders
+    ):
+        raise DataError(
+            f'The {split.name} set is a fold of whole classes: set the seed '
+            'of its KFoldDataset, the same for training and validation.'
+        )
+    if not split.counts or any(part.is_chosen for part in split.parts):
+        return
+    empty = [n for i, n in enumerate(split.names) if not split.counts[i]]
+    if empty:
+        raise DataError(
+            f'The {split.name} set has no image of {", ".join(empty[:10])}.'
+        )
+
+
+def check_labels(split: Split, num_classes: int) -> None:
+    """Refuse labels below zero, that begin at one, or beyond the classes.
+
+    Beyond them may be some if no name is given and every label up to the
+    largest is used: then the head is too small.
 
     Args:
-        split (str): The name of the set.
-        parts (Sequence[Part]): Its data sets.
-        counts (Counter[int]): From :func:`count_labels`.
-        names (Sequence[str]): Of the classes, if there are any.
+        split (Split): A data set with labels.
         num_classes (int): Of the head, or 0.
 
     Raises:
         DataError: Saying what the labels are, and what they have to be.
     """
+    counts = split.counts or Counter()
     used = sorted(counts)
     if not used:
         return
-    where = lists_of(parts)
+    name, where = split.name, split.lists
     if used[0] < 0:
         raise DataError(
-            f'The {split} set has the label {used[0]} at '
+            f'The {name} set has the label {used[0]} at '
             f'{number_of(counts[used[0]], "image")}; labels begin at 0'
             f'{where}.'
         )
-    if used[0] != 1 or not any(part.is_chosen for part in parts):
-        return
-    if used[-1] in {len(names), num_classes} - {0}:
+    if used[0] == 1 and any(part.is_chosen for part in split.parts):
+        if used[-1] in {len(split.names), num_classes} - {0}:
+            raise DataError(
+                f'The labels of the {name} set go from 1 to {used[-1]}, and '
+                f'must go from 0 to {used[-1] - 1}: subtract 1 from '
+                f'each{where}. The number of classes stays {used[-1]}.'
+            )
+        if len(used) == used[-1] > 1 and name == 'train':
+            print_log(
+                f'No image of the train set has the label 0, and all from 1 '
+                f'to {used[-1]} are used{where}: if there are {used[-1]} '
+                'classes, subtract 1 from each label, or the model learns a '
+                'class that does not exist.',
+                logger='current',
+                level=logging.WARNING,
+            )
+    limit = len(split.names) or num_classes
+    beyond = [label for label in used if label >= limit]
+    is_every_label_used = len(used) == used[-1] + 1
+    fits = num_classes in (0, used[-1] + 1)
+    if not fits and beyond and (split.names or not is_every_label_used):
         raise DataError(
-            f'The labels of the {split} set go from 1 to {used[-1]}, and '
-            f'must go from 0 to {used[-1] - 1}: subtract 1 from '
-            f'each{where}. The number of classes stays {used[-1]}.'
+            f'The {name} set has labels beyond {limit - 1} '
+            f'({", ".join(map(str, beyond[:5]))}'
+            f'{" ..." if len(beyond) > 5 else ""}), the last of {limit} '
+            f'classes, at {number_of(sum(counts[b] for b in beyond), "image")}'
+            f': correct the labels{where}.'
         )
-    if len(used) == used[-1] > 1 and split == 'train':
-        print_log(
-            f'No image of the train set has the label 0, and all from 1 to '
-            f'{used[-1]} are used{where}: if there are {used[-1]} classes, '
-            'subtract 1 from each label, or the model learns a class that '
-            'does not exist.',
-            logger='current',
-            level=logging.WARNING,
-        )
-
-
-def refuse_stray(
-    split: str,
-    parts: Sequence[Part],
-    counts: Counter[int],
-    names: Sequence[str],
-    num_classes: int,
-) -> None:
-    """Refuse labels beyond the classes, unless there may be more classes.
-
-    There may be if no name is given and every label up to the largest is
-    used.
-
-    Args:
-        split (str): The name of the set.
-        parts (Sequence[Part]): Its data sets.
-        counts (Counter[int]): From :func:`count_labels`.
-        names (Sequence[str]): Of the classes, if there are any.
-        num_classes (int): Of the head.
-
-    Raises:
-        DataError: Naming the labels.
-    """
-    limit = len(names) or num_classes
-    beyond = sorted(label for label in counts if label >= limit)
-    is_every_label_used = len(counts) == max(counts, default=-1) + 1
-    if not beyond or (is_every_label_used and not names):
-        return
-    images = number_of(sum(counts[label] for label in beyond), 'image')
-    raise DataError(
-        f'The {split} set has labels beyond {limit - 1} '
-        f'({", ".join(map(str, beyond[:5]))}'
-        f'{" ..." if len(beyond) > 5 else ""}), the last of '
-        f'{limit} classes, at {images}: correct the '
-        f'labels{lists_of(parts)}.'
-    )
-
-
-def lists_of(parts: Sequence[Part]) -> str:
-    """' in LIST', for messages, if images are listed in files."""
-    files: list[Any] = [
-        getattr(part.dataset, 'ann_file', None) for part in parts
-    ]
-    named = sorted({str(file) for file in files if file})
-    return f' in {", ".join(named)}' if named else ''

@@ -40,6 +40,14 @@ class Part:
         alike = is_like_custom_dataset(type(self.dataset))
         return alike and not _has_list(self)
 
+    def has_text_list(self) -> bool:
+        """Whether a text file has a path and a label of each image."""
+        kind = type(self.dataset)
+        is_read_so = issubclass(kind, ImageFolder) or is_like_custom_dataset(
+            kind
+        )
+        return is_read_so and _has_list(self)
+
     def root(self) -> str:
         """The folder of its images; empty where it has none or other files."""
         prefix = getattr(self.dataset, 'data_prefix', None)

@@ -2,11 +2,12 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import open_clip
 import pytest
+import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.model import BaseTTAModel
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 
@@ -69,10 +70,21 @@ def test_a_test_set_that_lacks_a_folder_is_refused(root):
     assert 'num_classes' not in str(error.value)  # the head is trained
 
 
+class Views(BaseTTAModel):
+    """Around any model."""
+
+    def __init__(self, model):
+        torch.nn.Module.__init__(self)
+        object.__setattr__(self, 'module', model)
+
+    def merge_preds(self, data_samples_list):
+        raise NotImplementedError
+
+
 def test_a_test_set_is_checked_with_test_time_augmentation(root):
     dataset = CustomDataset(str(root), data_prefix='val')
     with pytest.raises(ValueError, match='and the head 10'):
-        check_test(dataset, 10, lambda model: SimpleNamespace(module=model))
+        check_test(dataset, 10, Views)
 
 
 @pytest.mark.parametrize('names', [None, ['x', 'y', 'z']])
@@ -105,7 +117,7 @@ def multi_label(root, *labels):
 @pytest.mark.parametrize(
     'labels', [([0, 1], [2], []), ([0, 1], [1, 2])], ids=['ragged', 'square']
 )
-def test_several_labels_an_image_are_counted_one_by_one(tmp_path, labels):
+def test_an_image_may_have_several_labels(tmp_path, labels):
     dataset = multi_label(tmp_path, *labels)
     check_test(dataset)
     check_splits(dataset, dataset)

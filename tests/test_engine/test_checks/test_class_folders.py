@@ -211,14 +211,22 @@ def test_a_fold_may_lack_a_class(root):
 
 def test_folds_of_whole_classes_are_refused(root):
     train, val = folds(root, seed=None)
-    with pytest.raises(ValueError, match=r'no image of b: .* Set its seed'):
+    with pytest.raises(
+        ValueError, match='a fold of whole classes: set the seed'
+    ):
         check_splits(train, val)
 
 
-def test_folders_are_not_counted_image_by_image(root, monkeypatch):
+def test_no_image_is_asked_for_its_label(root, monkeypatch):
+    listed(root, 0, 1, 2)
+    listed(root, 0, 1, 3, name='stray.txt')
     for kind in (CustomDataset, ImageFolder):
-        monkeypatch.setattr(kind, 'get_cat_ids', None)
+        for name in 'get_cat_ids', 'get_gt_labels':
+            monkeypatch.setattr(kind, name, None)
         check_splits(*splits_of(root, kind))
+        check_splits(*splits_of(root, kind, ann_file='list.txt'))
+        with pytest.raises(ValueError, match='3.*the last of 3 classes'):
+            check_splits(*splits_of(root, kind, ann_file='stray.txt'))
 
 
 def test_a_validation_alone_is_checked(root):
