@@ -20,6 +20,7 @@ from mmclip.engine.checks.labels import (
     Split,
     check_images,
     check_labels,
+    names_of,
     read_split,
 )
 from mmclip.engine.checks.metrics import check_metrics
@@ -131,10 +132,8 @@ class CheckClassesHook(Hook):
         """Names, folders, weights and captions number classes alike."""
         for part in split.parts:
             folders = part.folders()
-            names = (getattr(part.dataset, 'metainfo', None) or {}).get(
-                'classes', ()
-            )
-            if len(names) == len(folders) and list(names) != folders:
+            names = names_of(part.dataset)
+            if len(names) == len(folders) and names != folders:
                 check_order(names, folders, 'metainfo.classes')
                 warn_of_numbers(names, folders)
             file = str(getattr(part.dataset, 'ann_file', ''))

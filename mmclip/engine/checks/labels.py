@@ -63,14 +63,19 @@ def read_split(name: str, dataset: Any) -> Split:
     parts = list(parts_of(dataset))
     found = [_count(part, name) for part in parts]
     counts = [count for count in found if count is not None]
-    metainfo = getattr(dataset, 'metainfo', None) or {}
     return Split(
         name,
         dataset,
         parts,
-        list(metainfo.get('classes') or ()),
+        names_of(dataset),
         sum(counts, Counter()) if len(counts) == len(parts) else None,
     )
+
+
+def names_of(dataset: Any) -> list[str]:
+    """Names of its classes, in the order of the labels, if it has any."""
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    return list(metainfo.get('classes') or ())
 
 
 def _count(part: Part, split: str) -> Counter[int] | None:

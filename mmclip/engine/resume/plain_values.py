@@ -8,7 +8,9 @@ wherever mmclip is not imported.
 import datetime
 import enum
 import logging
+import math
 import numbers
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import PurePath
 from typing import Any
@@ -81,20 +83,43 @@ def restore_plain(runner: Any, checkpoint: dict[str, Any]) -> None:
     own = dict(dataset_meta=metainfo)
     make_plain(own, set(), quiet=True)
     meta = checkpoint.get('meta')
-    if isinstance(meta, dict) and _are_equal(
+    if isinstance(meta, dict) and same(
         meta.get('dataset_meta'), own['dataset_meta']
     ):
         meta['dataset_meta'] = metainfo
 
 
-def _are_equal(one: Any, other: Any) -> bool:
-    """Whether plain values are equal, tensors in them included."""
+def plain(value: Any) -> Any:
+    """Return a setting as it is compared, in numbers, texts, lists and dicts.
+
+    A path is its last part, so that files may be moved, and code its name.
+    """
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return value.rpartition('/')[2]
+    if isinstance(value, Counter):  # the milestones of a schedule
+        return sorted(value.elements())
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return getattr(value, '__name__', type(value).__name__)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether plain values mean the same number, text, tensor or container."""
+    number = bool | int | float
+    if isinstance(one, number) and isinstance(other, number):
+        return one == other or math.isclose(one, other, rel_tol=1e-9)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(
-            _are_equal(one[key], other[key]) for key in one
+            same(one[key], other[key]) for key in one
         )
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_are_equal, one, other))
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return torch.equal(one, other)
     return type(one) is type(other) and one == other

@@ -14,12 +14,11 @@ from typing import Any
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import Runner
 
+from mmclip.engine.resume.plain_values import plain, same
 from mmclip.engine.resume.run_settings import (
     LENGTH,
     NOT_SET,
-    plain,
     read_settings,
-    same,
     schedulers_by_key,
     wrappers_by_key,
 )

@@ -1,16 +1,14 @@
 """What a run trains with, as plain values that a checkpoint can hold."""
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmclip.engine.resume.plain_values import plain
 
 LENGTH = 'train_dataloader (iterations per epoch)'
 SAMPLER_SEED = 'train_dataloader.sampler.seed'
@@ -175,30 +173,3 @@ def flatten(value: Any, key: str) -> dict[str, Any]:
     for name, child in children:
         found |= flatten(child, name)
     return found
-
-
-def plain(value: Any) -> Any:
-    """Numbers and strings in dicts and lists, which any reader admits."""
-    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
-        return value.tolist()
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return value.rpartition('/')[2]
-    if isinstance(value, Counter):  # the milestones of a schedule
-        return sorted(value.elements())
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return getattr(value, '__name__', type(value).__name__)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two plain values mean the same number, string or list."""
-    numbers = bool | int | float
-    if isinstance(one, numbers) and isinstance(other, numbers):
-        return one == other or math.isclose(one, other, rel_tol=1e-9)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other

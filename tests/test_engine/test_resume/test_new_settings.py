@@ -49,8 +49,8 @@ def test_every_rate_is_that_of_a_fresh_run(tmp_path, schedule, way):
     other = dict(ADAMW, lr=3e-3, betas=(0.8, 0.99), weight_decay=0.3, eps=1e-6)
     train(tmp_path, 3, optimizer=other, schedule=make(3), **common)
     new = dict(epochs=6, schedule=make(6), **common)
-    new['wrapper'] = LAYER_DECAY | dict(accumulative_counts=2)
-    new['interval'] = 20  # no more checkpoints
+    new['wrapper'] = LAYER_DECAY | dict(accumulative_counts=3)
+    new['interval'] = 21  # no more checkpoints
     fresh = train(tmp_path, work_dir='fresh', **new).rates
     found = train(
         tmp_path, resume=f'work/{way}', new_schedule=True, **new

@@ -32,7 +32,7 @@ CONFIG = dict(
     optim_wrapper=dict(paramwise_cfg=dict(layer_decay_rate=0.65)),
 )
 SETTINGS = dict(
-    wrapper=dict(clip_grad=dict(max_norm=1.0), accumulative_counts=2),
+    wrapper=dict(clip_grad=dict(max_norm=1.0), accumulative_counts=3),
     custom_hooks=(EMA,),
     config=CONFIG,
 )
@@ -78,8 +78,8 @@ OTHERS = {
             WRAPPER, paramwise_cfg=dict(custom_keys=dict(bias=dict(lr_mult=2)))
         )
     ),
-    'optim_wrapper.accumulative_counts was 2 and is 3': dict(
-        wrapper=dict(WRAPPER, accumulative_counts=3)
+    'optim_wrapper.accumulative_counts was 3 and is 1': dict(
+        wrapper=dict(WRAPPER, accumulative_counts=1)
     ),
     'optim_wrapper.clip_grad.max_norm was 1.0 and is 2.0': dict(
         wrapper=dict(WRAPPER, clip_grad=dict(max_norm=2.0))
