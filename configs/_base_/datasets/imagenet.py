@@ -11,7 +11,7 @@ val_dataloader = dict(
     dataset=dict(type='mmclip.ImageNet', data_root=data_root, split='val'),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
-# Between all classes here, and between a set's own on ImageNet-R, -A, ObjectNet.
+# Between all classes; on ImageNet-R, -A and ObjectNet, between their own.
 val_evaluator = dict(type='mmclip.SubsetAccuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader

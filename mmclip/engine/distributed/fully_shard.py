@@ -74,7 +74,9 @@ class StrategyRunner(FlexibleRunner):
 
 @STRATEGIES.register_module()
 class FullyShardStrategy(DDPStrategy):
-    """Train with torch's ``fully_shard`` (FSDP2).
+    """Train with torch's ``fully_shard`` (FSDP2). Experimental.
+
+    It was run on CPUs alone so far.
 
     Each process keeps its share of the weights, of their gradients, of the
     optimizer and of the averages of ``EMAHook``; a block of the backbone is
