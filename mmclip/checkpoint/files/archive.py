@@ -48,13 +48,6 @@ class Archive:
         first = next(iter(self._contents), '')
         self._folder = first.partition('/')[0]
 
-    @property
-    def has_program(self) -> bool:
-        """Whether it is one of TorchScript."""
-        names = {n.partition('/')[2] for n in self._zip.namelist()}
-        has_code = any(name.startswith('code/') for name in names)
-        return has_code and 'constants.pkl' in names
-
     def __contains__(self, name: str) -> bool:
         return f'{self._folder}/{name}' in self._contents
 

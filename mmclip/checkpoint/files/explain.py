@@ -9,34 +9,25 @@ from mmclip.errors import CheckpointError
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Raise ``CheckpointError`` for whatever reading a file fails by.
-
-    Args:
-        path (Path): The file.
-    """
+    """Raise one ``CheckpointError`` for whatever reading a file fails by."""
     try:
         yield
     except Exception as error:  # of damaged files, almost any
-        raise CheckpointError(explain(path, error)) from error
+        raise CheckpointError(_explain(path, error)) from error
 
 
-def explain(path: Path, error: Exception) -> str:
-    """Put into one sentence what is wrong with a file.
-
-    Args:
-        path (Path): The file.
-        error (Exception): What its library, or a check of ours, raised.
-    """
-    reason = str(error)
+def _explain(path: Path, error: Exception) -> str:
+    """One sentence of what its library, or a check of ours, raised."""
+    reason, again = str(error), _fetch_again(path)
     if isinstance(error, CheckpointError):
-        return f'{path} is refused: {reason}{fetch_again(path)}'
-    start = first_bytes(path)
+        return f'{path} is refused: {reason}{again}'
+    start = _first_bytes(path)
     if not start:
-        return f'{path} is empty or missing.{fetch_again(path)}'
+        return f'{path} is empty or missing.{again}'
     if start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         return (
             f'{path} is a web page, not weights: the download went wrong; '
-            f'open it in a browser to see why.{fetch_again(path)}'
+            f'open it in a browser to see why.{again}'
         )
     if start.startswith(b'version https://git-lfs'):
         return (
@@ -46,11 +37,11 @@ def explain(path: Path, error: Exception) -> str:
     first = reason.strip().partition('\n')[0]
     return (
         f'{path} is not a readable checkpoint: damaged, incomplete or of '
-        f'another format ({type(error).__name__}: {first}).{fetch_again(path)}'
+        f'another format ({type(error).__name__}: {first}).{again}'
     )
 
 
-def fetch_again(path: Path) -> str:
+def _fetch_again(path: Path) -> str:
     """What to delete, if another library downloaded a file; or nothing."""
     from huggingface_hub import constants
 
@@ -62,21 +53,7 @@ def fetch_again(path: Path) -> str:
     return ''
 
 
-def check_file(path: Path) -> None:
-    """Refuse what is not a file; opening a pipe could take for ever.
-
-    Raises:
-        FileNotFoundError: If there is nothing of that name.
-        CheckpointError: If it is a folder, a pipe or a device.
-    """
-    if path.is_file():
-        return
-    if path.exists():
-        raise CheckpointError(f'{path} is not a regular file.')
-    raise FileNotFoundError(f'Checkpoint {path} does not exist.')
-
-
-def first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     """The beginning of a file, nothing of one that is missing."""
     if not path.is_file():
         return b''

@@ -73,6 +73,20 @@ def find_weights(folder: Path) -> Path:
     )
 
 
+def check_file(path: Path) -> None:
+    """Refuse what is not a file; opening a pipe could take for ever.
+
+    Raises:
+        FileNotFoundError: If there is nothing of that name.
+        CheckpointError: If it is a folder, a pipe or a device.
+    """
+    if path.is_file():
+        return
+    if path.exists():
+        raise CheckpointError(f'{path} is not a regular file.')
+    raise FileNotFoundError(f'Checkpoint {path} does not exist.')
+
+
 def check_out(path: Path, *, force: bool) -> None:
     """Refuse a file to write before the work for it is done.
 

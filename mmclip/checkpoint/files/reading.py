@@ -9,13 +9,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.files.explain import check_file, explained
-from mmclip.checkpoint.files.paths import files_of
+from mmclip.checkpoint.files.explain import explained
+from mmclip.checkpoint.files.paths import check_file, files_of
 from mmclip.checkpoint.files.run_state import forget_choices
 from mmclip.checkpoint.files.safetensors_files import (
     SafetensorsFile,
@@ -142,14 +142,15 @@ class Weights(Mapping[str, Tensor]):
         return self._load(map_location, mapped=False)
 
     def check_sums(self) -> None:
-        """Compare the check sums of all tensors, once.
+        """Compare the check sums of all tensors, once, if there are any.
 
         Raises:
             CheckpointError: If one is another.
         """
         for path, file in self._files.items():
-            with explained(path):
-                file.check_sums()
+            if isinstance(file, ZippedFile):
+                with explained(path):
+                    file.check_sums()
 
     def __getitem__(self, key: str) -> Tensor:
         """One tensor, copied if it is not aligned in its file."""
@@ -203,24 +204,14 @@ class OpenedPath(str):
         return path
 
 
-class _File(Protocol):
-    """A file of one format."""
-
-    kind: str
-
-    def load(self, map_location: Any, *, mapped: bool) -> Any: ...
-
-    def check_sums(self) -> None: ...
-
-
-def _open(path: Path) -> _File:
+def _open(path: Path) -> ZippedFile | LegacyFile | SafetensorsFile:
     """Open a file as what its content says that it is."""
     check_file(path)
     file = open(path, 'rb')  # noqa: SIM115 - for as long as it is in use
     try:
         with explained(path):
             start, size = file.read(512), os.fstat(file.fileno()).st_size
-            opened: _File
+            opened: ZippedFile | LegacyFile | SafetensorsFile
             if is_safetensors(start, size, path.suffix):
                 opened = SafetensorsFile(path)
             elif is_zipped(start, file):

@@ -50,9 +50,6 @@ class SafetensorsFile:
             return tensors
         return dict(meta=dict(self._meta), state_dict=tensors)
 
-    def check_sums(self) -> None:
-        """Compare nothing."""
-
 
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor, copied if it is not aligned in its file."""

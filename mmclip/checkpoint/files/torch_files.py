@@ -50,20 +50,14 @@ def is_zipped(start: bytes, file: BinaryIO) -> bool:
     return is_zip or start.startswith(b'PK\x03\x04')
 
 
-class ZippedFile:
-    """A zip archive of torch, of ``torch.save`` or of TorchScript.
-
-    Args:
-        file (BinaryIO): The open file.
-
-    Raises:
-        CheckpointError: If it is another archive; without the file's name.
-        zipfile.BadZipFile: If it is damaged.
-    """
+class ZippedFile(Archive):
+    """A zip archive of torch, of ``torch.save`` or of TorchScript."""
 
     def __init__(self, file: BinaryIO):
-        self._archive = Archive(file)
-        self._is_script = self._archive.has_program
+        super().__init__(file)
+        names = {name.partition('/')[2] for name in self._zip.namelist()}
+        has_code = any(name.startswith('code/') for name in names)
+        self._is_script = has_code and 'constants.pkl' in names
         self.kind = 'TorchScript' if self._is_script else 'torch'
 
     def load(self, map_location: Any, *, mapped: bool) -> Any:
@@ -80,18 +74,17 @@ class ZippedFile:
         """
         if map_location is None and self._is_script:
             map_location = 'cpu'
-        archive, place = self._archive, _place(map_location)
-        storages: dict[str, torch.UntypedStorage] = {}
-        order = b'little'
-        if 'byteorder' in archive:
-            order = archive.read('byteorder')
+        read = self.mapped if mapped else self.storage
+        place, order = _place(map_location), b'little'
+        if 'byteorder' in self:
+            order = self.read('byteorder')
         is_foreign = order.decode() != sys.byteorder
+        storages: dict[str, torch.UntypedStorage] = {}
 
         def storage_of(
             key: str, nbytes: int, dtype: torch.dtype | None, location: str
         ) -> torch.UntypedStorage:
             if key not in storages:
-                read = archive.mapped if mapped else archive.storage
                 values = read(f'data/{key}')
                 if is_foreign and dtype is not None:
                     values = values.clone()  # others may map it, too
@@ -99,30 +92,18 @@ class ZippedFile:
                 storages[key] = place(values, location)
             return _of_size(storages[key], nbytes, key)
 
-        content = archive.read('data.pkl')
-        file = io.BytesIO(content)
+        content = self.read('data.pkl')
+        file, size = io.BytesIO(content), len(content)
         if not self._is_script:
-            return Unpickler(file, len(content), NAMES, storage_of).load()
-        return _tensors_of(
-            _ProgramUnpickler(
-                file, len(content), NAMES_OF_TORCHSCRIPT, storage_of
-            ).load()
+            return Unpickler(file, size, NAMES, storage_of).load()
+        program = _ProgramUnpickler(
+            file, size, NAMES_OF_TORCHSCRIPT, storage_of
         )
-
-    def check_sums(self) -> None:
-        """Compare all check sums.
-
-        Raises:
-            CheckpointError: If one is another.
-        """
-        self._archive.check_sums()
+        return _tensors_of(program.load())
 
 
 class LegacyFile:
     """A file of ``torch.save`` before torch 1.6, which has no check sums.
-
-    Its storages come after the pickle, which is read twice: first to learn
-    what it claims, and then with the values that are there.
 
     Args:
         file (BinaryIO): The open file.
@@ -135,51 +116,54 @@ class LegacyFile:
         self._file, self._size = file, size
 
     def load(self, map_location: Any, *, mapped: bool) -> Any:
-        """What was saved, in memory; otherwise as of :class:`ZippedFile`."""
-        file, size, place = self._file, self._size, _place(map_location)
-        claims: dict[str | int, int] = {}  # bytes of a value
-        found: dict[str | int, tuple[int, int]] = {}  # where, how many bytes
-        storages: dict[str, torch.UntypedStorage] = {}
+        """What was saved, in memory; otherwise as of :class:`ZippedFile`.
 
-        def claim(
-            key: str, nbytes: int, dtype: torch.dtype | None, location: str
-        ) -> torch.UntypedStorage:
-            claims[key] = 1 if dtype is None else dtype.itemsize
-            return torch.UntypedStorage(nbytes, device='meta')
+        The values of storages come after the pickle; what it claims is made
+        if the file can hold it, and filled then.
+        """
+        file, size, place = self._file, self._size, _place(map_location)
+        storages: dict[Any, tuple[torch.UntypedStorage, int]] = {}
+        left = size
 
         def storage_of(
             key: str, nbytes: int, dtype: torch.dtype | None, location: str
         ) -> torch.UntypedStorage:
-            if key not in found:
-                raise CheckpointError(f'it has no storage {key}.')
+            nonlocal left
             if key not in storages:
-                values = _read_storage(file, *found[key])
-                storages[key] = place(values, location)
-            return _of_size(storages[key], nbytes, key)
+                left -= nbytes
+                if left < 0:
+                    raise CheckpointError(
+                        f'its storage {key} claims {nbytes:,} bytes, more '
+                        'than the file has.'
+                    )
+                empty = torch.UntypedStorage(nbytes)
+                itemsize = 1 if dtype is None else dtype.itemsize
+                storages[key] = place(empty, location), itemsize
+            return _of_size(storages[key][0], nbytes, key)
 
         file.seek(0)
         if tuple(Unpickler(file, size, {}).load() for _ in '12') != _BEGINNING:
             raise UnpicklingError('it does not begin as files of torch do')
         Unpickler(file, size, {}).load()  # the machine that wrote it
-        start = file.tell()
-        Unpickler(file, size, NAMES, claim).load()
+        content = Unpickler(file, size, NAMES, storage_of).load()
         for key in Unpickler(file, size, {}).load():
-            if not isinstance(key, str | int):
-                raise CheckpointError(f'it calls a storage {shown(key)}.')
-            (number,) = struct.unpack('<q', file.read(8))
-            nbytes = number * claims.get(key, 1)
-            found[key] = file.tell(), nbytes
-            if not 0 <= nbytes <= size - file.tell():
+            if not isinstance(key, str | int) or key not in storages:
                 raise CheckpointError(
-                    f'its storage {key} claims {nbytes:,} bytes, more than '
-                    'the file has.'
+                    f'nothing uses its storage {shown(key)}.'
                 )
-            file.seek(nbytes, io.SEEK_CUR)
-        file.seek(start)
-        return Unpickler(file, size, NAMES, storage_of).load()
-
-    def check_sums(self) -> None:
-        """Compare nothing."""
+            storage, itemsize = storages.pop(key)
+            (number,) = struct.unpack('<q', file.read(8))
+            values = torch.empty(storage.nbytes(), dtype=torch.uint8)
+            count = file.readinto(values.numpy())  # type: ignore[attr-defined]
+            if number * itemsize != len(values) or count != len(values):
+                raise CheckpointError(
+                    f'its storage {key} claims {len(values):,} bytes, and '
+                    f'has {number * itemsize:,}.'
+                )
+            storage.copy_(values.untyped_storage())
+        if storages:
+            raise CheckpointError(f'it has no storage {next(iter(storages))}.')
+        return content
 
 
 class _ProgramUnpickler(Unpickler):
@@ -210,16 +194,6 @@ def _tensors_of(root: Any) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError('it is a TorchScript archive without tensors.')
     return tensors
-
-
-def _read_storage(
-    file: BinaryIO, start: int, nbytes: int
-) -> torch.UntypedStorage:
-    values, back = torch.empty(nbytes, dtype=torch.uint8), file.tell()
-    file.seek(start)
-    file.readinto(values.numpy())  # type: ignore[attr-defined]
-    file.seek(back)
-    return values.untyped_storage()
 
 
 def _of_size(

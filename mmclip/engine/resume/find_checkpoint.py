@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmclip.checkpoint.files.explain import check_file
+from mmclip.checkpoint.files.paths import check_file
 from mmclip.checkpoint.files.reading import OpenedPath, Weights, open_weights
 from mmclip.checkpoint.files.run_state import is_step
 from mmclip.errors import CheckpointError
