@@ -204,19 +204,16 @@ class CLIPVisionTransformer(VisionTransformer):
         if self.proj is not None:
             nn.init.normal_(self.proj, std=self.width**-0.5)
 
-    def describe(self) -> dict[str, Any]:
-        """The properties that weights must share with this module."""
-        return super().describe() | dict(
-            pre_norm=self.arch.pre_norm, pool=self.pool
-        )
-
     def architecture(self) -> dict[str, Any]:
         """The arguments that make a backbone of these shapes and outputs."""
-        arguments = super().architecture()
-        if self.proj is not None:
-            arguments |= dict(proj_dim=self.proj.shape[1])
-        if self.proj_bias is not None:
-            arguments |= dict(proj_bias=True)
+        arch = self.arch
+        arguments = super().architecture() | dict(pre_norm=arch.pre_norm)
+        if arch.layer_scale_init is not None:
+            arguments |= dict(layer_scale_init=arch.layer_scale_init)
+        if arch.proj_dim is not None:
+            arguments |= dict(proj_dim=arch.proj_dim)
+            if arch.proj_bias:
+                arguments |= dict(proj_bias=True)
         return arguments
 
 

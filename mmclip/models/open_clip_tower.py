@@ -99,10 +99,6 @@ class OpenCLIPVisionTower(BaseModule):
         )
         return tuple(outputs['image_intermediates'])
 
-    def describe(self) -> dict[str, Any]:
-        """The properties that weights must share with this module."""
-        return dict(model=self.model_cfg)
-
     def architecture(self) -> dict[str, Any]:
         """The arguments that make a backbone of these shapes and outputs."""
         arguments: dict[str, Any] = dict(

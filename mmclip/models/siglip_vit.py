@@ -117,10 +117,6 @@ class SigLIPVisionTransformer(VisionTransformer):
             return x.mean(dim=1)
         return to_map(x, grid) if self.out_type == 'featmap' else x
 
-    def describe(self) -> dict[str, Any]:
-        """The properties that weights must share with this module."""
-        return super().describe() | dict(pool=self.pool)
-
 
 def _attention_pool(arch: Architecture) -> nn.Module:
     from timm.layers import AttentionPoolLatent

@@ -198,33 +198,24 @@ class VisionTransformer(BaseModule):
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=attn_std)
 
-    def describe(self) -> dict[str, Any]:
-        """The properties that weights must share with this module.
-
-        The same keys stand in the ``meta['clip']['backbone']`` of a converted
-        checkpoint.
-        """
-        return dict(
-            arch={key: getattr(self.arch, key) for key in ARCH_KEYS},
-            act=self.arch.act,
-            patch_size=self.arch.patch_size,
-            norm_eps=self.arch.norm_eps,
-        )
-
     def architecture(self) -> dict[str, Any]:
         """The arguments that make a backbone of these shapes and outputs.
 
-        Those that only say how it is trained are left out.
+        They describe its weights; those that only say how it is trained are
+        left out.
         """
-        height, width = self.img_size
-        arguments = self.describe() | dict(
+        arch, (height, width) = self.arch, self.img_size
+        arguments: dict[str, Any] = dict(
+            arch={key: getattr(arch, key) for key in ARCH_KEYS},
+            act=arch.act,
             img_size=height if height == width else (height, width),
+            patch_size=arch.patch_size,
+            norm_eps=arch.norm_eps,
+            pool=arch.pool,
             out_type=self.out_type,
         )
         if self.out_indices != (self.depth - 1,):
             arguments |= dict(out_indices=self.out_indices)
-        if self.arch.layer_scale_init is not None:
-            arguments |= dict(layer_scale_init=self.arch.layer_scale_init)
         return arguments
 
     def get_layer_depth(
