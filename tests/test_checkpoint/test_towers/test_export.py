@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from packaging import version
 from PIL import Image
@@ -276,6 +277,7 @@ class TestHuggingFace:
 
     def test_the_processor_gives_the_same_pixels(self, tmp_path):
         """At margins that are even: odd ones are halved in two ways."""
+        init_default_scope('mmpretrain')
         preprocess = dict(
             mean=[0.0] * 3,
             std=[1.0] * 3,
