@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -101,7 +102,8 @@ PAUSE = float(os.environ.get('PAUSE', 0))
 def disturb(where, at):
     if (where, str(at)) == (WHERE, AT):
         os.killpg(0, signal.Signals[SIGNAL])
-    time.sleep(PAUSE)
+    if PAUSE:
+        time.sleep(PAUSE)
 
 @HOOKS.register_module()
 class Disturb(Hook):
@@ -154,7 +156,7 @@ WAYS = {
 @pytest.fixture
 def images(tmp_path) -> Path:
     """A folder to run in: sixteen images of two classes, DISTURB."""
-    return _make_images(tmp_path)
+    return make_images(tmp_path)
 
 
 @pytest.fixture(scope='session')
@@ -166,7 +168,7 @@ def whole(tmp_path_factory) -> Callable[..., Path]:
 
     @functools.cache
     def run(way: str, processes: int = 1) -> Path:
-        folder = _make_images(tmp_path_factory.mktemp('whole'))
+        folder = make_images(tmp_path_factory.mktemp('whole'))
         write_config(folder, way, workers=0)
         finish(start(folder, 'whole', processes))
         return folder / 'whole'
@@ -174,7 +176,7 @@ def whole(tmp_path_factory) -> Callable[..., Path]:
     return run
 
 
-def _make_images(folder: Path) -> Path:
+def make_images(folder: Path) -> Path:
     pixels = np.random.default_rng(0)
     for i in range(16):
         path = folder / 'images' / 'ab'[i % 2] / f'{i}.png'
@@ -211,6 +213,12 @@ def start(
         env=os.environ | dict(PYTHONPATH=str(folder)) | environment,
         ranks=processes if processes > 1 else 0,
     )
+
+
+def is_killed(run: Process) -> bool:
+    """Wait for its end."""
+    run.communicate()
+    return run.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 def raised(log: str) -> bool:

@@ -2,12 +2,8 @@
 
 import pytest
 
-from tests.test_engine.runs import (
-    final_checkpoint,
-    finish,
-    start,
-    write_config,
-)
+from tests.processes import finish
+from tests.test_engine.runs import final_checkpoint, start, write_config
 
 # Sums of the same numbers in another order, over 20 steps.
 RELATIVE_TOLERANCE = 1e-4

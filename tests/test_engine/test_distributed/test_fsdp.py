@@ -1,26 +1,20 @@
 """Sharded training is data-parallel training, with less memory."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mmclip.checkpoint import read_checkpoint
 from mmclip.engine.distributed.fully_shard import StrategyRunner
 from tests.conftest import REPOSITORY
+from tests.processes import Process, finish
 from tests.test_engine.runs import (
-    SLOW_DOWN,
-    TRAIN,
     assert_identical,
     final_checkpoint,
-    finish,
+    is_killed,
+    make_images,
+    start,
     write_config,
 )
 
@@ -45,38 +39,19 @@ DDP, FSDP, OTHER_RATE = 'ddp.py', 'fsdp.py', 'other_rate.py'
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """Images, configs, and a whole run of each config."""
-    root = tmp_path_factory.mktemp('fsdp')
-    pixels = np.random.default_rng(0)
-    for i in range(16):
-        path = root / 'images' / 'ab'[i % 2] / f'{i}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = pixels.integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        Image.fromarray(image).save(path)
-    (root / 'slow_down.py').write_text(SLOW_DOWN)
+    root = make_images(tmp_path_factory.mktemp('fsdp'))
     write_config(root, 'epochs', workers=0)
     text = (root / 'config.py').read_text()
     (root / DDP).write_text(text + SETTINGS.format(lr=0.1))
     (root / OTHER_RATE).write_text(text + SETTINGS.format(lr=0.11))
     (root / FSDP).write_text(f"_base_ = ['./{DDP}', '{OVERLAY}']\n")
     for config in (DDP, FSDP, OTHER_RATE):
-        finish(start(root, config, f'whole_{config}'))
+        finish(train_two(root, config, f'whole_{config}'))
     return root
 
 
-def start(folder, config, work_dir, *options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            *('--nproc_per_node=2', TRAIN, config, '--work-dir', work_dir),
-            *('--launcher', 'pytorch', '--resume', *options),
-        ],
-        cwd=folder,
-        env=os.environ | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def train_two(folder, config, work_dir, *options, **disturb) -> Process:
+    return start(folder, work_dir, 2, config, options, **disturb)
 
 
 def assert_close(ours: dict, wanted: dict) -> None:
@@ -107,19 +82,11 @@ def test_the_weights_are_those_of_data_parallel_training(folder):
 
 @pytest.mark.slow
 def test_a_killed_run_ends_bit_identical(folder):
-    run = start(folder, FSDP, 'killed')
-    for line in run.stdout:
-        if 'Saving checkpoint at 3 epochs' in line:
-            break
-    time.sleep(0.2)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    kill = dict(DISTURB='train 6 SIGKILL')
+    assert is_killed(train_two(folder, FSDP, 'killed', **kill))
     # All that mmengine's FlexibleRunner would look for.
     (folder / 'killed' / 'last_checkpoint').unlink(missing_ok=True)
-    run = start(folder, FSDP, 'killed')
-    log, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, log
-    assert 'Resume from' in log
+    assert 'Resume from' in finish(train_two(folder, FSDP, 'killed'))
     ours, wanted = (
         final_checkpoint(folder / work_dir)
         for work_dir in ('killed', f'whole_{FSDP}')
@@ -136,7 +103,7 @@ def test_either_goes_on_from_the_others_checkpoint(folder, first, then):
     work_dir = folder / f'{first}_{then}'
     work_dir.mkdir()
     shutil.copy(folder / f'whole_{first}' / 'epoch_3.pth', work_dir)
-    finish(start(folder, then, work_dir.name))
+    finish(train_two(folder, then, work_dir.name))
     assert not (work_dir / 'epoch_2.pth').exists()
     assert_close(
         final_checkpoint(folder / work_dir.name),
@@ -151,12 +118,12 @@ def test_a_new_rate_is_that_of_a_fresh_run(folder):
     work_dir = folder / 'new_rate'
     work_dir.mkdir()
     shutil.copy(folder / f'whole_{DDP}' / 'epoch_3.pth', work_dir)
-    run = start(folder, config.name, work_dir.name)
+    run = train_two(folder, config.name, work_dir.name)
     log, _ = run.communicate(timeout=300)
     assert run.returncode != 0
     assert 'optim_wrapper.optimizer.lr was 0.1 and is 0.11' in log
     new = '--resume-with-new-schedule'
-    finish(start(folder, config.name, work_dir.name, new))
+    finish(train_two(folder, config.name, work_dir.name, new))
     ours = final_checkpoint(work_dir)
     wanted = final_checkpoint(folder / f'whole_{OTHER_RATE}')
     assert settings(ours) == settings(wanted)
@@ -166,7 +133,7 @@ def test_a_new_rate_is_that_of_a_fresh_run(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize('config', [DDP, FSDP])
 def test_mixed_precision_comes_close(folder, config):
-    finish(start(folder, config, f'amp_{config}', '--amp'))
+    finish(train_two(folder, config, f'amp_{config}', '--amp'))
     ours = final_checkpoint(folder / f'amp_{config}')['ema_state_dict']
     wanted = final_checkpoint(folder / f'whole_{config}')['ema_state_dict']
     for key, tensor in wanted.items():
@@ -183,7 +150,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder):
     del checkpoint['state_dict']['backbone.cls_token']
     (folder / 'unfit').mkdir()
     torch.save(checkpoint, folder / 'unfit' / 'epoch_3.pth')
-    run = start(folder, FSDP, 'unfit')
+    run = train_two(folder, FSDP, 'unfit')
     log, _ = run.communicate(timeout=300)
     assert run.returncode != 0
     assert 'backbone.cls_token' in log
@@ -213,12 +180,7 @@ def test_the_best_checkpoint_is_of_its_epoch(train, tmp_path):
 def test_without_processes_it_says_how_to_start_them(images):
     write_config(images, 'epochs', workers=0)
     (images / FSDP).write_text(f"_base_ = ['./config.py', '{OVERLAY}']\n")
-    result = subprocess.run(
-        [sys.executable, TRAIN, FSDP],
-        cwd=images,
-        env=os.environ | dict(PYTHONPATH=str(images)),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1
-    assert 'start it with bash tools/dist_train.sh' in result.stderr
+    run = start(images, 'alone', config=FSDP)
+    log, _ = run.communicate()
+    assert run.returncode == 1
+    assert 'start it with bash tools/dist_train.sh' in log

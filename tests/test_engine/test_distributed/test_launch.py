@@ -17,9 +17,10 @@ from torch.distributed.elastic.multiprocessing.errors import (
 from torch.distributed.run import config_from_args
 
 from mmclip.commands import launch
+from tests.processes import finish
 from tests.test_engine.runs import (
+    TRAIN,
     assert_end_alike,
-    finish,
     raised,
     start,
     write_config,
@@ -31,20 +32,34 @@ def ranks(launcher: int) -> list[int]:
         return [int(pid) for pid in children.read().split()]
 
 
+def launched(folder: Path, work_dir: str) -> subprocess.Popen:
+    """Two processes of the launcher, as tools/dist_train.sh starts it."""
+    command = [sys.executable, launch.__file__, '--standalone']
+    command += ['--nproc_per_node=2', TRAIN, 'config.py', '--resume']
+    return subprocess.Popen(
+        [*command, '--work-dir', work_dir, '--launcher', 'pytorch'],
+        cwd=folder,
+        env=os.environ | dict(PYTHONPATH=str(folder), PAUSE='0.05'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 @pytest.mark.slow
 def test_two_processes_stop_at_one_iteration(images, whole):
-    """SIGUSR1 to the launcher, then SIGTERM to one process."""
+    """SIGTERM to one of them, then SIGUSR1 to their launcher."""
     write_config(images, 'mid-epoch', 2)
-    for number in signal.SIGUSR1, signal.SIGTERM:
-        run = start(images, 'stopped', 2)
+    for number in signal.SIGTERM, signal.SIGUSR1:
+        if number == signal.SIGTERM:
+            run = start(images, 'stopped', 2, PAUSE='0.05')
+        else:
+            run = launched(images, 'stopped')
         for line in run.stdout:
             if '(train)' in line:
                 break
-        time.sleep(0.3)
-        if number == signal.SIGUSR1:
-            os.kill(run.pid, number)
-        else:
-            os.kill(ranks(run.pid)[-1], number)
+        one = ranks(run.pid)[-1] if number == signal.SIGTERM else run.pid
+        os.kill(one, number)
         log, _ = run.communicate(timeout=120)
         assert run.returncode == 128 + number, log
         assert not raised(log), log

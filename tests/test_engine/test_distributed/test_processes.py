@@ -6,7 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
-from tests.test_engine.runs import finish, start, write_config
+from tests.processes import finish
+from tests.test_engine.runs import start, write_config
 
 # Imported before the process group is there, and so called after it is left.
 WRITE_THREADS = """
@@ -67,8 +68,8 @@ def test_a_process_that_does_not_answer_is_an_error_in_time(monkeypatch):
 def test_no_thread_of_gloo_outlives_python(images):
     """One that lets go of a tensor then aborts the process now and then."""
     write_config(images, 'epochs', 0)
-    with open(images / 'slow_down.py', 'a') as slow_down:
-        slow_down.write(WRITE_THREADS)
+    with open(images / 'disturb.py', 'a') as module:
+        module.write(WRITE_THREADS)
     finish(start(images, 'run', 2))
     threads = [(images / f'threads{rank}').read_text() for rank in (0, 1)]
     assert all(threads)

@@ -56,7 +56,7 @@ def start(
     config = folder / 'dying.py'
     config.write_text(
         "_base_ = ['./config.py']\n"
-        "custom_imports = dict(imports=['slow_down', 'die'])\n"
+        "custom_imports = dict(imports=['disturb', 'die'])\n"
         f"default_hooks = dict(die=dict(type='Die'))\n{settings}"
     )
     command = ['bash', DIST_TRAIN, config.name, str(processes)]

@@ -8,22 +8,17 @@ import time
 
 import pytest
 
-from tests.processes import Process, finish
+from tests.processes import finish
 from tests.test_engine.runs import (
     WAYS,
     assert_end_alike,
     assert_identical,
     final_checkpoint,
+    is_killed,
     raised,
     start,
     write_config,
 )
-
-
-def is_killed(run: Process) -> bool:
-    """Wait for its end."""
-    run.communicate()
-    return run.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
