@@ -121,9 +121,9 @@ def start(
     return Process(int(lines.readline()), lines, os.fdopen(reading))
 
 
-def finish(run: Process | subprocess.Popen) -> str:
+def finish(run: Process | subprocess.Popen, timeout: float = 300) -> str:
     """Wait for the end of a run; returns its log."""
-    log, _ = run.communicate(timeout=300)
+    log, _ = run.communicate(timeout=timeout)
     assert run.returncode == 0, log
     return log
 

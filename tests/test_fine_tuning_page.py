@@ -60,6 +60,7 @@ def test_the_command_sets_accumulation_and_averages():
     assert cfg.optim_wrapper.accumulative_counts == 8
 
 
+@pytest.mark.slow
 def test_the_command_for_iterations_gives_each_step_the_rate_of_its_recipe():
     """A step is taken in the last of the eight passes that it accumulates."""
     name = 'clip-l-336_wise-ft_in1k.py'

@@ -92,8 +92,17 @@ def seconds_to_end(run: subprocess.Popen) -> tuple[float, str]:
     return time.monotonic() - died, log
 
 
+RARE = ['exit', 'aborted on its way out']
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize(
+    'way',
+    [
+        pytest.param(way, marks=[pytest.mark.exhaustive] * (way in RARE))
+        for way in WAYS
+    ],
+)
 def test_the_others_end_and_the_reason_is_said(images, way):
     how, reason = WAYS[way]
     run = start(images, how, 2, PORT=free_port())
@@ -105,7 +114,7 @@ def test_the_others_end_and_the_reason_is_said(images, way):
     assert len(errors) == reason.startswith('error: '), errors
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_machine_ends_too(images):
     """Two launchers of one process each, as on two machines."""
     how, reason = WAYS['killed']
