@@ -1,4 +1,4 @@
-"""Signals in training; test_stopped_runs.py has those of whole programs."""
+"""Signals in training; test_resume.py has those of whole programs."""
 
 import multiprocessing
 import os
