@@ -27,7 +27,11 @@ from mmclip.errors import CheckpointError
 
 
 def make_twins(
-    name: str, tag: str | None = None, depth: int | None = None, **ours: Any
+    name: str,
+    tag: str | None = None,
+    depth: int | None = None,
+    width: int | None = None,
+    **ours: Any,
 ) -> tuple[nn.Module, nn.Module]:
     """open_clip's tower with random weights, and our backbone with the same.
 
@@ -36,6 +40,10 @@ def make_twins(
         tag (str | None): The tag whose activation the towers have.
         depth (int | None): The number of blocks, to spare memory and time;
             None, and all towers that are no vision transformers: all.
+        width (int | None): Channels of a vision transformer, with two heads
+            and twice as many channels in its MLPs, whose first weights are
+            larger: an activation still meets numbers at which others differ
+            from it. None for its own.
         **ours (Any): Arguments of our backbone other than open_clip's config
             says, to make it wrong.
 
@@ -51,18 +59,25 @@ def make_twins(
     cfg = dict(find_tower(name, tag).backbone)
     vision_cfg = dict(model_cfg['vision_cfg'], output_tokens=False)
     is_native = isinstance(vision_cfg.get('layers'), int)
-    if depth is not None and cfg['type'] != OTHER:
-        cfg['arch'] = cfg['arch'] | dict(depth=depth)
-    if depth is not None and is_native:
+    sizes = {} if depth is None else dict(depth=depth)
+    if is_native and depth is not None:
         vision_cfg['layers'] = depth
+    if width is not None:
+        sizes |= dict(width=width, num_heads=2, mlp_width=2 * width)
+        vision_cfg |= dict(width=width, head_width=width // 2, mlp_ratio=2.0)
+    if cfg['type'] != OTHER:
+        cfg['arch'] = cfg['arch'] | sizes
     vision_cfg['patch_dropout'] = ours.get('patch_dropout', 0.0)
     quick_gelu = cfg.get('act') == 'quick_gelu'
-    with nullcontext() if depth is None or is_native else _shallow(depth):
+    with nullcontext() if is_native or not sizes else _smaller(sizes):
         reference = _build_vision_tower(
             model_cfg['embed_dim'], vision_cfg, quick_gelu
         )
         backbone = build_backbone(cfg | ours)
     randomize(reference)
+    for key, parameter in reference.named_parameters():
+        if width is not None and key.endswith(('c_fc.weight', 'fc1.weight')):
+            parameter.data *= 6
     weights = to_ours(reference.state_dict(), backbone)
     backbone.load_state_dict(weights, strict='proj_dim' not in ours)
     return reference.eval(), backbone.eval()
@@ -91,19 +106,28 @@ def relative_difference(ours: Tensor, reference: Tensor) -> float:
 
 
 @contextmanager
-def _shallow(depth: int) -> Iterator[None]:
-    """Vision transformers of timm with so many blocks, inside open_clip."""
+def _smaller(sizes: dict[str, int]) -> Iterator[None]:
+    """Vision transformers of timm with these sizes, inside open_clip."""
     import timm
 
     create = timm.create_model
+    changes = {
+        theirs: sizes[ours]
+        for ours, theirs in dict(
+            depth='depth', width='embed_dim', num_heads='num_heads'
+        ).items()
+        if ours in sizes
+    }
+    if 'mlp_width' in sizes:
+        changes |= dict(mlp_ratio=sizes['mlp_width'] / sizes['width'])
 
-    def create_shallow(model_name: str, **kwargs: Any) -> nn.Module:
+    def create_smaller(model_name: str, **kwargs: Any) -> nn.Module:
         try:
-            return partial(create, depth=depth)(model_name, **kwargs)
+            return partial(create, **changes)(model_name, **kwargs)
         except TypeError:  # no vision transformer
             return create(model_name, **kwargs)
 
-    with mock.patch('timm.create_model', create_shallow):
+    with mock.patch('timm.create_model', create_smaller):
         yield
 
 

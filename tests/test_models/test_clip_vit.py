@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from mmclip.analysis.parity import make_twins, relative_difference, to_ours
-from mmclip.checkpoint.towers.tower import CLIP
 from mmclip.models import CLIPVisionTransformer
-from tests.conftest import RELATIVE_TOLERANCE, names_of
+from tests.conftest import RELATIVE_TOLERANCE
 
 TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
 
@@ -27,34 +26,42 @@ def images(size=32, batch=2) -> torch.Tensor:
 class TestParity:
     """The same weights give open_clip's outputs."""
 
-    @pytest.mark.parametrize('name', names_of(CLIP))
-    def test_every_name_gives_the_same_output(self, name):
-        reference, backbone = make_twins(name, depth=2)
-        x = images(reference.image_size, batch=1)
-        with torch.no_grad():
-            ours, wanted = backbone.eval()(x)[-1], reference.eval()(x)
-        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize('train', [False, True])
     @pytest.mark.parametrize(
         ('name', 'tag', 'depth'),
         [
-            ('ViT-L-14-336', 'openai', None),
-            ('ViT-H-14', 'laion2b_s32b_b79k', 8),
-            ('ViT-bigG-14', 'laion2b_s39b_b160k', 6),
+            pytest.param(
+                *('ViT-L-14-336', 'openai', None), marks=pytest.mark.slow
+            ),
+            pytest.param(
+                *('ViT-H-14', 'laion2b_s32b_b79k', 8),
+                marks=pytest.mark.exhaustive,
+            ),
+            pytest.param(
+                *('ViT-bigG-14', 'laion2b_s39b_b160k', 6),
+                marks=pytest.mark.exhaustive,
+            ),
         ],
     )
-    def test_full_size_outputs_and_gradients(self, name, tag, depth, train):
+    def test_full_size_outputs_and_gradients(self, name, tag, depth):
         reference, backbone = make_twins(name, tag, depth)
-        reference.train(train), backbone.train(train)
+        reference.train(), backbone.train()
         x = images(reference.image_size, batch=1)
         wanted, ours = reference(x), backbone(x)[-1]
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
         assert_same_gradients(reference, wanted, backbone, ours)
 
-    def test_gradients(self):
-        reference, backbone = make_twins('ViT-S-32', depth=3)
+    @pytest.mark.parametrize(
+        'name',
+        [
+            'ViT-S-32',
+            'ViT-L-14-CLIPA',
+            'coca_ViT-B-32',
+            'MobileCLIP2-L-14',
+            'ViT-B-16-SigLIP',
+        ],
+    )
+    def test_gradients(self, name):
+        reference, backbone = make_twins(name, depth=3, width=64)
         x = images(224)
         assert_same_gradients(
             reference, reference(x), backbone, backbone(x)[0]
@@ -62,7 +69,7 @@ class TestParity:
 
     def test_patch_dropout_in_training(self):
         reference, backbone = make_twins(
-            'ViT-S-16', depth=2, patch_dropout=0.5
+            'ViT-S-16', depth=2, width=64, patch_dropout=0.5
         )
         x = images(224)
         torch.manual_seed(2)
@@ -71,13 +78,6 @@ class TestParity:
         ours = backbone.train()(x)[0]
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
         assert relative_difference(backbone.eval()(x)[0], wanted) > 1e-3
-
-    def test_activation_checkpointing_changes_nothing(self):
-        reference, backbone = make_twins('ViT-S-32', depth=3, with_cp=True)
-        x = images(224)
-        assert_same_gradients(
-            reference, reference.train()(x), backbone, backbone.train()(x)[0]
-        )
 
     @pytest.mark.parametrize(
         'mistake',
@@ -91,7 +91,7 @@ class TestParity:
     def test_a_mistake_is_seen(self, mistake):
         changes = mistake if isinstance(mistake, dict) else {}
         reference, backbone = make_twins(
-            'ViT-B-32', 'openai', depth=2, **changes
+            'ViT-B-32', 'openai', depth=2, width=64, **changes
         )
         if not changes:
             backbone.pre_norm = nn.Identity()
@@ -110,24 +110,16 @@ class TestParity:
         ],
     )
     def test_a_mistake_in_a_variant_is_seen(self, name, mistake):
-        reference, backbone = make_twins(name, depth=2, **mistake)
+        reference, backbone = make_twins(name, depth=2, width=64, **mistake)
         x = images(224)
         with torch.no_grad():
             difference = relative_difference(backbone(x)[0], reference(x))
         assert difference > 10 * RELATIVE_TOLERANCE
 
-    @pytest.mark.parametrize(
-        'name', ['ViT-L-14-CLIPA', 'coca_ViT-B-32', 'MobileCLIP2-L-14']
-    )
-    def test_gradients_of_variants(self, name):
-        reference, backbone = make_twins(name, depth=2)
-        x = images(224, batch=1)
-        assert_same_gradients(
-            reference, reference(x), backbone, backbone(x)[0]
-        )
-
     def test_epsilon_1e_6_is_seen_where_tokens_are_small(self):
-        reference, backbone = make_twins('ViT-S-32', depth=2, norm_eps=1e-6)
+        reference, backbone = make_twins(
+            'ViT-S-32', depth=2, width=64, norm_eps=1e-6
+        )
         x = images(224)
         with torch.no_grad():
             for module in (reference.conv1, backbone.patch_embed):
@@ -147,6 +139,7 @@ class TestParity:
         reference, backbone = make_twins(
             'ViT-S-16',
             depth=4,
+            width=64,
             out_type='featmap',
             out_indices=[0, 2, 3],
             proj_dim=None,
@@ -244,8 +237,8 @@ class TestImageSizes:
     def test_run_time_resize_equals_open_clips_resize_on_load(self):
         from open_clip.model import resize_pos_embed
 
-        reference, backbone = make_twins('ViT-S-16', depth=2)
-        larger, _ = make_twins('ViT-S-16', depth=2)
+        reference, backbone = make_twins('ViT-S-16', depth=2, width=64)
+        larger, _ = make_twins('ViT-S-16', depth=2, width=64)
         state_dict = {
             f'visual.{k}': v for k, v in reference.state_dict().items()
         }
@@ -310,15 +303,6 @@ class TestTraining:
             n for n, p in backbone.named_parameters() if not p.requires_grad
         ]
         assert frozen == ['patch_embed.projection.weight']
-
-    def test_checkpointing_keeps_gradients_behind_frozen_stages(self):
-        grads = []
-        for with_cp in (False, True):
-            backbone = tiny(frozen_stages=2, with_cp=with_cp)
-            backbone(images())[0].square().sum().backward()
-            grads.append({n: p.grad for n, p in backbone.named_parameters()})
-        assert grads[0]['layers.2.attn.qkv.weight'] is not None
-        torch.testing.assert_close(grads[0], grads[1])
 
     def test_layer_depth(self):
         backbone = tiny(proj_dim=8)

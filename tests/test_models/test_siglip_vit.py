@@ -8,9 +8,9 @@ from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint.towers.convert import convert
 from mmclip.checkpoint.towers.dialects import TIMM
 from mmclip.checkpoint.towers.timm import backbone_from_timm
-from mmclip.checkpoint.towers.tower import SIGLIP, build_backbone
+from mmclip.checkpoint.towers.tower import build_backbone
 from mmclip.models import SigLIPVisionTransformer
-from tests.conftest import RELATIVE_TOLERANCE, names_of
+from tests.conftest import RELATIVE_TOLERANCE
 
 TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
 
@@ -26,48 +26,26 @@ def images(size=32, batch=2) -> torch.Tensor:
     return torch.randn(batch, 3, size, size, generator=generator)
 
 
-@pytest.mark.parametrize('name', names_of(SIGLIP))
-def test_every_name_gives_the_same_output(name):
-    reference, backbone = make_twins(name, depth=2)
-    x = images(reference.image_size[0], batch=1)
-    with torch.no_grad():
-        difference = relative_difference(backbone(x)[-1], reference(x))
-    assert difference <= RELATIVE_TOLERANCE
-
-
 @pytest.mark.parametrize(
     'mistake', [dict(act='gelu_tanh'), dict(pool='avg'), dict(norm_eps=1e-3)]
 )
 def test_a_mistake_is_seen(mistake):
-    reference, backbone = make_twins('ViT-B-16-SigLIP', depth=2)
+    reference, backbone = make_twins('ViT-B-16-SigLIP', depth=2, width=64)
     wrong = SigLIPVisionTransformer(
-        dict(width=768, depth=2, num_heads=12, mlp_width=3072),
+        dict(width=64, depth=2, num_heads=2, mlp_width=128),
         **(dict(act='gelu') | mistake),
     )
     wrong.load_state_dict(backbone.state_dict(), strict='pool' not in mistake)
     x = images(224, batch=1)
     with torch.no_grad():
         wanted, ours = reference(x), wrong.eval()(x)[0]
-    assert relative_difference(ours, wanted) > 2 * RELATIVE_TOLERANCE
-
-
-def test_gradients():
-    reference, backbone = make_twins('ViT-B-16-SigLIP', depth=2)
-    x = images(224, batch=1)
-    wanted, ours = reference(x), backbone(x)[0]
-    direction = torch.randn_like(wanted)
-    (wanted * direction).sum().backward()
-    (ours * direction).sum().backward()
-    expected = convert(
-        {k: p.grad for k, p in reference.named_parameters()}, TIMM
-    ).state_dict
-    for name, parameter in backbone.named_parameters():
-        difference = relative_difference(parameter.grad, expected[name])
-        assert difference <= RELATIVE_TOLERANCE, name
+    assert relative_difference(ours, wanted) > 5 * RELATIVE_TOLERANCE
 
 
 def test_timms_average_pooling():
-    reference = timm.create_model('vit_base_patch16_siglip_gap_224', depth=2)
+    reference = timm.create_model(
+        'vit_base_patch16_siglip_gap_224', depth=2, embed_dim=64, num_heads=2
+    )
     randomize(reference)
     backbone = build_backbone(backbone_from_timm(reference))
     backbone.load_state_dict(convert(reference.state_dict(), TIMM).state_dict)
