@@ -1,5 +1,7 @@
 """Numbers of FT-CLIP's scripts, and the configs that reproduce them."""
 
+import copy
+import functools
 from dataclasses import dataclass
 
 import pytest
@@ -41,6 +43,12 @@ every = pytest.mark.parametrize('name', SOURCES)
 
 
 def load(name: str) -> Config:
-    cfg = load_config(REPOSITORY / 'configs' / 'clip' / f'{name}.py')
+    """Read a config of ``configs/clip``."""
+    cfg = copy.deepcopy(_load(name))
     init_default_scope(cfg.default_scope)
     return cfg
+
+
+@functools.cache
+def _load(name: str) -> Config:
+    return load_config(REPOSITORY / 'configs' / 'clip' / f'{name}.py')

@@ -5,6 +5,7 @@ datasets.py, and timm's transforms, which that calls. Schedules and averages:
 tests/test_recipes.py.
 """
 
+import functools
 import math
 import re
 
@@ -26,7 +27,10 @@ MEAN = (122.7709383, 116.7460125, 104.09373615)
 STD = (68.5005327, 66.6321579, 70.32316305)
 
 
-def build_model(cfg):
+@functools.cache
+def build_model(name):
+    """On the meta device; for all tests, which only look at it."""
+    cfg = load(name)
     with torch.device('meta'):
         return MODELS.build(cfg.model)
 
@@ -118,7 +122,7 @@ def test_the_images_of_the_evaluation(name):
 
 @every
 def test_the_input(name):
-    preprocessor = build_model(load(name)).data_preprocessor
+    preprocessor = build_model(name).data_preprocessor
     assert preprocessor.to_rgb
     assert preprocessor.batch_augments is None  # neither Mixup nor CutMix
     stated = load(name).model.data_preprocessor
@@ -129,7 +133,7 @@ def test_the_input(name):
 @every
 def test_the_model(name):
     source, cfg = SOURCES[name], load(name)
-    backbone = build_model(cfg).backbone
+    backbone = build_model(name).backbone
     assert backbone.out_type == 'avg_featmap'
     assert backbone.depth == source.depth
     grid = source.img_size // (16 if 'b16' in name else 14)
@@ -148,7 +152,7 @@ def test_the_loss_is_timms(name):
 
     torch.manual_seed(0)
     scores, labels = torch.randn(8, 1000), torch.randint(1000, (8,))
-    ours = build_model(load(name)).head.loss_module(scores, labels)
+    ours = build_model(name).head.loss_module(scores, labels)
     theirs = LabelSmoothingCrossEntropy(smoothing=0.1)(scores, labels)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
 
@@ -156,7 +160,7 @@ def test_the_loss_is_timms(name):
 @every
 def test_the_optimizer(name):
     cfg = load(name)
-    wrapper = build_optim_wrapper(build_model(cfg), cfg.optim_wrapper)
+    wrapper = build_optim_wrapper(build_model(name), cfg.optim_wrapper)
     assert type(wrapper.optimizer) is torch.optim.AdamW
     assert wrapper.optimizer.defaults['betas'] == (0.9, 0.999)
     assert wrapper.optimizer.defaults['eps'] == 1e-8
@@ -187,10 +191,8 @@ def test_when_it_is_evaluated(name):
 
 @every
 def test_what_is_frozen(name):
-    cfg = load(name)
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
-    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    parameters = build_model(name).named_parameters()
+    frozen = {n for n, p in parameters if not p.requires_grad}
     conv1 = {'backbone.patch_embed.projection.weight'}
     assert frozen == (conv1 if SOURCES[name].freeze_conv1 else set())
 
@@ -211,7 +213,7 @@ def test_the_head_starts_near_zero(name, seed):
 @torch.no_grad()
 def test_features_are_the_mean_of_normalised_patches():
     """A fresh norm of the patch tokens, their mean, no projection."""
-    reference, backbone = make_twins('ViT-B-16-quickgelu', depth=2)
+    reference, backbone = make_twins('ViT-B-16-quickgelu', depth=2, width=64)
     described = backbone.architecture()
     ours = load('clip-b16-224').model.backbone
     ours.update(arch=described['arch'], init_cfg=None)

@@ -32,7 +32,7 @@ def make(tmp_path):
     return _make
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # an environment is made
 def test_without_a_network_one_sentence_says_so(make):
     result = make(
         'venv', PIP_NO_INDEX='1', PIP_FIND_LINKS='', PIP_EXTRA_INDEX_URL=''

@@ -54,13 +54,18 @@ def our_schedule(cfg, iters_per_epoch, optimizer=None, epochs=None):
 
 
 @every
+@pytest.mark.parametrize(
+    'steps', [25, pytest.param(None, marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.filterwarnings('ignore:Detected call of')
-def test_the_learning_rate_of_every_step(name):
+def test_the_learning_rate_of_every_step(name, steps):
+    """In epochs of some steps, and of all: it is given in epochs."""
     source, cfg = SOURCES[name], load(name)
     assert cfg.optim_wrapper.accumulative_counts == source.update_freq
-    ours = our_schedule(cfg, source.update_freq * source.steps)[:, 0]
+    steps = steps or source.steps
+    ours = our_schedule(cfg, source.update_freq * steps)[:, 0]
     at_steps = ours[source.update_freq - 1 :: source.update_freq]
-    theirs = their_schedule(source, source.steps)
+    theirs = their_schedule(source, steps)
     assert len(at_steps) == len(theirs)
     if source.update_freq == 1:
         np.testing.assert_allclose(at_steps, theirs, rtol=1e-6, atol=1e-15)

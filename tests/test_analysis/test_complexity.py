@@ -1,15 +1,18 @@
 """Counts against independent ones."""
 
-import subprocess
-import sys
-
+import open_clip
 import pytest
+import yaml
 from modelindex.load_model_index import load
 
 from mmclip.analysis import count_complexity
 from mmclip.analysis.complexity import image_size
+from mmclip.checkpoint.towers.open_clip import find_tower
+from mmclip.commands.zoo import METAFILE, count
 from mmclip.engine.config.load import load_config
+from mmclip.zoo import zoo_name
 from tests.conftest import REPOSITORY
+from tests.processes import finish, start
 
 CONFIGS = REPOSITORY / 'configs' / 'clip'
 TOOLS = REPOSITORY / 'tools' / 'analysis_tools'
@@ -51,13 +54,12 @@ def test_counts_equal_the_closed_form(config, numbers):
     assert (found.params, found.macs) == closed_form(*numbers)
 
 
+def get_flops(*arguments):
+    return start(TOOLS / 'get_flops.py', *arguments, cwd=REPOSITORY)
+
+
 def test_the_tool_prints_the_pages_numbers():
-    output = subprocess.run(
-        [sys.executable, TOOLS / 'get_flops.py', CONFIGS / 'clip-l-336.py'],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    output = finish(get_flops(CONFIGS / 'clip-l-336.py'))
     assert 'Params: 304.53 M' in output
     assert 'Flops: 190.96 G' in output
 
@@ -79,13 +81,9 @@ def test_models_without_a_tower_of_ours_are_counted(tmp_path, model, params):
     """Params of torchvision's pages: resnet18, and AlexNet for 10 classes."""
     path = tmp_path / 'config.py'
     path.write_text(f"default_scope = 'mmpretrain'\nmodel = {model}\n")
-    command = [sys.executable, TOOLS / 'get_flops.py', path]
-    run = subprocess.run(
-        [*command, '--shape', '224'], capture_output=True, text=True
-    )
-    assert f'({params:,})' in run.stdout, run.stderr
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert 'error: model.backbone has no img_size' in run.stderr
+    assert f'({params:,})' in finish(get_flops(path, '--shape', '224'))
+    log, _ = get_flops(path).communicate()
+    assert 'error: model.backbone has no img_size' in log
 
 
 def test_the_updates_of_lora_are_counted_without_weights():
@@ -99,9 +97,7 @@ def test_the_updates_of_lora_are_counted_without_weights():
 
 
 def test_the_model_page_is_up_to_date():
-    subprocess.run(
-        [sys.executable, TOOLS / 'model_page.py', '--check'], check=True
-    )
+    finish(start(TOOLS / 'model_page.py', '--check', cwd=REPOSITORY))
 
 
 def test_the_model_index_parses():
@@ -117,6 +113,31 @@ def test_the_model_index_parses():
             assert (REPOSITORY / model.config).is_file()
 
 
-@pytest.mark.slow
+@pytest.fixture(scope='module')
+def zoo():
+    """The rows of the metafile, by name."""
+    rows = yaml.safe_load(METAFILE.read_text())['Models']
+    return {row['Name']: row for row in rows}
+
+
+def test_the_zoo_has_a_row_for_every_pair_of_name_and_tag(zoo):
+    weights = {name: row['Weights'] for name, row in zoo.items()}
+    assert weights == {
+        zoo_name(name, tag): f'open_clip://{name}/{tag}'
+        for name, tag in open_clip.list_pretrained()
+    }
+
+
+@pytest.mark.parametrize(
+    ('name', 'tag'), [('ViT-B-32', 'openai'), ('RN50', 'cc12m')]
+)
+def test_a_row_of_the_zoo_has_the_numbers_of_its_tower(zoo, name, tag):
+    counted = count(find_tower(name, None))
+    assert zoo[zoo_name(name, tag)]['Metadata'] == dict(
+        FLOPs=counted.macs, Parameters=counted.params
+    )
+
+
+@pytest.mark.exhaustive
 def test_the_zoos_metafile_is_up_to_date():
-    subprocess.run([sys.executable, TOOLS / 'zoo.py', '--check'], check=True)
+    finish(start(TOOLS / 'zoo.py', '--check', cwd=REPOSITORY))

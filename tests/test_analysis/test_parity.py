@@ -11,19 +11,18 @@ from mmclip.checkpoint import (
     write_checkpoint,
 )
 from tests.conftest import RELATIVE_TOLERANCE
+from tests.test_checkpoint.conftest import shrink
 
 
-def save_tower(name, path):
-    """Random weights as open_clip names them."""
-    reference, _ = make_twins(name)
-    weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
-    save_file(weights, path)
-    return str(path)
-
-
-def test_the_tag_of_a_local_file_decides_about_the_activation(tmp_path):
+def test_the_tag_of_a_local_file_decides_about_the_activation(
+    tmp_path, monkeypatch
+):
     """ViT-B-32 is QuickGELU with some tags, and GELU with others."""
-    source = save_tower('ViT-B-32', tmp_path / 'source.safetensors')
+    shrink(monkeypatch, 'ViT-B-32')
+    reference, _ = make_twins('ViT-B-32')
+    weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
+    source = str(tmp_path / 'source.safetensors')
+    save_file(weights, source)
     checkpoint, _ = convert_source('ViT-B-32', source, 'openai')
     converted = str(tmp_path / 'converted.pth')
     write_checkpoint(checkpoint, converted)

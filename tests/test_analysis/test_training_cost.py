@@ -1,8 +1,6 @@
 """Counts of training against what must be so."""
 
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from mmengine.logging import MMLogger
 from mmclip.analysis.complexity import count_complexity
 from mmclip.analysis.training_cost import count_training_cost
 from tests.conftest import REPOSITORY, save_whole_model
+from tests.processes import finish, start
 
 NOT_THERE = dict(type='mmclip.PretrainedCLIP', checkpoint='not/there.pth')
 
@@ -188,13 +187,8 @@ def test_activations_are_those_that_a_real_run_keeps(cfg):
 
 def test_the_tool_prints_a_table():
     tool = REPOSITORY / 'tools' / 'analysis_tools' / 'training_cost.py'
-    lines = subprocess.run(
-        [sys.executable, tool, 'configs/clip/clip-b16-224.py'],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+    config = 'configs/clip/clip-b16-224.py'
+    lines = finish(start(tool, config, cwd=REPOSITORY)).splitlines()
     cells = [cell.strip() for cell in lines[-1].split('|')[1:-1]]
     assert cells[0] == 'clip-b16-224.py'
     assert cells[5] == '256'

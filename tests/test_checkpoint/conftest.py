@@ -1,9 +1,14 @@
 """What the tests of several sources of weights need."""
 
+import open_clip
+import pytest
+import timm
 import torch
 from torch import nn
 
-from mmclip.checkpoint.towers.tower import build_backbone
+from mmclip.analysis.parity import relative_difference
+from mmclip.checkpoint.towers.tower import CLIP, SIGLIP, build_backbone
+from tests.conftest import RELATIVE_TOLERANCE
 
 SMALL = dict(
     hidden_size=32,
@@ -34,3 +39,76 @@ def feature(checkpoint: dict, x: torch.Tensor) -> torch.Tensor:
     )
     with torch.no_grad():
         return backbone.eval()(x)[0]
+
+
+def shrink(patch: pytest.MonkeyPatch, *names: str, **sizes: object) -> None:
+    """Give models of open_clip small towers under their own names.
+
+    Args:
+        patch (pytest.MonkeyPatch): Gives them back their own.
+        names (str): Of models.
+        sizes (object): Of ``vision_cfg``, if not two narrow blocks.
+    """
+    blocks = dict(layers=2, width=64, head_width=32, mlp_ratio=2.0)
+    for name in names:
+        config = open_clip.get_model_config(name)
+        config['vision_cfg'] |= sizes or blocks
+        if 'hf_model_name' not in config['text_cfg']:
+            config['text_cfg'] |= dict(width=16, heads=2, layers=1)
+        patch.setitem(open_clip.factory._MODEL_CONFIGS, name, config)
+
+
+def shrink_timm(patch: pytest.MonkeyPatch) -> None:
+    """Give timm's vision transformers two narrow blocks."""
+    small = dict(depth=2, embed_dim=64, num_heads=2, mlp_ratio=2)
+    create = timm.create_model
+    patch.setattr(
+        timm, 'create_model', lambda *args, **kw: create(*args, **small, **kw)
+    )
+
+
+CLIP_BACKBONE = dict(
+    type=CLIP,
+    arch=dict(width=32, depth=2, num_heads=2, mlp_width=96),
+    act='quick_gelu',
+    img_size=32,
+    patch_size=8,
+)
+SIGLIP_BACKBONE = CLIP_BACKBONE | dict(type=SIGLIP, act='gelu_tanh')
+
+
+def make_checkpoint(
+    backbone: dict, num_classes: int | None = None, **meta: object
+) -> tuple[dict, nn.Module]:
+    """Random weights of a backbone, described if ``meta`` is not empty.
+
+    Returns:
+        tuple[dict, nn.Module]: The checkpoint, and the module.
+    """
+    torch.manual_seed(0)
+    module = build_backbone(backbone).eval()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    tensors = {f'backbone.{k}': v for k, v in module.state_dict().items()}
+    if num_classes:
+        head = nn.Linear(32, num_classes)
+        module = nn.Sequential(module, First(), head)
+        tensors |= {f'head.fc.{k}': v for k, v in head.state_dict().items()}
+    meta = dict(clip=dict(backbone=backbone, **meta)) if meta else {}
+    return dict(meta=meta, state_dict=tensors), module
+
+
+class First(nn.Module):
+    """Takes the one output of a backbone."""
+
+    def forward(self, x: tuple[torch.Tensor]) -> torch.Tensor:
+        return x[0]
+
+
+def assert_same(ours, theirs, x: torch.Tensor | None = None) -> None:
+    """Compare the outputs of two models for random images."""
+    x = torch.randn(2, 3, 32, 32) if x is None else x
+    with torch.no_grad():
+        ours, theirs = ours(x), theirs(x)
+    ours = ours[0] if isinstance(ours, tuple) else ours
+    assert relative_difference(ours, theirs) <= RELATIVE_TOLERANCE

@@ -12,6 +12,7 @@ from mmclip.checkpoint.towers.convert import export
 from mmclip.checkpoint.towers.dialects import HF_CLIP, OPEN_CLIP, TIMM
 from mmclip.checkpoint.unconverted import CONVERTER
 from mmclip.engine import StrictLoadHook
+from tests.test_checkpoint.conftest import shrink
 
 BACKBONE = dict(
     type='mmclip.CLIPVisionTransformer',
@@ -74,7 +75,10 @@ def test_another_projects_names_are_told_and_the_command(
     assert str(error.value).startswith(wanted)
 
 
-def test_the_names_of_open_clips_models_with_such_a_tower_are_told(tmp_path):
+def test_the_names_of_open_clips_models_with_such_a_tower_are_told(
+    tmp_path, monkeypatch
+):
+    shrink(monkeypatch, 'ViT-S-32')
     reference, _ = make_twins('ViT-S-32')
     weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
     path = tmp_path / 'x.safetensors'

@@ -2,28 +2,16 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import REPOSITORY
+from tests.processes import finish, start
+
 STEPS, BATCH_SIZE = 4, 16
-
-
-def run(tool: str, *args: object) -> str:
-    return subprocess.run(
-        [sys.executable, REPOSITORY / 'tools' / 'demo' / tool]
-        + [str(arg) for arg in args],
-        env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
 
 @pytest.fixture(scope='module')
@@ -34,10 +22,15 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pretrain(work_dir: Path) -> None:
-    run(
-        'pretrain.py', '--work-dir', work_dir, '--steps', STEPS,
-        '--batch-size', BATCH_SIZE,
-    )  # fmt: skip
+    finish(
+        start(
+            REPOSITORY / 'tools' / 'demo' / 'pretrain.py',
+            f'--work-dir={work_dir}',
+            f'--steps={STEPS}',
+            f'--batch-size={BATCH_SIZE}',
+            cwd=REPOSITORY,
+        )
+    )
 
 
 def load_file(work_dir: Path) -> dict:

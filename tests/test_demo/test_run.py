@@ -1,12 +1,16 @@
 """The demo's commands one after the other, with a few steps each."""
 
 import json
+import sys
 
 import pytest
+import run as demo
 from PIL import Image
 
-from tests.test_commands.conftest import TOOLS
+from tests.conftest import REPOSITORY
+from tests.processes import finish, start
 
+DEMO = REPOSITORY / 'tools' / 'demo' / 'run.py'
 ROWS = {
     'zero_shot',
     'linear_probe',
@@ -18,10 +22,23 @@ ROWS = {
 }
 
 
+def fork(command, cwd, env):
+    """Run a command of Python, without an interpreter that starts."""
+    process = start(*command[1:], cwd=cwd, env=env)
+    print(process.communicate()[0])
+    return process
+
+
 @pytest.mark.slow
-def test_the_demo_ends_with_a_table_and_pictures(tmp_path, run):
-    # Thirty commands, each of which imports torch.
-    report = run(TOOLS / 'demo' / 'run.py', '--quick', timeout=1800).stdout
+def test_the_demo_ends_with_a_table_and_pictures(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(demo.subprocess, 'run', fork)
+    monkeypatch.setattr(
+        sys, 'argv', ['run.py', '--quick', f'--folder={tmp_path}']
+    )
+    demo.main()
+    report = capsys.readouterr().out
     folder = tmp_path / 'work_dirs' / 'demo'
     table = json.loads((folder / 'table.json').read_text())
     assert set(table) == ROWS
@@ -45,12 +62,10 @@ def curve_at(curve, alpha):
     return point['scores']['clean']
 
 
-def test_it_can_be_typed_by_hand(run):
+def test_it_can_be_typed_by_hand(tmp_path):
     commands = [
         line.removeprefix('$ ')
-        for line in run(
-            TOOLS / 'demo' / 'run.py', '--dry-run'
-        ).stdout.splitlines()
+        for line in finish(start(DEMO, '--dry-run', cwd=tmp_path)).split('\n')
         if line.startswith('$ ')
     ]
     assert commands[0] == 'python tools/demo/prepare_data.py --seed=0'
@@ -58,10 +73,12 @@ def test_it_can_be_typed_by_hand(run):
     assert len(commands) > 20
 
 
-def test_a_command_that_fails_ends_it(tmp_path, run):
+def test_a_command_that_fails_ends_it(tmp_path):
     (tmp_path / 'data' / 'demo_digits').mkdir(parents=True)
     (tmp_path / 'data' / 'demo_digits' / 'mine.txt').write_text('')
-    log = run(TOOLS / 'demo' / 'run.py', fails=True).stdout
+    run = start(DEMO, cwd=tmp_path)
+    log, _ = run.communicate()
+    assert run.returncode == 1
     assert 'error: exit code 1' in log
     assert '2/7' not in log
 

@@ -205,12 +205,11 @@ def _gradients_of_a_rank(rank, folder):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_contrast_all_images(tmp_path):
     for rank in ('0', '1', 'whole'):
         (tmp_path / rank).mkdir()
-    torch.multiprocessing.spawn(
-        _gradients_of_a_rank, args=(tmp_path,), nprocs=2
+    torch.multiprocessing.start_processes(
+        _gradients_of_a_rank, (tmp_path,), nprocs=2, start_method='fork'
     )
     model, _ = make_twins(tmp_path / 'whole')
     model.train()

@@ -51,7 +51,7 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:Detected pickle protocol'),
 ]
 NUM_MUTATIONS = 100  # of each format, for each reader
-NUM_MUTATIONS_SLOW = 2000
+ALL_MUTATIONS = 2000
 SECONDS = 20  # for files of some kilobytes: a hang, not a slow machine
 
 CLIP = dict(
@@ -175,7 +175,7 @@ def no_hang() -> Iterator[None]:
     'num_mutations',
     [
         NUM_MUTATIONS,
-        pytest.param(NUM_MUTATIONS_SLOW, marks=pytest.mark.slow),
+        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
     ],
 )
 def test_mutations(tmp_path, kind, read, num_mutations):
@@ -217,7 +217,7 @@ class Payload:
     'num_mutations',
     [
         NUM_MUTATIONS,
-        pytest.param(NUM_MUTATIONS_SLOW, marks=pytest.mark.slow),
+        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
     ],
 )
 def test_mutations_of_a_payload_are_not_run(
@@ -254,7 +254,7 @@ def backbone(seed: int) -> CLIPVisionTransformer:
     'num_mutations',
     [
         NUM_MUTATIONS,
-        pytest.param(NUM_MUTATIONS_SLOW, marks=pytest.mark.slow),
+        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_model_gets_all_weights_or_none(tmp_path, name, num_mutations):
@@ -359,7 +359,7 @@ def tangle(dice: random.Random) -> bytes:
     'num_files',
     [
         NUM_MUTATIONS,
-        pytest.param(NUM_MUTATIONS_SLOW, marks=pytest.mark.slow),
+        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
     ],
 )
 def test_tangles(tmp_path, num_files):

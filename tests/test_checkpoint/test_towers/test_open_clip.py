@@ -1,29 +1,58 @@
-"""What open_clip's names, tags and configs say about a tower."""
+"""open_clip's names, tags, configs and files come here; ours go there."""
 
 import json
+import sys
+from collections import Counter
 
 import open_clip
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
-from mmclip.analysis.parity import relative_difference
-from mmclip.checkpoint import CheckpointError, convert_source
-from mmclip.checkpoint.towers.open_clip import find_tower, open_clip_source
-from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP, build_backbone
-from tests.conftest import RELATIVE_TOLERANCE, names_of
-
-PAIRS = open_clip.list_pretrained()
-
-
-@pytest.mark.parametrize(
-    ('backbone', 'num_names', 'num_pairs'),
-    [(CLIP, 57, 102), (SIGLIP, 28, 30), (OTHER, 59, 64)],
+from mmclip.analysis.parity import make_twins, randomize, relative_difference
+from mmclip.checkpoint import (
+    CheckpointError,
+    convert_source,
+    write_checkpoint,
 )
-def test_the_whole_zoo_is_covered(backbone, num_names, num_pairs):
-    names = names_of(backbone)
-    assert len(names) == num_names
-    assert len([pair for pair in PAIRS if pair[0] in names]) == num_pairs
+from mmclip.checkpoint.towers.export import export_checkpoint
+from mmclip.checkpoint.towers.open_clip import find_tower, open_clip_source
+from mmclip.checkpoint.towers.sources import convert_folder
+from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP
+from mmclip.models import OpenCLIPVisionTower
+from tests.conftest import RELATIVE_TOLERANCE
+from tests.test_checkpoint.conftest import (
+    CLIP_BACKBONE,
+    feature,
+    make_checkpoint,
+    shrink,
+)
+
+
+def has_trunk_of_timm(name):
+    return 'timm_model_name' in open_clip.get_model_config(name)['vision_cfg']
+
+
+# To ask for timm's, their trunks are built.
+PAIRS = [
+    pytest.param(
+        *pair, marks=pytest.mark.slow if has_trunk_of_timm(pair[0]) else []
+    )
+    for pair in open_clip.list_pretrained()
+]
+TINY_RESNET = dict(layers=[1, 1, 1, 1], width=8, image_size=32)
+
+
+@pytest.mark.slow
+def test_the_whole_zoo_is_covered():
+    kinds = {
+        name: find_tower(name, None).backbone['type']
+        for name in open_clip.list_models()
+    }
+    assert Counter(kinds.values()) == {CLIP: 57, SIGLIP: 28, OTHER: 59}
+    pairs = Counter(kinds[name] for name, _ in open_clip.list_pretrained())
+    assert pairs == {CLIP: 102, SIGLIP: 30, OTHER: 64}
 
 
 @pytest.mark.parametrize(('name', 'tag'), PAIRS)
@@ -31,10 +60,7 @@ def test_every_tag_has_its_own_activation(name, tag):
     by_name = open_clip.get_model_config(name).get('quick_gelu', False)
     by_tag = open_clip.get_pretrained_cfg(name, tag).get('quick_gelu', False)
     backbone = find_tower(name, tag).backbone
-    native = (
-        'timm_model_name' not in open_clip.get_model_config(name)['vision_cfg']
-    )
-    if backbone['type'] == CLIP and native:
+    if backbone['type'] == CLIP and not has_trunk_of_timm(name):
         assert (backbone['act'] == 'quick_gelu') == (by_name or by_tag)
     else:  # timm's towers and ResNets follow neither
         assert backbone.get('act') != 'quick_gelu'
@@ -110,7 +136,11 @@ def test_a_model_config_of_ones_own(tiny_model, tmp_path):
     assert meta['source'] == dict(
         library='open_clip', name='tiny.json', tag=None, file='epoch_1.pt'
     )
-    assert_same_features(checkpoint, tiny_model.model)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = tiny_model.model.encode_image(x)
+    ours = feature(checkpoint, x)
+    assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
 
 def test_preprocessing_of_open_clips_own_folders(tiny_model, tmp_path):
@@ -167,16 +197,173 @@ def test_configs_that_are_none_are_refused(tmp_path):
         find_tower(str(path), None)
 
 
-def assert_same_features(checkpoint, model) -> None:
-    meta = checkpoint['meta']['clip']
-    backbone = build_backbone(meta['backbone'])
-    backbone.load_state_dict(
-        {
-            key.removeprefix('backbone.'): tensor
-            for key, tensor in checkpoint['state_dict'].items()
-        }
+def test_open_clips_folders(tiny_model, tmp_path):
+    cfg = json.loads(tiny_model.config.read_text())
+    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3)
+    (tmp_path / 'open_clip_config.json').write_text(
+        json.dumps(dict(model_cfg=cfg, preprocess_cfg=preprocess))
     )
-    x = torch.randn(2, 3, meta['img_size'], meta['img_size'])
+    save_file(
+        tiny_model.model.state_dict(), tmp_path / 'open_clip_model.safetensors'
+    )
+    model = open_clip.create_model(f'local-dir:{tmp_path}').eval()
+    x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        ours, wanted = backbone.eval()(x)[0], model.encode_image(x)
+        wanted = model.encode_image(x)
+    checkpoint = convert_folder(tmp_path)
+    ours = feature(checkpoint, x)
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+    assert checkpoint['meta']['clip']['source']['name'] == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    'name', ['roberta-ViT-B-32', 'xlm-roberta-base-ViT-B-32']
+)
+def test_names_that_need_transformers_convert_without_it(
+    tmp_path, monkeypatch, name
+):
+    """And no text tower is ever built."""
+    shrink(monkeypatch, name)
+    reference, _ = make_twins(name)
+    weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
+    save_file(weights, tmp_path / 'x.safetensors')
+    built = 'open_clip.model._build_text_tower', 'open_clip.CLIP.__init__'
+    for place in (*built, 'open_clip.CustomTextCLIP.__init__'):
+        monkeypatch.setattr(place, lambda *_, **__: pytest.fail('is built'))
+    # Importing it is an ImportError.
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    path = str(tmp_path / 'x.safetensors')
+    checkpoint, _ = convert_source(name, path, 'none')
+    assert len(checkpoint['state_dict']) == len(weights)
+
+
+def test_towers_of_open_clip_itself_load_strictly(tmp_path, monkeypatch):
+    shrink(monkeypatch, 'RN50', **TINY_RESNET)
+    shrink(monkeypatch, 'RN101', **TINY_RESNET | dict(layers=[1, 1, 2, 1]))
+    reference, _ = make_twins('RN50')
+    weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
+    weights['logit_scale'] = torch.zeros(())
+    save_file(weights, tmp_path / 'x.safetensors')
+    checkpoint, conversion = convert_source(
+        'RN50', str(tmp_path / 'x.safetensors'), 'openai'
+    )
+    assert conversion.left_out == {'contrastive head': ['logit_scale']}
+    path = tmp_path / 'out.pth'
+    write_checkpoint(checkpoint, path)
+    init_cfg = dict(type='mmclip.PretrainedCLIP', checkpoint=str(path))
+    tower = OpenCLIPVisionTower('RN50', init_cfg=init_cfg)
+    tower.init_weights()
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(tower.eval()(x)[0], reference(x))
+    with pytest.raises(CheckpointError, match="layers': \\[1, 1, 1, 1\\]"):
+        OpenCLIPVisionTower('RN101', init_cfg=init_cfg).init_weights()
+    del weights['visual.conv1.weight']
+    save_file(weights, tmp_path / 'x.safetensors')
+    with pytest.raises(
+        CheckpointError, match=r'missing: tower\.conv1\.weight'
+    ):
+        convert_source('RN50', str(tmp_path / 'x.safetensors'), 'openai')
+
+
+class TestToOpenCLIP:
+    @pytest.fixture
+    def converted(self, tiny_model, tmp_path):
+        path = tmp_path / 'x.safetensors'
+        save_file(tiny_model.model.state_dict(), path)
+        return convert_source(str(tiny_model.config), str(path))[0], path
+
+    def test_the_round_trip_is_bit_identical(self, converted, tiny_model):
+        exported = export_checkpoint(converted[0], 'open_clip').state_dict
+        original = tiny_model.model.visual.state_dict()
+        assert set(exported) == set(original)
+        assert all(torch.equal(exported[k], original[k]) for k in original)
+        tiny_model.model.visual.load_state_dict(exported)  # strictly
+
+    def test_a_whole_model_with_the_base(self, converted, tiny_model):
+        checkpoint, path = converted
+        checkpoint['state_dict']['backbone.ln1.bias'] += 1
+        base = load_file(path)
+        exported = export_checkpoint(checkpoint, 'open_clip', base=base)
+        tiny_model.model.load_state_dict(exported.state_dict)  # strictly
+        changed = [
+            key
+            for key in base
+            if not torch.equal(base[key], exported.state_dict[key])
+        ]
+        assert changed == ['visual.ln_post.bias']
+
+    def test_a_tower_without_projection_wants_the_base(self, converted):
+        checkpoint, path = converted
+        backbone = checkpoint['meta']['clip']['backbone']
+        del backbone['proj_dim'], checkpoint['state_dict']['backbone.proj']
+        with pytest.raises(CheckpointError, match='pass --base'):
+            export_checkpoint(checkpoint, 'open_clip')
+        base = load_file(path)
+        exported = export_checkpoint(checkpoint, 'open_clip', base=base)
+        assert set(exported.state_dict) == set(base)
+        assert any("'visual.proj'" in note for note in exported.notes)
+
+    def test_the_call_names_what_open_clip_knows(self, converted):
+        checkpoint, _ = converted
+        source = checkpoint['meta']['clip']['source']
+        for name, printed in (('tiny', 'NAME'), ('ViT-B-32', "'ViT-B-32'")):
+            source['name'] = name
+            usage = export_checkpoint(checkpoint, 'open_clip').usage
+            assert usage.startswith(f'open_clip.create_model({printed}, ')
+
+    def test_the_mean_of_patches_is_sent_where_it_can_go(self):
+        backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
+        checkpoint, _ = make_checkpoint(backbone, a=1)
+        with pytest.raises(CheckpointError, match='pass --to timm or --to hf'):
+            export_checkpoint(checkpoint, 'open_clip')
+
+    def test_another_base_is_refused(self, converted):
+        with pytest.raises(CheckpointError, match='base is another model'):
+            export_checkpoint(converted[0], 'open_clip', base=dict(a=1))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'ViT-M-16-alt',
+        'ViT-L-14-CLIPA',
+        'coca_ViT-B-32',
+        'MobileCLIP2-L-14',
+        'ViT-B-16-SigLIP',
+        'convnext_tiny',
+    ],
+)
+def test_every_kind_of_tower_goes_back_bit_identically(name):
+    reference, backbone = make_twins(name, depth=2, width=64)
+    cfg = find_tower(name, None).backbone
+    if 'arch' in cfg:
+        cfg['arch'] = dict(width=64, depth=2, num_heads=2, mlp_width=128)
+    tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    checkpoint = dict(
+        state_dict=tensors, meta=dict(clip=dict(backbone=cfg, img_size=224))
+    )
+    exported = export_checkpoint(checkpoint, 'open_clip').state_dict
+    prefix = 'trunk.' if 'pos_embed' in exported else ''
+    original = reference.state_dict()
+    assert {prefix + key for key in exported} == set(original)
+    for key, tensor in exported.items():
+        assert torch.equal(tensor, original[prefix + key]), key
+
+
+@pytest.mark.parametrize('name', ['ViT-S-32', 'ViT-M-32-alt'])
+def test_open_clip_itself_loads_a_whole_model(name, tmp_path, monkeypatch):
+    """Through create_model, as a user does."""
+    shrink(monkeypatch, name)
+    model = open_clip.create_model(name)
+    randomize(model.visual)
+    path = tmp_path / 'x.safetensors'
+    save_file(model.state_dict(), path)
+    checkpoint, _ = convert_source(name, str(path), 'none')
+    exported = export_checkpoint(
+        checkpoint, 'open_clip', base=load_file(path)
+    ).state_dict
+    save_file(exported, tmp_path / 'y.safetensors')
+    again = open_clip.create_model(name, str(tmp_path / 'y.safetensors'))
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key

@@ -1,0 +1,210 @@
+"""timm's files come here, and ours go there."""
+
+from functools import partial
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mmclip.analysis.parity import randomize, relative_difference
+from mmclip.checkpoint import CheckpointError, convert_source
+from mmclip.checkpoint.towers.export import export_checkpoint
+from mmclip.checkpoint.towers.timm import find_timm_tower, timm_arguments
+from mmclip.checkpoint.towers.tower import CLIP, ZERO_SHOT, build_backbone
+from tests.conftest import RELATIVE_TOLERANCE
+from tests.test_checkpoint.conftest import (
+    CLIP_BACKBONE,
+    SIGLIP_BACKBONE,
+    assert_same,
+    feature,
+    make_checkpoint,
+    shrink_timm,
+)
+
+CLIP_TAGS = [
+    name
+    for name in timm.list_pretrained('vit_*')
+    if '_clip_' in name.partition('.')[0]
+]
+
+
+class TestFromTimm:
+    """With the meaning of their heads."""
+
+    @pytest.mark.parametrize(
+        'name',
+        [
+            'vit_base_patch32_clip_224',
+            'vit_base_patch32_clip_quickgelu_224',
+            'vit_base_patch16_siglip_224',
+            'vit_base_patch16_siglip_gap_224',
+            'vit_base_patch32_siglip_256',
+        ],
+    )
+    def test_towers(self, tmp_path, monkeypatch, name):
+        shrink_timm(monkeypatch)
+        model = timm.create_model(name)
+        randomize(model)
+        if model.num_classes:
+            nn.init.zeros_(model.head.bias)
+        save_file(model.state_dict(), tmp_path / 'x.safetensors')
+        checkpoint, conversion = convert_source(
+            name, str(tmp_path / 'x.safetensors'), 'none'
+        )
+        assert conversion.dialect.name == 'timm'
+        size = checkpoint['meta']['clip']['img_size']
+        x = torch.randn(1, 3, size, size)
+        with torch.no_grad():
+            wanted = model.eval()(x)
+        ours = feature(checkpoint, x)
+        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+    def test_a_classifier(self, tmp_path, monkeypatch):
+        shrink_timm(monkeypatch)
+        name = 'vit_base_patch32_clip_224'
+        model = timm.create_model(name, num_classes=1000).eval()
+        randomize(model)
+        save_file(model.state_dict(), tmp_path / 'x.safetensors')
+        for tag in ('none', 'laion2b_ft_in12k_in1k'):
+            checkpoint, _ = convert_source(
+                name, str(tmp_path / 'x.safetensors'), tag
+            )
+            assert 'proj_dim' not in checkpoint['meta']['clip']['backbone']
+            x = torch.randn(1, 3, 224, 224)
+            head = nn.Linear(64, 1000)
+            head.load_state_dict(
+                {
+                    key: checkpoint['state_dict'][f'head.fc.{key}']
+                    for key in ('weight', 'bias')
+                }
+            )
+            with torch.no_grad():
+                ours, wanted = head(feature(checkpoint, x)), model(x)
+            assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+
+    def test_a_projection_with_a_bias_is_no_plain_clip(
+        self, tmp_path, monkeypatch
+    ):
+        shrink_timm(monkeypatch)
+        model = timm.create_model('vit_base_patch32_clip_224.openai')
+        nn.init.ones_(model.head.bias)
+        save_file(model.state_dict(), tmp_path / 'x.safetensors')
+        with pytest.raises(CheckpointError, match='projection has a bias'):
+            convert_source(
+                'vit_base_patch32_clip_224',
+                str(tmp_path / 'x.safetensors'),
+                'laion2b',
+            )
+
+    def test_gelu_names_of_quickgelu_weights_are_refused(self):
+        with pytest.raises(
+            CheckpointError, match='use vit_large_patch14_clip_quickgelu_336'
+        ):
+            find_timm_tower('vit_large_patch14_clip_336', 'openai')
+
+    @pytest.mark.parametrize('name', CLIP_TAGS)
+    def test_every_clip_tag_is_known(self, monkeypatch, name):
+        shrink_timm(monkeypatch)
+        base, _, tag = name.partition('.')
+        try:
+            tower = find_timm_tower(base, tag)
+        except CheckpointError as error:
+            assert 'trained with QuickGELU' in str(error)
+            return
+        num_classes = timm.get_pretrained_cfg(name).num_classes
+        assert tower.backbone['type'] == CLIP
+        assert tower.has_classifier == (num_classes in (1000, 11821))
+        if not tower.has_classifier:
+            assert tower.backbone['proj_dim'] == num_classes
+
+    def test_a_file_without_tag_is_refused_where_activations_differ(
+        self, tmp_path
+    ):
+        path = tmp_path / 'x.safetensors'
+        save_file(dict(a=torch.zeros(1)), path)
+        with pytest.raises(CheckpointError, match='pass --tag'):
+            convert_source('vit_base_patch32_clip_224', str(path))
+
+    def test_a_file_without_tag_is_refused_where_pixels_differ(self, tmp_path):
+        path = tmp_path / 'x.safetensors'
+        save_file(dict(a=torch.zeros(1)), path)
+        with pytest.raises(CheckpointError, match='differ in preprocessing'):
+            convert_source('vit_base_patch32_clip_384', str(path))
+        with pytest.raises(CheckpointError, match='are those of no CLIP'):
+            convert_source('vit_base_patch32_clip_384', str(path), 'none')
+
+    def test_unknown_tags_get_the_nearest(self):
+        with pytest.raises(CheckpointError, match='there are laion2b'):
+            find_timm_tower('vit_base_patch32_clip_224', 'laion2')
+        with pytest.raises(CheckpointError, match='is not a CLIP or SigLIP'):
+            find_timm_tower('vit_base_patch16_224', None)
+
+
+class TestToTimm:
+    @pytest.mark.parametrize(
+        'changes',
+        [
+            dict(),
+            dict(proj_dim=24),
+            dict(proj_dim=24, proj_bias=True),
+            dict(layer_scale_init=0.1),
+            dict(out_type='avg_featmap'),
+            dict(act='gelu', norm_eps=1e-6),
+        ],
+        ids=str,
+    )
+    def test_clip(self, changes):
+        checkpoint, module = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+        self.assert_loads(checkpoint, module)
+
+    @pytest.mark.parametrize('pool', ['attention', 'avg'])
+    def test_siglip(self, pool):
+        backbone = SIGLIP_BACKBONE | dict(pool=pool)
+        checkpoint, module = make_checkpoint(backbone, a=1)
+        self.assert_loads(checkpoint, module)
+
+    def test_a_classifier(self):
+        checkpoint, module = make_checkpoint(CLIP_BACKBONE, 5, a=1)
+        self.assert_loads(checkpoint, module)
+
+    def test_the_printed_call_works(self):
+        checkpoint, module = make_checkpoint(CLIP_BACKBONE, 5, a=1)
+        exported = export_checkpoint(checkpoint, 'timm')
+        call = exported.usage.removesuffix('.load_state_dict(weights)')
+        # What we print for users to run, of our own config.
+        model = eval(call, dict(timm=timm, torch=torch, partial=partial))
+        model.load_state_dict(exported.state_dict)
+        assert_same(module, model.eval())
+
+    def assert_loads(self, checkpoint, module):
+        tensors = export_checkpoint(checkpoint, 'timm').state_dict
+        backbone = checkpoint['meta']['clip']['backbone']
+        described = build_backbone(backbone).architecture()
+        model = timm.models.VisionTransformer(
+            **timm_arguments(
+                backbone | described, len(tensors.get('head.bias', ()))
+            )
+        )
+        model.load_state_dict(tensors)  # strictly
+        assert_same(module, model.eval())
+
+    def test_what_timm_cannot_hold_is_refused(self):
+        for changes in (
+            dict(pool='avg'),
+            dict(pool='attention', proj_dim=8),
+            dict(pre_norm=False),
+        ):
+            checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
+            with pytest.raises(CheckpointError, match='timm cannot hold'):
+                export_checkpoint(checkpoint, 'timm')
+        checkpoint, _ = make_checkpoint(SIGLIP_BACKBONE, 5, a=1)
+        checkpoint['meta']['clip']['head'] = dict(type=ZERO_SHOT)
+        with pytest.raises(CheckpointError, match='do not normalise'):
+            export_checkpoint(checkpoint, 'timm')
+        checkpoint, _ = make_checkpoint(
+            CLIP_BACKBONE | dict(proj_dim=32), 5, a=1
+        )
+        with pytest.raises(CheckpointError, match='both a projection and'):
+            export_checkpoint(checkpoint, 'timm')
