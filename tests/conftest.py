@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from mmclip.analysis.parity import randomize
-from mmclip.checkpoint.towers.open_clip import find_tower
 
 # In the background, and under nohup, they are ignored, by all programs that
 # the tests start, too.
@@ -47,15 +46,6 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Let libraries take down at exit what they built."""
     gc.unfreeze()
-
-
-def names_of(*types: str) -> list[str]:
-    """Every model name of open_clip whose tower is one of these backbones."""
-    return [
-        name
-        for name in open_clip.list_models()
-        if find_tower(name, None).backbone['type'] in types
-    ]
 
 
 def put_into_hub_cache(cache: Path, repository: str) -> Path:

@@ -73,14 +73,6 @@ def test_shapes_and_what_is_trained(out_type, shape):
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
-def test_another_image_size_when_running_and_when_loading():
-    backbone, larger = tiny(), tiny(img_size=48)
-    larger.load_state_dict(backbone.state_dict())
-    x = images(48)
-    with torch.no_grad():
-        torch.testing.assert_close(backbone.eval()(x), larger.eval()(x))
-
-
 def test_frozen_stages_survive_train():
     backbone = tiny(frozen_stages=2).train()
     assert not backbone.layers[1].training

@@ -47,6 +47,8 @@ class TestFromTimm:
         shrink_timm(monkeypatch)
         model = timm.create_model(name)
         randomize(model)
+        for block in model.blocks:  # or activations are all alike
+            block.mlp.fc1.weight.data *= 6
         if model.num_classes:
             nn.init.zeros_(model.head.bias)
         save_file(model.state_dict(), tmp_path / 'x.safetensors')
@@ -60,6 +62,11 @@ class TestFromTimm:
             wanted = model.eval()(x)
         ours = feature(checkpoint, x)
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
+        backbone = checkpoint['meta']['clip']['backbone']
+        is_exact = backbone['act'] == 'gelu'
+        backbone['act'] = 'gelu_tanh' if is_exact else 'gelu'
+        wrong = feature(checkpoint, x)
+        assert relative_difference(wrong, wanted) > RELATIVE_TOLERANCE
 
     def test_a_classifier(self, tmp_path, monkeypatch):
         shrink_timm(monkeypatch)
