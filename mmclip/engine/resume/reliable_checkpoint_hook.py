@@ -30,7 +30,8 @@ from mmclip.engine.resume.plain_values import make_plain, restore_plain
 from mmclip.errors import CheckpointError
 from mmclip.registry import HOOKS
 
-VALIDATED = 'validated_iter'
+# mmengine logs what begins with 'val' beside the metrics.
+VALIDATED = 'iter_validated'
 
 
 @HOOKS.register_module()

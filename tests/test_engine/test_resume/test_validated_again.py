@@ -76,6 +76,7 @@ def test_each_epoch_is_validated_once_in_the_history(
     capfd.readouterr()
     runner = train(resume=True, **SETTINGS)
     log = ''.join(capfd.readouterr())
+    assert 'validated: ' not in log  # beside the metrics
     assert (f'Validate iteration {2 * epoch}:' in log) == is_made_again
     history, _ = runner.message_hub.get_scalar('val/score').data
     assert history.tolist() == SCORES
