@@ -26,6 +26,8 @@ from tests.test_engine.runs import (
     write_config,
 )
 
+LAUNCH = TRAIN.with_name('launch.py')
+
 
 def ranks(launcher: int) -> list[int]:
     with open(f'/proc/{launcher}/task/{launcher}/children') as children:
@@ -34,7 +36,7 @@ def ranks(launcher: int) -> list[int]:
 
 def launched(folder: Path, work_dir: str) -> subprocess.Popen:
     """Two processes of the launcher, as tools/dist_train.sh starts it."""
-    command = [sys.executable, launch.__file__, '--standalone']
+    command = [sys.executable, LAUNCH, '--standalone']
     command += ['--nproc_per_node=2', TRAIN, 'config.py', '--resume']
     return subprocess.Popen(
         [*command, '--work-dir', work_dir, '--launcher', 'pytorch'],
@@ -83,7 +85,7 @@ time.sleep(600)
 def test_no_process_is_left_when_signals_go_on(tmp_path):
     (tmp_path / 'script.py').write_text(STUBBORN)
     run = subprocess.Popen(
-        [sys.executable, launch.__file__, '--standalone', 'script.py'],
+        [sys.executable, LAUNCH, '--standalone', 'script.py'],
         cwd=tmp_path,
     )
     while not (pid := tmp_path / 'pid').exists() or not pid.read_text():
