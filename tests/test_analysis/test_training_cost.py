@@ -81,42 +81,45 @@ def flyp(folder, layers=2):
     return cfg, whole
 
 
-def test_backward_costs_twice_the_forward():
+@pytest.fixture(scope='module')
+def plain():
+    """What fine-tuning the whole of the small model costs."""
+    return count_training_cost(config())
+
+
+def test_backward_costs_twice_the_forward(plain):
     """More by the recomputing in attention, less by the input's gradient."""
     forward = 2 * count_complexity(config(), (64, 64)).macs
-    assert 2.8 < count_training_cost(config()).flops_per_image / forward < 3.5
+    assert 2.8 < plain.flops_per_image / forward < 3.5
 
 
-def test_states_are_those_of_adamw_in_float32():
-    cost = count_training_cost(config())
-    assert cost.bytes_of_states == 16 * cost.params
+def test_states_are_those_of_adamw_in_float32(plain):
+    assert plain.bytes_of_states == 16 * plain.params
     ema = count_training_cost(config(ema=True))
     assert ema.bytes_of_states == 20 * cost.params
 
 
-def test_what_is_frozen_costs_less():
-    whole = count_training_cost(config())
+def test_what_is_frozen_costs_less(plain):
     half = count_training_cost(config(frozen_stages=2))
-    assert half.params < 0.6 * whole.params
-    assert half.flops_per_image < 0.8 * whole.flops_per_image
-    assert half.bytes_per_image < 0.6 * whole.bytes_per_image
-    assert half.bytes_of_states < whole.bytes_of_states
+    assert half.params < 0.6 * plain.params
+    assert half.flops_per_image < 0.8 * plain.flops_per_image
+    assert half.bytes_per_image < 0.6 * plain.bytes_per_image
+    assert half.bytes_of_states < plain.bytes_of_states
 
 
-def test_recomputing_trades_memory_for_operations():
-    plain = count_training_cost(config())
+def test_recomputing_trades_memory_for_operations(plain):
     recomputed = count_training_cost(config(with_cp=True))
     assert recomputed.bytes_per_image < plain.bytes_per_image / 4
     assert recomputed.flops_per_image > 1.2 * plain.flops_per_image
 
 
-def test_lora_trains_its_updates_and_the_head():
-    whole, updates = count_training_cost(config()), count_training_cost(lora())
+def test_lora_trains_its_updates_and_the_head(plain):
+    updates = count_training_cost(lora())
     assert updates.params == 4 * 4 * (64 + 3 * 64) + 5 * (64 + 1)
-    frozen = whole.params - 5 * (64 + 1)
+    frozen = plain.params - 5 * (64 + 1)
     assert updates.bytes_of_states == 16 * updates.params + 4 * frozen
     # Gradients of the weights, a third of it all, are left out.
-    assert 0.6 < updates.flops_per_image / whole.flops_per_image < 0.8
+    assert 0.6 < updates.flops_per_image / plain.flops_per_image < 0.8
 
 
 def test_lora_does_not_log_every_parameter():

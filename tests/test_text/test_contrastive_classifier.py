@@ -9,7 +9,12 @@ from mmpretrain.structures import DataSample
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import convert_source
-from tests.conftest import RELATIVE_TOLERANCE, save_whole_model
+from tests.conftest import (
+    RELATIVE_TOLERANCE,
+    REPOSITORY,
+    save_whole_model,
+)
+from tests.processes import finish, start
 
 CLASSES = ['a cat', 'dog', 'fire truck']
 TEMPLATES = ['a photo of {}']
@@ -183,34 +188,11 @@ def test_a_backbone_without_projection_is_refused(tmp_path):
         model.loss(*batch())
 
 
-def _gradients_of_a_rank(rank, folder):
-    """What data-parallel training of two processes averages to."""
-    torch.distributed.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/store',
-        rank=rank,
-        world_size=2,
-    )
-    model, _ = make_twins(folder / str(rank))
-    images, samples = batch()
-    half = slice(2 * rank, 2 * rank + 2)
-    model.train()
-    model.loss(images[half], samples[half])['loss'].backward()
-    gradients = []
-    for parameter in (model.backbone.proj, model.text.clip.logit_scale):
-        torch.distributed.all_reduce(parameter.grad)
-        gradients.append(parameter.grad / 2)
-    if rank == 0:
-        torch.save(gradients, folder / 'gradients.pt')
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_contrast_all_images(tmp_path):
     for rank in ('0', '1', 'whole'):
         (tmp_path / rank).mkdir()
-    torch.multiprocessing.start_processes(
-        _gradients_of_a_rank, (tmp_path,), nprocs=2, start_method='fork'
-    )
+    program = 'tests.test_text.gradients_of_a_rank'
+    finish(start('-m', program, tmp_path, cwd=REPOSITORY, ranks=2))
     model, _ = make_twins(tmp_path / 'whole')
     model.train()
     model.loss(*batch())['loss'].backward()

@@ -6,7 +6,6 @@ weights or none.
 
 import copy
 import json
-import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from mmclip.checkpoint import (
     write_checkpoint,
 )
 from mmclip.models import CLIPVisionTransformer
+from tests.test_checkpoint.conftest import Payload
 from tests.test_checkpoint.limits import outcomes
 from tests.test_checkpoint.test_files.test_bounds import (
     as_key,
@@ -50,8 +50,10 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:.*torch.jit'),
     pytest.mark.filterwarnings('ignore:Detected pickle protocol'),
 ]
-NUM_MUTATIONS = 100  # of each format, for each reader
-ALL_MUTATIONS = 2000
+# Changes of a file, for each format and reader.
+few_or_many = pytest.mark.parametrize(
+    'number_of_files', [100, pytest.param(2000, marks=pytest.mark.exhaustive)]
+)
 SECONDS = 20  # for files of some kilobytes: a hang, not a slow machine
 
 CLIP = dict(
@@ -171,21 +173,15 @@ def no_hang() -> Iterator[None]:
         if read is read_checkpoint or kind in ('training', 'torchscript')
     ],
 )
-@pytest.mark.parametrize(
-    'num_mutations',
-    [
-        NUM_MUTATIONS,
-        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
-    ],
-)
-def test_mutations(tmp_path, kind, read, num_mutations):
+@few_or_many
+def test_mutations(tmp_path, kind, read, number_of_files):
     name, save, has_check_sums = FORMATS[kind]
     path = tmp_path / name
     save(path)
     content, wanted = path.read_bytes(), dict(read_state_dict(path))
-    dice = random.Random(num_mutations)
+    dice = random.Random(number_of_files)
     outcomes = {True: 0, False: 0}
-    for _ in range(num_mutations):
+    for _ in range(number_of_files):
         path.write_bytes(mutate(content, dice))
         try:
             with no_hang():
@@ -202,26 +198,10 @@ def test_mutations(tmp_path, kind, read, num_mutations):
     assert min(outcomes.values()) > 0
 
 
-class Payload:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, witness: Path):
-        self.witness = witness
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.witness),)
-
-
 @pytest.mark.parametrize('zipped', [True, False])
-@pytest.mark.parametrize(
-    'num_mutations',
-    [
-        NUM_MUTATIONS,
-        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
-    ],
-)
+@few_or_many
 def test_mutations_of_a_payload_are_not_run(
-    tmp_path, monkeypatch, zipped, num_mutations
+    tmp_path, monkeypatch, zipped, number_of_files
 ):
     """Nor does a change make a payload pass for something else."""
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
@@ -231,8 +211,8 @@ def test_mutations_of_a_payload_are_not_run(
         path,
         _use_new_zipfile_serialization=zipped,
     )
-    content, dice = path.read_bytes(), random.Random(num_mutations)
-    for _ in range(num_mutations):
+    content, dice = path.read_bytes(), random.Random(number_of_files)
+    for _ in range(number_of_files):
         path.write_bytes(mutate(content, dice))
         with no_hang(), pytest.raises(CheckpointError):
             read_checkpoint(path)
@@ -250,14 +230,8 @@ def backbone(seed: int) -> CLIPVisionTransformer:
 
 
 @pytest.mark.parametrize('name', ['x.pth', 'x.safetensors', 'x.bin'])
-@pytest.mark.parametrize(
-    'num_mutations',
-    [
-        NUM_MUTATIONS,
-        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
-    ],
-)
-def test_a_model_gets_all_weights_or_none(tmp_path, name, num_mutations):
+@few_or_many
+def test_a_model_gets_all_weights_or_none(tmp_path, name, number_of_files):
     path = tmp_path / name
     weights = {f'backbone.{k}': v for k, v in backbone(1).state_dict().items()}
     if name == 'x.bin':
@@ -266,9 +240,9 @@ def test_a_model_gets_all_weights_or_none(tmp_path, name, num_mutations):
         write_checkpoint(dict(state_dict=weights), path)
     content, module = path.read_bytes(), backbone(0)
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    dice = random.Random(num_mutations)
+    dice = random.Random(number_of_files)
     outcomes = {True: 0, False: 0}
-    for _ in range(num_mutations):
+    for _ in range(number_of_files):
         path.write_bytes(mutate(content, dice))
         module.load_state_dict(before)
         try:
@@ -355,14 +329,8 @@ def tangle(dice: random.Random) -> bytes:
     return b'](' + written + b'e'
 
 
-@pytest.mark.parametrize(
-    'num_files',
-    [
-        NUM_MUTATIONS,
-        pytest.param(ALL_MUTATIONS, marks=pytest.mark.exhaustive),
-    ],
-)
-def test_tangles(tmp_path, num_files):
+@few_or_many
+def test_tangles(tmp_path, number_of_files):
     """Whatever is read can be shown, copied and compared."""
 
     def use(path):
@@ -375,8 +343,8 @@ def test_tangles(tmp_path, num_files):
         except (RuntimeError, ValueError):  # of tensors and arrays of many
             pass
 
-    dice, paths = random.Random(num_files), []
-    for i in range(num_files // 3):
+    dice, paths = random.Random(number_of_files), []
+    for i in range(number_of_files // 3):
         paths += write_all(tmp_path, str(i), tangle(dice))
     found = outcomes(paths, use)
     assert set(found.values()) == {'read', 'refused'}

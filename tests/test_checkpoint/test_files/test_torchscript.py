@@ -18,6 +18,8 @@ from mmclip.checkpoint import (
     read_state_dict,
 )
 from mmclip.checkpoint.towers.export import export_checkpoint
+from tests.test_checkpoint.test_files import test_archive
+from tests.test_checkpoint.test_files.test_pickled_numbers import string
 
 # torch.jit is deprecated, and OpenAI's files are what they are.
 pytestmark = pytest.mark.filterwarnings('ignore:.*torch.jit')
@@ -208,19 +210,7 @@ def test_modules_that_hold_themselves_are_refused(archive, tmp_path):
         read_checkpoint(crafted)
 
 
-def string(text: str) -> bytes:
-    return b'X' + len(text).to_bytes(4, 'little') + text.encode()
-
-
-TENSOR = (
-    b'ctorch._utils\n_rebuild_tensor_v2\n(('
-    + string('storage')
-    + b'ctorch\nFloatStorage\n'
-    + string('0')
-    + string('cpu')
-    # One value, offset 0, size (1,), stride (1,), no gradient.
-    + b'K\x01tQK\x00(K\x01t(K\x01t\x89tR'
-)
+TENSOR = test_archive.tensor()
 
 
 @pytest.fixture

@@ -43,6 +43,12 @@ PREPROCESS = dict(
 )
 
 
+def vision_model(kind):
+    """A small random image tower of transformers."""
+    cfg = getattr(transformers, f'{kind}VisionConfig')(**SMALL)
+    return randomized(getattr(transformers, f'{kind}VisionModel')(cfg))
+
+
 class TestFromHuggingFace:
     """Folders that transformers writes."""
 
@@ -74,11 +80,7 @@ class TestFromHuggingFace:
 
     @pytest.mark.parametrize('prefix', ['vision_model.', ''])
     def test_both_prefixes(self, tmp_path, prefix):
-        model = randomized(
-            transformers.CLIPVisionModel(
-                transformers.CLIPVisionConfig(**SMALL)
-            )
-        )
+        model = vision_model('CLIP')
         model.save_pretrained(tmp_path)
         weights = {
             prefix + key.removeprefix('vision_model.'): tensor
@@ -94,8 +96,7 @@ class TestFromHuggingFace:
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
     def test_siglip(self, tmp_path):
-        cfg = transformers.SiglipVisionConfig(**SMALL)
-        model = randomized(transformers.SiglipVisionModel(cfg))
+        model = vision_model('Siglip')
         model.save_pretrained(tmp_path)
         x = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
@@ -128,11 +129,7 @@ class TestFromHuggingFace:
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
     def test_shards(self, tmp_path):
-        model = randomized(
-            transformers.CLIPVisionModel(
-                transformers.CLIPVisionConfig(**SMALL)
-            )
-        )
+        model = vision_model('CLIP')
         model.save_pretrained(tmp_path, max_shard_size='30KB')
         assert (tmp_path / 'model.safetensors.index.json').exists()
         assert (
@@ -142,11 +139,7 @@ class TestFromHuggingFace:
         )  # q, k and v are one tensor here
 
     def test_preprocessing(self, tmp_path):
-        randomized(
-            transformers.CLIPVisionModel(
-                transformers.CLIPVisionConfig(**SMALL)
-            )
-        ).save_pretrained(tmp_path)
+        vision_model('CLIP').save_pretrained(tmp_path)
         assert convert_folder(tmp_path)['meta']['clip']['preprocess'] is None
         (tmp_path / 'preprocessor_config.json').write_text(
             json.dumps(
@@ -169,10 +162,7 @@ class TestFromHuggingFace:
 
     def test_nulls_of_a_preprocessor_are_its_defaults(self, tmp_path):
         """As transformers before version 5 wrote them."""
-        model = transformers.SiglipVisionModel(
-            transformers.SiglipVisionConfig(**SMALL)
-        )
-        model.save_pretrained(tmp_path)
+        vision_model('Siglip').save_pretrained(tmp_path)
         (tmp_path / 'preprocessor_config.json').write_text(
             json.dumps(
                 dict(
@@ -195,10 +185,7 @@ class TestFromHuggingFace:
         ('crop', 'edge'), [(32, 32), (32, 36), (224, 354)]
     )
     def test_images_larger_than_the_crop(self, tmp_path, crop, edge):
-        model = transformers.CLIPVisionModel(
-            transformers.CLIPVisionConfig(**SMALL)
-        )
-        model.save_pretrained(tmp_path)
+        vision_model('CLIP').save_pretrained(tmp_path)
         processor = transformers.CLIPImageProcessor(
             size=dict(shortest_edge=edge),
             crop_size=dict(height=crop, width=crop),
@@ -245,10 +232,7 @@ class TestToHuggingFace:
 
     def test_preprocessing(self):
         preprocess = dict(
-            mean=[0.5] * 3,
-            std=[0.5] * 3,
-            interpolation='bicubic',
-            resize_mode='squash',
+            PREPROCESS, mean=[0.5] * 3, std=[0.5] * 3, resize_mode='squash'
         )
         checkpoint, _ = make_checkpoint(
             SIGLIP_BACKBONE, preprocess=preprocess, img_size=32
@@ -264,11 +248,7 @@ class TestToHuggingFace:
         """At margins that are even: odd ones are halved in two ways."""
         init_default_scope('mmpretrain')
         preprocess = dict(
-            mean=[0.0] * 3,
-            std=[1.0] * 3,
-            interpolation='bicubic',
-            resize_mode='shortest',
-            crop_pct=0.88,
+            PREPROCESS, mean=[0.0] * 3, std=[1.0] * 3, crop_pct=0.88
         )
         checkpoint, _ = make_checkpoint(
             CLIP_BACKBONE, preprocess=preprocess, img_size=32
@@ -292,13 +272,7 @@ class TestToHuggingFace:
         assert difference.abs().max() < 1.5  # of 255: rounded once more
 
     def test_a_squashed_crop_is_refused(self):
-        preprocess = dict(
-            mean=[0.5] * 3,
-            std=[0.5] * 3,
-            interpolation='bicubic',
-            resize_mode='squash',
-            crop_pct=0.9,
-        )
+        preprocess = dict(PREPROCESS, resize_mode='squash', crop_pct=0.9)
         checkpoint, _ = make_checkpoint(
             CLIP_BACKBONE, preprocess=preprocess, img_size=32
         )
