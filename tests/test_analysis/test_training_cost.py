@@ -96,7 +96,7 @@ def test_backward_costs_twice_the_forward(plain):
 def test_states_are_those_of_adamw_in_float32(plain):
     assert plain.bytes_of_states == 16 * plain.params
     ema = count_training_cost(config(ema=True))
-    assert ema.bytes_of_states == 20 * cost.params
+    assert ema.bytes_of_states == 20 * plain.params
 
 
 def test_what_is_frozen_costs_less(plain):
