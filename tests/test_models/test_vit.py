@@ -37,6 +37,8 @@ class TestTokens:
         average, featmap = output('avg_featmap'), output('featmap')
         torch.testing.assert_close(average, patches.mean(1))
         torch.testing.assert_close(featmap[:, :, 1, 2], patches[:, 4 + 2])
+        if prefix:
+            torch.testing.assert_close(output('pooled'), output('raw')[:, 0])
 
     @pytest.mark.parametrize('size', [(48, 48), (24, 40), (64, 16)])
     def test_images_of_another_size_are_as_in_a_tower_of_that_size(
@@ -54,6 +56,10 @@ class TestTokens:
     def test_a_border_narrower_than_a_patch_is_left_out(self, cls):
         backbone, x = tiny(cls).eval(), images(39, 35)
         assert torch.equal(backbone(x)[0], backbone(x[..., :32, :32])[0])
+
+    def test_an_image_smaller_than_a_patch_is_refused(self, cls):
+        with pytest.raises(ValueError, match='4x32 pixels is smaller'):
+            tiny(cls)(images(4, 32))
 
     def test_positions_are_added_in_float32_under_autocast(self, cls):
         backbone, inputs = tiny(cls), []
