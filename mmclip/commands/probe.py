@@ -24,7 +24,7 @@ from mmclip.engine.config.load import complete_dataloaders
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
 from mmclip.evaluation.config import load_config_with
 from mmclip.probing import ProbeResult, probe
-from mmclip.probing.logistic import SOLVERS, Trial
+from mmclip.probing.logistic import Trial
 
 EXAMPLES = """examples:
   python %(prog)s configs/clip/clip-l-336_linear-probe_in1k.py \\
@@ -50,12 +50,6 @@ def parse_args() -> argparse.Namespace:
         'timm://NAME.TAG, hf-hub:ORG/REPOSITORY, local-dir:FOLDER',
     )
     add('--work-dir', help='where features, classifier and numbers go')
-    add(
-        '--solver',
-        choices=SOLVERS,
-        default='auto',
-        help='scikit-learn, torch (on the GPU if there is one), or by size',
-    )
     add('--amp', action='store_true', help='features in mixed precision')
     add(
         '--cfg-options',
@@ -91,7 +85,6 @@ def main() -> None:
             cfg,
             args.checkpoint,
             Path(cfg.work_dir) / 'features',
-            solver=args.solver,
             amp=args.amp,
             report=print_trial,
         )
@@ -135,10 +128,7 @@ def write(result: ProbeResult, checkpoint: dict, work_dir: Path) -> None:
     numbers = json.dumps(asdict(result), indent=2) + '\n'
     with atomic_file(out.with_suffix('.json')) as path:
         path.write_text(numbers, encoding='utf-8')
-    print(
-        f'C={result.c:.3g}, chosen on {result.validation}, solver '
-        f'{result.solver}'
-    )
+    print(f'C={result.c:.3g}, chosen on {result.validation}')
     for note in result.notes:
         print(f'note: {note}')
     print(f'linear probe: top-1 {result.linear_top1:.2f} %')

@@ -32,9 +32,7 @@ from mmclip.probing.knn import knn_predictions
 from mmclip.probing.logistic import (
     LinearClassifier,
     Trial,
-    choose_solver,
     fit,
-    import_sklearn,
     sweep,
 )
 from mmclip.version import __version__
@@ -50,7 +48,6 @@ class ProbeResult:
         linear_top1 (float): Top-1 in percent on the test set.
         knn_top1 (float): The same of nearest neighbours.
         c (float): The inverse strength of the regularisation.
-        solver (str): ``'sklearn'`` or ``'torch'``.
         converged (bool): Whether the final classifier's solver was done
             before 1,000 iterations.
         validation (str): What ``C`` was chosen on.
@@ -61,7 +58,6 @@ class ProbeResult:
     linear_top1: float
     knn_top1: float
     c: float
-    solver: str
     converged: bool
     validation: str
     trials: list[Trial]
@@ -73,7 +69,6 @@ def probe(
     checkpoint: str,
     cache: str | Path,
     *,
-    solver: str = 'auto',
     amp: bool = False,
     report: Callable[[Trial], None] = lambda trial: None,
 ) -> tuple[ProbeResult, dict[str, Any]] | None:
@@ -92,7 +87,6 @@ def probe(
         checkpoint (str): A tower or a whole classifier, in any form that
             ``init_cfg`` takes; see :class:`PretrainedCLIP`.
         cache (str | Path): Where features are kept.
-        solver (str): See :func:`mmclip.probing.fit`.
         amp (bool): See :func:`extract_features`.
         report (Callable): What to call with each trial.
 
@@ -102,10 +96,8 @@ def probe(
 
     Raises:
         CheckpointError: If the checkpoint does not fit the backbone.
-        ImportError: If scikit-learn is not installed.
         ValueError: If the model, the data sets or their classes do not fit.
     """
-    import_sklearn()  # or it would be missed after all features
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(model_config(cfg))
     _check_model(model)
@@ -128,7 +120,7 @@ def probe(
     if not is_main_process():
         return None
     _check_classes(found, model.head.fc.out_features)
-    classifier, result = _train_and_test(found, solver, report)
+    classifier, result = _train_and_test(found, report)
     result.notes.extend(_notes_on_images(model, cfg))
     return result, _make_checkpoint(
         model, cfg, classifier, result, found['train'].classes
@@ -184,13 +176,11 @@ def _check_classes(found: dict[str, Features], num_classes: int) -> None:
 
 
 def _train_and_test(
-    found: dict[str, Features], solver: str, report: Callable[[Trial], None]
+    found: dict[str, Features], report: Callable[[Trial], None]
 ) -> tuple[LinearClassifier, ProbeResult]:
     train, test = found['train'], found['test']
     num_classes = max(len(train.classes), int(train.labels.max()) + 1)
     x, y = np.asarray(train.features), train.labels
-    if solver == 'auto':
-        solver = choose_solver(x, num_classes)
     why_not = _why_not_validation(found)
     if why_not is None:
         validation = "the config's validation set"
@@ -207,19 +197,18 @@ def _train_and_test(
             y[second],
         )
     trials = sweep(
-        lambda c: fit(x_train, y_train, num_classes, c, solver),
+        lambda c: fit(x_train, y_train, num_classes, c),
         x_val,
         y_val,
         report,
     )
-    classifier = fit(x, y, num_classes, trials[0].c, solver)
+    classifier = fit(x, y, num_classes, trials[0].c)
     linear = classifier.scores(test.features).argmax(dim=1).numpy()
     knn = knn_predictions(train.features, train.labels, test.features)
     return classifier, ProbeResult(
         linear_top1=100 * float((linear == test.labels).mean()),
         knn_top1=100 * float((knn == test.labels).mean()),
         c=trials[0].c,
-        solver=solver,
         converged=classifier.converged,
         validation=validation,
         trials=trials,
@@ -308,6 +297,6 @@ def _make_checkpoint(
         mmclip_version=__version__,
         dataset_meta=dict(classes=classes),
         probe=asdict(result),
-        versions=dict(torch=version('torch'), sklearn=version('scikit-learn')),
+        versions=dict(torch=version('torch')),
     )
     return dict(meta=meta, state_dict=weights_to_cpu(model.state_dict()))

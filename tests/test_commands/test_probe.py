@@ -1,6 +1,5 @@
 """tools/linear_probe.py, and what tools/test.py makes of its classifier."""
 
-import builtins
 import json
 import sys
 
@@ -84,22 +83,6 @@ def test_an_output_is_refused_before_the_inputs_are_read(
     assert exit_message(main, *line) == (
         'error: work/linear_probe.pth is a folder: name a file.'
     )
-
-
-def test_a_missing_scikit_learn_is_one_sentence(
-    tmp_path, monkeypatch, exit_message
-):
-    make_project(tmp_path)
-    real_import = builtins.__import__
-
-    def no_sklearn(name, *arguments, **options):
-        if name.split('.')[0] == 'sklearn':
-            raise ModuleNotFoundError(name)
-        return real_import(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, '__import__', no_sklearn)
-    message = exit_message(main, 'config.py', 'tower.pth')
-    assert message.startswith('error: Probing needs scikit-learn')
 
 
 @pytest.mark.slow
