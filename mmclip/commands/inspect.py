@@ -73,6 +73,7 @@ def main() -> None:
 
 
 def print_findings(found: Findings) -> None:
+    print(f'format: {found.weights.kind}')
     print(f'names: {found.dialect or "of no plain vision transformer"}')
     print(f'tensors: {_counts(found.dtypes)}')
     if found.parts:
