@@ -217,10 +217,10 @@ TENSOR = test_archive.tensor()
 def craft(tmp_path):
     """An archive of one storage of one value, and the pickle given."""
 
-    def make(content: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    def make(content: bytes) -> Path:
         path = tmp_path / 'crafted.pt'
         with zipfile.ZipFile(path, 'w') as file:
-            file.writestr('x/data.pkl', b'\x80\x02' + content, compression)
+            file.writestr('x/data.pkl', b'\x80\x02' + content)
             file.writestr('x/data/0', bytes(4))
             file.writestr('x/constants.pkl', b'\x80\x02).')
             file.writestr('x/code/m.py', '')
@@ -287,21 +287,6 @@ def test_numbers_of_objects_reserve_no_memory(craft):
     # Four bytes of a number, which the pickle module in C makes 64 GiB.
     content = module(string('w') + TENSOR) + b'r\xff\xff\xff\xff.'
     assert list(read_checkpoint(craft(content))) == ['w']
-
-
-def test_compressed_pickles_are_refused(craft):
-    path = craft(module(string('w') + TENSOR) + b'.', zipfile.ZIP_DEFLATED)
-    with pytest.raises(CheckpointError, match='compressed'):
-        read_checkpoint(path)
-
-
-@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_truncated_archives_get_one_sentence(archive, tmp_path, share):
-    content = archive.read_bytes()
-    path = tmp_path / 'cut.pt'
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match=str(path)):
-        read_checkpoint(path)
 
 
 @pytest.mark.parametrize('content', [b'', b'\x80\x02.', b'\x80\x02]q\x00.'])

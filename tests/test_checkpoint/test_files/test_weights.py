@@ -164,7 +164,7 @@ class TestWriting:
         assert (tmp_path / 'new' / 'x.pth').is_file()
 
 
-@pytest.mark.parametrize('name', ['x.pt', 'x.bin', 'x.safetensors'])
+@pytest.mark.parametrize('name', ['x.pt', 'x.safetensors'])
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
