@@ -75,8 +75,14 @@ def tower(cfg):
 # LoRA loads weights when it is built: see tests/test_models/test_lora.py.
 @pytest.mark.parametrize(
     'path',
-    [p for p in CONFIGS if 'lora' not in p.name and 'flyp' not in p.name],
-    ids=lambda p: p.stem,
+    [
+        pytest.param(
+            path, marks=pytest.mark.slow if 'clip-l' in path.name else []
+        )
+        for path in CONFIGS
+        if 'lora' not in path.name and 'flyp' not in path.name
+    ],
+    ids=lambda path: path.stem,
 )
 def test_the_model_builds(path):
     cfg = load(path)

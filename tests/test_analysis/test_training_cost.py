@@ -142,6 +142,7 @@ def test_flyp_trains_both_towers(tmp_path):
     assert cost.params == sum(p.numel() for p in whole.parameters())
 
 
+@pytest.mark.slow
 def test_flyp_counts_a_caption_with_each_image(tmp_path):
     """A block has 12 w^2 n multiplications, and 2 n^2 w in attention."""
     cfg, _ = flyp(tmp_path, layers=2)

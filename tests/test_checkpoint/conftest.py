@@ -77,6 +77,10 @@ CLIP_BACKBONE = dict(
     img_size=32,
     patch_size=8,
 )
+# The tower of ``tiny_model``, without its projection.
+TINY_BACKBONE = CLIP_BACKBONE | dict(
+    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128)
+)
 SIGLIP_BACKBONE = CLIP_BACKBONE | dict(type=SIGLIP, act='gelu_tanh')
 
 

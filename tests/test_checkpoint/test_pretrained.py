@@ -14,14 +14,7 @@ from mmclip.checkpoint import (
 )
 from mmclip.models import CLIPVisionTransformer
 from mmclip.pos_embed import resize_pos_embed
-
-BACKBONE = dict(
-    type='mmclip.CLIPVisionTransformer',
-    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
-    act='quick_gelu',
-    img_size=32,
-    patch_size=8,
-)
+from tests.test_checkpoint.conftest import TINY_BACKBONE
 
 
 @pytest.fixture
@@ -55,7 +48,7 @@ def build(path, fresh=(), **changes):
         type='mmclip.PretrainedCLIP', checkpoint=str(path), fresh=fresh
     )
     init_default_scope('mmpretrain')
-    backbone = MODELS.build(BACKBONE | dict(init_cfg=init_cfg) | changes)
+    backbone = MODELS.build(TINY_BACKBONE | dict(init_cfg=init_cfg) | changes)
     backbone.init_weights()
     return backbone
 
@@ -81,7 +74,7 @@ def test_weights_survive_the_init_of_a_whole_classifier(converted):
     classifier = MODELS.build(
         dict(
             type='ImageClassifier',
-            backbone=BACKBONE
+            backbone=TINY_BACKBONE
             | dict(
                 init_cfg=dict(
                     type='mmclip.PretrainedCLIP', checkpoint=str(path)
@@ -146,11 +139,11 @@ def test_the_grid_of_the_metadata_wins_over_the_token_count(converted):
         (dict(act='gelu'), "act: checkpoint 'quick_gelu', here 'gelu'"),
         (dict(norm_eps=1e-6), 'norm_eps: checkpoint 1e-05, here 1e-06'),
         (
-            dict(arch=BACKBONE['arch'] | dict(num_heads=4)),
+            dict(arch=TINY_BACKBONE['arch'] | dict(num_heads=4)),
             'num_heads: checkpoint 2, here 4',
         ),
         (
-            dict(arch=BACKBONE['arch'] | dict(depth=3)),
+            dict(arch=TINY_BACKBONE['arch'] | dict(depth=3)),
             'depth: checkpoint 2, here 3',
         ),
         (dict(patch_size=16), 'patch_size: checkpoint 8, here 16'),
@@ -245,7 +238,7 @@ class TestMMPretrainsCheckpoints:
         assert 'Left out (no part of the backbone)' in log()
 
     def test_strict_by_keys_and_shapes(self, theirs):
-        arch = BACKBONE['arch'] | dict(mlp_width=64)
+        arch = TINY_BACKBONE['arch'] | dict(mlp_width=64)
         with pytest.raises(CheckpointError, match=r'shape: layers\.0\.ffn'):
             build(theirs[0], act='gelu', arch=arch)
 
@@ -262,8 +255,8 @@ VISION = dict(layers=[1, 1, 1, 1], width=8, image_size=32)
 @pytest.mark.parametrize(
     'backbone',
     [
-        BACKBONE,
-        BACKBONE | dict(type='mmclip.SigLIPVisionTransformer'),
+        TINY_BACKBONE,
+        TINY_BACKBONE | dict(type='mmclip.SigLIPVisionTransformer'),
         dict(
             type='mmclip.OpenCLIPVisionTower',
             model=dict(embed_dim=16, vision_cfg=VISION),
@@ -294,7 +287,7 @@ def test_loading_without_the_initializer_resizes_too(converted):
     _, checkpoint = converted
     state_dict = weights(checkpoint)
     before = {key: tensor.clone() for key, tensor in state_dict.items()}
-    arguments = BACKBONE | dict(img_size=48, proj_dim=24)
+    arguments = TINY_BACKBONE | dict(img_size=48, proj_dim=24)
     arguments.pop('type')
     backbone = CLIPVisionTransformer(**arguments)
     backbone.load_state_dict(state_dict)

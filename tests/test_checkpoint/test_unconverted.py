@@ -12,16 +12,9 @@ from mmclip.checkpoint.towers.convert import export
 from mmclip.checkpoint.towers.dialects import HF_CLIP, OPEN_CLIP, TIMM
 from mmclip.checkpoint.unconverted import CONVERTER
 from mmclip.engine import StrictLoadHook
-from tests.test_checkpoint.conftest import shrink
+from tests.test_checkpoint.conftest import TINY_BACKBONE, shrink
 
-BACKBONE = dict(
-    type='mmclip.CLIPVisionTransformer',
-    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
-    act='quick_gelu',
-    img_size=32,
-    patch_size=8,
-    proj_dim=24,
-)
+BACKBONE = TINY_BACKBONE | dict(proj_dim=24)
 
 
 def build(path, **changes):

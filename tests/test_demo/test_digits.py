@@ -104,6 +104,7 @@ def test_the_shift_depends_on_the_seed_and_keeps_its_input():
     assert np.array_equal(scans[:5], before)
 
 
+@pytest.mark.slow
 def test_writing_again_replaces_the_tree(tree: Path, tmp_path: Path):
     """With the same images for the same seed."""
     again = tmp_path / 'again'

@@ -11,15 +11,9 @@ from mmclip.analysis.parity import make_twins
 from mmclip.checkpoint import convert_source, write_checkpoint
 from mmclip.checkpoint.towers.export import export_checkpoint
 from mmclip.checkpoint.towers.inspect import inspect_weights, why_not
-from tests.test_checkpoint.conftest import shrink
+from tests.test_checkpoint.conftest import TINY_BACKBONE, shrink
 
-BACKBONE = dict(
-    type='mmclip.CLIPVisionTransformer',
-    arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
-    act='quick_gelu',
-    img_size=48,
-    patch_size=8,
-)
+BACKBONE = TINY_BACKBONE | dict(img_size=48)
 
 
 @pytest.fixture
