@@ -16,6 +16,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.logging import print_log
 
+from mmclip.datasets.image_tree import number_of
 from mmclip.registry import DATA_SAMPLERS, TRANSFORMS
 
 
@@ -94,8 +95,8 @@ class ResumableSampler(DefaultSampler):
                 else 'are never trained on, without shuffle=True'
             )
             print_log(
-                f'An epoch has {size // step} optimizer steps of {step} '
-                f'images; {left} of {size} {then}.',
+                f'An epoch has {number_of(size // step, "optimizer step")} of '
+                f'{step} images; {left} of {size} {then}.',
                 logger='current',
             )
 
