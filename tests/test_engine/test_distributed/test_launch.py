@@ -110,7 +110,9 @@ def started(monkeypatch, *options: str, error: Exception | None = None):
 
     monkeypatch.setattr(launch, 'run', run)
     monkeypatch.setattr(sys, 'argv', ['launch.py', *options, 'train.py'])
-    monkeypatch.delenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', raising=False)
+    # Set and removed again, so that what it sets is undone.
+    monkeypatch.setenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '')
+    monkeypatch.delenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT')
     try:
         launch.main()
     except SystemExit as exit:
