@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.test_engine.runs import TRAIN, assert_end_alike, write_config
 
 # A small disk of our own: no other process sees it.
@@ -43,7 +44,7 @@ def test_a_full_disk_costs_nothing_but_time(images, whole):
     result = subprocess.run(
         [*UNSHARE, 'bash', '-c', script],
         cwd=images,
-        env=os.environ | dict(PYTHONPATH=str(images)),
+        env=os.environ | dict(PYTHONPATH=f'{images}:{REPOSITORY}'),
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,

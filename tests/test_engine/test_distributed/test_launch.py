@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import (
 from torch.distributed.run import config_from_args
 
 from mmclip.commands import launch
+from tests.conftest import REPOSITORY
 from tests.processes import finish
 from tests.test_engine.runs import (
     TRAIN,
@@ -41,7 +42,8 @@ def launched(folder: Path, work_dir: str) -> subprocess.Popen:
     return subprocess.Popen(
         [*command, '--work-dir', work_dir, '--launcher', 'pytorch'],
         cwd=folder,
-        env=os.environ | dict(PYTHONPATH=str(folder), PAUSE='0.05'),
+        env=os.environ
+        | dict(PYTHONPATH=f'{folder}:{REPOSITORY}', PAUSE='0.05'),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
