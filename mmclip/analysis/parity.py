@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -111,7 +110,7 @@ def _smaller(sizes: dict[str, int]) -> Iterator[None]:
     import timm
 
     create = timm.create_model
-    changes = {
+    changes: dict[str, Any] = {
         theirs: sizes[ours]
         for ours, theirs in dict(
             depth='depth', width='embed_dim', num_heads='num_heads'
@@ -123,7 +122,7 @@ def _smaller(sizes: dict[str, int]) -> Iterator[None]:
 
     def create_smaller(model_name: str, **kwargs: Any) -> nn.Module:
         try:
-            return partial(create, **changes)(model_name, **kwargs)
+            return create(model_name, **(changes | kwargs))
         except TypeError:  # no vision transformer
             return create(model_name, **kwargs)
 

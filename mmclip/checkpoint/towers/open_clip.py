@@ -19,7 +19,6 @@ from torch import Tensor
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.files.paths import (
     NO_TAG,
-    SUFFIXES,
     is_local,
 )
 from mmclip.checkpoint.files.reading import read_state_dict
@@ -41,6 +40,7 @@ from mmclip.checkpoint.towers.tower import (
     Source,
     Tower,
     note_head,
+    refuse_missing,
 )
 from mmclip.checkpoint.untrusted import read_json, take
 from mmclip.errors import CheckpointError, some
@@ -93,12 +93,7 @@ def open_clip_source(
         if tag is None:
             _refuse_ambiguity(name)
         return find_tower(name, tag), lambda: read_state_dict(pretrained)
-    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
-        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
-    if tag is not None:
-        raise CheckpointError(
-            f'--tag {tag} is for local files, and {pretrained} is none.'
-        )
+    refuse_missing(pretrained, tag)
     tower = find_tower(name, pretrained)
     if tower.tag is None:
         raise CheckpointError(_unknown_tag(name, pretrained))
@@ -208,9 +203,7 @@ def to_open_clip(
     is_theirs = source.get('name') in open_clip.list_models()
     name = repr(source['name']) if is_theirs else 'NAME'
     if backbone.get('act') == 'quick_gelu':
-        notes.append(
-            'QuickGELU: force_quick_gelu=True, or the -quickgelu name'
-        )
+        notes += ['QuickGELU: force_quick_gelu=True, or the -quickgelu name']
         name += ', force_quick_gelu=True'
     if base is None:
         if backbone['type'] == CLIP and 'proj' not in tower:
@@ -407,9 +400,11 @@ def _refuse_ambiguity(name: str) -> None:
     by_settings: dict[str, list[str]] = {}
     for tag in tags:
         tower = find_tower(name, tag)
-        settings = ' '.join(
-            [tower.backbone.get('act', ''), *map(str, _values(tower))]
-        )
+        values = [
+            tower.backbone.get('act', ''),
+            *(tower.preprocess or {}).values(),
+        ]
+        settings = ' '.join(map(str, values))
         by_settings.setdefault(settings, []).append(tag)
     if len(by_settings) > 1:
         choices = '\n  '.join(
@@ -421,10 +416,6 @@ def _refuse_ambiguity(name: str) -> None:
             'does not say which are its own: pass --tag with the tag that it '
             f"follows ('{NO_TAG}': the model config alone).\n  {choices}"
         )
-
-
-def _values(tower: Tower) -> list[Any]:
-    return list((tower.preprocess or {}).values())
 
 
 def _tags(name: str) -> dict[str, dict[str, Any]]:

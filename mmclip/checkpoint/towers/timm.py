@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from mmclip.checkpoint.files.downloads import (
 )
 from mmclip.checkpoint.files.paths import (
     NO_TAG,
-    SUFFIXES,
     is_local,
 )
 from mmclip.checkpoint.files.reading import read_state_dict
@@ -30,6 +28,7 @@ from mmclip.checkpoint.towers.tower import (
     Export,
     Source,
     Tower,
+    refuse_missing,
 )
 from mmclip.errors import CheckpointError
 
@@ -71,12 +70,7 @@ def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
             _refuse_ambiguity(name)
         tower = find_timm_tower(name, None if tag == NO_TAG else tag)
         return tower, lambda: read_state_dict(pretrained)
-    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
-        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
-    if tag is not None:
-        raise CheckpointError(
-            f'--tag {tag} is for local files, and {pretrained} is none.'
-        )
+    refuse_missing(pretrained, tag)
     tower = find_timm_tower(name, pretrained)
     return tower, lambda: _download(f'{name}.{pretrained}')
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmclip.checkpoint.files.paths import SUFFIXES
 from mmclip.checkpoint.towers.model_configs import take_backbone
 from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
@@ -120,3 +122,22 @@ def note_head(head: Mapping[str, Tensor], where: str) -> list[str]:
     if not head:
         return []
     return [f'left out: {", ".join(head)} ({where} have no classifier)']
+
+
+def refuse_missing(pretrained: str, tag: str | None) -> None:
+    """Refuse what is not a local file, and not a pretrained tag either.
+
+    Args:
+        pretrained (str): Of which :func:`is_local` is false.
+        tag (str | None): What was said of the settings of a local file.
+
+    Raises:
+        CheckpointError: If something was.
+        FileNotFoundError: If it is written like a file.
+    """
+    if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
+        raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
+    if tag is not None:
+        raise CheckpointError(
+            f'--tag {tag} is for local files, and {pretrained} is not one.'
+        )
