@@ -5,6 +5,7 @@ import json
 import open_clip
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from safetensors.torch import load, save_file
 
@@ -62,6 +63,7 @@ def write_tokenizer(folder, **words):
 
 def build(checkpoint):
     """The classifier that a checkpoint holds, with its weights."""
+    init_default_scope('mmpretrain')  # whatever ran before
     clip = checkpoint['meta']['clip']
     model = MODELS.build(
         dict(
