@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from mmengine.utils import to_2tuple
 
-from mmclip.checkpoint.towers.model_configs import BACKBONE
 from mmclip.checkpoint.towers.tower import BACKBONES, OTHER
-from mmclip.checkpoint.untrusted import (
+from mmclip.errors import CheckpointError
+from mmclip.registry import MODELS
+from mmclip.untrusted.model_configs import BACKBONE
+from mmclip.untrusted.rules import (
     MOST_CHANNELS,
     MOST_WORDS,
     NAME,
@@ -31,8 +33,6 @@ from mmclip.checkpoint.untrusted import (
     take,
     whole,
 )
-from mmclip.errors import CheckpointError
-from mmclip.registry import MODELS
 from mmclip.version import __version__
 
 Clip = dict[str, Any]

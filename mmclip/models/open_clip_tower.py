@@ -8,11 +8,11 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor
 
-from mmclip.checkpoint.towers.model_configs import take_image_tower
 from mmclip.errors import CheckpointError, check_choice
 from mmclip.models.loading import refuse_whole_models
 from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS
+from mmclip.untrusted.model_configs import take_image_tower
 
 OUT_TYPES = ('pooled', 'featmap')
 # What open_clip and timm call position embeddings of an image's patches.

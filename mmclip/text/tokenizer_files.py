@@ -15,7 +15,8 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmclip.checkpoint.untrusted import (
+from mmclip.errors import CheckpointError
+from mmclip.untrusted.rules import (
     FLAG,
     MOST_WORDS,
     NAME,
@@ -27,7 +28,6 @@ from mmclip.checkpoint.untrusted import (
     take,
     whole,
 )
-from mmclip.errors import CheckpointError
 
 MOST_BYTES_OF_VOCABULARY = 2**27
 VOCABULARIES = (

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.paths import is_local
-from mmclip.checkpoint.towers.model_configs import take_whole_model
 from mmclip.checkpoint.towers.open_clip import find_model, open_clip_source
-from mmclip.checkpoint.untrusted import read_json
 from mmclip.errors import CheckpointError
 from mmclip.text.tokenizer_files import check_tokens, copy_tokenizer
+from mmclip.untrusted.model_configs import take_whole_model
+from mmclip.untrusted.rules import read_json
 
 # What OpenAI's archives hold beside weights.
 POSITION_IDS = 'text.transformer.embeddings.position_ids'

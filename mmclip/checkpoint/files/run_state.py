@@ -7,7 +7,7 @@ checkpoint says was an older one.
 import re
 from typing import Any
 
-from mmclip.checkpoint.untrusted import is_finite, is_whole
+from mmclip.untrusted.rules import is_finite, is_whole
 
 # Executed as Python: by Runner.resume, and by the Inferencers.
 _EXECUTED = dict(meta='config', runtime_info='cfg')

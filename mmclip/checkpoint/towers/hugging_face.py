@@ -26,7 +26,8 @@ from mmclip.checkpoint.towers.tower import (
     Tower,
     note_head,
 )
-from mmclip.checkpoint.untrusted import (
+from mmclip.errors import CheckpointError
+from mmclip.untrusted.rules import (
     FLAG,
     MOST_CHANNELS,
     MOST_LAYERS,
@@ -44,7 +45,6 @@ from mmclip.checkpoint.untrusted import (
     take,
     whole,
 )
-from mmclip.errors import CheckpointError
 
 # What transformers takes where a config says nothing:
 # models/{clip,siglip}/configuration_*.py.

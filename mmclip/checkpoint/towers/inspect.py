@@ -22,9 +22,9 @@ from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER
 from mmclip.checkpoint.towers.hugging_face import hugging_face_source
 from mmclip.checkpoint.towers.open_clip import find_tower
 from mmclip.checkpoint.towers.tower import OTHER, build_backbone
-from mmclip.checkpoint.untrusted import read_json
 from mmclip.errors import CheckpointError
 from mmclip.pos_embed import square_grid
+from mmclip.untrusted.rules import read_json
 
 
 @dataclass

@@ -30,7 +30,6 @@ from mmclip.checkpoint.towers.dialects import (
     TIMM,
     Dialect,
 )
-from mmclip.checkpoint.towers.model_configs import PREPROCESS, take_image_tower
 from mmclip.checkpoint.towers.timm import backbone_from_timm
 from mmclip.checkpoint.towers.tower import (
     CLIP,
@@ -42,8 +41,9 @@ from mmclip.checkpoint.towers.tower import (
     note_head,
     refuse_missing,
 )
-from mmclip.checkpoint.untrusted import read_json, take
 from mmclip.errors import CheckpointError, some
+from mmclip.untrusted.model_configs import PREPROCESS, take_image_tower
+from mmclip.untrusted.rules import read_json, take
 
 # Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
 # change neither the weights nor the image feature (the last two).

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.paths import SUFFIXES
-from mmclip.checkpoint.towers.model_configs import take_backbone
 from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
+from mmclip.untrusted.model_configs import take_backbone
 
 CLIP = 'mmclip.CLIPVisionTransformer'
 SIGLIP = 'mmclip.SigLIPVisionTransformer'

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from mmclip.checkpoint.untrusted import (
+from mmclip.errors import CheckpointError
+from mmclip.untrusted.rules import (
     FLAG,
     MOST_CHANNELS,
     MOST_LAYERS,
@@ -32,7 +33,6 @@ from mmclip.checkpoint.untrusted import (
     take_all,
     whole,
 )
-from mmclip.errors import CheckpointError
 
 
 def is_timm_model(name: Any) -> bool:
