@@ -105,7 +105,7 @@ def test_a_misspelling_is_named_with_its_place(load, text, place, nearest):
     ('option', 'message'),
     [
         ('optim_wraper.optimizer.lr', r"'optim_wraper' .* 'optim_wrapper'\?"),
-        ('optim_wrapper.optimzer.lr', r"'optimzer' .* 'optimizer'\?"),
+        ('optim_wrapper.optimiser.lr', r"'optimiser' .* 'optimizer'\?"),
         ('optim_wrapper.optimizer.weigth_decay', r"mean 'weight_decay'\?"),
         ('model.backbone.drop_pth_rate', r"mean 'drop_path_rate'\?"),
         ('train_dataloader.dataset.data_rot', r"mean 'data_root'\?"),
