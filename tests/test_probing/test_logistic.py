@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from mmclip.probing import LinearClassifier, fit, logistic, sweep
-from mmclip.probing.logistic import Trial
+from mmclip.probing.logistic import Trial, _rank, _try
 
 
 def samples(num_classes, number=120, width=10, seed=0):
@@ -74,7 +74,7 @@ def test_weights_and_probabilities_are_those_of_scikit_learn(
 PROBLEMS = {
     'ten': (10, 60, 24, 0.4, 1),
     'ten, unequal channels': (10, 60, 24, 0.4, 30),
-    'a thousand': (1000, 4, 16, 1.0, 1),
+    'a thousand': (1000, 2, 16, 1.0, 1),
 }
 
 
@@ -100,22 +100,25 @@ def problem(name):
         pytest.param('a thousand', marks=pytest.mark.slow),
     ],
 )
-def test_the_sweep_is_that_of_scikit_learn(name):
-    """The same best C, accuracies to 0.1 %, what is minimised to 1e-5."""
+def test_the_best_c_is_that_of_scikit_learn(name):
+    """Of its neighbours; accuracies to 0.1 %, what is minimised to 1e-5."""
     num_classes, x, y, x_val, y_val = problem(name)
-    ours, theirs = (
-        sweep(partial(solve, x, y, num_classes), x_val, y_val)
-        for solve in (fit, fit_sklearn)
+    ours = sweep(partial(fit, x, y, num_classes), x_val, y_val)[0]
+    solve = partial(fit_sklearn, x, y, num_classes)
+    theirs = [
+        _try(ours.c * 10**decades, solve, x_val, y_val)
+        for decades in (-1 / 8, 0, 1 / 8)
+    ]
+    assert min(theirs, key=_rank) is theirs[1]
+    assert ours.accuracy == pytest.approx(theirs[1].accuracy, abs=0.1)
+    assert ours.loss == pytest.approx(theirs[1].loss, rel=1e-4)
+    lowest = objective(solve(ours.c), x, y, ours.c)
+    found, other = (
+        objective(fit(x, y, num_classes, c), x, y, ours.c)
+        for c in (ours.c, 1.5 * ours.c)
     )
-    assert ours[0].c == theirs[0].c
-    assert ours[0].accuracy == pytest.approx(theirs[0].accuracy, abs=0.1)
-    assert ours[0].loss == pytest.approx(theirs[0].loss, rel=1e-4)
-    c = theirs[0].c
-    lowest = objective(fit_sklearn(x, y, num_classes, c), x, y, c)
-    found = objective(fit(x, y, num_classes, c), x, y, c)
     assert found == pytest.approx(lowest, rel=1e-5)
-    unlike = objective(fit(x, y, num_classes, 1.5 * c), x, y, c)
-    assert unlike != pytest.approx(lowest, rel=1e-5)
+    assert other != pytest.approx(lowest, rel=1e-5)
 
 
 def test_the_minimum_is_one():
@@ -160,11 +163,14 @@ def test_a_second_run_finds_the_same_bits():
     assert (one.bias == two.bias).all()
 
 
-def test_a_channel_that_never_changes_has_no_weight():
+def test_a_channel_that_never_changes_makes_no_difference():
     x, y = samples(5)
-    x[:, 3] = 7.0
-    weight = np.abs(fit(x, y, 5, 1.0).weight)
-    assert weight[:, 3].max() < 1e-5 * weight.max()
+    with_it = np.concatenate([x, np.full((len(x), 1), 7.0)], axis=1)
+    one, two = (
+        fit(features, y, 5, 1.0).scores(features.astype('f')).softmax(1)
+        for features in (x, with_it)
+    )
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
 
 
 def test_a_class_without_samples_is_an_error():
