@@ -23,9 +23,16 @@ ROWS = {
 
 
 def fork(command, cwd, env):
-    """Run a command of Python, without an interpreter that starts."""
+    """Run a command of Python, without an interpreter that starts.
+
+    Of the images to test on, it leaves one in twenty.
+    """
     process = start(*command[1:], cwd=cwd, env=env)
     print(process.communicate()[0])
+    if command[1].endswith('prepare_data.py'):
+        for path in cwd.glob('data/demo_digits/val*/*/*.png'):
+            if int(path.stem) % 20:
+                path.unlink()
     return process
 
 
