@@ -45,6 +45,7 @@ RUNNER_KEYS = set(inspect.signature(Runner).parameters) | {
     'vis_backends',
 }
 ALIKE = 0.85  # names with one letter wrong, from six letters on
+SWAPPED = 0.8  # with two letters swapped, from five letters on
 # The hooks that mmengine registers by itself.
 RUNNER_HOOKS = {
     'checkpoint',
@@ -127,7 +128,7 @@ def _top_level(cfg: Config) -> Iterator[str]:
         }
         # Mentioned, and not where it is given a value.
         use = rf'\b{re.escape(key)}\b(?![\'"]?\s*[=:](?!=))'
-        hint = did_you_mean(key, known, ALIKE)
+        hint = did_you_mean(key, known, SWAPPED)
         if hint and not re.search(use, cfg.text):
             yield f'nothing reads the top-level key {key!r}{hint}'
 

@@ -31,6 +31,7 @@ def load(tmp_path):
 MISSPELT = [
     ('optim_wraper = dict()', "key 'optim_wraper'", 'optim_wrapper'),
     ("load_form = 'x.pth'", "key 'load_form'", 'load_from'),
+    ('modle = dict()', "key 'modle'", 'model'),
     # mmengine would go on without a word.
     (
         f'optim_wrapper = dict({DEFAULT}, '
