@@ -13,6 +13,7 @@ os.environ['OMP_NUM_THREADS'] = '1'
 import open_clip
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmclip.analysis.parity import randomize
@@ -47,6 +48,12 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Let libraries take down at exit what they built."""
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope() -> None:
+    """Forget the scope that an earlier test left as mmengine's default."""
+    DefaultScope._instance_dict.clear()
 
 
 def put_into_hub_cache(cache: Path, repository: str) -> Path:
