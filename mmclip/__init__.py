@@ -1,22 +1,20 @@
-"""mmclip: CLIP's image towers in the whole OpenMMLab ecosystem."""
+"""mmclip: CLIP's image towers in the whole OpenMMLab ecosystem.
 
+Importing it is quick, so that commands answer at once. What mmengine and
+mmpretrain are to know of it they learn as soon as they are imported.
+"""
+
+from mmclip.bring_along import bring_along
 from mmclip.requirements import check
 from mmclip.version import __version__
 
 __all__ = ['__version__']
 
 check()
-del check
-
-# After the check, since they import what that is about.
-from mmclip.multimodal import switch_off_if_broken  # noqa: E402
-
-switch_off_if_broken()  # before anything imports mmpretrain's models
-del switch_off_if_broken
-
-# Makes the schemes of checkpoint paths known.
-import mmclip.checkpoint  # noqa: E402, F401
-from mmclip.zoo import register_models  # noqa: E402
-
-register_models()
-del register_models
+# The schemes of checkpoint paths, all read safely.
+bring_along('mmengine.runner', 'mmclip.checkpoint')
+# The switch of mmpretrain's multimodal models, before anything reads it.
+bring_along('mmpretrain.utils.dependency', 'mmclip.multimodal')
+# The names for mmpretrain's list_models and get_model.
+bring_along('mmpretrain.apis.model', 'mmclip.zoo')
+del bring_along, check

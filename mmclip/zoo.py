@@ -80,3 +80,6 @@ class _LazyConfig:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Config:
         return zoo_config(self.name, self.tag)
+
+
+register_models()

@@ -1,0 +1,66 @@
+"""Modules of ours that are imported together with those of others."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+def bring_along(theirs: str, ours: str) -> None:
+    """Import a module of ours as soon as one of another package is imported.
+
+    At once if that is imported already. So what registers something with
+    another package costs nothing where that package is not used.
+
+    Args:
+        theirs (str): The full name of the other package's module.
+        ours (str): The full name of ours.
+    """
+    if theirs in sys.modules:
+        importlib.import_module(ours)
+    else:
+        sys.meta_path.insert(0, _Finder(theirs, ours))
+
+
+class _Finder(MetaPathFinder):
+    """Wraps the loader of one module, the first time it is looked for."""
+
+    def __init__(self, theirs: str, ours: str):
+        self.theirs, self.ours = theirs, ours
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Find the module as if this finder were not there."""
+        if fullname != self.theirs:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self.ours)
+        return spec
+
+
+class _Loader(Loader):
+    """Loads a module with its own loader, then imports ours."""
+
+    def __init__(self, loader: Loader, ours: str):
+        self.loader, self.ours = loader, ours
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Create the module as its own loader does."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module, which keeps no trace of this, then import ours."""
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        importlib.import_module(self.ours)
