@@ -86,5 +86,6 @@ setup(
         ],
     },
     cmdclass={'build_py': BuildWithMim},
+    entry_points={'console_scripts': ['mmclip = mmclip.cli:main']},
     zip_safe=False,
 )

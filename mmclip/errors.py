@@ -1,4 +1,4 @@
-"""What goes wrong with weights, data and configs, and how to say it."""
+"""What goes wrong for reasons that users can mend, and how to say it."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -24,14 +24,26 @@ class ConfigError(ValueError):
     """A config has keys that nothing reads, or lacks what is needed."""
 
 
+class ArgumentError(ValueError):
+    """An argument of a command or of a function has no meaning here."""
+
+
+class RequirementError(ImportError):
+    """A package that is needed is missing, or of the wrong version."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or gradient was NaN or infinite; no weight was changed by it."""
+
+
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Refuse a value that is none of the choices.
 
     Raises:
-        ValueError: Lists the choices.
+        ArgumentError: Lists the choices.
     """
     if value not in choices:
-        raise ValueError(
+        raise ArgumentError(
             f'{name} must be one of {", ".join(choices)}; got {value!r}.'
         )
 

@@ -1,6 +1,8 @@
-"""Evaluate a model on ImageNet and on whatever of its shifts is there."""
+"""Another way to type ``mmclip robustness``."""
 
-import runpy
+import sys
+
+from mmclip.commands.robustness import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.robustness', run_name='__main__')
+    sys.exit(main())

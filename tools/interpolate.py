@@ -1,6 +1,8 @@
-"""Test the weights between a zero-shot and a fine-tuned model (WiSE-FT)."""
+"""Another way to type ``mmclip interpolate``."""
 
-import runpy
+import sys
+
+from mmclip.commands.interpolate import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.interpolate', run_name='__main__')
+    sys.exit(main())

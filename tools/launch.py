@@ -1,6 +1,8 @@
-"""torchrun that hands signals on."""
+"""Another way to type ``mmclip launch``."""
 
-import runpy
+import sys
+
+from mmclip.commands.launch import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.launch', run_name='__main__')
+    sys.exit(main())

@@ -1,6 +1,8 @@
-"""Probe a tower: logistic regression and nearest neighbours."""
+"""Another way to type ``mmclip probe``."""
 
-import runpy
+import sys
+
+from mmclip.commands.probe import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.probe', run_name='__main__')
+    sys.exit(main())

@@ -1,6 +1,8 @@
-"""Average several fine-tuned models (model soups)."""
+"""Another way to type ``mmclip soup``."""
 
-import runpy
+import sys
+
+from mmclip.commands.soup import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.soup', run_name='__main__')
+    sys.exit(main())

@@ -1,6 +1,8 @@
-"""Test a model: the options of mmpretrain's tools/test.py."""
+"""Another way to type ``mmclip test``."""
 
-import runpy
+import sys
+
+from mmclip.commands.test import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.test', run_name='__main__')
+    sys.exit(main())

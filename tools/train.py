@@ -1,6 +1,8 @@
-"""Train a model: the options of mmpretrain's tools/train.py."""
+"""Another way to type ``mmclip train``."""
 
-import runpy
+import sys
+
+from mmclip.commands.train import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.train', run_name='__main__')
+    sys.exit(main())

@@ -1,6 +1,8 @@
-"""Make a zero-shot classifier of a CLIP model and the names of classes."""
+"""Another way to type ``mmclip zero-shot``."""
 
-import runpy
+import sys
+
+from mmclip.commands.zero_shot import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.zero_shot', run_name='__main__')
+    sys.exit(main())

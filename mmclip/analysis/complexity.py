@@ -13,6 +13,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmclip.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Complexity:
@@ -58,11 +60,11 @@ def image_size(cfg: Config) -> tuple[int, int]:
     """The image size that a config's backbone is made for, in pixels.
 
     Raises:
-        ValueError: If the config does not say.
+        ConfigError: If the config does not say.
     """
     size = (_tower(cfg.model) or {}).get('img_size')
     if size is None:
-        raise ValueError(
+        raise ConfigError(
             'model.backbone has no img_size: name the size of the images '
             '(--shape 224).'
         )

@@ -23,7 +23,7 @@ from mmclip.checkpoint.meta import (
 from mmclip.checkpoint.state_dict import without_prefix
 from mmclip.checkpoint.towers.convert import check_complete, unlike_tensors
 from mmclip.datasets.class_order import are_same_classes
-from mmclip.errors import CheckpointError
+from mmclip.errors import ArgumentError, CheckpointError
 from mmclip.version import __version__
 
 Checkpoint = Mapping[str, Any]
@@ -146,10 +146,10 @@ def interpolate(
 
     Raises:
         CheckpointError: If keys, shapes or integers differ, listing them.
-        ValueError: If ``alpha`` is not between 0 and 1.
+        ArgumentError: If ``alpha`` is not between 0 and 1.
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f'alpha must be between 0 and 1, got {alpha}.')
+        raise ArgumentError(f'alpha must be between 0 and 1, got {alpha}.')
 
     def between(tensors: Sequence[Tensor]) -> Tensor:
         first, second = tensors
@@ -169,10 +169,10 @@ def average(state_dicts: Sequence[StateDict]) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: If keys, shapes or integers differ, listing them.
-        ValueError: If there is none.
+        ArgumentError: If there is none.
     """
     if not state_dicts:
-        raise ValueError('There are no weights to average.')
+        raise ArgumentError('There are no weights to average.')
 
     def mean(tensors: Sequence[Tensor]) -> Tensor:
         total = tensors[0].clone()
@@ -202,10 +202,10 @@ def greedy_soup(
 
     Raises:
         CheckpointError: If keys, shapes or integers differ, listing them.
-        ValueError: If there are no weights.
+        ArgumentError: If there are no weights.
     """
     if not state_dicts:
-        raise ValueError('There are no weights to average.')
+        raise ArgumentError('There are no weights to average.')
     alone = {name: score(weights) for name, weights in state_dicts.items()}
     first, *others = sorted(alone, key=alone.__getitem__, reverse=True)
     best = alone[first]

@@ -15,8 +15,9 @@ from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.state_dict import without_prefix
 from mmclip.datasets.class_order import are_same_classes
-from mmclip.errors import CheckpointError
+from mmclip.errors import ArgumentError, CheckpointError, DataError
 from mmclip.evaluation.evaluate import evaluate
+from mmclip.markdown import markdown_table
 
 # By alpha, then by data set.
 Curve = Mapping[float, Mapping[str, float]]
@@ -34,7 +35,7 @@ class WeightTester:
             prefix (``accuracy/``). Defaults to ``'top1'``.
 
     Raises:
-        ValueError: If two of the data sets have other classes.
+        DataError: If two of the data sets have other classes.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class WeightTester:
 
         Raises:
             CheckpointError: If the weights do not fit the model.
-            ValueError: If there is no such metric, or several.
+            ArgumentError: If there is no such metric, or several.
         """
         load_weights(self._runner, state_dict)
         return {
@@ -80,7 +81,7 @@ class WeightTester:
             if key == self._metric or key.endswith(f'/{self._metric}')
         ]
         if len(found) != 1:
-            raise ValueError(
+            raise ArgumentError(
                 f'{len(found)} metrics of {name} are called '
                 f'{self._metric!r}; there are: {", ".join(metrics)}.'
             )
@@ -108,7 +109,7 @@ def parse_alphas(text: str) -> list[float]:
     """Read ``FIRST:LAST:STEP``, both ends included, or ``A,B,C``.
 
     Raises:
-        ValueError: If it is neither, or not between 0 and 1, or STEP leads
+        ArgumentError: If it is neither, or not between 0 and 1, or STEP leads
             away from LAST.
     """
     steps = 0
@@ -121,17 +122,17 @@ def parse_alphas(text: str) -> list[float]:
         else:
             alphas = [float(alpha) for alpha in text.split(',')]
     except (ValueError, ArithmeticError):
-        raise ValueError(
+        raise ArgumentError(
             f'Alphas are FIRST:LAST:STEP or A,B,C, such as 0:1:0.1; got '
             f'{text!r}.'
         ) from None
     if steps < 0:
-        raise ValueError(
+        raise ArgumentError(
             f'Alphas FIRST:LAST:STEP go up from FIRST to LAST, got {text!r}.'
         )
     alphas = sorted({round(alpha, 6) for alpha in alphas})
     if not all(0 <= alpha <= 1 for alpha in alphas):
-        raise ValueError(f'Alphas must be between 0 and 1, got {text!r}.')
+        raise ArgumentError(f'Alphas must be between 0 and 1, got {text!r}.')
     return alphas
 
 
@@ -147,17 +148,14 @@ def best_alpha(curve: Curve, name: str) -> float:
 def curve_to_markdown(curve: Curve, chosen: float) -> str:
     """A row for each alpha, the chosen one bold."""
     names = list(next(iter(curve.values())))
-    lines = [f'| alpha | {" | ".join(names)} |']
-    lines.append(f'| --: |{" --: |" * len(names)}')
+    rows = []
     for alpha in sorted(curve):
-        cells = [
-            f'{alpha:g}',
-            *(f'{curve[alpha][name]:.2f}' for name in names),
-        ]
+        scores = (f'{curve[alpha][name]:.1f}' for name in names)
+        cells = [f'{alpha:g}', *scores]
         if alpha == chosen:
             cells = [f'**{cell}**' for cell in cells]
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+        rows.append(cells)
+    return markdown_table(['alpha', *names], rows, 'r' * (1 + len(names)))
 
 
 def write_curve(
@@ -226,7 +224,7 @@ def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:
         first = next(iter(known))
         if not are_same_classes(classes, known[first]):
             different = sorted(set(classes) ^ set(known[first]))[:10]
-            raise ValueError(
+            raise DataError(
                 f'The data sets {first} and {name} have other classes or '
                 'another order of them, so that labels would not mean the '
                 f'same ({", ".join(map(str, different)) or "order"}). Add '

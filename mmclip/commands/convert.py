@@ -2,20 +2,19 @@
 
 import argparse
 import re
-import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mmclip.checkpoint import (
-    CheckpointError,
-    convert_source,
-    write_checkpoint,
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    command_line,
+    print_written,
 )
-from mmclip.checkpoint.files.paths import check_out, sha256
-from mmclip.checkpoint.towers.sources import DTYPES
-from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   # weights of a pretrained tag, downloaded by open_clip
   %(prog)s ViT-L-14-336 openai ViT-L-14-336px.pth
   # a local file; --tag says whose activation and preprocessing it follows
@@ -31,59 +30,55 @@ EXAMPLES = """examples:
 """
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
+    add = parser.add_argument
+    add(
         'name',
         help='a model name of open_clip or timm, or a JSON model config of '
         'open_clip or Hugging Face',
     )
-    parser.add_argument(
+    add(
         'pretrained',
         help='a pretrained tag of that name, or a local checkpoint (.pt, '
         '.pth, .bin, .safetensors) or folder',
     )
-    parser.add_argument(
-        'out', type=Path, help='the file to write (.pth or .safetensors)'
-    )
-    parser.add_argument(
+    add('out', type=Path, help='the file to write (.pth or .safetensors)')
+    add(
         '--tag',
         help='for a local checkpoint: the pretrained tag whose activation '
         "and preprocessing it follows, or 'none' for the model config's own",
     )
-    parser.add_argument(
+    add(
         '--dtype',
-        choices=DTYPES,
+        choices=['float32', 'float16', 'bfloat16'],
         default='float32',
         help='of the weights written; float32 if not given',
     )
-    parser.add_argument(
-        '--force', action='store_true', help='overwrite OUT if it exists'
+    parser.add_force()
+    return parser.parse(argv)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmclip.checkpoint import convert_source, write_checkpoint
+    from mmclip.checkpoint.files.paths import check_out
+
+    check_out(args.out, force=args.force)
+    checkpoint, conversion = convert_source(
+        args.name, args.pretrained, args.tag, args.dtype
     )
-    return parser.parse_args()
+    write_checkpoint(checkpoint, args.out)
+    print_report(checkpoint['meta']['clip'], conversion, args.out)
+    return 0
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        check_out(args.out, force=args.force)
-        checkpoint, conversion = convert_source(
-            args.name, args.pretrained, args.tag, args.dtype
-        )
-        write_checkpoint(checkpoint, args.out)
-    except (CheckpointError, OSError) as error:
-        sys.exit(f'error: {error}')
-    print_report(checkpoint, conversion, args.out)
-
-
-def print_report(checkpoint: dict, conversion, out: Path) -> None:
+def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
     """Say what went where, and how to use the result."""
-    meta = checkpoint['meta']['clip']
-    backbone = meta['backbone']
+    from mmclip.checkpoint.files.paths import sha256
+    from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
+
     num_params = sum(t.numel() for t in conversion.state_dict.values())
     print(f'names: {conversion.dialect.name}')
     print(f'mapped: {len(conversion.mapped)} tensors of the image tower')
@@ -94,13 +89,17 @@ def print_report(checkpoint: dict, conversion, out: Path) -> None:
     print('left out on purpose:')
     for part, keys in conversion.left_out.items():
         print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
-    print(f'activation: {backbone.get("act", "as open_clip builds it")}')
-    print(f'images: {images(meta)}')
+    act = clip['backbone'].get('act', 'as open_clip builds it')
+    print(f'activation: {act}')
+    print(f'images: {images(clip)}')
     print(f'parameters: {num_params:,}')
-    print(f'file: {out} ({out.stat().st_size:,} bytes)')
     print(f'sha256: {sha256(out)}')
-    print(f'use it in the model of a config as:\n{config_lines(meta, out)}')
-    print(f'or for\n{other_uses(meta)}')
+    print(f'use it in the model of a config as:\n{config_lines(clip, out)}')
+    print(f'or for\n{other_uses(clip)}')
+    print_written(
+        (out, f'an image tower, {out.stat().st_size:,} bytes'),
+        then=command_line('train', 'CONFIG'),
+    )
 
 
 def by_block(names: tuple[str, str]) -> str:
@@ -109,7 +108,3 @@ def by_block(names: tuple[str, str]) -> str:
         re.sub(r'\.\d+\.', '.{i}.', name, count=1) for name in names
     )
     return f'{theirs} -> {ours}'
-
-
-if __name__ == '__main__':
-    main()

@@ -8,12 +8,13 @@ throughput and are no measurement.
 """
 
 import argparse
+from collections.abc import Sequence
 
-from mmclip.analysis.training_cost import count_training_cost
-from mmclip.engine.config.load import load_config
+from mmclip.commands._command_line import Parser, command
+from mmclip.markdown import markdown_table
 
-EXAMPLES = """example:
-  python %(prog)s configs/clip/clip-b16-224.py configs/clip/clip-l-336.py
+EXAMPLES = """\
+  %(prog)s configs/clip/clip-b16-224.py configs/clip/clip-l-336.py
 """
 HEADER = (
     'Config',
@@ -28,12 +29,8 @@ HEADER = (
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
     add('configs', nargs='+', help='config files of classifiers')
     add(
@@ -50,18 +47,26 @@ def main() -> None:
         '(default: %(default)s, about half of the 312 that an A100 is made '
         'for in bfloat16)',
     )
-    args = parser.parse_args()
+    return parser.parse(argv)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     # All first: what building models logs is not for inside of the table.
     rows = [row(path, args.images, args.tflops) for path in args.configs]
-    print(f'| {" | ".join(HEADER)} |')
-    print(f'| :-- |{" --: |" * (len(HEADER) - 1)}')
-    for cells in rows:
-        print(f'| {" | ".join(cells)} |')
+    print(markdown_table(HEADER, rows), end='')
+    return 0
 
 
 def row(path: str, images: int, tflops: float) -> list[str]:
+    from mmclip.analysis.training_cost import count_training_cost
+    from mmclip.engine.config.build import naming_the_config
+    from mmclip.engine.config.load import load_config
+
     cfg = load_config(path)
-    cost = count_training_cost(cfg)
+    with naming_the_config(cfg):
+        cost = count_training_cost(cfg)
     batch = cfg.train_dataloader.batch_size
     epochs = cfg.train_cfg.max_epochs
     return [
@@ -75,7 +80,3 @@ def row(path: str, images: int, tflops: float) -> list[str]:
         str(epochs),
         f'{cost.gpu_hours(epochs * images, tflops):.0f}',
     ]
-
-
-if __name__ == '__main__':
-    main()

@@ -5,22 +5,12 @@ outputs there.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmclip.checkpoint import (
-    CheckpointError,
-    read_checkpoint,
-    read_state_dict,
-)
-from mmclip.checkpoint.files.paths import check_folder, check_out
-from mmclip.checkpoint.towers.export import (
-    TARGETS,
-    export_checkpoint,
-    write_export,
-)
+from mmclip.commands._command_line import Parser, command, print_written
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   # for open_clip: the image tower alone
   %(prog)s ViT-L-14-336px.pth tower.safetensors
   # for open_clip: a whole model, the text tower from the weights before
@@ -32,65 +22,67 @@ EXAMPLES = """examples:
 """
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('checkpoint', type=Path, help='the file to export')
-    parser.add_argument(
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
+    add = parser.add_argument
+    add('checkpoint', type=Path, help='the file to export')
+    add(
         'out',
         type=Path,
         help='the file to write (.safetensors, .pt); for hf a folder',
     )
-    parser.add_argument(
-        '--to', choices=TARGETS, default='open_clip', help='whose names'
+    add(
+        '--to',
+        choices=['open_clip', 'timm', 'hf'],
+        default='open_clip',
+        help='whose names',
     )
-    parser.add_argument(
+    add(
         '--base',
         help='for open_clip: the weights of the whole model, whose text tower '
         'goes with the image tower',
     )
-    parser.add_argument(
-        '--force',
-        action='store_true',
-        help='overwrite OUT, of a folder what is written',
-    )
-    return parser.parse_args()
+    parser.add_force('OUT, of a folder what is written')
+    return parser.parse(argv)
 
 
-def main() -> None:
-    args = parse_args()
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmclip.checkpoint import read_checkpoint, read_state_dict
+    from mmclip.checkpoint.towers.export import export_checkpoint, write_export
+    from mmclip.errors import CheckpointError
+
+    check_out(args.to, args.out, force=args.force)
     try:
-        check(args)
         exported = export_checkpoint(
             read_checkpoint(args.checkpoint),
             args.to,
             read_state_dict(args.base) if args.base else None,
         )
-        write_export(exported, args.out)
-    except (CheckpointError, OSError) as error:
-        sys.exit(f'error: {args.checkpoint} to {args.out}: {error}')
-    print(f'wrote: {args.out} ({len(exported.state_dict)} tensors)')
+    except CheckpointError as error:
+        raise CheckpointError(f'{args.checkpoint}: {error}') from error
+    write_export(exported, args.out)
     for note in exported.notes:
         print(note)
     print(f'use it as: {exported.usage}')
+    what = f'{args.to}, {len(exported.state_dict)} tensors'
+    print_written((args.out, what))
+    return 0
 
 
-def check(args: argparse.Namespace) -> None:
+def check_out(to: str, out: Path, *, force: bool) -> None:
     """Refuse an output before the work for it is done."""
-    if args.to != 'hf':
-        check_out(args.out, force=args.force)
-    elif args.out.is_file():
-        raise CheckpointError(f'{args.out} is a file: name a folder for hf.')
-    elif args.out.exists() and not args.force:
+    from mmclip.checkpoint.files import paths
+    from mmclip.errors import CheckpointError
+
+    if to != 'hf':
+        paths.check_out(out, force=force)
+    elif out.is_file():
+        raise CheckpointError(f'{out} is a file: name a folder for hf.')
+    elif out.exists() and not force:
         raise CheckpointError(
-            f'{args.out} exists; pass --force to overwrite the files in it.'
+            f'{out} exists; pass --force to overwrite the files in it.'
         )
     else:
-        check_folder(args.out)
-
-
-if __name__ == '__main__':
-    main()
+        paths.check_folder(out)

@@ -2,15 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmclip.analysis.parity import compare_with_open_clip
-from mmclip.checkpoint import CheckpointError
-from mmclip.checkpoint.meta import UNSAID
-from mmclip.checkpoint.towers.inspect import Findings, inspect_weights, why_not
-from mmclip.engine.config.load import load_config
+from mmclip.commands._command_line import Parser, command
 
-EXAMPLES = """examples:
+if TYPE_CHECKING:
+    from mmclip.checkpoint.towers.inspect import Findings
+
+EXAMPLES = """\
   %(prog)s ViT-L-14-336.pt
   # would it load into the backbone of a config?
   %(prog)s ViT-L-14-336px.pth --config configs/clip/clip-l-336.py
@@ -18,61 +19,59 @@ EXAMPLES = """examples:
   %(prog)s ViT-L-14-336px.pth --verify ViT-L-14-336 openai
   # ... from a local file of open_clip's, which follows that tag?
   %(prog)s X.pth --verify ViT-L-14-336 ViT-L-14-336.pt --tag openai
+
+The exit code is 1 if it does not fit the config, or its outputs differ.
 """
 # Of float32 towers: rounding in other orders of summation.
 TOLERANCE = 2e-5
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
+    add = parser.add_argument
+    add(
         'file',
         type=Path,
         help='of open_clip, OpenAI, timm, Hugging Face (also a folder), '
         'mmpretrain or mmclip',
     )
-    parser.add_argument(
-        '--config', help='a config: say what would not load into its backbone'
-    )
-    parser.add_argument(
+    add('--config', help='a config: say what would not load into its backbone')
+    add(
         '--verify',
         nargs=2,
         metavar=('NAME', 'TAG'),
         help="compare outputs with open_clip's model on random images; "
         'instead of the tag, a file of its weights may stand',
     )
-    parser.add_argument(
+    add(
         '--tag',
         help='for a file in --verify: the pretrained tag whose activation it '
         "follows, or 'none' for the model config's own",
     )
-    args = parser.parse_args()
+    args = parser.parse(argv)
     if args.tag and not args.verify:
         parser.error('--tag is for a file in --verify')
     return args
 
 
-def main() -> None:
-    args = parse_args()
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmclip.checkpoint.towers.inspect import inspect_weights
+
     print(f'comparing {args.file} with what is known ...', file=sys.stderr)
     fits = same = True
-    try:
-        found = inspect_weights(args.file)
-        print_findings(found)
-        if args.config:
-            fits = print_fit(found, args.file, args.config)
-        if args.verify:
-            same = print_comparison(args.file, *args.verify, args.tag)
-    except (CheckpointError, OSError) as error:
-        sys.exit(f'error: {error}')
-    sys.exit(0 if fits and same else 1)
+    found = inspect_weights(args.file)
+    print_findings(found)
+    if args.config:
+        fits = print_fit(found, args.file, args.config)
+    if args.verify:
+        name, pretrained = args.verify
+        same = print_comparison(args.file, name, pretrained, args.tag)
+    return 0 if fits and same else 1
 
 
-def print_findings(found: Findings) -> None:
+def print_findings(found: 'Findings') -> None:
     print(f'format: {found.weights.kind}')
     print(f'names: {found.dialect or "of no plain vision transformer"}')
     print(f'tensors: {_counts(found.dtypes)}')
@@ -93,13 +92,15 @@ def print_findings(found: Findings) -> None:
             print(f'  {act}: {_list(pairs)}')
 
 
-def print_fit(found: Findings, file: Path, config: str) -> bool:
-    try:
-        model = load_config(config).to_dict().get('model') or {}
-    except KeyError as error:
-        raise CheckpointError(error.args[0]) from error
+def print_fit(found: 'Findings', file: Path, config: str) -> bool:
+    from mmclip.checkpoint.meta import UNSAID
+    from mmclip.checkpoint.towers.inspect import why_not
+    from mmclip.engine.config.load import load_config
+    from mmclip.errors import ConfigError
+
+    model = load_config(config).to_dict().get('model') or {}
     if 'backbone' not in model:
-        raise CheckpointError(f'{config} has no model with a backbone.')
+        raise ConfigError(f'{config} has no model with a backbone.')
     problem = why_not(found, file, model['backbone'])
     if problem is None:
         print(f'fits the backbone of {config}')
@@ -113,6 +114,8 @@ def print_fit(found: Findings, file: Path, config: str) -> bool:
 def print_comparison(
     file: Path, name: str, pretrained: str, tag: str | None
 ) -> bool:
+    from mmclip.analysis.parity import compare_with_open_clip
+
     difference = compare_with_open_clip(str(file), name, pretrained, tag)
     same = difference <= TOLERANCE
     print(
@@ -128,7 +131,3 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _list(names: list[str]) -> str:
     return ', '.join(names) or 'none'
-
-
-if __name__ == '__main__':
-    main()

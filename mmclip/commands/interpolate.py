@@ -1,36 +1,19 @@
 """Test the weights between a zero-shot and a fine-tuned model (WiSE-FT)."""
 
 import argparse
-import copy
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.config import Config, DictAction
-from tqdm import tqdm
-
-from mmclip.averaging.average import (
-    averaged_checkpoint,
-    check_compatible,
-    interpolate,
-    read_weights,
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    command_line,
+    print_written,
 )
-from mmclip.averaging.weight_space import (
-    WeightTester,
-    best_alpha,
-    curve_to_markdown,
-    parse_alphas,
-    write_curve,
-)
-from mmclip.checkpoint import CheckpointError, write_checkpoint
-from mmclip.checkpoint.files.paths import check_folder, check_out
-from mmclip.engine.config.check import check_keys
-from mmclip.engine.config.load import complete_dataloaders
-from mmclip.evaluation import build_test_runner, tell_classes
-from mmclip.evaluation.config import load_config_with
+from mmclip.errors import ArgumentError
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   # the config's test set (clean), and another folder of its data set
   %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
       --eval shifted dataset.data_prefix=val_shifted --out OUT.pth
@@ -43,16 +26,11 @@ EXAMPLES = """examples:
       --eval held_out dataset.data_prefix=held_out \\
       --choose best:held_out --out OUT.pth
 """
-CLEAN = 'clean'
-NEEDED = ('test_dataloader', 'test_evaluator')
+TABLE = 'table.md'
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
     add('zero_shot', help='the checkpoint of alpha 0')
     add('fine_tuned', help='the checkpoint of alpha 1')
@@ -86,7 +64,7 @@ def parse_args() -> argparse.Namespace:
         'data (default: %(default)s)',
     )
     add('--out', type=Path, help='where to write the chosen weights')
-    add('--force', action='store_true', help='overwrite OUT if it exists')
+    parser.add_force('OUT and the table if they exist')
     add(
         '--same-classes',
         action='store_true',
@@ -98,55 +76,71 @@ def parse_args() -> argparse.Namespace:
         help='where the table, the curve and the log go (default: the folder '
         "interpolation in the config's)",
     )
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override the config, such as test_dataloader.batch_size=8',
-    )
-    return parser.parse_args()
+    parser.add_cfg_options('test_dataloader.batch_size=8')
+    return parser.parse(argv)
 
 
-def main() -> None:
-    args = parse_args()
-    try:
-        check_arguments(args)
-        run(args)
-    except (CheckpointError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmclip.averaging.data_sets import NEEDED
+    from mmclip.averaging.weight_space import parse_alphas
+    from mmclip.checkpoint.files.paths import check_free, check_out
+    from mmclip.evaluation.config import load_config_with
 
-
-def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse what would only fail after the tests."""
     if args.out:
         check_out(args.out, force=args.force)
-    names = [CLEAN, *(name for name, *_ in args.eval)]
-    if len(set(names)) < len(names):
-        raise ValueError(f'Two data sets have one name: {", ".join(names)}.')
-    best = args.choose.removeprefix('best:')
-    if args.choose != best and best not in names:
-        raise ValueError(
-            f'--choose {args.choose}: the data sets are {", ".join(names)}.'
-        )
-    if args.choose == best and len(parse_alphas(args.choose)) > 1:
-        raise ValueError(
-            f'--choose {args.choose}: OUT has the weights of one alpha; give '
-            'one, or best:NAME.'
-        )
-
-
-def run(args: argparse.Namespace) -> None:
+    check_arguments(args)
     alphas = parse_alphas(args.alphas)
     if not args.choose.startswith('best:'):
         alphas = sorted({*alphas, *parse_alphas(args.choose)})
     cfg = load_config_with(NEEDED, args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or f'{cfg.work_dir}/interpolation'
-    check_folder(Path(cfg.work_dir))
+    check_free(Path(cfg.work_dir) / TABLE, force=args.force)
     cfg.log_level = 'WARNING'  # the table says it all
+    run(args, alphas, cfg)
+    return 0
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what would only fail after the tests."""
+    from mmclip.averaging.data_sets import CLEAN
+    from mmclip.averaging.weight_space import parse_alphas
+
+    if Path(args.zero_shot).resolve() == Path(args.fine_tuned).resolve():
+        raise ArgumentError(f'Both checkpoints are {args.zero_shot}.')
+    names = [CLEAN, *(name for name, *_ in args.eval)]
+    if len(set(names)) < len(names):
+        raise ArgumentError(
+            f'Two data sets have one name: {", ".join(names)}.'
+        )
+    best = args.choose.removeprefix('best:')
+    if args.choose != best and best not in names:
+        raise ArgumentError(
+            f'--choose {args.choose}: the data sets are {", ".join(names)}.'
+        )
+    if args.choose == best and len(parse_alphas(args.choose)) > 1:
+        raise ArgumentError(
+            f'--choose {args.choose}: OUT has the weights of one alpha; give '
+            'one, or best:NAME.'
+        )
+
+
+def run(args: argparse.Namespace, alphas: list[float], cfg: Any) -> None:
+    from tqdm import tqdm
+
+    from mmclip.averaging.average import averaged_checkpoint, interpolate
+    from mmclip.averaging.data_sets import data_sets
+    from mmclip.averaging.weight_space import (
+        WeightTester,
+        curve_to_markdown,
+        write_curve,
+    )
+    from mmclip.checkpoint import write_checkpoint
+    from mmclip.evaluation import build_test_runner, tell_classes
+
     ends = read_ends(args)
     zero_shot, fine_tuned = (end['state_dict'] for end in ends.values())
-
     runner = build_test_runner(cfg)
     for path, checkpoint in reversed(ends.items()):
         tell_classes(runner, checkpoint, path)
@@ -156,31 +150,30 @@ def run(args: argparse.Namespace) -> None:
         for alpha in tqdm(alphas, unit='alpha')
     }
     chosen = choose(curve, args.choose)
-    write_curve(
-        curve,
-        chosen,
-        cfg.work_dir,
-        dict(
-            zero_shot=args.zero_shot,
-            fine_tuned=args.fine_tuned,
-            config=args.config,
-            metric=args.metric,
-            choose=args.choose,
-        ),
-    )
+    names = ('zero_shot', 'fine_tuned', 'config', 'metric', 'choose')
+    about = {name: getattr(args, name) for name in names}
+    write_curve(curve, chosen, cfg.work_dir, about)
     print(f'\n{curve_to_markdown(curve, chosen)}')
-    print(f'wrote table.md, curve.json and curve.png to {cfg.work_dir}')
+    folder = Path(cfg.work_dir)
+    files: list[tuple[Path, str]] = [
+        (folder / TABLE, 'the table'),
+        (folder / 'curve.json', 'all numbers'),
+        (folder / 'curve.png', 'their picture'),
+    ]
+    then = ''
     if args.out:
         weights = interpolate(zero_shot, fine_tuned, chosen)
         shares = dict(zip(ends, (1 - chosen, chosen), strict=True))
         write_checkpoint(averaged_checkpoint(weights, ends, shares), args.out)
-        print(f'wrote: {args.out} (alpha {chosen:g})')
+        files.append((args.out, f'the weights of alpha {chosen:g}'))
+        then = command_line('test', args.config, args.out)
+    print_written(*files, then=then)
 
 
 def read_ends(args: argparse.Namespace) -> dict[str, Any]:
     """Both checkpoints by path, if they fit one another."""
-    if Path(args.zero_shot).resolve() == Path(args.fine_tuned).resolve():
-        raise ValueError(f'Both checkpoints are {args.zero_shot}.')
+    from mmclip.averaging.average import check_compatible, read_weights
+
     ends = {
         path: read_weights(path) for path in (args.zero_shot, args.fine_tuned)
     }
@@ -189,80 +182,10 @@ def read_ends(args: argparse.Namespace) -> dict[str, Any]:
     return ends
 
 
-def data_sets(
-    cfg: Config, wanted: list[list[str]]
-) -> dict[str, tuple[dict[str, Any], Any]]:
-    """The dataloader and the evaluator of each data set, by name."""
-    sets = {CLEAN: (cfg.test_dataloader, cfg.test_evaluator)}
-    for name, *said in wanted:
-        if len(said) == 1 and Path(said[0]).suffix in ('.py', '.json', '.yml'):
-            other = load_config_with(NEEDED, said[0])
-            complete_dataloaders(other, pin_memory=torch.cuda.is_available())
-            sets[name] = (other.test_dataloader, other.test_evaluator)
-            continue
-        if not said or not all('=' in pair for pair in said):
-            raise ValueError(
-                f'--eval {" ".join([name, *said])}: after the name comes a '
-                'config file, or one or more KEY=VALUE.'
-            )
-        try:
-            loader = changed_loader(cfg, said, name)
-            sets[name] = (loader, cfg.test_evaluator)
-        except ValueError as error:
-            raise ValueError(
-                f'--eval {" ".join([name, *said])}: {error}'
-            ) from None
-    return sets
-
-
-def changed_loader(cfg: Config, said: list[str], name: str) -> dict[str, Any]:
-    """The config's test_dataloader with what was said by KEY=VALUE.
-
-    Raises:
-        ValueError: If there is nothing to change at a key, or nothing reads
-            what would be there.
-    """
-    pairs = (pair.split('=', 1) for pair in said)
-    options = {
-        f'test_dataloader.{key}': DictAction._parse_iterable(value)
-        for key, value in pairs
-    }
-    loader = copy.deepcopy(cfg.test_dataloader)
-    if kind := options.get('test_dataloader.dataset.type'):
-        leave_out_foreign(loader.dataset, kind, name)
-    changed = Config(
-        dict(
-            default_scope=cfg.get('default_scope', 'mmengine'),
-            test_dataloader=loader,
-        )
-    )
-    try:
-        changed.merge_from_dict(options)
-    except (KeyError, TypeError) as error:
-        raise ValueError(error.args[0]) from None
-    check_keys(changed)
-    return changed.test_dataloader
-
-
-def leave_out_foreign(dataset: dict[str, Any], kind: str, name: str) -> None:
-    """Remove, with a note, what means nothing to a data set of another type.
-
-    Such as the ``split`` of ImageNet to one of its shifts.
-    """
-    kept = ('type', 'data_root', 'pipeline')
-    foreign = [key for key in dataset if key not in kept]
-    if kind == dataset['type'] or not foreign:
-        return
-    print(
-        f'note: --eval {name}: {kind} takes pipeline and data_root of the '
-        f"config's {dataset['type']}, and not {', '.join(foreign)}."
-    )
-    for key in foreign:
-        del dataset[key]
-
-
 def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:
     """The alpha that was asked for."""
+    from mmclip.averaging.weight_space import best_alpha, parse_alphas
+
     if not wanted.startswith('best:'):
         return parse_alphas(wanted)[0]
     name = wanted.removeprefix('best:')
@@ -272,7 +195,3 @@ def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:
         f'{name} number is not that of new images'
     )
     return chosen
-
-
-if __name__ == '__main__':
-    main()

@@ -1,54 +1,85 @@
-"""torchrun that hands signals on.
+"""Start a command in several processes, as torchrun does.
 
-    python tools/launch.py --nproc_per_node=8 tools/train.py CONFIG \
-        --launcher pytorch
-
-The options are torchrun's. dist_train.sh and dist_test.sh call this. After a
-signal the exit code is 128 + its number, as a shell has it. A process that
-fails says why itself.
+The options are torchrun's; then comes a command of mmclip, or a program with
+its --launcher. A stopping signal is handed on, and the exit code after it is
+128 + its number, as a shell has it. A process that fails says why itself.
 """
 
 import os
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.run import parse_args, run
+from mmclip.cli import commands
+from mmclip.commands._command_line import Parser, command
 
+EXAMPLES = """\
+  %(prog)s --nproc_per_node 8 train CONFIG
+  # the first of two machines
+  %(prog)s --nproc_per_node 8 --nnodes 2 --node_rank 0 \\
+      --master_addr 10.0.0.1 train CONFIG
+  %(prog)s --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
+"""
 # That of mmclip/engine/resume/signals.py, whose import would take its time.
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP
 STOPPED = [128 + number for number in STOPPING]
 
 
-def main() -> None:
+def parse_args(argv: Sequence[str] | None = None) -> Namespace:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = Parser(__name__, __doc__, EXAMPLES)
+    parser.usage = '%(prog)s [options of torchrun] COMMAND [arguments]'
+    if not argv or argv[0] in ('-h', '--help'):
+        parser.parse_args(['--help'])
+    from torch.distributed import run
+
+    args = run.parse_args(list(argv))
+    if args.training_script in commands():
+        args.training_script_args = [
+            args.training_script,
+            *args.training_script_args,
+            '--launcher',
+            'pytorch',
+        ]
+        args.module, args.training_script = True, 'mmclip'
+    return args
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
     # A step with all its passes, and a checkpoint, may take more than 30.
     os.environ.setdefault('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '1800')
-    args = parse_args(sys.argv[1:])
+    args = parse_args(argv)
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import (
+        ChildFailedError,
+    )
+    from torch.distributed.run import run
+
     hand_signals_on(args)
     try:
         run(args)
     except ChildFailedError as error:
         codes = {rank: f.exitcode for rank, f in error.failures.items()}
         if stopped := [code for code in codes.values() if code in STOPPED]:
-            sys.exit(stopped[0])  # one process heard of it, and told the rest
+            return stopped[0]  # one process heard of it, and told the rest
         killed = [r for r, code in codes.items() if code == -signal.SIGKILL]
-        if not killed:
-            sys.exit(1)
-        sys.exit(
-            f'error: rank {killed[0]} was killed by SIGKILL: for want of '
-            'memory (see dmesg), or by torchrun, if another rank failed and '
-            'this one did not end.'
-        )
+        if killed:
+            print(
+                f'error: rank {killed[0]} was killed by SIGKILL: for want of '
+                'memory (see dmesg), or by torchrun, if another rank failed '
+                'and this one did not end.',
+                file=sys.stderr,
+            )
+        return 1
     except SignalException as error:
         for number in STOPPING:  # nothing but the exit code is left to do
             signal.signal(number, signal.SIG_IGN)
         kill_children()
-        sys.exit(128 + error.sigval)
-    except KeyboardInterrupt:  # before torchrun listens
-        sys.exit(128 + signal.SIGINT)
+        return 128 + error.sigval
+    return 0
 
 
 def hand_signals_on(args: Namespace) -> None:
@@ -76,7 +107,3 @@ def kill_children() -> None:
     for children in Path('/proc/self/task').glob('*/children'):
         for child in children.read_text().split():
             os.kill(int(child), signal.SIGKILL)
-
-
-if __name__ == '__main__':
-    main()

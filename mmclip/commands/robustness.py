@@ -1,49 +1,46 @@
 """Evaluate a model on ImageNet and on whatever of its shifts is there."""
 
 import argparse
-import os
-import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
-from mmengine.runner import CheckpointLoader, Runner
+from mmclip.commands._command_line import Parser, command, print_written
+from mmclip.errors import CheckpointError, DataError
 
-from mmclip.averaging.weight_space import load_weights
-from mmclip.checkpoint import CheckpointError
-from mmclip.checkpoint.files.paths import check_folder
-from mmclip.checkpoint.state_dict import weights_of
-from mmclip.checkpoint.unconverted import advise
-from mmclip.evaluation import build_test_runner, tell_classes
-from mmclip.evaluation.baseline import TABLES, Baseline, fit_baseline
-from mmclip.evaluation.config import load_config_with
-from mmclip.evaluation.robustness import (
-    NAMES,
-    check_head,
-    evaluate_robustness,
-    find_sets,
-)
-from mmclip.evaluation.robustness_report import write_report
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
 
-EXAMPLES = """examples:
-  python %(prog)s configs/clip/clip-l-336.py work_dirs/clip-l-336/epoch_30.pth
-  python %(prog)s CONFIG CHECKPOINT --data-root /data --datasets imagenet-r
-  torchrun --nproc_per_node 8 %(prog)s CONFIG CHECKPOINT --launcher pytorch
+    from mmclip.evaluation.baseline import Baseline
+
+EXAMPLES = """\
+  %(prog)s configs/clip/clip-l-336.py work_dirs/clip-l-336/epoch_30.pth
+  %(prog)s CONFIG CHECKPOINT --data-root /data --datasets imagenet-r
+  # on 8 GPUs
+  mmclip launch --nproc_per_node 8 robustness CONFIG CHECKPOINT
 """
+NAMES = (
+    'imagenet',
+    'imagenet-real',
+    'imagenetv2-matched-frequency',
+    'imagenetv2-threshold0.7',
+    'imagenetv2-top-images',
+    'imagenet-r',
+    'imagenet-a',
+    'imagenet-sketch',
+    'objectnet',
+)
+TABLE = 'table.md'
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
     add(
         'config', help='the config file; its test pipeline prepares the images'
     )
-    add('checkpoint', help='the checkpoint, as tools/test.py takes it')
+    add('checkpoint', help='the checkpoint, as for testing')
     add(
         '--data-root',
         default='data',
@@ -71,41 +68,31 @@ def parse_args() -> argparse.Namespace:
         help='a folder for table.md, table.json and plot.png (default: '
         'robustness in the work directory)',
     )
+    parser.add_force('the table in OUT if there is one')
     add('--work-dir', help='where the log goes')
-    add(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override the config, such as test_dataloader.batch_size=256',
-    )
-    add(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes were started',
-    )
-    add('--local_rank', '--local-rank', default='0', help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_cfg_options('test_dataloader.batch_size=256')
+    parser.add_launcher()
+    return parser.parse(argv)
 
 
-def main() -> None:
-    args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', args.local_rank)
-    try:
-        run(args)
-    except (CheckpointError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmengine.dist import is_main_process
 
+    from mmclip.checkpoint.files.paths import check_folder, check_free
+    from mmclip.evaluation import build_test_runner
+    from mmclip.evaluation.config import load_config_with
+    from mmclip.evaluation.robustness import check_head, evaluate_robustness
+    from mmclip.evaluation.robustness_report import write_report
 
-def run(args: argparse.Namespace) -> None:
     cfg = load_config_with(
         ('test_dataloader',), args.config, args.cfg_options, args.work_dir
     )
     cfg.launcher = args.launcher
     out = args.out or Path(cfg.work_dir) / 'robustness'
-    for folder in (out, Path(cfg.work_dir)):
-        check_folder(folder)
+    check_free(out / TABLE, force=args.force)
+    check_folder(Path(cfg.work_dir))
     sets, missing = choose_sets(cfg, args)
     baselines = fit_baselines(args.baseline, sets)
 
@@ -125,15 +112,28 @@ def run(args: argparse.Namespace) -> None:
         if is_main_process():  # after each set, so that a crash keeps them
             table = write_report(results, out, facts)
     if is_main_process():
-        print(f'\n{table}\nwrote table.md, table.json and plot.png to {out}')
+        print(f'\n{table}')
+        print_written(
+            (out / TABLE, 'the table'),
+            (out / 'table.json', 'all numbers'),
+            (out / 'plot.png', 'their picture'),
+        )
+    return 0
 
 
-def load(runner: Runner, path: str) -> None:
+def load(runner: 'Runner', path: str) -> None:
     """Load all weights; mmengine's way would go on with random ones.
 
     Raises:
         CheckpointError: If they do not fit the model, key by key.
     """
+    from mmengine.runner import CheckpointLoader
+
+    from mmclip.averaging.weight_space import load_weights
+    from mmclip.checkpoint.state_dict import weights_of
+    from mmclip.checkpoint.unconverted import advise
+    from mmclip.evaluation import tell_classes
+
     checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
     state_dict = weights_of(checkpoint, path)
     try:
@@ -146,19 +146,21 @@ def load(runner: Runner, path: str) -> None:
 
 
 def choose_sets(
-    cfg: Config, args: argparse.Namespace
+    cfg: 'Config', args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """What is there, after saying what is not.
 
     Raises:
-        ValueError: If nothing is there, or not all that was asked for.
+        DataError: If nothing is there, or not all that was asked for.
     """
+    from mmclip.evaluation.robustness import find_sets
+
     sets, missing = find_sets(cfg, args.data_root, args.datasets or NAMES)
     for name, tried in missing.items():
         print(f'{name} not found: looked for class folders in')
         print('\n'.join(f'  {folder}' for folder in tried), flush=True)
     if not sets or (args.datasets and missing):
-        raise ValueError(
+        raise DataError(
             f'Not found: {", ".join(missing)}. Give the folder that holds the '
             'folders of the data sets with --data-root, or choose others '
             'with --datasets.'
@@ -168,23 +170,21 @@ def choose_sets(
 
 
 def fit_baselines(
-    tables: Path | None, sets: dict[str, dict[str, Any]]
-) -> dict[str, Baseline]:
+    tables: Path | None, names: Iterable[str]
+) -> 'dict[str, Baseline]':
     """A baseline for each set that timm has tables for."""
+    from mmclip.evaluation.baseline import TABLES, fit_baseline
+
     if tables is None:
         return {}
     baselines = {}
-    for name in sets:
+    for name in names:
         if name not in TABLES:
             continue
-        baseline = fit_baseline(*(tables / table for table in TABLES[name]))
-        baselines[name] = baseline
+        clean, shifted = (tables / table for table in TABLES[name])
+        baselines[name] = baseline = fit_baseline(clean, shifted)
         print(
             f'baseline of {name}: {baseline.models} models, correlation '
             f'{baseline.correlation:.3f}'
         )
     return baselines
-
-
-if __name__ == '__main__':
-    main()

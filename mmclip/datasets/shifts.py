@@ -20,6 +20,7 @@ from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from mmpretrain.datasets.custom import get_samples
 
 from mmclip.datasets.formats import SUFFIXES
+from mmclip.errors import DataError
 from mmclip.registry import DATASETS, TRANSFORMS
 
 # Indices of the classes that a set has; several that count as one, together.
@@ -105,7 +106,7 @@ class ShiftedImageNet(CustomDataset):
         labels = self.labels()
         unknown = sorted(names - set(labels))
         if unknown:
-            raise ValueError(
+            raise DataError(
                 f'{", ".join(unknown[:5])} in {self.img_prefix!r}: no class '
                 f'folder of {type(self).__name__}, which has {len(labels)} '
                 f'such as {next(iter(labels))!r}; give the folder that holds '
@@ -228,7 +229,7 @@ class ObjectNet(ShiftedImageNet):
 
     Raises:
         FileNotFoundError: If a file of the mappings is missing.
-        ValueError: If the mappings name no class of ImageNet-1k, or the
+        DataError: If the mappings name no class of ImageNet-1k, or the
             pipeline loads no image.
     """
 
@@ -307,7 +308,7 @@ def _cut_border(pipeline: Sequence[Any]) -> list[Any]:
             crop = dict(type='mmclip.CropBorder', width=2)
             return [*pipeline[: i + 1], crop, *pipeline[i + 1 :]]
     if pipeline:
-        raise ValueError(
+        raise DataError(
             "ObjectNet's border is cut off after the image is loaded, but no "
             'transform of its pipeline is named Load...: '
             f'{", ".join(map(_name_of, pipeline))}.'
@@ -335,7 +336,7 @@ def _read_mappings(
         classes = in_imagenet.get(names[name], '')
         unknown = [c for c in classes.split('; ') if c and c not in labels]
         if unknown:
-            raise ValueError(
+            raise DataError(
                 f'{path}: {unknown[0]!r} is not the name of a class of '
                 'ImageNet-1k; take the file as ObjectNet publishes it.'
             )

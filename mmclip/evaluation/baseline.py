@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmclip.errors import DataError
+
 # timm's tags of models that were trained on ImageNet-1k alone and not for
 # robustness: ``a1_in1k``, ``in1k_384``. Others name more data (``_ft_in1k``,
 # ``ns_jft_in1k``), AdvProp (``ap``), AugMix (``am``, ``ram``), or a teacher
@@ -72,7 +74,7 @@ def fit_baseline(
 
     Raises:
         FileNotFoundError: If a table is missing.
-        ValueError: If a table has other columns, or fewer than three models
+        DataError: If a table has other columns, or fewer than three models
             remain, or accuracy falls as ImageNet accuracy rises.
     """
     on_imagenet, on_shifted = _read(imagenet), _read(shifted)
@@ -84,14 +86,14 @@ def fit_baseline(
     # 0 and 100 percent have no logit.
     pairs = [p for p in pairs if min(p) > 0 and max(p) < 100]
     if len(pairs) < 3:
-        raise ValueError(
+        raise DataError(
             f'{shifted} and {imagenet.name} have {len(pairs)} models in '
             f'common whose tag matches {standard_tag!r}; a line needs three.'
         )
     x, y = _logit(np.array(pairs)).T
     slope, intercept = np.polyfit(x, y, 1)
     if slope <= 0:
-        raise ValueError(
+        raise DataError(
             f'{shifted}: accuracy falls as that of {imagenet.name} rises '
             f'(slope {slope:.2f}), so there is no baseline to compare with.'
         )
@@ -116,7 +118,7 @@ def _read(path: Path) -> dict[tuple[str, str], float]:
     with open(path, newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     if not rows or not {'model', 'top1'} <= set(rows[0]):
-        raise ValueError(f'{path} has no columns model and top1, as timm has.')
+        raise DataError(f'{path} has no columns model and top1, as timm has.')
     return {
         (r['model'], r.get('img_size', '')): float(r['top1']) for r in rows
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
+from mmclip.errors import DataError
 from mmclip.registry import METRICS
 
 FILE_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.')
@@ -58,7 +59,7 @@ class ReaLAccuracy(BaseMetric):
         """Accuracy of the images that have labels, in percent."""
         labelled = [r for r in results if r['labels']]
         if not labelled:
-            raise ValueError(
+            raise DataError(
                 f'ImageNet-ReaL has no label for any of {len(results)} images.'
             )
         metrics = dict(images=float(len(labelled)))
@@ -72,7 +73,7 @@ class ReaLAccuracy(BaseMetric):
         match = FILE_NAME.search(Path(path).name)
         index = int(match[1]) - 1 if match else -1
         if not 0 <= index < len(self.labels):
-            raise ValueError(
+            raise DataError(
                 f'{path}: ImageNet-ReaL knows images by their file names, '
                 'ILSVRC2012_val_00000001.JPEG to '
                 f'ILSVRC2012_val_{len(self.labels):08d}.JPEG.'

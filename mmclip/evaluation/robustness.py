@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmclip.datasets.shifts import OwnClasses
+from mmclip.errors import ArgumentError, ConfigError
 from mmclip.evaluation.baseline import Baseline
 from mmclip.evaluation.evaluate import evaluate
 
@@ -114,11 +115,11 @@ def find_sets(
         others, the folders where it was looked for.
 
     Raises:
-        ValueError: If there is no such name.
+        ArgumentError: If there is no such name.
     """
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
-        raise ValueError(
+        raise ArgumentError(
             f'There is no data set {unknown[0]!r}; there are '
             f'{", ".join(NAMES)}.'
         )
@@ -141,14 +142,14 @@ def check_head(runner: Runner) -> None:
     """Refuse a model that does not know ImageNet-1k's classes.
 
     Raises:
-        ValueError: If its head has another number of classes, or none.
+        ConfigError: If its head has another number of classes, or none.
     """
     model: Any = runner.model
     model = model.module if is_model_wrapper(model) else model
     head = getattr(model, 'head', None)
     num_classes = getattr(head, 'num_classes', None)
     if num_classes != NUM_CLASSES:
-        raise ValueError(
+        raise ConfigError(
             f'The head of this model ({type(head).__name__}) has '
             f'{num_classes} classes; the shifts are labelled as the '
             f'{NUM_CLASSES} of ImageNet-1k, so give a model with '

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.evaluation.robustness import Result
+from mmclip.markdown import markdown_table
 
 NOTES = """
 Top-1 and top-5 in percent, among the classes of the set. "ImageNet": top-1 on
@@ -52,23 +53,23 @@ def to_markdown(results: Sequence[Result]) -> str:
     with_baseline = any(r.predicted is not None for r in results)
     if with_baseline:
         columns.append('effective robustness')
-    lines = [_row(columns), _row([':--', *['--:'] * (len(columns) - 1)])]
+    rows = []
     for r in results:
         classes = f'{r.classes}' if r.found == r.classes else ''
         cells = [
             r.name,
-            f'{r.images}',
+            r.images,
             classes or f'{r.classes} ({r.found} found)',
-            f'{r.top1:.2f}',
-            f'{r.top5:.2f}',
-            _number(r.imagenet, '.2f'),
-            _number(r.difference, '+.2f'),
+            f'{r.top1:.1f}',
+            f'{r.top5:.1f}',
+            _number(r.imagenet, '.1f'),
+            _number(r.difference, '+.1f'),
         ]
         if with_baseline:
-            cells.append(_number(r.effective_robustness, '+.2f'))
-        lines.append(_row(cells))
+            cells.append(_number(r.effective_robustness, '+.1f'))
+        rows.append(cells)
     notes = NOTES + (EFFECTIVE if with_baseline else WITHOUT_BASELINE)
-    return '\n'.join(lines) + '\n' + notes
+    return markdown_table(columns, rows) + notes
 
 
 def to_dict(
@@ -119,7 +120,3 @@ def draw(results: Sequence[Result], path: Path) -> None:
 
 def _number(value: float | None, spec: str) -> str:
     return '' if value is None else format(value, spec)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f'| {" | ".join(cells)} |'

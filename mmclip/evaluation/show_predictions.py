@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 from mmclip.engine.config.scopes import CLASSIFYING, scope_of
+from mmclip.errors import ConfigError
 
 OF_CLASSIFIERS = dict(type='mmclip.VisualizationHook')
 
@@ -34,7 +35,7 @@ def show_predictions(
             Defaults to 1.
 
     Raises:
-        ValueError: If a config of another package than mmpretrain has no
+        ConfigError: If a config of another package than mmpretrain has no
             such hook.
     """
     hooks = cfg.setdefault('default_hooks', {})
@@ -42,7 +43,7 @@ def show_predictions(
         hooks['visualization'] = dict(OF_CLASSIFIERS)
     hook = hooks.get('visualization')
     if hook is None:
-        raise ValueError(
+        raise ConfigError(
             f'{cfg.filename} has no default_hooks.visualization, which draws '
             f'the pictures: set it to the visualization hook of '
             f'{scope_of(cfg)}.'

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmpretrain.evaluation import Accuracy
 
+from mmclip.errors import DataError
 from mmclip.registry import METRICS
 
 LEFT_OUT = -1
@@ -78,7 +79,7 @@ class SubsetAccuracy(Accuracy):
             return super().compute_metrics(results)
         own = [r for r in results if int(r['gt_label']) != LEFT_OUT]
         if not own:
-            raise ValueError(
+            raise DataError(
                 f'None of {len(results)} images is of the '
                 f'{len(self.classes)} classes of SubsetAccuracy '
                 f'({self.prefix!r}).'

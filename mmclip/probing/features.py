@@ -25,6 +25,7 @@ from tqdm import tqdm
 from mmclip.checkpoint.files.atomic import temporary_folder
 from mmclip.engine.checks.folders import count_images
 from mmclip.engine.checks.parts import parts_of
+from mmclip.errors import DataError
 
 FEATURES, LABELS, DONE = 'features.npy', 'labels.npy', 'done.npy'
 SOURCE = 'source.json'
@@ -78,7 +79,7 @@ def extract_features(
             Defaults to None: it is built.
 
     Raises:
-        ValueError: If the split has no pipeline of its own, or features are
+        DataError: If the split has no pipeline of its own, or features are
             not finite.
     """
     if dataset is None:
@@ -150,12 +151,12 @@ def build_dataset(cfg: Config, split: str) -> Any:
     """Build the data set of a split with the test pipeline.
 
     Raises:
-        ValueError: If the split is missing, or wraps other data sets.
+        DataError: If the split is missing, or wraps other data sets.
     """
     for name in (split, 'test'):
         loader = cfg.get(f'{name}_dataloader')
         if loader is None or 'pipeline' not in loader.dataset:
-            raise ValueError(
+            raise DataError(
                 f'{name}_dataloader must have a dataset with a pipeline of '
                 'its own; images pass through that of test_dataloader. It '
                 f'has {loader and loader.dataset.get("type")}.'
@@ -187,7 +188,7 @@ def check_labels(dataset: Any, split: str) -> None:
         if isinstance(label, int | np.integer):
             continue
         what = 'no label' if label is None else f'the labels {label}'
-        raise ValueError(
+        raise DataError(
             f'{info["img_path"]} in the {split} set has {what}: a linear '
             'probe is trained and tested on one label per image. Give '
             f'{split}_dataloader a data set with labels (with_label=True, '
@@ -339,7 +340,7 @@ def _write(
         for number, batch in batches:
             where = rows[written : written + number]
             if not batch.isfinite().all():
-                raise ValueError(
+                raise DataError(
                     'The model gives NaN or infinite features for images '
                     f'{where[0]} to {where[-1]} of {folder}; try without '
                     '--amp, or check its weights.'

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor
 
+from mmclip.errors import DataError
+
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-5  # of the gradient, where the features are whitened
 LEAST_CHANGE = 1e-9  # of the mean loss, torch's default
@@ -85,11 +87,11 @@ def fit(
         c (float): scikit-learn's ``C``.
 
     Raises:
-        ValueError: If a class has no sample.
+        DataError: If a class has no sample.
     """
     missing = sorted(set(range(num_classes)) - set(labels.tolist()))
     if missing:
-        raise ValueError(
+        raise DataError(
             f'{len(missing)} of {num_classes} classes have no image to train '
             f'on, such as number {missing[0]}; add some, or leave them out.'
         )

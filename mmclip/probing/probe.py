@@ -20,6 +20,7 @@ from mmclip.checkpoint.describe import (
     unlike_images,
 )
 from mmclip.checkpoint.pretrained import PretrainedCLIP
+from mmclip.errors import ConfigError
 from mmclip.probing.features import (
     Features,
     build_dataset,
@@ -96,7 +97,7 @@ def probe(
 
     Raises:
         CheckpointError: If the checkpoint does not fit the backbone.
-        ValueError: If the model, the data sets or their classes do not fit.
+        ConfigError: If the model, the data sets or their classes do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(model_config(cfg))
@@ -131,12 +132,12 @@ def _check_model(model: Any) -> None:
     head = getattr(model, 'head', None)
     fc = getattr(head, 'fc', None)
     if not isinstance(fc, nn.Linear) or fc.bias is None:
-        raise ValueError(
+        raise ConfigError(
             'A linear probe needs a head with one linear layer, such as '
             f'LinearClsHead; the config has {type(head).__name__}.'
         )
     if getattr(model, 'neck', None) and list(model.neck.parameters()):
-        raise ValueError(
+        raise ConfigError(
             f'The neck {type(model.neck).__name__} has weights, which no '
             'checkpoint of a tower holds; remove it from the config.'
         )
@@ -151,7 +152,7 @@ def _check_width(shape: tuple[int, ...], in_features: int) -> None:
         if len(shape) == 1
         else "set model.backbone.out_type to 'pooled' or 'avg_featmap'"
     )
-    raise ValueError(
+    raise ConfigError(
         f"The feature of one image has shape {shape}, and the head's layer "
         f'takes {in_features} numbers: {step}.'
     )
@@ -161,14 +162,14 @@ def _check_classes(found: dict[str, Features], num_classes: int) -> None:
     train = found['train']
     for split, other in found.items():
         if other.classes != train.classes:
-            raise ValueError(
+            raise ConfigError(
                 f'The classes of the {split} set are not those of the train '
                 'set, so that labels would not mean the same: '
                 f'{sorted(set(other.classes) ^ set(train.classes))[:10]}.'
             )
         largest = int(other.labels.max()) + 1
         if max(len(other.classes), largest) != num_classes:
-            raise ValueError(
+            raise ConfigError(
                 f'The {split} set has {max(len(other.classes), largest)} '
                 f'classes, and the head {num_classes}: set '
                 'model.head.num_classes.'
@@ -264,11 +265,11 @@ def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tuple[np.ndarray, np.ndarray]: To train on, and held out.
 
     Raises:
-        ValueError: If a class has one image only.
+        ConfigError: If a class has one image only.
     """
     values, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
-        raise ValueError(
+        raise ConfigError(
             f'Class number {values[counts.argmin()]} has one image to train '
             'on, so that none can be held out to choose C on; give '
             'val_dataloader images that neither other set has.'

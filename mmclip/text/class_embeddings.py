@@ -30,7 +30,7 @@ from mmclip.checkpoint.files.paths import (
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_model
-from mmclip.errors import CheckpointError
+from mmclip.errors import ArgumentError, CheckpointError
 from mmclip.text.tokenizer_files import tokenizer_files
 from mmclip.text.whole_model import load_whole_model
 
@@ -93,7 +93,7 @@ def embed_classes(
         CheckpointError: If a name or tag is unknown, or the file is none of
             the whole model.
         FileNotFoundError: If a local file is missing.
-        ValueError: If there are no classes or templates, or a template has
+        ArgumentError: If there are no classes or templates, or a template has
             no ``{}``.
     """
     texts = make_texts(classes, templates)
@@ -165,24 +165,24 @@ def make_texts(
     """Every template of every class.
 
     Raises:
-        ValueError: If there is nothing to embed, or a template has no place
+        ArgumentError: If there is nothing to embed, or a template has no place
             for the name, or one for something else.
     """
     if not classes or not templates:
-        raise ValueError(
+        raise ArgumentError(
             f'{len(classes)} classes and {len(templates)} templates: at '
             'least one of each is needed.'
         )
     for template in templates:
         if isinstance(template, str) and '{}' not in template:
-            raise ValueError(
+            raise ArgumentError(
                 f'The template {template!r} has no {{}} for the class.'
             )
         try:
             if isinstance(template, str):
                 template.format('')
         except (LookupError, ValueError):
-            raise ValueError(
+            raise ArgumentError(
                 f'The template {template!r} must have one {{}}, for the '
                 'class, and no other braces.'
             ) from None

@@ -9,6 +9,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmpretrain.models.classifiers import ImageClassifier
 from torch import Tensor
 
+from mmclip.errors import ConfigError
 from mmclip.registry import MODELS
 from mmclip.text.class_embeddings import (
     Template,
@@ -44,7 +45,7 @@ class ContrastiveClassifier(ImageClassifier):
 
     Raises:
         FileNotFoundError: If a file of names is missing.
-        ValueError: If there are no classes or templates.
+        ConfigError: If there are no classes or templates.
     """
 
     def __init__(
@@ -97,12 +98,12 @@ class ContrastiveClassifier(ImageClassifier):
             dict[str, Tensor]: ``loss``, a scalar.
 
         Raises:
-            ValueError: If a label has no class, or the image feature is not
+            ConfigError: If a label has no class, or the image feature is not
                 as wide as that of the text.
         """
         labels = [int(sample.gt_label) for sample in data_samples]
         if max(labels) >= len(self.classes):
-            raise ValueError(
+            raise ConfigError(
                 f'An image has the label {max(labels)}, and there are '
                 f'{len(self.classes)} classes: their names must be those of '
                 'the data set, in its order.'
@@ -114,7 +115,7 @@ class ContrastiveClassifier(ImageClassifier):
         ]
         images = F.normalize(self.extract_feat(inputs)[-1], dim=-1)  # (B, D)
         if images.shape[1] != self.head.in_channels:
-            raise ValueError(
+            raise ConfigError(
                 f'The image feature has {images.shape[1]} numbers, that of '
                 f'the text {self.head.in_channels}: set '
                 f'model.backbone.proj_dim={self.head.in_channels}.'

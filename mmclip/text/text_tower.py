@@ -13,6 +13,7 @@ from mmclip.checkpoint.files.paths import (
     files_of,
     is_local,
 )
+from mmclip.errors import ConfigError
 from mmclip.registry import MODELS
 
 
@@ -31,7 +32,7 @@ class OpenCLIPTextTower(BaseModule):
 
     Raises:
         CheckpointError: If a name or tag is unknown.
-        ValueError: If the model has SigLIP's bias.
+        ConfigError: If the model has SigLIP's bias.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class OpenCLIPTextTower(BaseModule):
             model, tag if is_file or pretrained is None else pretrained, most
         )
         if getattr(clip, 'logit_bias', None) is not None:
-            raise ValueError(
+            raise ConfigError(
                 f'{model} is a SigLIP, whose loss is another; name a CLIP.'
             )
         del clip.visual

@@ -7,8 +7,8 @@ from modelindex.load_model_index import load
 
 from mmclip.analysis import count_complexity
 from mmclip.analysis.complexity import image_size
+from mmclip.analysis.zoo_pages import METAFILE, count
 from mmclip.checkpoint.towers.open_clip import find_tower
-from mmclip.commands.zoo import METAFILE, count
 from mmclip.engine.config.load import load_config
 from mmclip.zoo import zoo_name
 from tests.conftest import REPOSITORY
@@ -116,7 +116,7 @@ def test_the_model_index_parses():
 @pytest.fixture(scope='module')
 def zoo():
     """The rows of the metafile, by name."""
-    rows = yaml.safe_load(METAFILE.read_text())['Models']
+    rows = yaml.safe_load((REPOSITORY / METAFILE).read_text())['Models']
     return {row['Name']: row for row in rows}
 
 

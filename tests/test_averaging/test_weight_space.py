@@ -63,9 +63,9 @@ def test_the_table_has_a_row_for_each_alpha():
     assert curve_to_markdown(CURVE, 0.5) == (
         '| alpha | clean | shifted |\n'
         '| --: | --: | --: |\n'
-        '| 0 | 70.00 | 60.00 |\n'
-        '| **0.5** | **90.00** | **65.00** |\n'
-        '| 1 | 90.00 | 40.00 |\n'
+        '| 0 | 70.0 | 60.0 |\n'
+        '| **0.5** | **90.0** | **65.0** |\n'
+        '| 1 | 90.0 | 40.0 |\n'
     )
 
 

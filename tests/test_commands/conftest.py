@@ -14,6 +14,8 @@ from PIL import Image
 from tests.conftest import REPOSITORY
 from tests.processes import Process, start
 
+Main = Callable[[list[str] | None], int]
+
 TOOLS = REPOSITORY / 'tools'
 CONFIG = """
 _base_ = ['{base}']
@@ -81,17 +83,34 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def exit_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
-    """What a tool's ``main``, in this process, exits with."""
+def call(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> Callable[..., SimpleNamespace]:
+    """Call a command's ``main`` in this process, in ``tmp_path``.
 
-    def _exit_message(main: Callable[[], None], *args: object) -> str:
+    The result has its exit ``code``, and what it wrote to ``out`` and
+    ``err``.
+    """
+
+    def _call(main: Main, *args: object) -> SimpleNamespace:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return exit_.value.code
+        capsys.readouterr()
+        code = main([str(argument) for argument in args])
+        return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
+
+    return _call
+
+
+@pytest.fixture
+def exit_message(call: Callable[..., SimpleNamespace]) -> Callable[..., str]:
+    """What a command that goes wrong says, from ``error:`` on."""
+
+    def _exit_message(main: Main, *args: object) -> str:
+        result = call(main, *args)
+        assert result.code == 1
+        return result.err[result.err.index('error: ') :].rstrip('\n')
 
     return _exit_message
 

@@ -1,7 +1,5 @@
 """The seed's command, as a user types it."""
 
-import sys
-
 import open_clip
 import pytest
 import torch
@@ -24,18 +22,6 @@ def source(tiny_model, tmp_path):
     path = tmp_path / 'epoch_1.pt'
     torch.save(dict(state_dict=tiny_model.model.state_dict()), path)
     return path
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run the tool in this process."""
-
-    def _call(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, arguments)])
-        main()
-
-    return _call
 
 
 def save_training_checkpoint(state_dict, path):
@@ -65,14 +51,14 @@ def save_training_checkpoint(state_dict, path):
 def test_every_file_format(tiny_model, tmp_path, call, name, save):
     state_dict = tiny_model.model.state_dict()
     save({k: v.contiguous() for k, v in state_dict.items()}, tmp_path / name)
-    call(tiny_model.config, name, 'out.pth')
+    assert call(main, tiny_model.config, name, 'out.pth').code == 0
     converted = read_checkpoint(tmp_path / 'out.pth')['state_dict']
     assert torch.equal(converted['backbone.proj'], state_dict['visual.proj'])
     assert len(converted) == len(tiny_model.model.visual.state_dict())
 
 
-def test_the_report(tiny_model, source, tmp_path, run):
-    report = run(TOOL, tiny_model.config, source, 'out.pth').stdout
+def test_the_report(tiny_model, source, tmp_path, call):
+    report = call(main, tiny_model.config, source, 'out.pth').out
     out = tmp_path / 'out.pth'
     assert 'visual.proj -> proj (1)' in report
     assert 'text tower: ' in report
@@ -80,8 +66,11 @@ def test_the_report(tiny_model, source, tmp_path, run):
     assert 'activation: quick_gelu' in report
     count = sum(p.numel() for p in tiny_model.model.visual.parameters())
     assert f'parameters: {count:,}' in report
-    assert f'{out.stat().st_size:,} bytes' in report
     assert sha256(out) in report
+    size = f'{out.stat().st_size:,} bytes'
+    assert report.endswith(
+        f'wrote out.pth (an image tower, {size})\nnext: mmclip train CONFIG\n'
+    )
 
 
 def test_an_output_that_exists_is_kept_without_force(
@@ -92,7 +81,7 @@ def test_an_output_that_exists_is_kept_without_force(
     arguments = (tiny_model.config, source, out)
     assert 'pass --force' in exit_message(main, *arguments)
     assert out.read_text() == 'mine'
-    call(*arguments, '--force')
+    assert call(main, *arguments, '--force').code == 0
     assert read_checkpoint(out)['meta']['clip']['img_size'] == 32
 
 

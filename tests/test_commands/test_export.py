@@ -1,8 +1,6 @@
 """Exporting on the command line, converted and fine-tuned checkpoints."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import open_clip
@@ -16,8 +14,6 @@ from mmclip.commands.export import main
 from tests.conftest import RELATIVE_TOLERANCE
 from tests.test_commands.conftest import TOOLS
 
-TOOL = TOOLS / 'model_converters' / 'mmcls_to_openclip.py'
-
 
 @pytest.fixture
 def converted(tiny_model, tmp_path):
@@ -30,25 +26,12 @@ def converted(tiny_model, tmp_path):
     return out
 
 
-@pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """What the tool prints in this process."""
-
-    def _call(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', ['tool.py', *map(str, arguments)])
-        main()
-        return capsys.readouterr().out
-
-    return _call
-
-
 @pytest.mark.parametrize('suffix', ['pt', 'safetensors'])
 def test_there_and_back_is_bit_identical(
     converted, tiny_model, tmp_path, call, suffix
 ):
     out = tmp_path / f'back.{suffix}'
-    report = call('clip.pth', out, '--base', 'source.safetensors')
+    report = call(main, 'clip.pth', out, '--base', 'source.safetensors').out
     assert 'open_clip.create_model' in report
     weights = load_file(out) if suffix == 'safetensors' else torch.load(out)
     original = tiny_model.model.state_dict()
@@ -58,7 +41,7 @@ def test_there_and_back_is_bit_identical(
 
 def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, call):
     transformers = pytest.importorskip('transformers')
-    call('clip.pth', 'folder', '--to', 'hf')
+    assert call(main, 'clip.pth', 'folder', '--to', 'hf').code == 0
     folder = tmp_path / 'folder'
     model = transformers.CLIPVisionModelWithProjection.from_pretrained(folder)
     processor = json.loads((folder / 'preprocessor_config.json').read_text())
@@ -73,7 +56,7 @@ def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, call):
 def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run, call):
     run(TOOLS / 'train.py', 'config.py', '--work-dir', 'work')
     arguments = ('work/epoch_2.pth', 'timm.safetensors', '--to', 'timm')
-    report = call(*arguments)
+    report = call(main, *arguments).out
     code = report.split('use it as: ')[1].split('.load_state_dict')[0]
     from functools import partial
 
@@ -113,7 +96,7 @@ def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
     ],
 )
 def test_errors_are_one_sentence_and_leave_no_file(
-    tiny_model, tmp_path, monkeypatch, arguments, message
+    tiny_model, tmp_path, monkeypatch, call, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
     torch.save(tiny_model.model.state_dict(), 'source.pt')
@@ -121,12 +104,11 @@ def test_errors_are_one_sentence_and_leave_no_file(
         convert_source(str(tiny_model.config), 'source.pt')[0], 'x.pth'
     )
     Path('folder.pt').mkdir()
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
-    with pytest.raises(SystemExit) as error:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    assert str(error.value).startswith('error: ')
-    assert message in str(error.value)
-    assert '\n' not in str(error.value)
+    result = call(main, *arguments)
+    assert result.code == 1
+    assert result.err.startswith('error: ')
+    assert message in result.err
+    assert result.err.count('\n') == 1
     assert not Path('x.pt').exists() and not Path('x').exists()
 
 
@@ -134,7 +116,7 @@ def test_open_clip_loads_what_training_changed(
     converted, tiny_model, tmp_path, call
 ):
     """Through create_model and a model config of one's own."""
-    call('clip.pth', 'back.pt', '--base', 'source.safetensors')
+    call(main, 'clip.pth', 'back.pt', '--base', 'source.safetensors')
     open_clip.add_model_config(tiny_model.config)
     model = open_clip.create_model('tiny', str(tmp_path / 'back.pt')).eval()
     x = torch.randn(2, 3, 32, 32)

@@ -83,8 +83,8 @@ def test_an_output_is_refused_before_the_inputs_are_read(
     assert exit_message(main, *line) == f'error: {error}'
 
 
-def test_another_model_is_refused(project, run):
+def test_another_model_is_refused(project, exit_message):
     torch.save(dict(state_dict={}), project / 'x.pth')
-    log = run(CONVERTER, 'config.py', 'x.pth', 'out.pth', fails=True).stdout
-    assert 'mmclip.ContrastiveClassifier, got ImageClassifier' in log
+    said = exit_message(main, 'config.py', 'x.pth', 'out.pth')
+    assert 'mmclip.ContrastiveClassifier, got ImageClassifier' in said
     assert not (project / 'out.pth').exists()

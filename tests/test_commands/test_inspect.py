@@ -5,9 +5,8 @@ from safetensors.torch import save_file
 
 from mmclip.analysis.parity import make_twins
 from mmclip.checkpoint import convert_source, write_checkpoint
-from tests.test_commands.conftest import TOOLS
+from mmclip.commands.inspect import main
 
-TOOL = TOOLS / 'model_converters' / 'inspect_checkpoint.py'
 CONFIG = """
 model = dict(
     type='ImageClassifier',
@@ -22,64 +21,65 @@ model = dict(
 """
 
 
-def test_what_the_file_is_and_whether_it_fits(tiny_model, tmp_path, run):
+def test_what_the_file_is_and_whether_it_fits(tiny_model, tmp_path, call):
     save_file(tiny_model.model.state_dict(), tmp_path / 'x.safetensors')
     source = (str(tiny_model.config), str(tmp_path / 'x.safetensors'))
     write_checkpoint(convert_source(*source)[0], tmp_path / 'x.pth')
     for act in ('gelu', 'quick_gelu'):
         (tmp_path / f'{act}.py').write_text(CONFIG.format(act=act))
-    report = run(TOOL, 'x.pth', '--config', 'quick_gelu.py').stdout
+    report = call(main, 'x.pth', '--config', 'quick_gelu.py').out
     assert 'names: mmpretrain\n' in report
     for line in ('width: 32', 'depth: 2', 'mlp_width: 128', 'patch_size: 8'):
         assert f'  {line}\n' in report
     assert 'activation: quick_gelu' in report
     assert 'fits the backbone of quick_gelu.py' in report
     gelu = ('--config', 'gelu.py')
-    report = run(TOOL, 'x.pth', *gelu, fails=True).stdout
-    assert "act: checkpoint 'quick_gelu', here 'gelu'" in report
-    report = run(TOOL, 'x.safetensors', *gelu).stdout
+    result = call(main, 'x.pth', *gelu)
+    assert "act: checkpoint 'quick_gelu', here 'gelu'" in result.out
+    assert result.code == 1
+    report = call(main, 'x.safetensors', *gelu).out
     assert "has no meta['clip']" in report
     (tmp_path / 'no_model.py').write_text('work_dir = "x"')
-    (tmp_path / 'typo.py').write_text('modle = dict()')
+    (tmp_path / 'typo.py').write_text('optim_wraper = dict()')
     for config, words in (
         ('no_model.py', 'no_model.py has no model with a backbone'),
-        ('typo.py', "'modle'"),
+        ('typo.py', "'optim_wraper'"),
     ):
-        report = run(TOOL, 'x.pth', '--config', config, fails=True).stdout
-        assert words in report
-        assert 'Traceback' not in report
+        result = call(main, 'x.pth', '--config', config)
+        assert result.code == 1
+        assert words in result.err.splitlines()[-1]
 
 
-def test_verify(tmp_path, run):
+def test_verify(tmp_path, call):
     reference, _ = make_twins('ViT-S-32')
     weights = {f'visual.{k}': v for k, v in reference.state_dict().items()}
     save_file(weights, tmp_path / 'x.safetensors')
     verify = ('--tag', 'none', '--verify', 'ViT-S-32')
-    report = run(TOOL, 'x.safetensors', *verify, 'x.safetensors').stdout
+    report = call(main, 'x.safetensors', *verify, 'x.safetensors').out
     assert 'with such a tower: ViT-S-32\n' in report
     assert 'same outputs as ViT-S-32' in report
     (tmp_path / 'hub').mkdir()  # as Hugging Face's caches are
     save_file(weights, tmp_path / 'hub' / 'open_clip_model.safetensors')
-    report = run(TOOL, 'hub', *verify, 'x.safetensors').stdout
+    report = call(main, 'hub', *verify, 'x.safetensors').out
     assert 'same outputs as ViT-S-32' in report
     weights['visual.ln_post.bias'] += 0.1
     save_file(weights, tmp_path / 'y.safetensors')
-    arguments = (TOOL, 'x.safetensors', *verify, 'y.safetensors')
-    assert 'OTHER outputs' in run(*arguments, fails=True).stdout
+    result = call(main, 'x.safetensors', *verify, 'y.safetensors')
+    assert 'OTHER outputs' in result.out
+    assert result.code == 1
 
 
-def test_a_tag_without_verify_is_refused(run):
-    result = run(TOOL, 'x.pth', '--tag', 'openai', fails=True)
-    assert '--tag is for a file in --verify' in result.stdout
+def test_a_tag_without_verify_is_refused(call):
+    result = call(main, 'x.pth', '--tag', 'openai')
+    assert '--tag is for a file in --verify' in result.err
+    assert result.code == 2
 
 
-def test_unreadable_files(tmp_path, run):
+def test_unreadable_files(tmp_path, exit_message):
     (tmp_path / 'x.pt').write_bytes(b'<!DOCTYPE html><html>')
-    result = run(TOOL, 'x.pt', fails=True)
-    assert 'is a web page' in result.stdout
-    assert 'Traceback' not in result.stdout
+    assert 'is a web page' in exit_message(main, 'x.pt')
 
 
-def test_weights_of_something_else(tmp_path, run):
+def test_weights_of_something_else(tmp_path, call):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'x.pt')
-    assert 'cannot be converted: The keys' in run(TOOL, 'x.pt').stdout
+    assert 'cannot be converted: The keys' in call(main, 'x.pt').out

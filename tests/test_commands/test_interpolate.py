@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.interpolate import main
 from mmclip.datasets.shifts import imagenet_synsets
 from tests.conftest import REPOSITORY
-from tests.test_commands.conftest import TOOLS
 from tests.test_commands.test_robustness import write_data
 from tests.test_commands.weights import (
     CLASSES,
@@ -24,7 +22,6 @@ from tests.test_commands.weights import (
 )
 from tools.demo.run import steps
 
-TOOL = TOOLS / 'interpolate.py'
 ENDS = ('zero_shot.pth', 'fine_tuned.pth')
 SHIFTED = ('--eval', 'shifted', 'dataset.data_root=shifted')
 
@@ -40,22 +37,14 @@ def ends(project):
 
 
 @pytest.fixture
-def call(project, ends, monkeypatch, capsys):
-    """Run the tool in this process; returns what it prints, and its exit."""
+def curve(ends, call):
+    """Call the command in this process; returns all that is printed."""
 
-    def _call(*args: object) -> str:
-        monkeypatch.chdir(project)
-        line = [*ENDS, '--config', 'config.py', *map(str, args)]
-        monkeypatch.setattr(sys, 'argv', ['interpolate.py', *line])
-        code = 'finished'
-        try:
-            main()
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return f'{captured.out}{captured.err}{code}'
+    def _curve(*arguments):
+        result = call(main, *ENDS, '--config', 'config.py', *arguments)
+        return result.out + result.err
 
-    return _call
+    return _curve
 
 
 def accuracy(project, checkpoint: str, data_root: str) -> float:
@@ -68,10 +57,10 @@ def accuracy(project, checkpoint: str, data_root: str) -> float:
     return Runner.from_cfg(cfg).test()['accuracy/top1']
 
 
-def test_the_curve_and_the_chosen_weights(project, run, ends):
-    line = [*ENDS, '--config', 'config.py', *SHIFTED, '--alphas', '0:1:0.25']
-    more = ['--choose', '0.3', '--out', 'out.pth']
-    printed = run(TOOL, *line, *more).stdout
+def test_the_curve_and_the_chosen_weights(project, curve, ends):
+    line = [*SHIFTED, '--alphas', '0:1:0.25']
+    printed = curve(*line, '--choose', '0.3', '--out', 'out.pth')
+    assert 'wrote out.pth (the weights of alpha 0.3)\n' in printed
 
     folder = project / 'work_dirs' / 'config' / 'interpolation'
     content = json.loads((folder / 'curve.json').read_text())
@@ -98,17 +87,16 @@ def test_the_curve_and_the_chosen_weights(project, run, ends):
     assert not list(project.rglob('*0.25*'))  # no checkpoint but one
 
 
-def test_choosing_the_best_on_a_data_set_of_another_config(project, call):
+def test_choosing_the_best_on_a_data_set_of_another_config(project, curve):
     (project / 'other.py').write_text(
         "_base_ = ['config.py']\n"
         "test_dataloader = dict(dataset=dict(data_root='shifted'))\n"
     )
-    printed = call(
+    printed = curve(
         *('--eval', 'held_out', 'other.py'),
         *('--alphas', '0,0.5,1', '--choose', 'best:held_out'),
         *('--work-dir', 'curve'),
     )
-    assert printed.endswith('finished')
     content = json.loads((project / 'curve' / 'curve.json').read_text())
     held_out = {p['alpha']: p['scores']['held_out'] for p in content['curve']}
     assert held_out[content['chosen']] == max(held_out.values())
@@ -116,7 +104,7 @@ def test_choosing_the_best_on_a_data_set_of_another_config(project, call):
     assert 'is not that of new images' in printed
 
 
-def test_the_docs_command_for_the_shifts_of_imagenet(project, call):
+def test_the_docs_command_for_the_shifts_of_imagenet(project, curve):
     """From a config of ImageNet, with weights that look at no image."""
     for name in imagenet_synsets():
         (project / 'data' / 'imagenet' / 'val' / name).mkdir(parents=True)
@@ -141,60 +129,61 @@ def test_the_docs_command_for_the_shifts_of_imagenet(project, call):
     written = text.split("### ImageNet's shifts")[1].split('```')[1]
     words = shlex.split(written.replace('\\\n', ''))
     first, last = words.index('--eval'), words.index('--out')
-    printed = call(*words[first:last], '--alphas', '0,1', '--work-dir', 'out')
-    assert printed.endswith('finished'), printed
+    printed = curve(*words[first:last], '--alphas', '0,1', '--work-dir', 'out')
     assert 'note: --eval r: mmclip.ImageNetR takes pipeline and' in printed
     assert 'and not split.' in printed
-    curve = json.loads((project / 'out' / 'curve.json').read_text())['curve']
-    scores = {p['alpha']: p['scores'] for p in curve}
+    points = json.loads((project / 'out' / 'curve.json').read_text())['curve']
+    scores = {p['alpha']: p['scores'] for p in points}
     # The first of all classes, of R's, A's and the objects' at alpha 0.
     wanted = dict(clean=25, v2=0, r=100, a=50, sketch=100, objectnet=100 / 6)
     assert scores[0] == pytest.approx(wanted)
     assert scores[1]['r'] == 0
 
 
-def test_another_activation_is_refused(project, call):
+def test_another_activation_is_refused(project, curve):
     write_random(project, ENDS[1], 1, act='gelu')
-    message = call()
+    message = curve()
     assert 'cannot be averaged' in message
     assert "act: first 'quick_gelu', second 'gelu'" in message
     assert '--same-classes' not in message
 
 
-def test_both_of_another_activation_than_the_config_are_refused(project, call):
+def test_both_of_another_activation_than_the_config_are_refused(
+    project, curve
+):
     for seed, name in enumerate(ENDS):
         write_random(project, name, seed, act='gelu')
-    message = call()
+    message = curve()
     assert 'fine_tuned.pth is of another model' in message
     assert "act: checkpoint 'gelu', here 'quick_gelu'" in message
 
 
-def test_other_classes_are_refused(project, call):
+def test_other_classes_are_refused(project, curve):
     write_random(project, ENDS[1], 1, classes=('red', 'green', 'blue'))
-    message = call()
+    message = curve()
     assert "class 0: first 'blue', second 'red'" in message
     assert '--same-classes' in message
 
 
-def test_classes_in_another_order_than_the_data_are_refused(project, call):
+def test_classes_in_another_order_than_the_data_are_refused(project, curve):
     for seed, name in enumerate(ENDS):
         write_random(project, name, seed, classes=('red', 'green', 'blue'))
-    message = call()
+    message = curve()
     assert (
         'error: The classes of the test set and of the checkpoint' in message
     )
     assert "'blue' is number 0 and 2" in message
 
 
-def test_other_shapes_are_refused(project, call, ends):
+def test_other_shapes_are_refused(project, curve, ends):
     ends[1]['head.fc.weight'] = torch.zeros(4, 32)
     torch.save(dict(state_dict=ends[1]), project / ENDS[1])
-    assert 'shape: head.fc.weight is (4, 32), wanted (3, 32)' in call()
+    assert 'shape: head.fc.weight is (4, 32), wanted (3, 32)' in curve()
 
 
-def test_a_data_set_that_lacks_a_class_is_refused(project, call):
+def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
     shutil.rmtree(project / 'shifted' / 'green')
-    assert 'have other classes' in call(*SHIFTED)
+    assert 'have other classes' in curve(*SHIFTED)
 
 
 @pytest.mark.parametrize(
@@ -236,14 +225,23 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, call):
         (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),
     ],
 )
-def test_what_is_wrong_is_named(project, call, arguments, message):
+def test_what_is_wrong_is_named(project, curve, arguments, message):
     (project / 'no_test.py').write_text('train_cfg = None\n')
-    assert message in call(*arguments)
+    assert message in curve(*arguments)
 
 
 def test_one_file_under_two_names_is_refused(project, exit_message):
     line = ('zs.pth', './zs.pth', '--config', 'config.py')
     assert exit_message(main, *line) == 'error: Both checkpoints are zs.pth.'
+
+
+def test_a_table_that_exists_is_kept_without_force(project, curve):
+    (project / 'work').mkdir()
+    (project / 'work' / 'table.md').write_text('mine')
+    options = ('--alphas', '0,1', '--choose', '0', '--work-dir', 'work')
+    said = curve(*options)
+    assert 'work/table.md exists; pass --force to overwrite it.' in said
+    assert 'wrote work/table.md' in curve(*options, '--force')
 
 
 def test_an_output_is_refused_before_the_inputs_are_read(

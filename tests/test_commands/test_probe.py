@@ -25,8 +25,8 @@ def probed(tmp_path, run):
 def test_its_classifier_tests_with_the_accuracy_it_printed(probed, run):
     folder, log = probed
     numbers = json.loads((folder / 'work' / 'linear_probe.json').read_text())
-    assert f'linear probe: top-1 {numbers["linear_top1"]:.2f} %' in log
-    assert f'nearest neighbours: top-1 {numbers["knn_top1"]:.2f} %' in log
+    assert f'linear probe: top-1 {numbers["linear_top1"]:.1f} %' in log
+    assert f'nearest neighbours: top-1 {numbers["knn_top1"]:.1f} %' in log
     assert log.count('validation top-1') == len(numbers['trials'])
     metrics = ('--out', 'metrics.json', '--out-item', 'metrics')
     run(TOOLS / 'test.py', 'config.py', 'work/linear_probe.pth', *metrics)
@@ -62,16 +62,23 @@ def test_errors_are_one_sentence(tmp_path, exit_message, arguments, message):
     assert message in exit_message(main, *arguments)
 
 
-def test_what_makes_its_numbers_too_good_is_said(
-    tmp_path, monkeypatch, capsys
+def test_what_makes_its_numbers_too_good_is_said(tmp_path, call):
+    make_project(tmp_path)
+    option = 'test_dataloader.dataset.data_prefix=train'
+    result = call(main, 'config.py', 'tower.pth', '--cfg-options', option)
+    assert '\nnote: the test set is the train set, ' in result.out
+
+
+def test_a_classifier_that_exists_is_kept_without_force(
+    tmp_path, exit_message
 ):
     make_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    option = 'test_dataloader.dataset.data_prefix=train'
-    line = ('config.py', 'tower.pth', '--cfg-options', option)
-    monkeypatch.setattr(sys, 'argv', ['linear_probe.py', *line])
-    main()
-    assert '\nnote: the test set is the train set, ' in capsys.readouterr().out
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'linear_probe.pth').write_text('mine')
+    said = exit_message(main, 'config.py', 'no.pth', '--work-dir', 'work')
+    assert said == (
+        'error: work/linear_probe.pth exists; pass --force to overwrite it.'
+    )
 
 
 def test_an_output_is_refused_before_the_inputs_are_read(

@@ -1,17 +1,14 @@
 """Soups of random weights, validated on a few images."""
 
 import resource
-import sys
 
 import pytest
 import torch
 
 from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.soup import main
-from tests.test_commands.conftest import TOOLS
 from tests.test_commands.weights import load_in_this_process, write_random
 
-TOOL = TOOLS / 'soup.py'
 NAMES = ('a.pth', 'b.pth', 'c.pth')
 
 
@@ -24,48 +21,42 @@ def ingredients(project):
 
 
 @pytest.fixture
-def call(project, ingredients, monkeypatch, capsys):
-    """Run the tool in this process; returns what it prints, and its exit."""
+def soup(ingredients, call):
+    """Make a soup in this process; returns all that is printed."""
 
-    def _call(*args: object) -> str:
-        monkeypatch.chdir(project)
-        line = ['soup.py', '--out', 'soup.pth', *map(str, args)]
-        monkeypatch.setattr(sys, 'argv', line)
-        code = ''
-        try:
-            main()
-        except SystemExit as exit_:
-            code = exit_.code
-        captured = capsys.readouterr()
-        return f'{captured.out}{captured.err}{code}'
+    def _soup(*arguments):
+        result = call(main, '--out', 'soup.pth', *arguments)
+        return result.out + result.err
 
-    return _call
+    return _soup
 
 
-def test_a_uniform_soup_is_the_mean(project, call, ingredients):
-    assert 'wrote: soup.pth (the mean of 3)' in call(*NAMES)
-    soup = read_checkpoint(project / 'soup.pth')
-    assert soup['meta']['averaged'] == dict.fromkeys(NAMES, 1 / 3)
-    for key, tensor in soup['state_dict'].items():
+def test_a_uniform_soup_is_the_mean(project, soup, ingredients):
+    printed = soup(*NAMES)
+    assert 'wrote soup.pth (the mean of 3)' in printed
+    assert printed.endswith('next: mmclip test CONFIG soup.pth\n')
+    made = read_checkpoint(project / 'soup.pth')
+    assert made['meta']['averaged'] == dict.fromkeys(NAMES, 1 / 3)
+    for key, tensor in made['state_dict'].items():
         values = torch.stack([w[key] for w in ingredients.values()])
         torch.testing.assert_close(tensor, values.mean(0))
 
 
 def test_the_averaged_weights_of_a_run_with_ema_are_taken(
-    project, call, ingredients
+    project, soup, ingredients
 ):
     first = ingredients['a.pth']
     ema = {f'module.{key}': tensor + 1 for key, tensor in first.items()}
     write_random(project, 'a.pth', 0, ema_state_dict=ema, optimizer={})
-    call('a.pth', 'b.pth')
-    soup = read_checkpoint(project / 'soup.pth')
-    assert soup.keys() == {'meta', 'state_dict'}
-    for key, tensor in soup['state_dict'].items():
+    soup('a.pth', 'b.pth')
+    made = read_checkpoint(project / 'soup.pth')
+    assert made.keys() == {'meta', 'state_dict'}
+    for key, tensor in made['state_dict'].items():
         wanted = (first[key] + ingredients['b.pth'][key]) / 2
         torch.testing.assert_close(tensor, wanted)
 
 
-def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, run):
+def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, call):
     """Each always says one class, and most of the images are red."""
     load_in_this_process(project)
     for name in ('blue/0', 'blue/1', 'green/0', 'green/1', 'green/2'):
@@ -80,45 +71,45 @@ def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, run):
         checkpoint['state_dict']['head.fc.bias'] = torch.tensor(bias)
         torch.save(checkpoint, project / name)
     more = ['--method', 'greedy', '--config', 'config.py']
-    printed = run(TOOL, *says, *more, '--out', 'soup.pth').stdout
-    assert '| red.pth | 57.14 | 57.14 | yes: the best alone |' in printed
-    assert '| twin.pth | 57.14 | 57.14 | yes: 57.14 before |' in printed
-    assert '| blue.pth | 28.57 | 28.57 | no: 57.14 before |' in printed
+    printed = call(main, *says, *more, '--out', 'soup.pth').out
+    assert '| red.pth | 57.1 | 57.1 | yes: the best alone |' in printed
+    assert '| twin.pth | 57.1 | 57.1 | yes: 57.1 before |' in printed
+    assert '| blue.pth | 28.6 | 28.6 | no: 57.1 before |' in printed
     assert 'validation set is its test set' in printed
-    soup = read_checkpoint(project / 'soup.pth')
-    assert soup['meta']['averaged'] == {'red.pth': 0.5, 'twin.pth': 0.5}
+    made = read_checkpoint(project / 'soup.pth')
+    assert made['meta']['averaged'] == {'red.pth': 0.5, 'twin.pth': 0.5}
     torch.testing.assert_close(
-        soup['state_dict'], checkpoint['state_dict'], rtol=0, atol=0
+        made['state_dict'], checkpoint['state_dict'], rtol=0, atol=0
     )
 
 
-def test_a_uniform_soup_is_validated_with_a_config(call):
-    assert 'validation: ' in call(*NAMES, '--config', 'config.py')
+def test_a_uniform_soup_is_validated_with_a_config(soup):
+    assert 'validation: ' in soup(*NAMES, '--config', 'config.py')
 
 
-def test_one_that_does_not_fit_is_named(project, call):
+def test_one_that_does_not_fit_is_named(project, soup):
     write_random(project, 'c.pth', 2, act='gelu')
-    printed = call(*NAMES)
+    printed = soup(*NAMES)
     assert 'a.pth and c.pth cannot be averaged' in printed
     assert "act: first 'quick_gelu', second 'gelu'" in printed
     assert '--same-classes' not in printed
     assert not (project / 'soup.pth').exists()
 
 
-def test_classes_in_another_order_than_the_data_are_refused(project, call):
+def test_classes_in_another_order_than_the_data_are_refused(project, soup):
     for seed, name in enumerate(NAMES):
         write_random(project, name, seed, classes=('red', 'green', 'blue'))
-    printed = call(*NAMES, '--config', 'config.py')
+    printed = soup(*NAMES, '--config', 'config.py')
     assert (
         'error: The classes of the test set and of the checkpoint' in printed
     )
     assert not (project / 'soup.pth').exists()
 
 
-def test_other_names_of_the_classes_may_mean_the_same(project, call):
+def test_other_names_of_the_classes_may_mean_the_same(project, soup):
     write_random(project, 'c.pth', 2, classes=('0', '1', '2'))
-    assert 'in the same order, pass --same-classes.' in call(*NAMES)
-    assert 'the mean of 3' in call(*NAMES, '--same-classes')
+    assert 'in the same order, pass --same-classes.' in soup(*NAMES)
+    assert 'the mean of 3' in soup(*NAMES, '--same-classes')
 
 
 @pytest.mark.parametrize(
@@ -153,12 +144,12 @@ def test_other_names_of_the_classes_may_mean_the_same(project, call):
         ),
     ],
 )
-def test_what_is_wrong_is_named(project, call, arguments, message):
+def test_what_is_wrong_is_named(project, soup, arguments, message):
     (project / 'no_val.py').write_text(
         "_base_ = ['config.py']\n"
         'val_dataloader = val_evaluator = val_cfg = None\n'
     )
-    assert message in call(*arguments)
+    assert message in soup(*arguments)
 
 
 def test_an_output_is_refused_before_the_inputs_are_read(
@@ -169,18 +160,18 @@ def test_an_output_is_refused_before_the_inputs_are_read(
     assert exit_message(main, *line) == f'error: {error}'
 
 
-def test_a_file_that_exists_is_overwritten_with_force(project, call):
+def test_a_file_that_exists_is_overwritten_with_force(project, soup):
     (project / 'soup.pth').write_text('old')
-    assert 'wrote' in call(*NAMES, '--force')
+    assert 'wrote' in soup(*NAMES, '--force')
 
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_a_disk_that_is_full_is_one_sentence(project, call, suffix):
+def test_a_disk_that_is_full_is_one_sentence(project, soup, suffix):
     """A limit on the size of files stands for it."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        said = call(*NAMES, '--out', f'full{suffix}')
+        said = soup(*NAMES, '--out', f'full{suffix}')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert said.splitlines()[-1].startswith('error: ')

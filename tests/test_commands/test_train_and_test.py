@@ -11,17 +11,23 @@ import pytest
 import timm
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 from safetensors.torch import save_file
 
 from mmclip.checkpoint import read_checkpoint
-from mmclip.commands.train import use_mixed_precision, use_new_schedule
+from mmclip.commands import test, train
 from mmclip.engine import InterruptHook
+from mmclip.engine.config.train_options import (
+    use_mixed_precision,
+    use_new_schedule,
+)
 from mmclip.engine.resume.signals import STOPPING
+from mmclip.evaluation.test_time_augmentation import (
+    use_test_time_augmentation,
+)
 from tests.conftest import put_into_hub_cache
 from tests.test_commands.conftest import TOOLS
 from tests.test_commands.weights import load_in_this_process, write_random
-from tools import test as test_tool
-from tools import train as train_tool
 
 MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 TOOL_SETS = pytest.mark.parametrize(
@@ -149,16 +155,68 @@ def test_results_that_cannot_be_written_stop_the_test(
     project, exit_message, option
 ):
     line = ('config.py', 'no.pth', option, 'config.py/x/out.pkl')
-    assert 'config.py/x' in (said := exit_message(test_tool.main, *line))
+    assert 'config.py/x' in (said := exit_message(test.main, *line))
     assert said.startswith('error: ')
     assert 'cannot be written to (Not a directory)' in said
 
 
-def test_misspelt_keys_stop_the_training(project, run):
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('optim_wraper = dict()', "did you mean 'optim_wrapper'?"),
+        ("model['backbone']['patch_sise'] = 8", "'patch_sise'"),
+        ("model['backbone']['act'] = 'relu'", 'CLIPVisionTransformer: act'),
+        ("model['head']['type'] = 'Linear'", 'Linear is not in the '),
+        ("loader['dataset']['data_root'] = 'no'", 'There is no folder no/'),
+        ("loader['dataset']['type'] = 'ImageNot'", 'ImageNot is not in the '),
+        ("loader['sampler']['typ'] = 1", "'typ'"),
+        ("pipeline.append(dict(type='Nothing'))", 'Nothing is not in the '),
+        ("val_evaluator['topp'] = 1", "'topp'"),
+        ("optim_wrapper['optimizer']['type'] = 'X'", 'X is not in the '),
+        ('x = y', "config.py cannot be read: NameError: name 'y' is not"),
+        ('x = (', 'config.py cannot be read: SyntaxError: '),
+        ('import no_such_module', 'cannot be read: ModuleNotFoundError: '),
+    ],
+)
+def test_what_is_wrong_in_a_config_is_one_sentence(
+    project, exit_message, line, message
+):
     with open(project / 'config.py', 'a') as config:
-        config.write('optim_wraper = dict()\n')
-    log = run(TOOLS / 'train.py', 'config.py', fails=True).stdout
-    assert "did you mean 'optim_wrapper'?" in log
+        config.write(f'{line}\n')
+    said = exit_message(train.main, 'config.py')
+    assert said.startswith('error: ')
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['no.py'], 'Config no.py does not exist'),
+        (['no_base.py'], 'no.py'),
+        (['config.py', '--resume', 'no.pth'], 'no.pth does not exist'),
+        (
+            ['config.py', '--cfg-options', 'optim_wraper.x=1'],
+            "did you mean 'optim_wrapper'?",
+        ),
+        (['config.py', '--cfg-options', 'model.x.y.z=1'], "'x'"),
+        (['config.py', '--cfg-options', 'load_from=no.pth'], 'no.pth does'),
+        (['config.py', '--work-dir', 'config.py/x'], 'config.py/x'),
+    ],
+)
+def test_what_is_wrong_in_arguments_is_one_sentence(
+    project, exit_message, arguments, message
+):
+    (project / 'no_base.py').write_text("_base_ = ['no.py']")
+    said = exit_message(train.main, *arguments)
+    assert said.startswith('error: ')
+    assert message in said
+
+
+@pytest.mark.parametrize('value', ['lr', 'optim_wrapper.clip_grad=(1,'])
+def test_options_that_are_not_values_are_wrong_usage(call, value):
+    result = call(train.main, 'config.py', '--cfg-options', value)
+    assert result.code == 2
+    assert result.err.startswith(f'error: argument --cfg-options: {value!r}')
 
 
 def test_amp_no_validate_and_auto_scale_lr(project, run):
@@ -184,13 +242,13 @@ def test_amp_no_validate_and_auto_scale_lr(project, run):
         assert tensor.isfinite().all()
 
 
-def test_auto_scale_lr_wants_to_know_what_the_rate_is_for(project, run):
+def test_auto_scale_lr_needs_to_know_what_the_rate_is_for(
+    project, exit_message
+):
     with open(project / 'config.py', 'a') as config:
         config.write('del auto_scale_lr\n')
-    log = run(
-        TOOLS / 'train.py', 'config.py', '--auto-scale-lr', fails=True
-    ).stdout
-    assert 'set auto_scale_lr=dict(base_batch_size=...)' in log
+    said = exit_message(train.main, 'config.py', '--auto-scale-lr')
+    assert 'set auto_scale_lr=dict(base_batch_size=...)' in said
 
 
 BFLOAT16 = dict(type='mmclip.BFloat16OptimWrapper')
@@ -292,7 +350,7 @@ def test_tta_of_other_packages_is_not_made_up():
         )
     )
     with pytest.raises(ValueError, match='--tta needs tta_pipeline in'):
-        test_tool.use_test_time_augmentation(cfg)
+        use_test_time_augmentation(cfg)
 
 
 def test_two_processes(project, run):
@@ -371,11 +429,6 @@ def test_slurm(tmp_path, run, script, arguments, tool):
     assert f'{tool} {" ".join(arguments)} --launcher slurm --amp' in command
 
 
-@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_help_has_an_example(run, tool):
-    assert 'configs/clip/clip-l-336.py' in run(TOOLS / tool, '--help').stdout
-
-
 @pytest.mark.slow
 def test_a_classifier_of_timm_without_converting(project, run):
     """timm://NAME.TAG as CHECKPOINT and as load_from, at full size."""
@@ -430,11 +483,10 @@ def test_ctrl_c_closes_a_run_that_has_no_hook_for_it(
         train=lambda: heard.append(signal.getsignal(signal.SIGINT)),
     )
     (tmp_path / 'config.py').write_text('')
-    monkeypatch.setattr(train_tool.Runner, 'from_cfg', lambda cfg: runner)
-    monkeypatch.setattr('sys.argv', ['train.py', str(tmp_path / 'config.py')])
+    monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: runner)
     before = {number: signal.getsignal(number) for number in STOPPING}
     try:
-        train_tool.main()
+        assert train.main([str(tmp_path / 'config.py')]) == 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,6 +1,8 @@
-"""Count the parameters and multiply-accumulates of a config's model."""
+"""Another way to type ``mmclip flops``."""
 
-import runpy
+import sys
+
+from mmclip.commands.flops import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.flops', run_name='__main__')
+    sys.exit(main())

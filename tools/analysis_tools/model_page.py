@@ -1,6 +1,8 @@
-"""Fill in the counted numbers of the model page."""
+"""Another way to type ``mmclip model-page``."""
 
-import runpy
+import sys
+
+from mmclip.commands.model_page import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.model_page', run_name='__main__')
+    sys.exit(main())

@@ -1,6 +1,8 @@
-"""Count what training runs cost, and print a Markdown table of it."""
+"""Another way to type ``mmclip cost``."""
 
-import runpy
+import sys
+
+from mmclip.commands.cost import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.cost', run_name='__main__')
+    sys.exit(main())

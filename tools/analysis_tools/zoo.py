@@ -1,6 +1,8 @@
-"""Write the table of open_clip's image towers and their metafile rows."""
+"""Another way to type ``mmclip zoo``."""
 
-import runpy
+import sys
+
+from mmclip.commands.zoo import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.zoo', run_name='__main__')
+    sys.exit(main())

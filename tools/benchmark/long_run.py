@@ -1,6 +1,8 @@
-"""Train a tiny model for long; print memory, open files and logging time."""
+"""Another way to type ``mmclip long-run``."""
 
-import runpy
+import sys
+
+from mmclip.commands.long_run import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.long_run', run_name='__main__')
+    sys.exit(main())

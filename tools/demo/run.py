@@ -171,6 +171,7 @@ def _linear_probe() -> Command:
         'configs/clip/clip-demo-digits.py',
         f'{DEMO}/clip.pth',
         f'--work-dir={DEMO}/linear_probe',
+        '--force',
     ]
 
 

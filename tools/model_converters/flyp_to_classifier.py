@@ -1,6 +1,8 @@
-"""Make an ordinary zero-shot classifier of a model that was tuned by FLYP."""
+"""Another way to type ``mmclip flyp-to-classifier``."""
 
-import runpy
+import sys
+
+from mmclip.commands.flyp_to_classifier import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.flyp_to_classifier', run_name='__main__')
+    sys.exit(main())

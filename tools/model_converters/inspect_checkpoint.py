@@ -1,6 +1,8 @@
-"""Say what a file of CLIP weights is, and what would not load."""
+"""Another way to type ``mmclip inspect``."""
 
-import runpy
+import sys
+
+from mmclip.commands.inspect import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.inspect', run_name='__main__')
+    sys.exit(main())

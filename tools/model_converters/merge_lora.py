@@ -1,6 +1,8 @@
-"""Merge the weights of LoRA into those that they update."""
+"""Another way to type ``mmclip merge-lora``."""
 
-import runpy
+import sys
+
+from mmclip.commands.merge_lora import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.merge_lora', run_name='__main__')
+    sys.exit(main())

@@ -1,6 +1,8 @@
-"""Export an mmclip checkpoint to open_clip, timm or Hugging Face."""
+"""Another way to type ``mmclip export``."""
 
-import runpy
+import sys
+
+from mmclip.commands.export import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.export', run_name='__main__')
+    sys.exit(main())

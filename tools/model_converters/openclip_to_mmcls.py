@@ -1,6 +1,8 @@
-"""Convert the image tower of a CLIP model for OpenMMLab."""
+"""Another way to type ``mmclip convert``."""
 
-import runpy
+import sys
+
+from mmclip.commands.convert import main
 
 if __name__ == '__main__':
-    runpy.run_module('mmclip.commands.convert', run_name='__main__')
+    sys.exit(main())

@@ -17,7 +17,7 @@ from mmclip.checkpoint.state_dict import (
 )
 from mmclip.checkpoint.unconverted import advise
 from mmclip.engine.resume.describe_run import compare_with_run, warn_of_images
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, ConfigError
 from mmclip.registry import HOOKS
 
 EXTRA = '_extra_state'  # torch's key of what a module adds
@@ -38,7 +38,7 @@ class StrictLoadHook(Hook):
         """Let ``EMAHook`` load its averages strictly, too.
 
         Raises:
-            ValueError: If they are of a model for test-time augmentation,
+            ConfigError: If they are of a model for test-time augmentation,
                 whose names of weights are others: mmengine would load none.
         """
         hooks = _ema_hooks(runner)
@@ -46,7 +46,7 @@ class StrictLoadHook(Hook):
         if is_model_wrapper(model):
             model = model.module
         if hooks and isinstance(model, BaseTTAModel):
-            raise ValueError(
+            raise ConfigError(
                 'EMAHook finds no averages for test-time augmentation; leave '
                 'it out (custom_hooks): the state_dict of its checkpoints '
                 'holds the averages already.'

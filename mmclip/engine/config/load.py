@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mmclip.engine.config.check import RUNNER_HOOKS, check_keys
 from mmclip.engine.config.scopes import CLASSIFYING, scope_of
-from mmclip.errors import ConfigError
+from mmclip.errors import ConfigError, RequirementError
 from mmclip.requirements import SETUPTOOLS
 
 
@@ -26,9 +26,10 @@ def load_config(
             config's ``work_dir``, else ``work_dirs/<name of the config>``.
 
     Raises:
-        ConfigError: If a key is misspelt, or nothing reads an option.
+        ConfigError: If the file cannot be read, a key is misspelt, or
+            nothing reads an option.
         FileNotFoundError: If there is no such file.
-        ImportError: If it builds on a config of another package, and
+        RequirementError: If it builds on a config of another package, and
             setuptools is too new for mmengine to find that.
     """
     path = Path(path)
@@ -36,13 +37,17 @@ def load_config(
         raise FileNotFoundError(f'Config {path} does not exist.')
     try:
         cfg = Config.fromfile(path)
-    except ModuleNotFoundError as error:
-        if error.name != 'pkg_resources':
-            raise
-        raise ImportError(
-            f'{path} builds on a config of another package, for which '
-            'mmengine imports pkg_resources, and the installed setuptools no '
-            f"longer has it; run: pip install 'setuptools{SETUPTOOLS}'"
+    except OSError:  # of a base that is not there
+        raise
+    except Exception as error:  # a config is Python, and raises anything
+        if getattr(error, 'name', None) == 'pkg_resources':
+            raise RequirementError(
+                f'{path} builds on a config of another package, for which '
+                'mmengine imports pkg_resources, and the installed setuptools '
+                f"no longer has it; run: pip install 'setuptools{SETUPTOOLS}'"
+            ) from error
+        raise ConfigError(
+            f'{path} cannot be read: {type(error).__name__}: {error}'
         ) from error
     try:
         cfg.merge_from_dict(options or {})

@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from mmclip.errors import ConfigError
 from mmclip.models.vit import VisionTransformer
 from mmclip.registry import RUNNERS, STRATEGIES
 
@@ -92,10 +93,10 @@ class FullyShardStrategy(DDPStrategy):
         """Shard the blocks of the backbones, then all the rest.
 
         Raises:
-            ValueError: If nothing has started a process group.
+            ConfigError: If nothing has started a process group.
         """
         if not is_distributed():
-            raise ValueError(
+            raise ConfigError(
                 'Sharded training needs a process group, be it of one '
                 'process: start it with bash tools/dist_train.sh CONFIG '
                 'NUMBER_OF_GPUS.'

@@ -1,11 +1,9 @@
-"""Several processes: without a GPU, and what they say when they fail."""
+"""Several processes without a GPU."""
 
 import atexit
 import gc
 import multiprocessing
-import os
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -33,24 +31,6 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )  # mmengine's defaults
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
-
-
-def exit_argument(error: Exception) -> str | int:
-    """Say why a command failed, for ``sys.exit``.
-
-    Of the processes of a ``torchrun``, which mostly fail of the same, only
-    the first on each machine says so.
-
-    Returns:
-        str | int: ``error: ...``, or 1 if that was said already.
-    """
-    file = os.environ.get('TORCHELASTIC_ERROR_FILE')
-    if file:  # in a folder for each process, in one for the run
-        try:
-            Path(file).parent.with_name('said').touch(exist_ok=False)
-        except FileExistsError:
-            return 1
-    return f'error: {error}'
 
 
 def _end_gloo_threads() -> None:

@@ -16,16 +16,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from mmclip.engine.optim.steps import has_gathered
-from mmclip.errors import some
+from mmclip.errors import NonFiniteLossError, some
 from mmclip.registry import HOOKS
 
 MOST_IMAGES = 256  # that an error names
 # Steps in a row that a loss scaler may leave out: it begins with 2**16.
 MOST_SKIPPED = 32
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss or gradient was NaN or infinite; no weight was changed by it."""
 
 
 @HOOKS.register_module()

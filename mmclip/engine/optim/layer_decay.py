@@ -8,6 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
+from mmclip.errors import ConfigError
 from mmclip.models.vit import VisionTransformer
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -50,11 +51,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       the layer's. The longest part that matches counts.
 
     Raises:
-        KeyError: If a key is unknown, or ``layer_decay_rate`` or the
-            optimizer's ``lr`` is missing.
-        ValueError: If the model has no backbone that knows its layers, a
-            custom key matches no parameter, or FSDP has hidden the names or
-            (with ``flat_decay_mult``) the shapes of parameters.
+        ConfigError: If a key is unknown, ``layer_decay_rate`` or the
+            optimizer's ``lr`` is missing, the model has no backbone that
+            knows its layers, a custom key matches no parameter, or FSDP has
+            hidden the names or (with ``flat_decay_mult``) the shapes of
+            parameters.
     """
 
     def _validate_cfg(self) -> None:
@@ -64,12 +65,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             where = f'paramwise_cfg.custom_keys[{key!r}]'
             _refuse_unknown(custom, CUSTOM_KEYS, where)
         if 'layer_decay_rate' not in self.paramwise_cfg:
-            raise KeyError(
+            raise ConfigError(
                 'paramwise_cfg has no layer_decay_rate, which '
                 f'{type(self).__name__} is for; set it, such as 0.65.'
             )
         if self.base_lr is None:
-            raise KeyError(
+            raise ConfigError(
                 'optim_wrapper.optimizer has no lr, of which each layer is '
                 'to have its share; set it.'
             )
@@ -109,7 +110,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group['params'].append(param)
             group['param_names'].append(name)
         if unmatched and not is_one_layer:
-            raise ValueError(
+            raise ConfigError(
                 f'paramwise_cfg.custom_keys: {", ".join(sorted(unmatched))} '
                 'is part of no parameter name; correct or remove it.'
             )
@@ -140,7 +141,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return
         needs_shapes = self.paramwise_cfg.get('flat_decay_mult') is not None
         if needs_shapes or name.endswith('_flat_param'):
-            raise ValueError(
+            raise ConfigError(
                 f'{name} is flattened by FullyShardedDataParallel, so that '
                 'its weight decay cannot be told; use strategy=dict(type='
                 "'mmclip.FullyShardStrategy'), as configs/_base_/fsdp.py."
@@ -160,7 +161,7 @@ def _decay_exponents(model: nn.Module) -> dict[int, int]:
         m for m in model.modules() if isinstance(m, VisionTransformer)
     ]
     if not backbones:
-        raise ValueError(
+        raise ConfigError(
             f'{type(model).__name__} holds no backbone that knows its layers '
             '(mmclip.CLIPVisionTransformer, mmclip.SigLIPVisionTransformer), '
             'which layer-wise learning rate decay needs; use one, or remove '
@@ -197,6 +198,6 @@ def _refuse_unknown(
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f' (did you mean {near[0]!r}?)' if near else ''
-            raise KeyError(
+            raise ConfigError(
                 f'{where} has no key {key!r}{hint}; it has {", ".join(known)}.'
             )

@@ -6,6 +6,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmclip.datasets.resumable_sampler import ResumableSampler
 from mmclip.engine.resume.run_settings import find_sampler
+from mmclip.errors import ConfigError
 
 
 def has_gathered(runner: Runner) -> bool:
@@ -31,7 +32,7 @@ def check_checkpoints(runner: Runner, hook: CheckpointHook) -> None:
         hook (CheckpointHook): What writes its checkpoints.
 
     Raises:
-        ValueError: If an interval in iterations is not a whole number of
+        ConfigError: If an interval in iterations is not a whole number of
             steps, or our sampler does not end epochs with one.
     """
     # Of several optimizers, and of DeepSpeed's, mmengine counts no passes.
@@ -42,7 +43,7 @@ def check_checkpoints(runner: Runner, hook: CheckpointHook) -> None:
     for name in 'interval', 'save_begin':
         value = getattr(hook, name)
         if value > 0 and value % counts:
-            raise ValueError(
+            raise ConfigError(
                 f'default_hooks.checkpoint.{name}={value} is in the middle of '
                 f'an optimizer step: set it to a multiple of {counts}, which '
                 'is optim_wrapper.accumulative_counts.'
@@ -61,7 +62,7 @@ def _check_epochs(runner: Runner, counts: int) -> None:
     )
     if isinstance(find_sampler(runner), ResumableSampler):
         images = counts * loader.batch_sampler.batch_size
-        raise ValueError(
+        raise ConfigError(
             f'{found}: set train_dataloader.sampler.images_per_step={images} '
             '(accumulative_counts x batch_size), so that epochs end with a '
             'step.'

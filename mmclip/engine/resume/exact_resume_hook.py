@@ -32,7 +32,7 @@ from mmclip.engine.resume.run_settings import (
     find_sampler,
     read_settings,
 )
-from mmclip.errors import CheckpointError, some
+from mmclip.errors import CheckpointError, ConfigError, some
 from mmclip.registry import HOOKS
 
 
@@ -143,7 +143,7 @@ class ExactResumeHook(Hook):
         loader = runner.train_dataloader
         done = runner.iter - runner.epoch * len(loader)
         if not 0 <= done <= len(loader):
-            raise ValueError(
+            raise ConfigError(
                 f'Iteration {runner.iter} is not in epoch {runner.epoch + 1}, '
                 f'which has {len(loader)}: the checkpoint was written with '
                 'another batch size, number of processes or data set. Resume '

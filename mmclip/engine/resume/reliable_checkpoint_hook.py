@@ -27,7 +27,7 @@ from mmclip.engine.resume.find_checkpoint import (
     list_checkpoints,
 )
 from mmclip.engine.resume.plain_values import make_plain, restore_plain
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, ConfigError
 from mmclip.registry import HOOKS
 
 # mmengine logs what begins with 'val' beside the metrics.
@@ -105,11 +105,11 @@ class ReliableCheckpointHook(CheckpointHook):
         the next epoch, and that of the last could never be the best.
 
         Raises:
-            ValueError: If the checkpoints are to be written at the ends of
+            ConfigError: If the checkpoints are to be written at the ends of
                 epochs, of which the loop has none, or within steps.
         """
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
-            raise ValueError(
+            raise ConfigError(
                 'This loop has no epochs, so that no checkpoint would be '
                 'written before its end: set by_epoch=False and an interval '
                 'in iterations in default_hooks.checkpoint.'

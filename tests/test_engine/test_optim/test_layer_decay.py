@@ -9,6 +9,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from mmclip.engine.config.load import load_config
+from mmclip.errors import ConfigError
 from mmclip.models import CLIPVisionTransformer, SigLIPVisionTransformer
 from tests.conftest import REPOSITORY
 
@@ -238,12 +239,14 @@ class TestWeightDecay:
 
 class TestRefusals:
     def test_a_misspelt_key(self):
-        with pytest.raises(KeyError, match="did you mean 'norm_decay_mult'"):
+        with pytest.raises(
+            ConfigError, match="did you mean 'norm_decay_mult'"
+        ):
             build(Classifier(backbone()), norm_decay_mul=0.0)
 
     def test_a_misspelt_custom_setting(self):
         custom = {'cls_token': dict(decay_mul=0.0)}
-        with pytest.raises(KeyError, match="did you mean 'decay_mult'"):
+        with pytest.raises(ConfigError, match="did you mean 'decay_mult'"):
             build(Classifier(backbone()), custom_keys=custom)
 
     def test_a_custom_key_without_parameter(self):
@@ -262,7 +265,7 @@ class TestRefusals:
             optimizer=dict(type='AdamW', lr=LR, weight_decay=WEIGHT_DECAY),
             paramwise_cfg=paramwise_cfg,
         )
-        with pytest.raises(KeyError, match='no layer_decay_rate'):
+        with pytest.raises(ConfigError, match='no layer_decay_rate'):
             build_optim_wrapper(Classifier(backbone()), cfg)
 
     def test_no_learning_rate(self):
@@ -271,5 +274,5 @@ class TestRefusals:
             optimizer=dict(type='AdamW'),
             paramwise_cfg=dict(layer_decay_rate=DECAY),
         )
-        with pytest.raises(KeyError, match='has no lr'):
+        with pytest.raises(ConfigError, match='has no lr'):
             build_optim_wrapper(Classifier(backbone()), cfg)

@@ -1,0 +1,166 @@
+"""What a long training takes: memory, open files and the time of logging."""
+
+import gc
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from PIL import Image
+
+from mmclip.engine.config.load import load_config
+
+RUNTIME = (
+    Path(__file__).parents[2] / 'configs' / '_base_' / 'default_runtime.py'
+)
+CONFIG = """
+_base_ = ['{runtime}']
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmclip.SeedSample'),
+    dict(type='RandomResizedCrop', scale=16),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers={workers},
+    persistent_workers={workers} > 0,
+    dataset=dict(
+        type='CustomDataset', data_root='{images}', pipeline=pipeline
+    ),
+    sampler=dict(type='mmclip.ResumableInfiniteSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+)
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3),
+    backbone=dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch=dict(width=16, depth=1, num_heads=1, mlp_width=16),
+        act='gelu', img_size=16, patch_size=8,
+    ),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=16),
+)
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-3), clip_grad=dict(max_norm=1.0)
+)
+param_scheduler = dict(
+    type='CosineAnnealingLR', T_max={iterations}, by_epoch=False
+)
+train_cfg = dict(by_epoch=False, max_iters={iterations})
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(by_epoch=False, interval=100, save_best=None),
+)
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+work_dir = '{work_dir}'
+"""
+
+
+class HealthHook(Hook):
+    """Measures the process and its children, some times in a run."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int):
+        self.interval = interval
+        self.rows: list[dict[str, Any]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Take the time of the calls that log."""
+        self._seconds = 0.0
+        hub = runner.message_hub
+        update = hub.update_scalar
+
+        def timed(*args: Any, **kwargs: Any) -> None:
+            start = time.perf_counter()
+            update(*args, **kwargs)
+            self._seconds += time.perf_counter() - start
+
+        hub.update_scalar = timed
+
+    def after_train_iter(
+        self, runner: Runner, *_: object, **__: object
+    ) -> None:
+        """Measure."""
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        gc.collect()  # Python itself puts that off for thousands of iterations
+        workers = children(os.getpid())
+        histories = runner.message_hub.log_scalars.values()
+        checkpoints = Path(runner.work_dir).glob('iter_*.pth')
+        newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        self.rows.append(
+            dict(
+                iteration=runner.iter + 1,
+                memory=memory(os.getpid()),
+                memory_of_workers=sum(map(memory, workers)),
+                open_files=open_files(os.getpid()),
+                open_files_of_workers=sum(map(open_files, workers)),
+                log_length=max(len(h.data[0]) for h in histories),
+                log_microseconds=1e6 * self._seconds / self.interval,
+                checkpoint_size=newest.stat().st_size / 2**10,
+            )
+        )
+        self._seconds = 0.0
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that still run."""
+    text = Path(f'/proc/{pid}/task/{pid}/children').read_text()
+    return [int(child) for child in text.split()]
+
+
+def memory(pid: int) -> float:
+    """Resident memory that is not of a file, in MiB."""
+    status = Path(f'/proc/{pid}/status').read_text()
+    line = next(s for s in status.splitlines() if s.startswith('RssAnon'))
+    return int(line.split()[1]) / 2**10
+
+
+def open_files(pid: int) -> int:
+    """The number of open handles of a process."""
+    return len(os.listdir(f'/proc/{pid}/fd'))
+
+
+def train_long(
+    iterations: int, workers: int, rows: int
+) -> list[dict[str, Any]]:
+    """Train a tiny model, and measure.
+
+    Args:
+        iterations (int): How long.
+        workers (int): Data workers.
+        rows (int): How many measurements.
+
+    Returns:
+        list[dict]: The measurements, in the order of time.
+    """
+    hook = HealthHook(iterations // rows)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        random = np.random.default_rng(0)
+        for i in range(16):
+            (folder / 'images' / 'ab'[i % 2]).mkdir(
+                parents=True, exist_ok=True
+            )
+            pixels = random.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+            path = folder / 'images' / 'ab'[i % 2] / f'{i}.png'
+            Image.fromarray(pixels).save(path)
+        (folder / 'config.py').write_text(
+            CONFIG.format(
+                runtime=RUNTIME,
+                workers=workers,
+                images=folder / 'images',
+                iterations=iterations,
+                work_dir=folder / 'work',
+            )
+        )
+        runner = Runner.from_cfg(load_config(folder / 'config.py'))
+        runner.register_hook(hook)
+        runner.train()
+    return hook.rows

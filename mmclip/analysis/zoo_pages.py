@@ -1,0 +1,111 @@
+"""The table of open_clip's image towers, and their rows in the metafile."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import open_clip
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.utils import to_2tuple
+from tqdm import tqdm
+
+from mmclip.analysis.complexity import Complexity, count_complexity
+from mmclip.analysis.parity import make_twins, relative_difference
+from mmclip.checkpoint.towers.open_clip import find_tower
+from mmclip.checkpoint.towers.tower import CLIP, OTHER, Tower
+from mmclip.markdown import markdown_table
+from mmclip.zoo import SCHEME, zoo_name
+
+METAFILE = Path('configs/clip/metafile_zoo.yml')
+TABLE = Path('docs/zoo.md')
+BEGIN, END = '<!-- table: begin -->\n', '<!-- table: end -->\n'
+
+
+def metafile() -> str:
+    """A row per pair of a name and a pretrained tag."""
+    rows = []
+    for name in progress(open_clip.list_models()):
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if not tags:
+            continue
+        complexity = count(find_tower(name, None))
+        for tag in tags:
+            rows.append(
+                {
+                    'Name': zoo_name(name, tag),
+                    'In Collection': 'CLIP image towers',
+                    'Metadata': {
+                        'FLOPs': complexity.macs,
+                        'Parameters': complexity.params,
+                    },
+                    'Weights': f'{SCHEME}{name}/{tag}',
+                }
+            )
+    header = '# python tools/analysis_tools/zoo.py --only metafile\n'
+    return header + yaml.safe_dump({'Models': rows}, sort_keys=False)
+
+
+def count(tower: Tower) -> Complexity:
+    """Of one image, with the projection."""
+    model = dict(type='ImageClassifier', backbone=tower.backbone)
+    cfg = Config(dict(default_scope='mmpretrain', model=model))
+    return count_complexity(cfg, to_2tuple(tower.img_size))
+
+
+def table() -> str:
+    """Names, pairs and the largest difference of each family, in Markdown."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    pairs: dict[tuple[str, str], int] = defaultdict(int)
+    largest: dict[tuple[str, str], float] = defaultdict(float)
+    for name in progress(open_clip.list_models()):
+        tower = find_tower(name, None)
+        key = (family(name, tower), tower.backbone['type'].split('.')[1])
+        names[key].append(name)
+        pairs[key] += len(open_clip.list_pretrained_tags_by_model(name))
+        largest[key] = max(largest[key], difference(name, tower))
+    rows = [
+        [
+            key[0],
+            f'`{key[1]}`',
+            len(names[key]),
+            pairs[key],
+            f'{largest[key]:.1e}',
+        ]
+        for key in sorted(names, key=lambda key: (key[1], key[0]))
+    ]
+    num_names, num_pairs = sum(map(len, names.values())), sum(pairs.values())
+    rows.append(
+        ['all', '', num_names, num_pairs, f'{max(largest.values()):.1e}']
+    )
+    header = 'Family', 'Backbone', 'Names', 'Pairs'
+    return markdown_table(
+        [*header, 'Largest relative difference'], rows, 'llrrr'
+    )
+
+
+def difference(name: str, tower: Tower) -> float:
+    """Of one random image's feature."""
+    reference, backbone = make_twins(name, depth=2)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 3, *to_2tuple(tower.img_size), generator=generator)
+    with torch.no_grad():
+        return relative_difference(backbone(x)[-1], reference(x))
+
+
+def family(name: str, tower: Tower) -> str:
+    """What to call a tower's kind."""
+    backbone = tower.backbone
+    if backbone['type'] == CLIP:
+        pools = {'cls_token': 'CLIP', 'avg': 'CLIPA', 'attention': 'CoCa'}
+        return pools[backbone['pool']]
+    if backbone['type'] != OTHER:
+        return f'SigLIP, {backbone["act"]}'
+    trunk = backbone['model']['vision_cfg'].get('timm_model_name')
+    return 'ModifiedResNet' if trunk is None else f'timm {trunk.split("_")[0]}'
+
+
+def progress(names: Iterable[str]) -> tqdm:
+    """Show how far it is."""
+    return tqdm(names, unit='model', disable=None)

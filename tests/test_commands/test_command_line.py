@@ -1,0 +1,197 @@
+"""The command ``mmclip``, its list of commands, and how all of them end."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmclip import cli
+from mmclip.commands import _command_line as command_line
+from mmclip.errors import CheckpointError, DataError
+from tests.conftest import REPOSITORY
+from tests.test_commands.conftest import TOOLS
+
+DOORS = [
+    path
+    for path in sorted(TOOLS.rglob('*.py'))
+    if path.parent.name not in ('demo', '__pycache__')
+]
+NAMES = list(cli.commands())
+# What a parser has no need of.
+HEAVY = {'torch', 'numpy', 'mmengine', 'mmpretrain', 'open_clip', 'yaml'}
+
+
+def behind(door: Path) -> str:
+    """The command that a file of tools/ leads to."""
+    (name,) = re.findall(r'from mmclip\.commands\.(\w+) ', door.read_text())
+    return name.replace('_', '-')
+
+
+def run(*line: object) -> subprocess.CompletedProcess:
+    """Run Python, and print at the end what it has imported."""
+    return subprocess.run(
+        [sys.executable, '-X', 'importtime', *map(str, line)],
+        env=os.environ | dict(PYTHONPATH=str(REPOSITORY)),
+        capture_output=True,
+        text=True,
+    )
+
+
+def imported(result: subprocess.CompletedProcess) -> set[str]:
+    lines = re.findall(r'^import time:.*\|\s*(\S+)$', result.stderr, re.M)
+    return {name.split('.')[0] for name in lines}
+
+
+def test_every_command_is_listed_with_a_sentence(capsys):
+    assert cli.main(['--help']) == cli.main([]) == 0
+    printed = capsys.readouterr().out
+    for path in (REPOSITORY / 'mmclip' / 'commands').glob('[!_]*.py'):
+        assert re.search(
+            rf'^  {path.stem.replace("_", "-")} +[A-Z].*\.$', printed, re.M
+        )
+
+
+def test_every_command_has_a_door_in_tools():
+    assert sorted(map(behind, DOORS)) == NAMES
+
+
+def test_a_misspelt_command_is_told_the_nearest(capsys):
+    assert cli.main(['inpect', 'x.pth']) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: mmclip has no command 'inpect' ")
+    assert "did you mean 'inspect'?" in said
+
+
+def test_the_console_command_is_declared():
+    assert 'mmclip = mmclip.cli:main' in (REPOSITORY / 'setup.py').read_text()
+
+
+@pytest.mark.parametrize('name', ['', *NAMES])
+def test_help_imports_nothing_heavy(name):
+    result = run('-m', 'mmclip', *name.split(), '--help')
+    assert result.returncode == 0
+    assert result.stdout.startswith(f'usage: mmclip {name}')
+    assert not imported(result) & HEAVY
+
+
+@pytest.mark.parametrize('door', DOORS, ids=lambda path: path.name)
+def test_help_shows_what_was_typed(door):
+    result = run(door, '--help')
+    assert re.match(rf'usage: python {door}\s', result.stdout)
+    assert f'  python {door} ' in result.stdout  # an example
+    assert not imported(result) & HEAVY
+
+
+def test_something_heavy_would_be_seen():
+    assert 'torch' in imported(run('-c', 'import mmclip.models'))
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'said'),
+    [
+        (CheckpointError('x.pth is bad.'), 1, 'error: x.pth is bad.\n'),
+        (DataError('no images'), 1, 'error: no images\n'),
+        (OSError(2, 'No such file', 'x'), 1, "[Errno 2] No such file: 'x'"),
+        (KeyboardInterrupt(), 130, ''),
+        (SystemExit(143), 143, ''),
+        (SystemExit(2), 2, ''),
+    ],
+)
+def test_all_commands_end_in_one_way(capsys, error, code, said):
+    @command_line.command
+    def main(argv=None):
+        raise error
+
+    assert main([]) == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyError, RuntimeError])
+def test_bugs_keep_their_traceback(error):
+    @command_line.command
+    def main(argv=None):
+        raise error('x')
+
+    with pytest.raises(error):
+        main([])
+
+
+def test_processes_of_one_run_say_it_once(tmp_path, monkeypatch, capsys):
+    @command_line.command
+    def main(argv=None):
+        raise DataError('no images')
+
+    for rank in '1', '0':
+        (tmp_path / rank).mkdir()
+        file = tmp_path / rank / 'error.json'
+        monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(file))
+        assert main([]) == 1
+    assert capsys.readouterr().err == 'error: no images\n'
+
+
+def test_values_of_options_are_those_of_mmengine():
+    from argparse import ArgumentParser
+
+    from mmengine.config import DictAction
+
+    line = ['a=1', 'b.c=[1,(2,x)]', 'd=None', 'e=1e-4', 'f=a=b', 'g=1,2']
+    parser = ArgumentParser()
+    parser.add_argument('--x', nargs='+', action=DictAction)
+    theirs = parser.parse_args(['--x', *line]).x
+    assert command_line.parse_values(line) == theirs
+
+
+def test_options_of_several_times_add_up():
+    parser = command_line.Parser('x', None, '')
+    parser.add_cfg_options('a=1')
+    args = parser.parse(['--cfg-options', 'a=1', '--cfg-options', 'b=2'])
+    assert args.cfg_options == dict(a=1, b=2)
+
+
+def test_choices_are_those_of_the_package():
+    """Parsers do not import what they are the choices of."""
+    from mmclip.checkpoint.towers.export import TARGETS
+    from mmclip.checkpoint.towers.sources import DTYPES
+    from mmclip.commands import convert, export, robustness
+    from mmclip.evaluation.robustness import NAMES
+
+    line = ['config.py', 'x.pth']
+    for command, option, choices in (
+        (convert, ['model', *line, '--dtype'], DTYPES),
+        (export, [*line, '--to'], TARGETS),
+        (robustness, [*line, '--datasets'], NAMES),
+    ):
+        for choice in choices:
+            command.parse_args([*option, choice])
+        with pytest.raises(SystemExit):
+            command.parse_args([*option, 'other'])
+    assert robustness.NAMES == NAMES
+
+
+@pytest.mark.parametrize(
+    ('typed', 'wanted'),
+    [
+        ('/bin/mmclip', 'mmclip test c.py'),
+        ('/x/mmclip/__main__.py', 'mmclip test c.py'),
+        ('tools/soup.py', 'python tools/test.py c.py'),
+    ],
+)
+def test_the_next_command_is_typed_in_the_same_way(monkeypatch, typed, wanted):
+    monkeypatch.setattr(sys, 'argv', [typed])
+    assert command_line.command_line('test', 'c.py') == wanted
+
+
+def test_launch_starts_commands_by_name_and_programs_by_path():
+    from mmclip.commands.launch import parse_args
+
+    args = parse_args(['--nproc_per_node=2', 'train', 'c.py', '--amp'])
+    assert (args.module, args.training_script) == (True, 'mmclip')
+    assert args.training_script_args == [
+        *('train', 'c.py', '--amp', '--launcher', 'pytorch')
+    ]
+    args = parse_args(['--nproc_per_node=2', 'tools/train.py', 'c.py'])
+    assert (args.module, args.training_script) == (False, 'tools/train.py')
+    assert args.training_script_args == ['c.py']
