@@ -30,7 +30,11 @@ class TestParity:
         ('name', 'tag', 'depth'),
         [
             pytest.param(
-                *('ViT-L-14-336', 'openai', None), marks=pytest.mark.slow
+                *('ViT-L-14-336', 'openai', 6), marks=pytest.mark.slow
+            ),
+            pytest.param(
+                *('ViT-L-14-336', 'openai', None),
+                marks=pytest.mark.exhaustive,
             ),
             pytest.param(
                 *('ViT-H-14', 'laion2b_s32b_b79k', 8),
@@ -42,7 +46,7 @@ class TestParity:
             ),
         ],
     )
-    def test_full_size_outputs_and_gradients(self, name, tag, depth):
+    def test_full_width_outputs_and_gradients(self, name, tag, depth):
         reference, backbone = make_twins(name, tag, depth)
         reference.train(), backbone.train()
         x = images(reference.image_size, batch=1)
