@@ -1,7 +1,7 @@
-"""mmclip: CLIP's image towers in the whole OpenMMLab ecosystem.
+"""CLIP image encoders (towers) as backbones for every OpenMMLab package.
 
-Importing it is quick, so that commands answer at once. What mmengine and
-mmpretrain are to know of it they learn as soon as they are imported.
+Importing it is quick, so that commands answer at once. It registers with
+mmengine and mmpretrain as soon as they are imported.
 """
 
 from mmclip.bring_along import bring_along

@@ -1,4 +1,4 @@
-"""What goes wrong for reasons that users can mend, and how to say it."""
+"""Errors that users can mend, and helpers to word them."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read, converted or loaded as asked.
 
-    The message names the file or key, what was found, what was wanted and
-    the next step.
+    The message names the file or key, what was found, what was expected and
+    what to do next.
     """
 
 
@@ -16,12 +16,12 @@ class DataError(ValueError):
     """Images, labels or classes are not what a run needs.
 
     The message names the file, folder or label, what was found, what was
-    wanted and the next step.
+    expected and what to do next.
     """
 
 
 class ConfigError(ValueError):
-    """A config has keys that nothing reads, or lacks what is needed."""
+    """A config has keys that nothing reads, or lacks keys that it needs."""
 
 
 class ArgumentError(ValueError):
@@ -37,10 +37,10 @@ class NonFiniteLossError(RuntimeError):
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not one of the choices.
 
     Raises:
-        ArgumentError: Lists the choices.
+        ArgumentError: If it is not; the message lists the choices.
     """
     if value not in choices:
         raise ArgumentError(
@@ -49,22 +49,23 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:
-    """Name the known name that a misspelt one was probably meant to be.
+    """Suggest the known name that is closest to a misspelt one.
 
     Args:
-        name (str): What was written.
-        known (Iterable[str]): What could have been.
-        alike (float): How alike they must be, from 0 to 1. Defaults to 0.6.
+        name (str): The name as written.
+        known (Iterable[str]): The names that exist.
+        alike (float): How similar they must be, from 0 to 1. Defaults to
+            0.6.
 
     Returns:
-        str: To append to a sentence; empty if none is near.
+        str: Text to append to a sentence; empty if no name is close.
     """
     near = difflib.get_close_matches(name, sorted(known), 1, alike)
     return f' (did you mean {near[0]!r}?)' if near else ''
 
 
 def some(names: Iterable[object], most: int = 5) -> str:
-    """The beginnings of a few of many names, and how many more there are."""
+    """List the first few of many names, and how many more there are."""
     texts = [str(name)[:200] for name in names]
     more = f' and {len(texts) - most} more' if len(texts) > most else ''
     return ', '.join(texts[:most]) + more

@@ -1,8 +1,9 @@
-"""mmpretrain's multimodal models, where transformers has moved on.
+"""A switch for mmpretrain's multimodal models.
 
-mmpretrain imports them wherever pycocotools and any transformers are
-installed, with names that newer transformers no longer have, and all of its
-models fail with them. Nothing here needs them.
+mmpretrain imports them wherever pycocotools and transformers are installed,
+whatever the version. Newer versions of transformers lack names that they use,
+and then none of mmpretrain's models can be imported. mmclip does not need
+them.
 """
 
 import ast
@@ -16,9 +17,9 @@ from mmpretrain.utils import dependency
 
 
 def switch_off_if_broken() -> None:
-    """Leave mmpretrain's multimodal models out if they cannot be imported.
+    """Leave out mmpretrain's multimodal models if they cannot be imported.
 
-    It comes too late once mmpretrain's models are imported.
+    This has no effect once mmpretrain's models have been imported.
     """
     if not dependency.WITH_MULTIMODAL or 'mmpretrain.models' in sys.modules:
         return
@@ -36,16 +37,16 @@ def switch_off_if_broken() -> None:
 
 
 def missing_name(files: Iterable[Path]) -> str | None:
-    """The first name that files import from transformers and that is gone.
+    """Return the first name that transformers lacks but files import from it.
 
     Args:
-        files (Iterable[Path]): Python files. Imports inside their functions
-            do not count.
+        files (Iterable[Path]): Python files. Imports inside functions are
+            ignored.
     """
     for module, name in _imports(files):
         try:
             getattr(importlib.import_module(module), name)
-        # Its lazy modules pass on whatever goes wrong in others.
+        # Lazy modules of transformers can raise anything.
         except Exception:
             return f'{module}.{name}'
     return None

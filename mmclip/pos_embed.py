@@ -1,7 +1,7 @@
-"""Position embeddings of a patch grid, for another grid.
+"""Resizing of position embeddings from one patch grid to another.
 
-Models resize them when images have another size, and weights when they are
-loaded: so this stands below both.
+Both models (for images of another size) and checkpoints (when they are
+loaded) need it, so it imports neither.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import Tensor
 from mmclip.errors import CheckpointError
 
 Grid = tuple[int, int]
-# What a state dict's metadata, where torch has its versions, says of the
-# images that weights were made for.
+# Keys in a state dict's metadata, where torch keeps its versions, that say
+# what images the weights were made for.
 PATCH_GRID = 'patch_grid'
-IMAGE_SIZE = 'image_size'  # of towers of open_clip itself
+IMAGE_SIZE = 'image_size'  # for open_clip's own towers
 
 
 def square_grid(num_patches: int) -> Grid:
-    """The grid of a square image that was cut into ``num_patches`` patches.
+    """Return the grid of a square image cut into ``num_patches`` patches.
 
     Raises:
         ValueError: If no square grid has that many patches.
@@ -30,7 +30,7 @@ def square_grid(num_patches: int) -> Grid:
     if side * side != num_patches:
         raise ValueError(
             f'{num_patches} patches do not form a square grid; only position '
-            'embeddings of square images can be resized without being told '
+            'embeddings of square images can be resized without knowing '
             'their grid.'
         )
     return side, side
@@ -39,17 +39,17 @@ def square_grid(num_patches: int) -> Grid:
 def source_grid(
     num_patches: int, target: Grid, told: Any = None, name: str = 'pos_embed'
 ) -> Grid:
-    """The patch grid that a position embedding was made for.
+    """Return the patch grid that a position embedding was made for.
 
     Args:
-        num_patches (int): How many rows it has for patches.
+        num_patches (int): How many patches it has embeddings for.
         target (tuple[int, int]): The patch grid of the backbone.
-        told (Any): What the weights say of their grid, None if nothing.
+        told (Any): The grid that the weights state; None if they state none.
         name (str): What errors call it. Defaults to ``'pos_embed'``.
 
     Raises:
-        CheckpointError: If that is not a grid of so many patches; or if
-            nothing is said, and either of the two is not square.
+        CheckpointError: If the stated grid does not have that many patches,
+            or none is stated and either of the two is not square.
     """
     if told is not None:
         sides = tuple(told) if isinstance(told, list | tuple) else ()
@@ -59,18 +59,18 @@ def source_grid(
             or sides[0] * sides[1] != num_patches
         ):
             raise CheckpointError(
-                f'{name} has {num_patches} patches, and the weights say that '
-                f'their patch grid is {told!r}.'
+                f'{name} has {num_patches} patches, but the weights state a '
+                f'patch grid of {told!r}.'
             )
         return sides[0], sides[1]
     side = math.isqrt(max(num_patches, 0))
     if side * side == num_patches and target[0] == target[1]:
         return side, side
     raise CheckpointError(
-        f'{name} has {num_patches} patches, and nothing says in how many rows '
-        f'and columns; the backbone has {target[0]}x{target[1]}. Say it: '
+        f'{name} has {num_patches} patches, but nothing states how many rows '
+        f'and columns; the backbone has {target[0]}x{target[1]}. Set '
         "dict(type='mmclip.PretrainedCLIP', img_size=(HEIGHT, WIDTH), ...) "
-        'with the image size that the weights were trained with, or take a '
+        'to the image size that the weights were trained with, or use a '
         "checkpoint that has meta['clip']."
     )
 
@@ -80,13 +80,14 @@ def resize_pos_embed(
 ) -> Tensor:
     """Interpolate the patch part of a position embedding.
 
-    Bicubic with antialias, in float32, as open_clip's ``resize_pos_embed``
-    does (``open_clip/model.py``); the rows of prefix tokens are kept.
+    Bicubic with antialiasing, in float32, as in open_clip's
+    ``resize_pos_embed`` (``open_clip/model.py``). The embeddings of prefix
+    tokens are kept.
 
     Args:
         pos_embed (Tensor): ``(1, P + H * W, C)``, the P prefix tokens first.
         source (tuple[int, int]): The patch grid ``(H, W)`` it was made for.
-        target (tuple[int, int]): The patch grid ``(H', W')`` wanted.
+        target (tuple[int, int]): The patch grid ``(H', W')`` to resize to.
         num_prefix_tokens (int): P; 1 for a class token. Defaults to 1.
 
     Returns:
@@ -97,7 +98,7 @@ def resize_pos_embed(
     prefix = pos_embed[:, :num_prefix_tokens]
     patches = pos_embed[:, num_prefix_tokens:]
     patches = patches.reshape(1, *source, -1).permute(0, 3, 1, 2)  # (1,C,H,W)
-    # float32: there is no half-precision kernel for this on CPUs.
+    # float32: CPUs have no half-precision kernel for this.
     patches = F.interpolate(
         patches.float(), target, mode='bicubic', antialias=True
     ).to(pos_embed.dtype)

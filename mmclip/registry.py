@@ -1,8 +1,8 @@
-"""Registries of scope ``mmclip``, children of mmengine's root registries.
+"""Registries of the scope ``mmclip``, children of mmengine's root registries.
 
-mmengine imports this module by itself when it meets ``type='mmclip.X'``, from
-whatever scope. An error in here would be hidden, so nothing else happens
-here.
+mmengine imports this module by itself when it meets ``type='mmclip.X'`` in
+any scope. It would hide an error raised here, so this module does nothing
+else.
 """
 
 from mmengine import registry

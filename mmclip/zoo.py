@@ -1,4 +1,4 @@
-"""The image towers of open_clip as models of mmpretrain, by name."""
+"""open_clip's image towers, available in mmpretrain by name."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ SCHEME = 'open_clip://'
 
 
 def register_models() -> None:
-    """Make ``mmpretrain.list_models`` and ``get_model`` know our names.
+    """Register our models for ``mmpretrain.list_models`` and ``get_model``.
 
-    The rows of pretrained towers have no config file: their configs are made
-    from open_clip's own when they are asked for.
+    Pretrained towers have no config files: their configs are built from
+    open_clip's on request.
     """
     package = Path(__file__).parent
-    root = package / '.mim'  # of an installed package
+    root = package / '.mim'  # in an installed package
     if not root.exists():
-        root = package.parent  # of a checkout
+        root = package.parent  # in a checkout
     ModelHub.register_model_index(root / 'model-index.yml', root)
     for model in ModelHub._models_dict.values():
         weights = model.weights or ''
@@ -28,18 +28,18 @@ def register_models() -> None:
 
 
 def zoo_name(name: str, tag: str) -> str:
-    """What mmpretrain calls a pair, such as ``clip-vit-l-14-336_openai``."""
+    """Return mmpretrain's name of a pair: ``clip-vit-l-14-336_openai``."""
     return f'clip-{name}_{tag}'.lower()
 
 
 def zoo_config(name: str, tag: str) -> Config:
-    """A config for a pretrained image tower, without a head.
+    """Build a config for a pretrained image tower, without a head.
 
-    Its ``test_dataloader`` has the pipeline that mmpretrain's inferencers
+    Its ``test_dataloader`` holds the pipeline that mmpretrain's inferencers
     look for.
 
     Args:
-        name (str): A model name of open_clip.
+        name (str): An open_clip model name.
         tag (str): One of its pretrained tags.
 
     Raises:
@@ -52,7 +52,7 @@ def zoo_config(name: str, tag: str) -> Config:
     tower = find_tower(name, tag)
     if tower.preprocess is None:
         raise CheckpointError(
-            f'open_clip does not say how images are prepared for {name} {tag}.'
+            f'open_clip does not state how to prepare images for {name} {tag}.'
         )
     pipeline = test_pipeline(tower.preprocess, tower.img_size)
     return Config(
@@ -73,7 +73,7 @@ def zoo_config(name: str, tag: str) -> Config:
 
 
 class _LazyConfig:
-    """Stands for a config in mmpretrain's hub, which hands out copies."""
+    """A placeholder for a config in mmpretrain's hub, which deep-copies it."""
 
     def __init__(self, name: str, tag: str):
         self.name, self.tag = name, tag

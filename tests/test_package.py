@@ -345,7 +345,7 @@ class TestRequirements:
     def test_two_packages_with_one_module(self, versions, package, other):
         versions[other] = versions[package]
         message = (
-            f'needs one of {package} and {other}, but they are installed '
+            f'needs only one of {package} and {other}, but they are installed '
             'together and overwrite each other; run: pip uninstall --yes '
             f"{package} {other} && pip install '{package}{RANGES[package]}'"
         )

@@ -1,4 +1,4 @@
-"""Models: backbones that hold CLIP's image towers, and LoRA."""
+"""Backbones for CLIP's image encoders (towers), and LoRA."""
 
 from mmclip.models.clip_vit import CLIPVisionTransformer
 from mmclip.models.lora import LoRAModel

@@ -1,12 +1,12 @@
-"""What the weights of a vision transformer are made for."""
+"""The sizes and choices that fit a vision transformer to its weights."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from mmclip.errors import check_choice
 
-# Numbers of open_clip 3.3.0's model_configs, where heads = width / head_width
-# and mlp_width = int(width * mlp_ratio), and of timm's SigLIP models.
+# From open_clip 3.3.0's model_configs, where heads = width / head_width and
+# mlp_width = int(width * mlp_ratio), and from timm's SigLIP models.
 ARCH_KEYS = ('width', 'depth', 'num_heads', 'mlp_width')
 ARCHS: dict[str, tuple[int, int, int, int]] = {
     'small': (384, 12, 6, 1536),
@@ -33,10 +33,9 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers and choices that shape a vision transformer.
+    """The sizes and choices that define a vision transformer.
 
-    Those that are arguments of :class:`CLIPVisionTransformer` are explained
-    there.
+    :class:`CLIPVisionTransformer` explains those that are its arguments.
     """
 
     width: int  # channels C of a token
@@ -57,10 +56,10 @@ class Architecture:
 
 
 def parse_arch(arch: str | dict[str, Any]) -> tuple[int, int, int, int]:
-    """The numbers of ``ARCH_KEYS`` that an argument ``arch`` means.
+    """Return the values of ``ARCH_KEYS`` for an argument ``arch``.
 
     Raises:
-        ValueError: If it is not a preset, or not these numbers.
+        ValueError: If it is neither a preset nor a dict of these values.
     """
     if isinstance(arch, str):
         name = ALIASES.get(arch, arch)

@@ -1,11 +1,11 @@
 """CLIP's image tower: a vision transformer with a norm before its blocks.
 
 Paper: Learning Transferable Visual Models From Natural Language Supervision
-(https://arxiv.org/abs/2103.00020). The computation is that of
+(https://arxiv.org/abs/2103.00020). It computes the same as
 ``VisionTransformer`` in ``open_clip/transformer.py``.
 
-Shapes: B batch, N patches, C channels (the width), D the joint space, H W the
-patch grid.
+Shapes: B batch, N patches, C channels (the width), D width of the joint space,
+H W patch grid.
 """
 
 from collections.abc import Sequence
@@ -34,16 +34,17 @@ class CLIPVisionTransformer(VisionTransformer):
             ``s m b l h g`` for short), or the numbers
             ``dict(width=, depth=, num_heads=, mlp_width=)``.
         act (str): ``'gelu'``, ``'quick_gelu'`` or ``'gelu_tanh'``. There is
-            no default: it is a property of the weights that their name does
-            not tell (all weights of the tag ``openai`` are ``'quick_gelu'``).
+            no default, because it belongs to the weights and their name does
+            not reveal it (all weights with the tag ``openai`` use
+            ``'quick_gelu'``).
         img_size (int | tuple[int, int]): Image height and width in pixels
             that the position embedding is made for. Defaults to 224.
         patch_size (int): Patch height and width in pixels. Defaults to 16.
         norm_eps (float): Epsilon of every LayerNorm. Defaults to 1e-5, as in
             all of open_clip's own towers.
-        pre_norm (bool): Norm before the first block; CLIPA
+        pre_norm (bool): Whether there is a norm before the first block; CLIPA
             (https://arxiv.org/abs/2305.07017) has none. Defaults to True.
-        pool (str): How the tower was trained to make one vector of an image:
+        pool (str): How the tower was trained to pool an image into a vector:
 
             - ``'cls_token'``: the final norm, then the class token.
             - ``'avg'``: the mean of the patches, then the final norm (CLIPA).
@@ -52,31 +53,33 @@ class CLIPVisionTransformer(VisionTransformer):
               (https://arxiv.org/abs/2205.01917); needs ``proj_dim``.
         layer_scale_init (float | None): Initial value of LayerScale
             (https://arxiv.org/abs/2103.17239); None for blocks without it.
-        proj_dim (int | None): Width D of CLIP's joint space, for the linear
-            projection into it after the final norm; None for no projection.
-        proj_bias (bool): Whether that projection has a bias, as
-            MobileCLIP2-L-14's has. Defaults to False.
-        out_type (str): What is returned per index of ``out_indices``:
+        proj_dim (int | None): Width D of CLIP's joint space, into which a
+            linear layer projects after the final norm; None for no
+            projection.
+        proj_bias (bool): Whether that projection has a bias, as in
+            MobileCLIP2-L-14. Defaults to False.
+        out_type (str): What to return for each index of ``out_indices``:
 
-            - ``'pooled'``: one vector, made as ``pool`` says, ``(B, C)``.
+            - ``'pooled'``: one vector, pooled by ``pool``, ``(B, C)``.
             - ``'avg_featmap'``: the mean of the patch tokens after the final
               norm, ``(B, C)``.
             - ``'raw'``: all tokens, class token first, ``(B, 1 + N, C)``.
             - ``'featmap'``: the patch tokens as a map, ``(B, C, H, W)``.
-        out_indices (int | Sequence[int]): Blocks whose output is returned,
-            increasing; negative numbers count from the end. The last block's
-            output has passed the final norm and, with ``proj_dim``, the
-            projection (C becomes D); with ``pool='attention'`` only where
-            it is pooled. Blocks after the last index exist, so that whole
-            checkpoints load, but are neither run nor trained. Defaults to -1.
-        drop_path_rate (float): Stochastic depth of the last block, rising
-            linearly from 0 in the first. Defaults to 0.
-        patch_dropout (float): Share of patches that each image loses in
+        out_indices (int | Sequence[int]): Blocks whose output is returned, in
+            increasing order; negative numbers count from the end. The final
+            norm and, with ``proj_dim``, the projection (C becomes D) are
+            applied to the last block's output; with ``pool='attention'``
+            only if it is pooled. Blocks after the last index exist, so that
+            whole checkpoints load, but are neither run nor trained. Defaults
+            to -1.
+        drop_path_rate (float): Stochastic depth rate of the last block,
+            rising linearly from 0 in the first. Defaults to 0.
+        patch_dropout (float): Fraction of each image's patches to drop in
             training (https://arxiv.org/abs/2212.00794). Defaults to 0.
         frozen_stages (int): -1 freezes nothing, 0 the stem (patch embedding,
             class token, position embedding, pre-norm), n also the first n
-            blocks; the depth freezes all. Defaults to -1.
-        freeze_patch_embed (bool): Freeze the patch embedding alone, as FT-CLIP
+            blocks; the depth freezes everything. Defaults to -1.
+        freeze_patch_embed (bool): Freeze the patch embedding only, as FT-CLIP
             (https://arxiv.org/abs/2212.06138) does. Defaults to False.
         with_cp (bool): Recompute the blocks' activations in the backward pass
             to save memory. Defaults to False.
@@ -85,7 +88,7 @@ class CLIPVisionTransformer(VisionTransformer):
             None keeps the random initialisation.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -184,7 +187,7 @@ class CLIPVisionTransformer(VisionTransformer):
         return to_map(x, grid) if self.out_type == 'featmap' else x
 
     def _pool(self, x: Tensor) -> Tensor:
-        """``(B, 1 + N, C)`` to ``(B, C)``, or ``(B, D)`` by attention."""
+        """Pool ``(B, 1 + N, C)`` to ``(B, C)``, or ``(B, D)`` by attention."""
         if self.attn_pool is not None:
             return self.attn_pool(x)[:, 0]
         return x[:, 0] if self.pool == 'cls_token' else x[:, 1:].mean(dim=1)
@@ -199,13 +202,13 @@ class CLIPVisionTransformer(VisionTransformer):
         return self.pool != 'attention' or self.out_type == 'pooled'
 
     def reset_parameters(self) -> None:
-        """Draw random weights by CLIP's rule, the projection's too."""
+        """Draw random weights as CLIP does, including the projection's."""
         super().reset_parameters()
         if self.proj is not None:
             nn.init.normal_(self.proj, std=self.width**-0.5)
 
     def architecture(self) -> dict[str, Any]:
-        """The arguments that make a backbone of these shapes and outputs."""
+        """Return the arguments that define this backbone."""
         arch = self.arch
         arguments = super().architecture() | dict(pre_norm=arch.pre_norm)
         if arch.layer_scale_init is not None:

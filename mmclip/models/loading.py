@@ -1,6 +1,6 @@
-"""What backbones do when weights are loaded into them and saved.
+"""Hooks that backbones run when their weights are loaded and saved.
 
-Hooks for ``register_load_state_dict_pre_hook`` and
+They are for ``register_load_state_dict_pre_hook`` and
 ``register_state_dict_post_hook``.
 """
 
@@ -17,11 +17,11 @@ from mmclip.pos_embed import PATCH_GRID, resize_pos_embed, source_grid
 def refuse_whole_models(
     module: nn.Module, state_dict: dict, prefix: str, *_: Any
 ) -> None:
-    """Stop where mmengine would warn, and leave a backbone random.
+    """Refuse a whole model's weights, which mmengine would only warn about.
 
     Raises:
-        CheckpointError: If there is nothing for the backbone but what is
-            named as in a whole model.
+        CheckpointError: If all of the backbone's weights have the names that
+            they have in a whole model.
     """
     whole = f'{prefix}backbone.'
     if not any(key.startswith(whole) for key in state_dict):
@@ -29,23 +29,23 @@ def refuse_whole_models(
     names = chain(module.named_parameters(), module.named_buffers())
     if not any(prefix + name in state_dict for name, _ in names):
         raise CheckpointError(
-            f'The keys begin with {whole!r}, and those of a '
+            f'The keys begin with {whole!r}, but those of a '
             f"{type(module).__name__} do not: add prefix='backbone.' to its "
-            "init_cfg, or take mmclip.PretrainedCLIP instead of 'Pretrained'."
+            "init_cfg, or use mmclip.PretrainedCLIP instead of 'Pretrained'."
         )
 
 
 def tell_patch_grid(
     module: Any, state_dict: Any, prefix: str, local_metadata: dict
 ) -> None:
-    """Let the grid travel with the weights, where torch has its versions."""
+    """Store the grid in the metadata where torch keeps its versions."""
     local_metadata[PATCH_GRID] = list(module.grid)
 
 
 def resize_pos_embed_on_load(
     module: Any, state_dict: dict, prefix: str, local_metadata: dict, *_: Any
 ) -> None:
-    """Fit the position embedding of a checkpoint for another image size."""
+    """Resize a checkpoint's position embedding to the backbone's grid."""
     name = f'{prefix}pos_embed'
     if name not in state_dict or state_dict[name].ndim != 3:
         return  # the caller's strict check reports it

@@ -1,4 +1,4 @@
-"""LoRA around a backbone: only small updates of its weights are trained."""
+"""LoRA for a backbone: only small updates of its weights are trained."""
 
 from typing import Any
 
@@ -10,24 +10,24 @@ from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
 
 BASE = 'lora_base'
-# Of the mean magnitudes: weights rounded to half precision are the same.
+# Relative, of the mean magnitudes: lets rounding to half precision pass.
 TOLERANCE = 1e-3
 
 
 @MODELS.register_module()
 class LoRAModel(_LoRAModel):
-    """mmpretrain's ``LoRAModel`` that knows its base weights.
+    """mmpretrain's ``LoRAModel``, with a check of the base weights.
 
     LoRA: https://arxiv.org/abs/2106.09685. Checkpoints hold the LoRA weights
-    and what is outside of this module, and none of the base weights: these
-    come from the ``init_cfg`` of ``module``, whenever the model is built.
-    Three things differ from mmpretrain's:
+    and everything outside this module, but not the base weights, which come
+    from the ``init_cfg`` of ``module`` whenever the model is built. It differs
+    from mmpretrain's in three ways:
 
-    - The mean magnitude of each base tensor is kept in the checkpoint, and
-      other base weights are refused; mmpretrain's would compute with them.
-    - Only tensors of this module are left out of a checkpoint; mmpretrain's
-      leaves out all that precede it, such as the counter of the moving
-      average, which then starts anew in a resumed run.
+    - Checkpoints keep the mean magnitude of each base tensor, so that
+      different base weights are refused; mmpretrain's would use them.
+    - Only this module's tensors are left out of a checkpoint. mmpretrain's
+      drops all that precede them too, such as the counter of the moving
+      average, which then restarts in a resumed run.
     - Unknown tensors in a checkpoint are not ignored.
 
     ``tools/model_converters/merge_lora.py`` makes an ordinary checkpoint.
@@ -35,12 +35,12 @@ class LoRAModel(_LoRAModel):
     Args:
         module (dict): The config of a backbone, with ``init_cfg``.
         alpha (int): The updates are scaled by alpha / rank. Defaults to 1.
-        rank (int): Of the updates. Defaults to 0, which suits no target
-            without a rank of its own.
+        rank (int): Rank of the updates. Defaults to 0, so a target needs a
+            rank of its own.
         drop_rate (float): Dropout before the updates. Defaults to 0.
-        targets (list[dict]): Linear layers by the end of their name, or by a
-            regular expression: ``dict(type='attn.qkv')``, each perhaps with
-            its own ``alpha``, ``rank`` and ``drop_rate``.
+        targets (list[dict]): Linear layers, by the end of their name or by a
+            regular expression: ``dict(type='attn.qkv')``, optionally with
+            their own ``alpha``, ``rank`` and ``drop_rate``.
 
     Raises:
         ValueError: If ``module`` has no ``init_cfg``, or no layer matches.
@@ -58,10 +58,9 @@ class LoRAModel(_LoRAModel):
     ):
         if module.get('init_cfg') is None:
             raise ValueError(
-                'LoRAModel: module has no init_cfg, so that nothing says what '
-                "its weights are, which checkpoints of LoRA don't hold; set "
-                "it, such as dict(type='mmclip.PretrainedCLIP', "
-                'checkpoint=...).'
+                'LoRAModel: module has no init_cfg, and LoRA checkpoints do '
+                'not hold its weights; set it, for example to '
+                "dict(type='mmclip.PretrainedCLIP', checkpoint=...)."
             )
         super().__init__(module, alpha, rank, drop_rate, list(targets))
 
@@ -98,10 +97,10 @@ def _compare_base(
         theirs, ours, rtol=TOLERANCE
     ):
         raise CheckpointError(
-            'The LoRA weights were trained on other base weights than '
-            f'{module.module.init_cfg} gives: these have mean magnitudes '
+            'The LoRA weights were trained on different base weights than '
+            f'{module.module.init_cfg} loads: these have mean magnitudes '
             f'{ours[:3].tolist()} ..., those had {theirs[:3].tolist()} ...; '
-            'name those in the init_cfg of module.'
+            'set the init_cfg of module to those.'
         )
 
 
@@ -111,7 +110,7 @@ def _forgive_missing_base(module: LoRAModel, incompatible: Any) -> None:
         for name, _ in module.module.named_parameters(prefix='module')
         if '.lora_' not in name
     }
-    # Which prefix this module has in the whole model is not told.
+    # torch does not tell this module's prefix in the whole model.
     incompatible.missing_keys[:] = [
         key
         for key in incompatible.missing_keys

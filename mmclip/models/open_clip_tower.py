@@ -1,4 +1,4 @@
-"""Any other image tower of open_clip, as an OpenMMLab backbone."""
+"""open_clip's other image towers as OpenMMLab backbones."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,38 +15,39 @@ from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import take_image_tower
 
 OUT_TYPES = ('pooled', 'featmap')
-# What open_clip and timm call position embeddings of an image's patches.
+# What open_clip and timm call the position embeddings of patches.
 POSITIONS = ('positional_embedding', 'pos_embed')
 
 
 @MODELS.register_module()
 class OpenCLIPVisionTower(BaseModule):
-    """open_clip's own module: ResNets, ConvNeXt, ViTamin, EVA and others.
+    """An open_clip module: ResNets, ConvNeXt, ViTamin, EVA and others.
 
-    The text tower is not built. Plain vision transformers are better served
-    by :class:`CLIPVisionTransformer` and :class:`SigLIPVisionTransformer`,
-    which resize position embeddings, freeze stages and know their layers; to
-    those their weights are converted.
+    The text tower is not built. For plain vision transformers use
+    :class:`CLIPVisionTransformer` or :class:`SigLIPVisionTransformer`, which
+    resize position embeddings, freeze stages and know their layers; the
+    converter does.
 
     Args:
-        model (str | dict): A model name of open_clip, such as
+        model (str | dict): An open_clip model name, such as
             ``'convnext_base_w'``, or a model config in its format, with
             ``embed_dim`` and ``vision_cfg``.
         out_type (str): ``'pooled'``: the image feature in the joint space,
-            ``(B, D)``; ``'featmap'``: feature maps ``(B, C, H, W)``, C and
-            stride as the trunk has them.
+            ``(B, D)``; ``'featmap'``: feature maps ``(B, C, H, W)``, with the
+            trunk's channels and strides.
         out_indices (Sequence[int] | None): With ``'featmap'``, which of the
-            trunk's stages or blocks; None for all. Defaults to None.
+            trunk's stages or blocks to return; None for all. Defaults to
+            None.
         frozen (bool): Keep all weights and the statistics of batch norms.
             Defaults to False.
-        with_cp (bool): Recompute activations in the backward pass, where the
-            trunk can. Defaults to False.
+        with_cp (bool): Recompute activations in the backward pass, if the
+            trunk supports it. Defaults to False.
         init_cfg (dict | list[dict] | None): Usually
             ``dict(type='mmclip.PretrainedCLIP', checkpoint=...)``.
 
     Raises:
-        ValueError: If the name or an argument is unknown, or the trunk offers
-            no feature maps.
+        ValueError: If the name or an argument is unknown, or the trunk has no
+            feature maps.
     """
 
     def __init__(
@@ -64,15 +65,15 @@ class OpenCLIPVisionTower(BaseModule):
 
         check_choice('out_type', out_type, OUT_TYPES)
         if out_type == 'pooled' and out_indices is not None:
-            raise ValueError("out_indices is for out_type='featmap'.")
+            raise ValueError("out_indices needs out_type='featmap'.")
         self.model_cfg = tower_config(model)
         self.tower = _build_vision_tower(**self.model_cfg)
-        # open_clip 3.3.0's wrapper of timm asks its trunk for them.
+        # open_clip 3.3.0's wrapper of timm gets them from its trunk.
         trunk = getattr(self.tower, 'trunk', self.tower)
         if out_type == 'featmap' and not hasattr(
             trunk, 'forward_intermediates'
         ):
-            raise ValueError(f'The tower of {model} offers no feature maps.')
+            raise ValueError(f'The tower of {model} has no feature maps.')
         self.out_type = out_type
         self.out_indices = None if out_indices is None else list(out_indices)
         self.frozen = frozen
@@ -100,7 +101,7 @@ class OpenCLIPVisionTower(BaseModule):
         return tuple(outputs['image_intermediates'])
 
     def architecture(self) -> dict[str, Any]:
-        """The arguments that make a backbone of these shapes and outputs."""
+        """Return the arguments that define this backbone."""
         arguments: dict[str, Any] = dict(
             model=self.model_cfg, out_type=self.out_type
         )
@@ -110,12 +111,12 @@ class OpenCLIPVisionTower(BaseModule):
 
     @property
     def img_size(self) -> int | tuple[int, int]:
-        """Image height and width in pixels that the tower is made for."""
+        """The image height and width in pixels that the tower is made for."""
         size = self.model_cfg['vision_cfg'].get('image_size', 224)
         return size if isinstance(size, int) else (size[0], size[1])
 
     def train(self, mode: bool = True) -> 'OpenCLIPVisionTower':
-        """Set the mode; frozen, it stays in eval."""
+        """Set the mode; a frozen tower stays in eval mode."""
         super().train(mode and not self.frozen)
         return self
 
@@ -126,7 +127,7 @@ def _tell_image_size(
     prefix: str,
     local_metadata: dict,
 ) -> None:
-    """Let the image size travel with the weights, as torch's versions do."""
+    """Store the image size in the metadata where torch keeps its versions."""
     local_metadata[IMAGE_SIZE] = module.img_size
 
 
@@ -137,9 +138,9 @@ def _refuse_other_images(
     local_metadata: dict,
     *_: Any,
 ) -> None:
-    """Refuse position embeddings that fit by their number alone.
+    """Refuse position embeddings that match in number but not in grid.
 
-    Those of another number torch refuses.
+    torch refuses those that differ in number.
 
     Raises:
         CheckpointError: If they are for images of another height and width.
@@ -153,22 +154,22 @@ def _refuse_other_images(
         is_position = name.rpartition('.')[2] in POSITIONS
         if is_position and getattr(given, 'shape', None) == param.shape:
             raise CheckpointError(
-                f'{prefix}{name} is for images of {theirs} pixels, and the '
-                f'tower for {ours}; a tower of open_clip itself is not '
-                'resized: give it a model config with that image_size.'
+                f'{prefix}{name} is for images of {theirs} pixels, but the '
+                f"tower is for {ours}; open_clip's own towers cannot be "
+                'resized: use a model config with that image_size.'
             )
 
 
 def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
-    """What of an open_clip model config decides about the image tower.
+    """Return the part of an open_clip model config that the tower needs.
 
     Args:
-        model (str | dict): A model name of open_clip, or a model config.
+        model (str | dict): An open_clip model name, or a model config.
 
     Returns:
-        dict: ``embed_dim``, ``vision_cfg`` (what differs from open_clip's
-        defaults) and ``quick_gelu``, arguments of open_clip's
-        ``_build_vision_tower``.
+        dict: Arguments for open_clip's ``_build_vision_tower``:
+        ``embed_dim``, ``vision_cfg`` (only what differs from open_clip's
+        defaults) and ``quick_gelu``.
 
     Raises:
         CheckpointError: If the config has fields or values that a file must
@@ -187,7 +188,7 @@ def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
         )
     cfg = take_image_tower(cfg, f'The model config {model!r}'[:100])
     vision_cfg = CLIPVisionCfg(**cfg['vision_cfg'])
-    # Weights come from checkpoints; tokens beside the feature are not used.
+    # Weights come from checkpoints, and only the pooled feature is used.
     vision_cfg.timm_model_pretrained = vision_cfg.output_tokens = False
     native = not vision_cfg.timm_model_name and isinstance(
         vision_cfg.layers, int
@@ -199,6 +200,6 @@ def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
             for field in dataclasses.fields(vision_cfg)
             if getattr(vision_cfg, field.name) != field.default
         },
-        # timm's towers and ResNets have activations of their own.
+        # timm's towers and ResNets have their own activations.
         quick_gelu=native and bool(cfg.get('quick_gelu', False)),
     )

@@ -2,11 +2,11 @@
 
 Papers: Sigmoid Loss for Language Image Pre-Training
 (https://arxiv.org/abs/2303.15343), SigLIP 2
-(https://arxiv.org/abs/2502.14786). The computation is that of
-``VisionTransformer`` in ``timm/models/vision_transformer.py`` as its
-``vit_*_siglip_*`` models set it.
+(https://arxiv.org/abs/2502.14786). It computes the same as
+``VisionTransformer`` in ``timm/models/vision_transformer.py`` with the
+settings of its ``vit_*_siglip_*`` models.
 
-Shapes: B batch, N patches, C channels (the width), H W the patch grid.
+Shapes: B batch, N patches, C channels (the width), H W patch grid.
 """
 
 from collections.abc import Sequence
@@ -28,37 +28,37 @@ POOLS = ('attention', 'avg')
 class SigLIPVisionTransformer(VisionTransformer):
     """SigLIP's vision transformer as an OpenMMLab backbone.
 
-    Unlike CLIP's it has no class token, no norm before the blocks and no
+    Unlike CLIP's, it has no class token, no norm before the blocks and no
     projection, and its patch embedding has a bias. The joint space is as wide
     as the tower.
 
     Args:
         arch (str | dict): As in :class:`CLIPVisionTransformer`.
-        act (str): ``'gelu'`` or ``'gelu_tanh'``. There is no default: the
-            name of the weights does not tell it.
+        act (str): ``'gelu'`` or ``'gelu_tanh'``. There is no default, because
+            the name of the weights does not reveal it.
         img_size (int | tuple[int, int]): Image height and width in pixels
             that the position embedding is made for. Defaults to 224.
         patch_size (int): Patch height and width in pixels. Defaults to 16.
         norm_eps (float): Epsilon of every LayerNorm. Defaults to 1e-6.
-        pool (str): How the tower makes one vector of an image, after the
+        pool (str): How the tower pools an image into a vector, after the
             final norm: ``'attention'``, by a learned query, or ``'avg'``, the
             mean (timm's ``gap`` models, PaliGemma's). Defaults to
             ``'attention'``.
-        out_type (str): What is returned per index of ``out_indices``:
+        out_type (str): What to return for each index of ``out_indices``:
 
-            - ``'pooled'``: one vector, ``(B, C)``, from the last block as
-              ``pool`` says, from others the mean of the patches.
+            - ``'pooled'``: one vector, ``(B, C)``; pooled by ``pool`` for the
+              last block, the mean of the patches for the others.
             - ``'avg_featmap'``: the mean of the patch tokens, ``(B, C)``.
             - ``'raw'``: all tokens, ``(B, N, C)``.
             - ``'featmap'``: the patch tokens as a map, ``(B, C, H, W)``.
         out_indices (int | Sequence[int]): Blocks whose output is returned;
-            the last block's has passed the final norm. As in
-            :class:`CLIPVisionTransformer`, and so are ``drop_path_rate``,
-            ``patch_dropout``, ``frozen_stages``, ``freeze_patch_embed``,
-            ``with_cp`` and ``init_cfg``.
+            the final norm is applied to the last block's. This argument and
+            ``drop_path_rate``, ``patch_dropout``, ``frozen_stages``,
+            ``freeze_patch_embed``, ``with_cp`` and ``init_cfg`` are as in
+            :class:`CLIPVisionTransformer`.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(

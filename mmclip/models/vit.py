@@ -1,14 +1,14 @@
 """The vision transformer of CLIP and SigLIP, from patches to tokens.
 
-The file reads in the order in which an image runs through it: the transformer
-with its whole ``forward``, then patches, blocks, attention and MLP. How tokens
-become outputs is in clip_vit.py and siglip_vit.py.
+The file follows an image through the model: first the transformer with its
+whole ``forward``, then patches, blocks, attention and MLP. clip_vit.py and
+siglip_vit.py turn tokens into outputs.
 
-The parameter names are those of mmpretrain's ``VisionTransformer``, so that
-checkpoints are exchanged with mmpretrain's own fine-tunes.
+Parameters have the names of mmpretrain's ``VisionTransformer``, so that
+checkpoints can be exchanged with mmpretrain's own fine-tuned models.
 
 Shapes: B batch, N patches, T tokens (the patches and, in CLIP, the class
-token before them), C channels (the width), H W the patch grid.
+token before them), C channels (the width), H W patch grid.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,13 +38,13 @@ OUT_TYPES = ('pooled', 'avg_featmap', 'raw', 'featmap')
 class VisionTransformer(BaseModule):
     """A vision transformer up to its tokens.
 
-    A subclass builds what follows the blocks, its tail (``_build_tail``), and
-    makes outputs of the tokens (``_output``).
+    A subclass builds what follows the blocks, the tail (``_build_tail``), and
+    turns the tokens into outputs (``_output``).
 
     Args:
-        arch (Architecture): What the weights are made for.
-        out_type (str): This and all others are explained in
-            :class:`CLIPVisionTransformer`.
+        arch (Architecture): Sizes and choices that fit the weights.
+        out_type (str): See :class:`CLIPVisionTransformer` for this and all
+            other arguments.
     """
 
     def __init__(
@@ -68,8 +68,9 @@ class VisionTransformer(BaseModule):
         _check_range('frozen_stages', frozen_stages, -1, arch.depth + 1)
         if patch_dropout > 0 and out_type == 'featmap':
             raise ValueError(
-                "patch_dropout must be 0 with out_type='featmap': dropped "
-                f'patches leave holes in the map; got {patch_dropout}.'
+                "patch_dropout must be 0 with out_type='featmap', because "
+                'dropped patches would leave holes in the map; got '
+                f'{patch_dropout}.'
             )
         self.arch = arch
         self.width, self.depth = arch.width, arch.depth
@@ -85,7 +86,7 @@ class VisionTransformer(BaseModule):
         self.num_prefix_tokens = int(arch.class_token)
         num_tokens = self.num_prefix_tokens + self.grid[0] * self.grid[1]
 
-        # Optimizer states of checkpoints have the order of registration.
+        # Optimizer states in checkpoints follow this order of registration.
         self.patch_embed = PatchEmbed(arch)
         self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, arch.width))
         self.cls_token = (
@@ -113,20 +114,20 @@ class VisionTransformer(BaseModule):
         """Encode a batch of normalised RGB images.
 
         Args:
-            x (Tensor): ``(B, 3, height, width)`` in pixels. For a size other
+            x (Tensor): ``(B, 3, height, width)`` in pixels. For sizes other
                 than ``img_size`` the position embedding is interpolated; a
-                border narrower than a patch is left out, as in open_clip.
+                border narrower than a patch is cut off, as in open_clip.
 
         Returns:
-            tuple[Tensor, ...]: One per index of ``out_indices``, its shape
-            as ``out_type`` says.
+            tuple[Tensor, ...]: One per index of ``out_indices``, in the shape
+            that ``out_type`` defines.
         """
         grid = self.patch_grid(*x.shape[-2:])
         x = self.patch_embed(x)  # (B, N, C)
         if self.cls_token is not None:
             cls_token = self.cls_token.expand(len(x), -1, -1).to(x)
             x = torch.cat([cls_token, x], dim=1)  # (B, T, C)
-        # The sum is in float32 under autocast, as timm's.
+        # Under autocast the sum is in float32, as in timm.
         x = x + resize_pos_embed(
             self.pos_embed, self.grid, grid, self.num_prefix_tokens
         )
@@ -146,7 +147,7 @@ class VisionTransformer(BaseModule):
         return tuple(outs)
 
     def patch_grid(self, height: int, width: int) -> Grid:
-        """Rows and columns of whole patches in an image of that size."""
+        """Return the rows and columns of whole patches in an image."""
         size = self.arch.patch_size
         if min(height, width) < size:
             raise ValueError(
@@ -158,25 +159,25 @@ class VisionTransformer(BaseModule):
     def _build_tail(self) -> None:
         """Build what follows the blocks.
 
-        Parts that no output depends on take no gradients: data-parallel
-        training must know them.
+        Parts that no output depends on must not require gradients, for
+        data-parallel training.
         """
         raise NotImplementedError
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
-        """Make what is returned of a block's tokens ``(B, T, C)``.
+        """Turn a block's tokens into an output.
 
         Args:
-            x (Tensor): The tokens.
-            grid (tuple[int, int]): Rows and columns of the patches in them.
-            last (bool): Whether they are the last block's.
+            x (Tensor): The tokens ``(B, T, C)``.
+            grid (tuple[int, int]): Rows and columns of patches.
+            last (bool): Whether this is the last block.
         """
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """Draw random weights by CLIP's rule.
+        """Draw random weights as CLIP does.
 
-        The standard deviations of ``initialize_parameters`` in
+        The standard deviations are from ``initialize_parameters`` in
         ``clip/model.py`` of openai/CLIP, as FT-CLIP applies them to the image
         tower; norms and biases start neutral.
         """
@@ -199,10 +200,9 @@ class VisionTransformer(BaseModule):
             nn.init.normal_(self.cls_token, std=attn_std)
 
     def architecture(self) -> dict[str, Any]:
-        """The arguments that make a backbone of these shapes and outputs.
+        """Return the arguments that define this backbone.
 
-        They describe its weights; those that only say how it is trained are
-        left out.
+        Those that only affect training are left out.
         """
         arch, (height, width) = self.arch, self.img_size
         arguments: dict[str, Any] = dict(
@@ -221,18 +221,19 @@ class VisionTransformer(BaseModule):
     def get_layer_depth(
         self, param_name: str, prefix: str = ''
     ) -> tuple[int, int]:
-        """The layer of a parameter, for layer-wise learning rate decay.
+        """Return a parameter's layer, for layer-wise learning rate decay.
 
-        Unlike mmpretrain's ``VisionTransformer``, the pre-norm belongs to the
-        stem, as in FT-CLIP and timm.
+        Unlike in mmpretrain's ``VisionTransformer``, the pre-norm belongs to
+        the stem, as in FT-CLIP and timm.
 
         Args:
-            param_name (str): Its name in the whole model.
-            prefix (str): The name of this backbone in it, with the dot.
+            param_name (str): The parameter's name in the whole model.
+            prefix (str): This backbone's name in it, with the dot.
 
         Returns:
-            tuple[int, int]: The layer (0 the stem, i + 1 block i, depth + 1
-            everything after the blocks) and the number of layers.
+            tuple[int, int]: The layer (0 for the stem, i + 1 for block i,
+            depth + 1 for everything after the blocks) and the number of
+            layers.
         """
         num_layers = self.depth + 2
         name = param_name.removeprefix(prefix)
@@ -247,7 +248,7 @@ class VisionTransformer(BaseModule):
         return num_layers - 1, num_layers
 
     def train(self, mode: bool = True) -> 'VisionTransformer':
-        """Set the mode of all but the frozen parts, which stay in eval."""
+        """Set the mode; frozen parts stay in eval mode."""
         super().train(mode)
         for name, module in self.named_modules():
             if name and self._is_frozen(name):
@@ -255,7 +256,7 @@ class VisionTransformer(BaseModule):
         return self
 
     def _freeze(self) -> None:
-        """Take no gradients of frozen parts, nor of what does not run."""
+        """Turn off gradients for frozen parts and for blocks not run."""
         last = self.out_indices[-1] + 1
         for name, param in self.named_parameters():
             layer, _ = self.get_layer_depth(name)
@@ -273,7 +274,7 @@ class VisionTransformer(BaseModule):
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and project each."""
+    """A layer that cuts an image into patches and projects each."""
 
     def __init__(self, arch: Architecture):
         super().__init__()
@@ -283,7 +284,7 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, 3, height, width)`` to ``(B, N, C)``."""
+        """Map ``(B, 3, height, width)`` to ``(B, N, C)``."""
         return self.projection(x).flatten(2).transpose(1, 2)
 
 
@@ -294,11 +295,11 @@ def drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
 
     Args:
         x (Tensor): Tokens ``(B, T, C)``.
-        rate (float): The share of patches that is dropped.
+        rate (float): The fraction of patches to drop.
         num_prefix_tokens (int): How many tokens precede the patches.
 
     Returns:
-        Tensor: The tokens that are left, at least one patch of each image.
+        Tensor: The remaining tokens, with at least one patch of each image.
     """
     prefix, patches = x[:, :num_prefix_tokens], x[:, num_prefix_tokens:]
     batch, num_patches, width = patches.shape
@@ -321,7 +322,7 @@ class TransformerLayer(nn.Module):
         self.drop_path = StochasticDepth(drop_path, mode='row')
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, C)`` to the same shape."""
+        """Map ``(B, T, C)`` to the same shape."""
         x = x + self.drop_path(self.attn(self.ln1(x)))
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
@@ -337,7 +338,7 @@ class Attention(nn.Module):
         self.gamma1 = _layer_scale(arch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, C)`` to the same shape."""
+        """Map ``(B, T, C)`` to the same shape."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, C / heads)
         x = F.scaled_dot_product_attention(q, k, v)
@@ -358,7 +359,7 @@ class MLP(nn.Module):
         self.gamma2 = _layer_scale(arch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, C)`` to the same shape."""
+        """Map ``(B, T, C)`` to the same shape."""
         return self.gamma2(self.layers(x))
 
 
@@ -370,7 +371,7 @@ class LayerScale(nn.Module):
         self.weight = nn.Parameter(torch.full((width,), init_value))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale the last dimension, of size C."""
+        """Scale the channels, the last dimension of size C."""
         return x * self.weight
 
 
@@ -381,7 +382,7 @@ class QuickGELU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it element by element."""
+        """Apply the activation elementwise."""
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -393,7 +394,7 @@ ACTS: dict[str, Callable[[], nn.Module]] = {
 
 
 def to_map(x: Tensor, grid: Grid) -> Tensor:
-    """Patch tokens ``(B, N, C)`` as a map ``(B, C, H, W)``."""
+    """Arrange patch tokens ``(B, N, C)`` as a map ``(B, C, H, W)``."""
     return x.transpose(1, 2).unflatten(2, grid)
 
 

@@ -126,7 +126,7 @@ def test_nobody_knows_the_grid_of_a_rectangular_one(tmp_path, source, target):
     tensors = {f'backbone.{k}': v for k, v in module.state_dict().items()}
     write_checkpoint(dict(state_dict=tensors), path)
     for load in LOADED.values():
-        with pytest.raises(CheckpointError, match='nothing says in how many'):
+        with pytest.raises(CheckpointError, match='nothing states how many'):
             load(path, build(CLIP, target))
 
 
@@ -174,7 +174,7 @@ def test_a_description_of_another_number_of_patches_is_refused(tmp_path):
     checkpoint['meta']['clip']['img_size'] = [32, 32]
     checkpoint['meta']['clip']['backbone']['img_size'] = [32, 32]
     write_checkpoint(checkpoint, tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match='has 32 patches, and'):
+    with pytest.raises(CheckpointError, match='has 32 patches, but'):
         PretrainedCLIP(str(tmp_path / 'x.pth'))(build(CLIP, (32, 32)))
 
 

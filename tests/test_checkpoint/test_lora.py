@@ -95,7 +95,7 @@ def test_the_result_describes_its_tower_and_exports(trained):
 def test_other_base_weights_are_refused(trained, tmp_path):
     cfg, model = trained
     write_tower(tmp_path / 'tower.pth', seed=1)
-    with pytest.raises(CheckpointError, match='other base weights'):
+    with pytest.raises(CheckpointError, match='different base weights'):
         merge_lora(cfg, checkpoint_of(model))
 
 

@@ -72,5 +72,5 @@ def test_unknown_names_and_arguments_are_refused():
         OpenCLIPVisionTower('RN51')
     with pytest.raises(ValueError, match='out_type must be one of'):
         OpenCLIPVisionTower('RN50', out_type='raw')
-    with pytest.raises(ValueError, match='out_indices is for'):
+    with pytest.raises(ValueError, match='out_indices needs'):
         OpenCLIPVisionTower('RN50', out_indices=[0])
