@@ -1,4 +1,4 @@
-"""Data sets, samplers and transforms: what mmpretrain lacks."""
+"""Data sets, samplers and transforms that mmpretrain lacks."""
 
 from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.imagenet import ImageNet

@@ -1,4 +1,4 @@
-"""Names of classes in the order of the folders whose labels they name."""
+"""Checks that class names are in the order of the labels."""
 
 import logging
 import re
@@ -11,29 +11,30 @@ from mmclip.errors import DataError
 
 
 def are_same_classes(first: list[str], second: list[str]) -> bool:
-    """Whether lists are the same, or both of ImageNet, by names or synsets."""
+    """Tell whether two lists name the same classes in the same order.
+
+    ImageNet-1k's usual lists of names and of synsets all count as the same.
+    """
     return first == second or (_is_imagenet(first) and _is_imagenet(second))
 
 
 def misplaced(
     first: Sequence[str], second: Sequence[str]
 ) -> list[tuple[str, int, int]]:
-    """Names that two lists of classes have in different places.
+    """Find the names that two lists of classes have in different places.
 
-    Lists with other names may mean the same classes; where they share a name,
-    it has to have the same number in both. 'Golden Retriever' and
-    'golden_retriever' are one name: case, spaces, hyphens and underscores do
-    not count.
+    Different names may mean the same class, but a name that both lists share
+    must have the same number in both. Case, spaces, hyphens and underscores
+    do not matter: 'Golden Retriever' and 'golden_retriever' are one name.
 
     Args:
         first (Sequence[str]): Names in the order of the labels.
-        second (Sequence[str]): The same, of somebody else.
+        second (Sequence[str]): The same from another source.
 
     Returns:
-        list[tuple[str, int, int]]: Each name as the first list has it, and
-        its number in the first and in the second. Names that stand twice in
-        a list are left out, and all lists of ImageNet's names that are in use
-        agree.
+        list[tuple[str, int, int]]: Each name as in the first list, with its
+        number in the first and in the second. Names that occur twice in a
+        list are left out, and ImageNet's usual lists all agree.
     """
     names = [str(name) for name in first]
     if are_same_classes(names, [str(name) for name in second]):
@@ -50,25 +51,26 @@ def misplaced(
 def check_order(
     names: Sequence[str], folders: Sequence[str], where: str
 ) -> None:
-    """Refuse names in another order than the folders that they name.
+    """Refuse names that are not in the order of the folders that they name.
 
     Args:
-        names (Sequence[str]): In the order of the labels, as somebody says.
+        names (Sequence[str]): The given names, one per label.
         folders (Sequence[str]): Class folders in the order of their labels.
-        where (str): Whose the names are, for the message.
+        where (str): Where the names come from, for the message.
 
     Raises:
-        DataError: Naming the first that differ, and the order to give.
+        DataError: If they are not; the message names the first that differ
+            and the right order.
     """
     if wrong := misplaced(names, folders):
         listed = ', '.join(
-            f'{name!r} is number {i}, its folder number {j}'
+            f'{name!r} is number {i}, its folder is number {j}'
             for name, i, j in wrong[:3]
         )
         raise DataError(
-            f'{where} names classes in another order than the folders, which '
-            f'are numbered by the alphabet: {listed}'
-            f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '
+            f'{where} lists the classes in a different order from the '
+            f'folders, which are numbered alphabetically: {listed}'
+            f'{" and so on" if len(wrong) > 3 else ""}. List the names in '
             f'the order of the folders: {list_names(folders)}.'
         )
 
@@ -76,22 +78,22 @@ def check_order(
 def check_folders(
     names: Sequence[str], folders: Sequence[str], where: str, root: str
 ) -> None:
-    """Refuse names that are not one for each folder, in their order.
+    """Refuse names that are not one per folder, in the same order.
 
     Args:
-        names (Sequence[str]): In the order of the labels, as somebody says.
+        names (Sequence[str]): The given names, one per label.
         folders (Sequence[str]): Class folders in the order of their labels.
-        where (str): Whose the names are, for messages.
-        root (str): What holds the folders, for messages.
+        where (str): Where the names come from, for messages.
+        root (str): The folder of the class folders, for messages.
 
     Raises:
-        DataError: If they have other numbers or another order.
+        DataError: If their number or order differs.
     """
     if len(names) != len(folders):
         raise DataError(
-            f'{where} has {len(names)} names, and {root} has {len(folders)} '
-            f'class folders ({list_names(folders)}): one name per folder is '
-            'needed, in the order of the folders.'
+            f'{where} has {len(names)} names, but {root} has {len(folders)} '
+            f'class folders ({list_names(folders)}): give one name per '
+            'folder, in the order of the folders.'
         )
     check_order(names, folders, where)
     warn_of_numbers(names, folders)
@@ -100,38 +102,40 @@ def check_folders(
 def check_listed(
     names: Sequence[str], labels: Mapping[str, int], where: str
 ) -> None:
-    """Refuse names of which a list of images gives other folders the labels.
+    """Refuse names that do not match the labels in a list of images.
 
     Args:
-        names (Sequence[str]): In the order of the labels, as somebody says.
-        labels (Mapping[str, int]): Folders, and the label of their images.
-        where (str): What lists the images, for the message.
+        names (Sequence[str]): The given names, one per label.
+        labels (Mapping[str, int]): The label of each folder's images.
+        where (str): The list of images, for the message.
 
     Raises:
-        DataError: If folders named as two classes or more have others'
-            labels.
+        DataError: If two or more folders that are named like a class have
+            the label of another.
     """
     place = {_plain(name): i for i, name in enumerate(names)}
     wrong = [
-        f'{folder!r} has label {label} in the list, and its name is number '
+        f'{folder!r} has label {label} in the list, but its name is number '
         f'{place[_plain(folder)]}'
         for folder, label in labels.items()
         if place.get(_plain(folder), label) != label
     ]
     if len(wrong) > 1:
         raise DataError(
-            f'metainfo.classes names classes in another order than the labels '
-            f'of {where}: {", ".join(wrong[:3])}'
-            f'{" and so on" if len(wrong) > 3 else ""}. Give the names in '
+            f'metainfo.classes lists the classes in a different order from '
+            f'the labels of {where}: {", ".join(wrong[:3])}'
+            f'{" and so on" if len(wrong) > 3 else ""}. List the names in '
             'the order of the labels.'
         )
 
 
 def warn_of_numbers(names: Sequence[str], folders: Sequence[str]) -> None:
-    """Say which name folders get that are numbered, such as '10' before '2'.
+    """Log the names of numbered folders whose order may surprise.
+
+    Folder '10' precedes folder '2', for example.
 
     Args:
-        names (Sequence[str]): In the order of the labels, as somebody says.
+        names (Sequence[str]): The given names, one per label.
         folders (Sequence[str]): Class folders in the order of their labels.
     """
     numbered = all(map(str.isdecimal, folders))
@@ -142,9 +146,9 @@ def warn_of_numbers(names: Sequence[str], folders: Sequence[str]) -> None:
         return
     listed = ', '.join(f'{folder} is {name!r}' for folder, name in pairs)
     print_log(
-        'Class folders are numbered by the alphabet, not by their value, so '
-        f'that of the given names {listed}. If that is wrong, give the names '
-        'in this order, or write the numbers with leading zeros.',
+        'Class folders are sorted as text, not as numbers, so the given '
+        f'names mean: {listed}. If that is wrong, list the names in this '
+        'order, or pad the numbers with zeros.',
         logger='current',
         level=logging.WARNING,
     )
@@ -155,7 +159,7 @@ def _plain(name: str) -> str:
 
 
 def _is_imagenet(classes: list[str]) -> bool:
-    """Whether these are ImageNet-1k's names or synsets, in their order."""
+    """Tell whether these are ImageNet-1k's names or synsets, in order."""
     if len(classes) != 1000:
         return False
     import open_clip
@@ -171,6 +175,6 @@ def _is_imagenet(classes: list[str]) -> bool:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first dozen of names, for messages."""
+    """List the first dozen names, for messages."""
     more = ['...'] if len(names) > 12 else []
     return ', '.join([*map(str, names[:12]), *more])

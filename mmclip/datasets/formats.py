@@ -1,4 +1,4 @@
-"""Which files are images: those that Pillow decodes in this process."""
+"""The image files that Pillow itself can decode."""
 
 import functools
 import os
@@ -7,8 +7,9 @@ from typing import IO
 
 from PIL import Image
 
-# Pillow starts Ghostscript for EPS, asks Windows for WMF, and knows BUFR,
-# GRIB, HDF5, IPTC and MPEG by name only. HEIF and JXL are plugins'.
+# Left out: EPS, for which Pillow starts Ghostscript; WMF, which only Windows
+# decodes; BUFR, GRIB, HDF5, IPTC and MPEG, which Pillow only identifies.
+# HEIF and JXL come from plugins.
 FORMATS = frozenset(
     """
     AVIF BLP BMP CUR DCX DDS DIB FITS FLI FTEX GBR GIF HEIF ICNS ICO IM IMT
@@ -16,14 +17,15 @@ FORMATS = frozenset(
     TGA TIFF WEBP XBM XPM XVTHUMB
     """.split()  # noqa: SIM905
 )
-# Files with other suffixes are images if their content says so.
+# Files with other suffixes are identified by their content.
 SUFFIXES = frozenset(
     """
     .apng .avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm
     .ppm .tif .tiff .webp
     """.split()  # noqa: SIM905
 )
-# Those whose first bytes leave no doubt. Raw files of cameras are TIFF too.
+# Formats that the first bytes identify. TIFF is not one: raw files of cameras
+# begin like it.
 CERTAIN = frozenset(
     """
     AVIF BMP FITS GIF HEIF ICNS JPEG JPEG2000 JXL PNG PPM PSD QOI WEBP
@@ -32,18 +34,18 @@ CERTAIN = frozenset(
 
 
 def open_image(file: str | Path | IO[bytes]) -> Image.Image:
-    """Open an image lazily, without ever starting a program.
+    """Open an image lazily, without ever starting another program.
 
     Raises:
-        UnidentifiedImageError: If it is in none of ``FORMATS``.
+        UnidentifiedImageError: If its format is not in ``FORMATS``.
     """
     return Image.open(file, formats=_registered(FORMATS))
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a local file is an image, by its suffix, else by its content.
+    """Tell whether a local file is an image, by suffix or else by content.
 
-    A file with a suffix of ``SUFFIXES`` is not opened, and may be damaged.
+    A file with a suffix in ``SUFFIXES`` is not opened, so it may be damaged.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES:
@@ -55,7 +57,7 @@ def is_image(path: str | Path) -> bool:
             return True
     except Image.DecompressionBombError:
         return True
-    # Of what is not an image, decoders raise nearly any exception.
+    # On other files, decoders raise nearly any exception.
     except Exception:
         return False
 

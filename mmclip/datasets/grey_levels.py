@@ -1,4 +1,4 @@
-"""Grey of more than eight bits, as grey of eight."""
+"""Conversion of grey images with more than 8 bits to 8 bits."""
 
 from typing import Any
 
@@ -10,35 +10,35 @@ BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 281, 339
 SMIN_SAMPLE_VALUE, SMAX_SAMPLE_VALUE = 340, 341
 WHITE_IS_ZERO, UNSIGNED = 0, 1
-# What data of 14 bits or fewer reach in a file of 16.
+# Values in a 16-bit file stay below this if the data has 14 bits or fewer.
 DARK = 2**14
-# Files say so where they use fewer bits than they have: 1023, 4095 ...
+# The maximum that a file declares if it uses fewer bits: 1023, 4095, ...
 FEWER_BITS = frozenset(2**bits - 1 for bits in range(9, 16))
 
 
 def needs_scaling(image: Image.Image) -> bool:
-    """Whether Pillow's ``convert`` would not know black and white.
+    """Tell whether Pillow's ``convert`` would mistake black and white.
 
     Args:
-        image (Image): As it was opened.
+        image (Image): The image as opened.
     """
     deep = image.mode.startswith('I') or image.mode == 'F'
     return deep or (image.mode == 'L' and _sample_format(image) != UNSIGNED)
 
 
 def scale(image: Image.Image, shown: Image.Image) -> tuple[np.ndarray, bool]:
-    """Scale grey levels from what is black and white in the file to 0..255.
+    """Scale grey levels from the file's black and white to 0..255.
 
     Args:
-        image (Image): As it was opened, with what the file says of itself.
-        shown (Image): The same or turned.
+        image (Image): The image as opened, with the file's metadata.
+        shown (Image): The same image, possibly rotated.
 
     Returns:
-        tuple[np.ndarray, bool]: ``(H, W)`` uint8, and whether 16 bits hold
-        so small values only that fewer may be meant.
+        tuple[np.ndarray, bool]: ``(H, W)`` uint8, and whether the values of a
+        16-bit file are so small that fewer bits may be meant.
 
     Raises:
-        ValueError: If nothing says which value is white.
+        ValueError: If the file does not state which value is white.
     """
     values = np.asarray(shown)
     if image.mode == 'L':
@@ -59,7 +59,7 @@ def scale(image: Image.Image, shown: Image.Image) -> tuple[np.ndarray, bool]:
         share = (values.astype(np.float64) - black) / (white - black)
         levels = (255 * share.clip(0, 1)).round()
     levels = levels.astype(np.uint8)
-    # A file without the tag is taken so by Pillow too.
+    # Without the tag, white is zero, as Pillow assumes too.
     is_tiff = image.format == 'TIFF'
     if is_tiff and _tag(image, PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO:
         levels = 255 - levels
@@ -67,22 +67,26 @@ def scale(image: Image.Image, shown: Image.Image) -> tuple[np.ndarray, bool]:
 
 
 def is_dark(colours: Image.Image) -> bool:
-    """Whether the high bytes of 16 bits are so small that fewer are meant."""
+    """Tell whether 16-bit values are so small that fewer bits are meant.
+
+    Args:
+        colours (Image): Their high bytes.
+    """
     highest = np.asarray(colours).max(initial=0)
     return 0 < highest < DARK >> 8
 
 
 def value_range(image: Image.Image) -> tuple[float, float]:
-    """The lowest and the highest value; which is white, PHOTOMETRIC says.
+    """Return the lowest and highest value; PHOTOMETRIC says which is white.
 
     Args:
-        image (Image): As it was opened; it need not be loaded.
+        image (Image): The image as opened; it need not be loaded.
 
     Raises:
-        ValueError: If nothing says what they are.
+        ValueError: If the file does not state them.
     """
     if image.format != 'TIFF':
-        # Of PNG and PPM, Pillow keeps 16 bits in an image of 32.
+        # Pillow loads 16-bit PNG and PPM files as 32-bit images.
         sixteen_in_32 = image.mode == 'I' and image.format in ('PNG', 'PPM')
         if image.mode.startswith('I;16') or sixteen_in_32:
             return 0, 65535
@@ -93,10 +97,10 @@ def value_range(image: Image.Image) -> tuple[float, float]:
     )
     if low is None or high is None or not low < high:
         raise ValueError(
-            f'its pixels are of {image.format} mode {image.mode!r}'
-            f'{" with a sign" if _sample_format(image) == 2 else ""}, which '
-            'has no largest value to scale by (8 and 16 bits without a sign '
-            'have, and TIFF with SMinSampleValue and SMaxSampleValue)'
+            f'its pixels are {"signed " if _sample_format(image) == 2 else ""}'
+            f'{image.format} mode {image.mode!r}, which has no largest value '
+            'to scale by (unsigned 8 and 16 bits have one, and so has TIFF '
+            'with SMinSampleValue and SMaxSampleValue)'
         )
     return float(low), float(high)
 
@@ -106,6 +110,6 @@ def _sample_format(image: Image.Image) -> int:
 
 
 def _tag(image: Image.Image, key: int, default: Any = None) -> Any:
-    """A tag of a TIFF file, of its first sample."""
+    """Return a tag of a TIFF file, for its first sample."""
     value = getattr(image, 'tag_v2', {}).get(key, default)
     return value[0] if isinstance(value, tuple) and value else value

@@ -1,4 +1,4 @@
-"""Images in one folder per class, or in a list, whatever their format."""
+"""A data set of images in one folder per class, or in a list."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,21 +26,22 @@ from mmclip.registry import DATASETS
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
-    """mmpretrain's ``CustomDataset`` of all images that ``LoadImage`` reads.
+    """mmpretrain's ``CustomDataset`` with all images that ``LoadImage`` reads.
 
-    Labels are those of ``CustomDataset``: the class folders numbered by the
-    alphabet, or those of the list ``ann_file``. Hidden folders, and those
-    that systems make, are not classes; they are left out and logged, as are
-    files that are not images.
+    Labels are those of ``CustomDataset``: class folders are numbered
+    alphabetically, or the list ``ann_file`` has the labels. Hidden folders,
+    and those that systems create, are not classes; they are left out and
+    logged, as are files that are not images.
 
     Args:
         data_root (str): The folder of ``data_prefix`` and ``ann_file``.
-        data_prefix (str | dict): The folder of the class folders, or of what
-            the list names. Defaults to ``data_root``.
+        data_prefix (str | dict): The folder that holds the class folders, or
+            to which paths in the list are relative. Defaults to
+            ``data_root``.
         ann_file (str): A list with a path and a label per line.
             Defaults to none.
         with_label (bool): Whether the images have labels. Defaults to True.
-        extensions (Sequence[str] | None): Only files with these suffixes.
+        extensions (Sequence[str] | None): Suffixes of the files to use.
             Defaults to None: every image, by suffix or else by content.
         metainfo (dict | None): ``classes`` are names in the order of the
             labels. Defaults to the names of the folders.
@@ -48,14 +49,14 @@ class ImageFolder(CustomDataset):
         **kwargs: As in mmpretrain's ``BaseDataset``.
 
     Raises:
-        FileNotFoundError: When it is loaded, if the folder or the list does
-            not exist, or has no image.
-        DataError: When it is loaded, if a line of the list is not one,
-            images lie beside the class folders, or the names of classes are
-            in another order than the folders.
+        FileNotFoundError: On loading, if the folder or the list does not
+            exist or has no image.
+        DataError: On loading, if a line of the list is malformed, images are
+            outside the class folders, or class names are in a different order
+            from the folders.
     """
 
-    images_per_folder: Counter[str] | None = None  # when it is loaded
+    images_per_folder: Counter[str] | None = None  # set on loading
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class ImageFolder(CustomDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """List the images, one dict each."""
+        """List the images as dicts."""
         samples: Sequence[tuple[str, int | None]]
         if not self.ann_file:
             samples = self._find_samples()
@@ -97,7 +98,7 @@ class ImageFolder(CustomDataset):
         ]
 
     def is_valid_file(self, filename: str) -> bool:
-        """Whether a file has one of the suffixes, if any are given."""
+        """Tell whether a file has one of the given suffixes, if any."""
         return not self.extensions or super().is_valid_file(filename)
 
     def _find_samples(self) -> list[tuple[str, int | None]]:
@@ -109,7 +110,7 @@ class ImageFolder(CustomDataset):
             self._use_folders(tree)
         if not tree.images:
             raise FileNotFoundError(
-                f'{self.img_prefix} holds no image that can be read'
+                f'{self.img_prefix} has no image that can be read'
                 f'{_found(tree)}.'
             )
         self._log_left_out(tree)
@@ -122,11 +123,11 @@ class ImageFolder(CustomDataset):
         loose = tree.loose()
         if loose:
             raise DataError(
-                f'{self.img_prefix} holds {number_of(len(loose), "image")} '
-                f'{"beside its" if tree.folders else "and no"} class folders: '
-                f'{", ".join(loose[:5])}. Move each into the folder of its '
-                'class, or elsewhere; with_label=False takes images without '
-                'labels.'
+                f'{self.img_prefix} has {number_of(len(loose), "image")} '
+                f'{"outside its" if tree.folders else "and no"} class '
+                f'folders: {", ".join(loose[:5])}. Move each into the folder '
+                'of its class, or elsewhere; for images without labels, set '
+                'with_label=False.'
             )
         self.folder_to_idx = {name: i for i, name in enumerate(tree.folders)}
         names = self.CLASSES
@@ -140,8 +141,8 @@ class ImageFolder(CustomDataset):
     def _log_left_out(self, tree: ImageTree) -> None:
         if tree.hidden:
             print_log(
-                f'{self.img_prefix}: left out, since not images of a class: '
-                f'{describe_hidden(tree.hidden)}.',
+                f'{self.img_prefix}: left out, because they are not images of '
+                f'a class: {describe_hidden(tree.hidden)}.',
                 logger='current',
                 level=INFO,
             )

@@ -1,4 +1,4 @@
-"""Lists of images with labels, in text files."""
+"""Text files that list images and their labels."""
 
 from collections.abc import Iterator
 
@@ -10,38 +10,38 @@ from mmclip.errors import DataError
 def read_labelled_list(
     path: str, separator: str | None = None
 ) -> list[tuple[str, int]]:
-    """Read lines of a path and a label; blank lines are left out.
+    """Read a path and a label per line, ignoring blank lines.
 
     Args:
         path (str): The list.
-        separator (str | None): What stands before each label. Defaults to
-            None: spaces or tabs.
+        separator (str | None): The text before each label. Defaults to None:
+            spaces or tabs.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        DataError: Naming the first line that is something else.
+        DataError: If a line is anything else; the message quotes it.
     """
     samples = []
     for number, line in _lines(path):
         name, *rest = line.rsplit(separator, maxsplit=1)
         if not rest or name.endswith((',', ';')):
             raise DataError(
-                f'Line {number} of {path} is {line!r}: a line must be the '
+                f'Line {number} of {path} is {line!r}: every line must be the '
                 'path of an image, a space and its label, without commas or '
-                'a heading.'
+                'a header.'
             )
         try:
             samples.append((name, int(rest[0])))
         except ValueError:
             raise DataError(
                 f'Line {number} of {path} is {line!r}: the label, its last '
-                f'word, is {rest[0]!r}, and must be a whole number from 0.'
+                f'word, is {rest[0]!r}, but must be a whole number from 0.'
             ) from None
     return samples
 
 
 def read_list(path: str) -> list[str]:
-    """Read lines of a path each; blank lines are left out.
+    """Read a path per line, ignoring blank lines.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -52,8 +52,9 @@ def read_list(path: str) -> list[str]:
 def _lines(path: str) -> Iterator[tuple[int, str]]:
     if not exists(path):
         raise FileNotFoundError(
-            f'The list of images {path} does not exist: set ann_file (below '
-            'data_root) to another, or leave it out for one folder per class.'
+            f'The list of images {path} does not exist: correct ann_file '
+            '(relative to data_root), or leave it out if there is one folder '
+            'per class.'
         )
     for number, line in enumerate(list_from_file(path), 1):
         text = line.lstrip('\ufeff').strip()

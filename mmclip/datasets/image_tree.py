@@ -1,4 +1,4 @@
-"""What lies in a tree of class folders: images, and everything else."""
+"""The contents of a tree of class folders: images and everything else."""
 
 import logging
 import os
@@ -12,23 +12,23 @@ from mmengine.logging import print_log
 
 from mmclip.datasets.formats import SUFFIXES, is_image
 
-# Folders and files that systems and programs make beside a user's own; all
-# whose names begin with a dot are so too.
+# Folders and files that systems and programs create among a user's own. Names
+# that begin with a dot are treated the same.
 MAKERS = {
     '.ipynb_checkpoints': 'Jupyter',
     '.git': 'git',
     '.dvc': 'DVC',
-    '.cache': 'a download of Hugging Face',
+    '.cache': 'a download from Hugging Face',
     '.trash-': 'a file manager',
     '.ds_store': 'macOS',
     '._': 'macOS',
     '__macosx': 'macOS',
     '__pycache__': 'Python',
-    '@eadir': 'a Synology disk station',
-    '#recycle': 'a Synology disk station',
-    '#snapshot': 'a Synology disk station',
-    '@recycle': 'a QNAP disk station',
-    '.@__thumb': 'a QNAP disk station',
+    '@eadir': 'a Synology NAS',
+    '#recycle': 'a Synology NAS',
+    '#snapshot': 'a Synology NAS',
+    '@recycle': 'a QNAP NAS',
+    '.@__thumb': 'a QNAP NAS',
     '$recycle.bin': 'Windows',
     'system volume information': 'Windows',
     'thumbs.db': 'Windows',
@@ -44,12 +44,12 @@ class ImageTree:
     Args:
         root (str): The folder.
         folders (list[str]): Names of the class folders, sorted.
-        images (list[tuple[str, str]]): Path of each image below ``root`` and
-            its class folder, ``''`` for those that lie in none; by folder,
-            and sorted in each.
-        others (list[str]): Files that are not taken for images.
+        images (list[tuple[str, str]]): Path of each image relative to
+            ``root``, and its class folder (``''`` if it is in none); sorted
+            by folder, then by path.
+        others (list[str]): Files that are not images.
         hidden (list[str]): Hidden files and folders, and those that systems
-            make; what is in such a folder is not listed.
+            create; the contents of such folders are not listed.
     """
 
     root: str
@@ -59,20 +59,20 @@ class ImageTree:
     hidden: list[str] = field(default_factory=list)
 
     def loose(self) -> list[str]:
-        """Images that lie beside the class folders."""
+        """List the images outside the class folders."""
         return [path for path, folder in self.images if not folder]
 
 
 def read_tree(
     root: str, is_valid: Callable[[str], bool] | None = None
 ) -> ImageTree:
-    """List a folder and all below it, links to folders included.
+    """List a folder and everything below it, following links to folders.
 
     Args:
         root (str): A folder, or an address that mmengine can list.
-        is_valid (Callable | None): Whether a path is taken for an image.
-            Defaults to None: :func:`mmclip.datasets.formats.is_image`; where
-            files are not local, by their suffixes alone.
+        is_valid (Callable | None): Tells whether a path is an image.
+            Defaults to None: :func:`mmclip.datasets.formats.is_image` for
+            local files, the suffix for others.
     """
     if isinstance(get_file_backend(root), LocalBackend):
         folders, files, hidden = _walk(root)
@@ -101,10 +101,11 @@ def check_folder(root: str, with_label: bool) -> None:
 
     Args:
         root (str): The folder.
-        with_label (bool): Whether it has to hold class folders.
+        with_label (bool): Whether it must hold class folders.
 
     Raises:
-        FileNotFoundError: Saying what lies where it would be.
+        FileNotFoundError: If it does not; the message lists the folders next
+            to it.
     """
     if isdir(root):
         return
@@ -115,13 +116,13 @@ def check_folder(root: str, with_label: bool) -> None:
     wanted = 'one folder per class' if with_label else 'the images'
     raise FileNotFoundError(
         f'There is no folder {root} ({above} has '
-        f'{", ".join(folders[:10]) or "no folders"}): it must hold {wanted}; '
-        "set the data set's data_root and data_prefix to another."
+        f'{", ".join(folders[:10]) or "no folders"}). It must hold {wanted}: '
+        "correct the data set's data_root or data_prefix."
     )
 
 
 def class_folders(root: str) -> list[str]:
-    """Names of the class folders in a folder, in the order of their labels.
+    """List the class folders in a folder, in the order of their labels.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -133,7 +134,7 @@ def class_folders(root: str) -> list[str]:
 
 
 def warn_of_others(tree: ImageTree) -> None:
-    """Log how many files with which suffixes are not taken for images."""
+    """Log how many files, by suffix, are not images."""
     if tree.others:
         print_log(
             f'{tree.root}: left out {number_of(len(tree.others), "file")} '
@@ -145,13 +146,14 @@ def warn_of_others(tree: ImageTree) -> None:
 
 
 def maker_of(name: str) -> str | None:
-    """Who makes a file or folder of that name, if it is not a user's own.
+    """Say what creates a file or folder of that name, if it is not the user.
 
     Args:
-        name (str): Without the folders above it.
+        name (str): The name without its path.
 
     Returns:
-        str | None: Such as 'made by Jupyter' or 'hidden'; None for others.
+        str | None: 'made by Jupyter' or 'hidden', for example; None for a
+        user's own.
     """
     lowered = name.lower()
     if lowered in MAKERS:
@@ -165,7 +167,7 @@ def maker_of(name: str) -> str | None:
 
 
 def describe_hidden(paths: Iterable[str]) -> str:
-    """Paths with their makers, for messages: at most five."""
+    """List up to five paths with what made them, for messages."""
     paths = list(paths)
     named = [f'{p} ({maker_of(PurePath(p).name)})' for p in paths[:5]]
     return ', '.join(named) + (
@@ -174,22 +176,22 @@ def describe_hidden(paths: Iterable[str]) -> str:
 
 
 def number_of(count: int, noun: str) -> str:
-    """Such as '1 image' and '2 images', for messages."""
+    """Format a count and a noun, such as '1 image' or '2 images'."""
     return f'{count:,} {noun}{"" if count == 1 else "s"}'
 
 
 def count_suffixes(paths: Iterable[str]) -> str:
-    """How many files have which suffix, for messages."""
+    """List how many files have each suffix, for messages."""
     counts = Counter(PurePath(p).suffix.lower() or 'none' for p in paths)
     return ', '.join(f'{n} {suffix}' for suffix, n in counts.most_common(5))
 
 
 def _walk(root: str) -> tuple[list[str], list[str], list[str]]:
-    """Class folders, files and hidden entries, by paths below ``root``."""
+    """List class folders, files and hidden entries, relative to ``root``."""
     files: list[str] = []
     hidden: list[str] = []
     folders: list[str] = []
-    # Of the folders on the way down, so that links in a circle end.
+    # Each with the real paths of the folders above, to end cycles of links.
     todo = [('', {os.path.realpath(root)})]
     while todo:
         prefix, above = todo.pop()

@@ -1,4 +1,4 @@
-"""ImageNet-1k, with a helpful error where it is missing."""
+"""ImageNet-1k, with a helpful error if it is missing."""
 
 from mmengine.fileio import isdir, list_dir_or_file
 from mmpretrain.datasets import ImageNet as _ImageNet
@@ -14,25 +14,23 @@ LAYOUT = """{root}/
 
 @DATASETS.register_module()
 class ImageNet(ImageFolder, _ImageNet):
-    """mmpretrain's ``ImageNet`` that says what it expects and where.
-
-    It finds images as :class:`ImageFolder` does.
+    """mmpretrain's ``ImageNet``, finding images as :class:`ImageFolder` does.
 
     Raises:
-        FileNotFoundError: When it is loaded, if the folder of the split does
-            not exist, or classes are missing, naming them.
+        FileNotFoundError: On loading, if the split's folder does not exist or
+            classes are missing; the message says what is expected where.
     """
 
     def load_data_list(self) -> list[dict]:
-        """List the images, one dict each."""
+        """List the images as dicts."""
         if not isdir(self.img_prefix):
             raise FileNotFoundError(
-                f'ImageNet-1k is not in {self.img_prefix!r}. Expected, one '
-                'folder per class (a link will do):\n'
+                f'ImageNet-1k is not in {self.img_prefix!r}. Expected one '
+                'folder per class (links are fine):\n'
                 f'{LAYOUT.format(root=self.data_root)}\n'
-                'Another place: --cfg-options '
-                'train_dataloader.dataset.data_root=DIR (likewise '
-                'val_dataloader, test_dataloader). To see the whole path '
+                'If it is elsewhere, pass --cfg-options '
+                'train_dataloader.dataset.data_root=DIR (and the same for '
+                'val_dataloader and test_dataloader). To try everything '
                 'without ImageNet, run: make demo'
             )
         self._refuse_missing_classes()
@@ -50,5 +48,5 @@ class ImageNet(ImageFolder, _ImageNet):
         raise FileNotFoundError(
             f'{self.img_prefix} has {len(folders)} class folders instead of '
             f'1000. Missing: {", ".join(sorted(missing)[:10]) or "none"}; '
-            f'no classes: {", ".join(sorted(others)[:10]) or "none"}.'
+            f'not classes: {", ".join(sorted(others)[:10]) or "none"}.'
         )

@@ -1,4 +1,4 @@
-"""Images of every kind that Pillow decodes itself, as one kind of array."""
+"""Loading of every kind of image that Pillow itself decodes."""
 
 import hashlib
 import io
@@ -28,25 +28,27 @@ class LoadImageError(RuntimeError):
     """An image is missing, empty, truncated, too large or not an image."""
 
 
-# By the second name, with _scope_='mmclip', mmpretrain's tools know that it
-# loads images.
+# The second name, with _scope_='mmclip', tells mmpretrain's tools that this
+# transform loads images.
 @TRANSFORMS.register_module(name=['LoadImage', 'LoadImageFromFile'])
 class LoadImage(BaseTransform):
-    """Load an image with the pixels that torchvision and open_clip see.
+    """A transform that loads the pixels that torchvision and open_clip see.
 
-    Takes ``img_path`` and adds ``img``, BGR ``(H, W, 3)`` uint8,
-    ``img_shape`` and ``ori_shape``, as mmcv's ``LoadImageFromFile``. What
-    holds an ``img`` already, as in mmpretrain's inferencers, passes.
+    Reads ``img_path`` and adds ``img``, BGR ``(H, W, 3)`` uint8,
+    ``img_shape`` and ``ori_shape``, as mmcv's ``LoadImageFromFile`` does.
+    Results that already have an ``img``, as in mmpretrain's inferencers, are
+    left alone.
 
     Args:
-        on_error (str): What an image does that cannot be loaded: 'raise'
-            stops the run, 'skip' (for training) logs it and lets the data set
-            draw another sample. Defaults to 'raise'.
-        max_errors (int): So many different files may be skipped, counted over
-            all data workers of a process; one more raises. Defaults to 100.
+        on_error (str): What to do with an image that cannot be loaded:
+            'raise' stops the run, 'skip' (for training) logs it and lets the
+            data set draw another sample. Defaults to 'raise'.
+        max_errors (int): How many different files may be skipped, counted
+            over all data workers of a process, before the run stops. Defaults
+            to 100.
         exif_orientation (str): See :func:`read_image`. Defaults to 'ignore'.
-        backend_args (dict | None): The file backend of mmengine. Defaults to
-            None: by the path.
+        backend_args (dict | None): mmengine's file backend. Defaults to None:
+            chosen by the path.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class LoadImage(BaseTransform):
         )
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Add the image; None if it is skipped.
+        """Add the image, or return None to skip it.
 
         Raises:
             LoadImageError: If the image cannot be loaded and may not be
@@ -87,7 +89,7 @@ class LoadImage(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Its settings, for logs."""
+        """Show the settings, for logs."""
         return (
             f'{type(self).__name__}(on_error={self.on_error!r}, '
             f'exif_orientation={self.exif_orientation!r})'
@@ -99,32 +101,32 @@ def read_image(
     exif_orientation: str = 'ignore',
     backend_args: dict[str, Any] | None = None,
 ) -> np.ndarray:
-    """Read the first frame of an image file, whatever its suffix says.
+    """Read the first frame of an image file, whatever its suffix.
 
     Pixels are those of Pillow's ``convert('RGB')``, as in torchvision's
-    ``ImageFolder``, but for grey of more than 8 bits, which is scaled from
-    what is black and white in the file (``convert`` would make it white).
-    No format is read for which Pillow starts a program, as for EPS.
+    ``ImageFolder``. Grey with more than 8 bits is the exception: it is scaled
+    from the file's black and white (``convert`` would turn it white). Formats
+    for which Pillow starts another program, such as EPS, are not read.
 
     Args:
         path (str | Path): A file, or an address that mmengine can read.
-        exif_orientation (str): 'ignore' or 'apply' what a camera noted about
-            how it was held. CLIP, open_clip, timm and torchvision ignore it,
-            in training and in testing. Defaults to 'ignore'.
-        backend_args (dict | None): The file backend of mmengine. Defaults to
-            None: by the path.
+        exif_orientation (str): Whether to 'ignore' or 'apply' the orientation
+            that a camera recorded. CLIP, open_clip, timm and torchvision
+            ignore it, in training and in testing. Defaults to 'ignore'.
+        backend_args (dict | None): mmengine's file backend. Defaults to None:
+            chosen by the path.
 
     Returns:
         np.ndarray: BGR, ``(H, W, 3)`` uint8.
 
     Raises:
-        LoadImageError: If there is no image, or not the whole of it.
+        LoadImageError: If there is no image or it is incomplete.
     """
     check_choice('exif_orientation', exif_orientation, EXIF_ORIENTATIONS)
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError(
-            'Some code has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, so that '
-            'truncated images would load without a word: set it to False.'
+            'PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so truncated images '
+            'would load without an error: set it to False.'
         )
     try:
         content = fileio.get(str(path), backend_args=backend_args)
@@ -132,7 +134,7 @@ def read_image(
         raise LoadImageError(_message(path, error)) from error
     try:
         image, is_dark = _decode(content, exif_orientation)
-    # Of a damaged file, Pillow's decoders raise nearly any exception.
+    # On a damaged file, Pillow's decoders raise nearly any exception.
     except Exception as error:
         raise LoadImageError(_message(path, error, content)) from error
     if is_dark:
@@ -143,31 +145,31 @@ def read_image(
 class SkippedImages:
     """The images that a run skips, each counted and logged once.
 
-    Shared by the data workers of a process, however they are started, and by
-    copies of a data set.
+    All data workers of a process share it, however they are started, and so
+    do copies of a data set.
 
     Args:
-        limit (int): How many may be skipped.
+        limit (int): How many images may be skipped.
     """
 
     def __init__(self, limit: int):
         if limit < 1:
             raise ValueError(
-                f'max_errors must be at least 1, got {limit}: to allow none, '
-                "set on_error='raise'."
+                f'max_errors must be at least 1; got {limit}. Use '
+                "on_error='raise' to allow none."
             )
         self.limit = limit
-        # A lock of this context can be shared with workers of any other.
+        # Workers of any start method can share a lock of this context.
         self._hashes = multiprocessing.get_context('spawn').Array('Q', limit)
 
     def add(self, path: str, error: LoadImageError) -> None:
-        """Count a file and log it, unless it has been already.
+        """Count and log a file, unless that has been done.
 
         Raises:
             LoadImageError: If there are too many.
         """
         digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
-        key = int.from_bytes(digest, 'big') or 1  # 0 is an empty place
+        key = int.from_bytes(digest, 'big') or 1  # 0 marks a free slot
         with self._hashes.get_lock():
             known = self._hashes[:]
             if key in known:
@@ -183,14 +185,14 @@ class SkippedImages:
         print_log(
             f'Skipped image {count} (at most {self.limit}): {error}',
             logger='current',
-            level=logging.ERROR,  # other ranks than 0 print nothing below
+            level=logging.ERROR,  # ranks other than 0 log nothing lower
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> 'SkippedImages':
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """For workers that are spawned, who do not know the run's log."""
+        """Include the run's log, which spawned workers do not know."""
         logger = MMLogger.get_current_instance()
         has_file = any(
             isinstance(handler, logging.FileHandler)
@@ -200,7 +202,7 @@ class SkippedImages:
         return dict(limit=self.limit, hashes=self._hashes, log=log)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Append to the run's log from now on."""
+        """Restore the state, and append to the run's log from now on."""
         self.limit, self._hashes = state['limit'], state['hashes']
         name, log_file = state['log']
         if not MMLogger.check_instance_created(name):
@@ -208,12 +210,12 @@ class SkippedImages:
 
 
 def _decode(content: bytes, exif_orientation: str) -> tuple[Image.Image, bool]:
-    """The first frame, in mode RGB, and whether fewer bits may be meant."""
+    """Decode the first frame, and tell whether fewer bits may be meant."""
     if not content:
         raise ValueError('the file is empty')
     with open_image(io.BytesIO(content)) as image:
         has_16_bits = ';16' in str(image.tile)
-        image.load()  # here is where truncated files raise
+        image.load()  # raises if the file is truncated
         shown = (
             ImageOps.exif_transpose(image)
             if exif_orientation == 'apply'
@@ -223,27 +225,27 @@ def _decode(content: bytes, exif_orientation: str) -> tuple[Image.Image, bool]:
             levels, is_dark = grey_levels.scale(image, shown)
             return Image.fromarray(levels).convert('RGB'), is_dark
         if shown.mode == 'P' and 'transparency' in shown.info:
-            # The same colours, without Pillow's advice to do so.
+            # The same colours without Pillow's warning.
             shown = shown.convert('RGBA')
         colours = shown.convert('RGB')
         return colours, has_16_bits and grey_levels.is_dark(colours)
 
 
-# Every image of such a set is dark: one is named for all.
+# All images of such a set are dark, so one warning is enough.
 _warned: set[str] = set()
 
 
 def _warn_of_dark_images(path: str) -> None:
-    """Say so once a process, and once for all data workers."""
+    """Warn once per process, and only once for all data workers."""
     worker = get_worker_info()
     if _warned or (worker is not None and worker.id > 0):
         return
     _warned.add(path)
     print_log(
-        f'{path} has 16 bits, of which it uses no more than 14, and loads '
-        'dark: at most 63 of 255. If it holds data of 10, 12 or 14 bits, '
-        'scale them to 16 and write the files again, or in grey TIFF files '
-        'set MaxSampleValue (1023, 4095, 16383). Others are not named.',
+        f'{path} has 16 bits but uses no more than 14, so it loads dark: at '
+        'most 63 of 255. If the data has 10, 12 or 14 bits, rewrite the '
+        'files scaled to 16 bits, or set MaxSampleValue (1023, 4095, 16383) '
+        'in grey TIFF files. Only this file is reported.',
         logger='current',
         level=logging.WARNING,
     )
@@ -251,11 +253,11 @@ def _warn_of_dark_images(path: str) -> None:
 
 def _message(path: str | Path, error: Exception, content: bytes = b'') -> str:
     if isinstance(error, UnidentifiedImageError):
-        reason = 'it is in no image format that Pillow decodes itself'
+        reason = 'it is not in an image format that Pillow itself decodes'
         if content[:4] in (b'II*\0', b'MM\0*'):
-            reason = 'it is a TIFF with a kind of pixels that Pillow lacks'
+            reason = 'it is a TIFF with pixels that Pillow does not support'
     elif isinstance(error, OSError) and error.strerror:
-        reason = error.strerror.lower()  # without the path again
+        reason = error.strerror.lower()  # does not repeat the path
     else:
         reason = str(error).rstrip('.') or type(error).__name__
     return (

@@ -1,8 +1,8 @@
-"""How images are prepared for CLIP weights, as parts of OpenMMLab configs.
+"""Config parts that prepare images as CLIP weights expect them.
 
-What they mean stands in a checkpoint's ``meta['clip']['preprocess']``:
-``mean`` and ``std`` of pixels in 0..1, ``interpolation``, ``resize_mode`` and
-sometimes ``crop_pct``.
+A checkpoint's ``meta['clip']['preprocess']`` has the settings: ``mean`` and
+``std`` of pixels in 0..1, ``interpolation``, ``resize_mode`` and sometimes
+``crop_pct``.
 """
 
 import math
@@ -13,21 +13,21 @@ from mmclip.errors import check_choice
 
 INTERPOLATIONS = ('bicubic', 'bilinear')
 RESIZE_MODES = ('shortest', 'squash')
-# Beginnings of transforms that do not change where a pixel is.
+# What the names of transforms begin with that do not move pixels.
 SAME_PIXELS = ('Load', 'Pack', 'Normalize')
 
 
 def test_pipeline(
     preprocess: dict[str, Any], img_size: int | tuple[int, int]
 ) -> list[dict[str, Any]]:
-    """The transforms of mmpretrain that do what open_clip does at test time.
+    """Return mmpretrain transforms that match open_clip's at test time.
 
-    Pixels are those of ``image_transform`` in ``open_clip/transform.py``, bit
-    for bit, of images that are RGB or grey of 8 bits: images are decoded and
-    resized by Pillow and not turned by their EXIF data. Others (palette,
-    transparency, CMYK) open_clip resizes before it makes them RGB; here they
-    are RGB first, as in torchvision's ``ImageFolder``. mmpretrain's
-    inferencers decode images themselves, with OpenCV.
+    For RGB and 8-bit grey images, pixels equal those of ``image_transform``
+    in ``open_clip/transform.py`` bit for bit: Pillow decodes and resizes, and
+    EXIF orientation is ignored. Other images (palette, transparency, CMYK)
+    become RGB before they are resized, as in torchvision's ``ImageFolder``;
+    open_clip resizes them first. mmpretrain's inferencers decode images with
+    OpenCV.
 
     Args:
         preprocess (dict): From the metadata.
@@ -46,14 +46,14 @@ def test_pipeline(
         (img_size, img_size) if isinstance(img_size, int) else img_size
     )
     method = dict(backend='pillow', interpolation=interpolation)
-    # Of timm's weights: the part of the resized image that is kept.
+    # For timm's weights: the fraction of the resized image to keep.
     crop_pct = preprocess.get('crop_pct', 1.0)
     large = [math.floor(side / crop_pct) for side in (width, height)]
     if preprocess['resize_mode'] == 'squash':
         resize = [dict(type='Resize', scale=tuple(large), **method)]
     elif height != width:
         raise ValueError(
-            "resize_mode 'shortest' is for square images, got img_size "
+            "resize_mode 'shortest' needs square images; got img_size "
             f'{img_size}.'
         )
     else:
@@ -71,7 +71,7 @@ def test_pipeline(
 def read_pipeline(
     pipeline: Sequence[Any], img_size: int | tuple[int, int]
 ) -> dict[str, Any]:
-    """What a pipeline says of resizing: the reverse of :func:`test_pipeline`.
+    """Read how a pipeline resizes: the inverse of :func:`test_pipeline`.
 
     Args:
         pipeline (Sequence): The transforms of a test data set.
@@ -79,8 +79,8 @@ def read_pipeline(
 
     Returns:
         dict: ``interpolation``, ``resize_mode`` and, if images are resized to
-        more than is cropped, ``crop_pct``; empty where it does not do what
-        these words say, such as by OpenCV, which smooths differently.
+        more than the crop, ``crop_pct``; empty if these cannot describe it,
+        for example because OpenCV resizes, which smooths differently.
     """
     steps = [
         step
@@ -121,7 +121,7 @@ def read_pipeline(
     )
     if scale == cropped:
         return said
-    for digits in range(2, 8):  # the shortest that gives this scale
+    for digits in range(2, 8):  # the shortest number that gives this scale
         share = round(cropped[0] / scale[0], digits)
         if share and all(
             math.floor(side / share) == large
@@ -142,13 +142,13 @@ def _two(size: Any) -> tuple[int, int] | None:
 
 
 def data_preprocessor(preprocess: dict[str, Any]) -> dict[str, Any]:
-    """What normalises a batch: of pixels in 0..255, which mm reads as BGR.
+    """Return the config that normalises a batch of BGR pixels in 0..255.
 
     Args:
         preprocess (dict): From the metadata.
 
     Returns:
-        dict: For the ``data_preprocessor`` of a model of mmpretrain.
+        dict: For the ``data_preprocessor`` of an mmpretrain model.
     """
     return dict(
         mean=[255.0 * value for value in preprocess['mean']],

@@ -1,9 +1,9 @@
-"""The same samples with the same augmentation, wherever a run begins.
+"""Samplers that can resume at any sample, with the same augmentation.
 
-A sampler that knows at which sample of an epoch it starts, and says for every
-sample from which seed its augmentation is drawn; and the transform that obeys
-it. So neither an interruption, nor the number of data workers, nor whether
-they persist changes what the model sees.
+The sampler can start at any sample of an epoch, and gives every sample the
+seed of its augmentation, which a transform then uses. So neither an
+interruption nor the number of data workers, nor whether they persist, changes
+what the model sees.
 """
 
 import random
@@ -23,50 +23,50 @@ from mmclip.registry import DATA_SAMPLERS, TRANSFORMS
 class SampleIndex(int):
     """The index of a sample, with the seed of its augmentation.
 
-    It keeps the seed where ``ConcatDataset`` subtracts the lengths of other
-    data sets, and ``RepeatDataset`` takes the remainder of one.
+    It keeps the seed when ``ConcatDataset`` subtracts the lengths of other
+    data sets and when ``RepeatDataset`` takes a remainder.
     """
 
     seed: int
 
     def __new__(cls, index: int, seed: int) -> 'SampleIndex':
-        """An int with an attribute."""
+        """Create an int with an attribute."""
         self = super().__new__(cls, index)
         self.seed = seed
         return self
 
     def __sub__(self, other: int) -> 'SampleIndex':
-        """The index in one of several data sets."""
+        """Return the index in one of several data sets."""
         return SampleIndex(int(self) - other, self.seed)
 
     def __mod__(self, other: int) -> 'SampleIndex':
-        """The index in a repeated data set."""
+        """Return the index in a repeated data set."""
         return SampleIndex(int(self) % other, self.seed)
 
     def __reduce__(self) -> tuple:
-        """Let it travel to the workers."""
+        """Keep the seed on the way to the workers."""
         return SampleIndex, (int(self), self.seed)
 
 
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(DefaultSampler):
-    """mmengine's ``DefaultSampler``, in the same order, from any position.
+    """mmengine's ``DefaultSampler`` that can start at any position.
 
-    Its samples are :class:`SampleIndex`; the seed depends on the run's seed,
-    the epoch and the position in the epoch over all processes.
+    It yields :class:`SampleIndex`; the seed depends on the run's seed, the
+    epoch and the position in the epoch over all processes.
 
     Args:
-        dataset (Sized): What it gives the samples of.
-        images_per_step (int | None): Images that an optimizer step takes in
-            each process, ``accumulative_counts`` x ``batch_size``: an epoch
-            is shortened to whole steps. Defaults to None, the whole data set.
+        dataset (Sized): The data set to sample from.
+        images_per_step (int | None): Images per optimizer step in each
+            process, ``accumulative_counts`` x ``batch_size``; epochs are
+            shortened to whole steps. Defaults to None: the whole data set.
         **kwargs: As in ``DefaultSampler``.
 
     Raises:
-        ValueError: If a step takes more images than there are.
+        ValueError: If a step takes more images than the data set has.
     """
 
-    start = 0  # the first position of this process in the epoch
+    start = 0  # this process's first position in the epoch
 
     def __init__(
         self,
@@ -85,14 +85,14 @@ class ResumableSampler(DefaultSampler):
         if not self.num_samples:
             raise ValueError(
                 f'An optimizer step takes {step} images (batch_size x '
-                'optim_wrapper.accumulative_counts x processes), and the data '
+                'optim_wrapper.accumulative_counts x processes), but the data '
                 f'set has {size}: lower one of the three.'
             )
         if left := size - self.total_size:
             then = (
                 'are left for another epoch'
                 if self.shuffle
-                else 'are never trained on, without shuffle=True'
+                else 'are never used, because shuffle=True is missing'
             )
             print_log(
                 f'An epoch has {number_of(size // step, "optimizer step")} of '
@@ -101,7 +101,7 @@ class ResumableSampler(DefaultSampler):
             )
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        """The samples of this process in this epoch."""
+        """Yield the samples of this process in this epoch."""
         for i, index in enumerate(super().__iter__()):
             if i >= self.start:
                 position = i * self.world_size + self.rank
@@ -114,12 +114,12 @@ class ResumableSampler(DefaultSampler):
 class ResumableInfiniteSampler(InfiniteSampler):
     """mmengine's ``InfiniteSampler``, for loops without epochs.
 
-    Its samples are :class:`SampleIndex`; arguments are those of
+    It yields :class:`SampleIndex` and takes the arguments of
     ``InfiniteSampler``.
     """
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        """The samples of this process, without end."""
+        """Yield the samples of this process endlessly."""
         for i, index in enumerate(super().__iter__()):
             position = i * self.world_size + self.rank
             yield SampleIndex(index, derive_seed(self.seed, position))
@@ -127,9 +127,9 @@ class ResumableInfiniteSampler(InfiniteSampler):
 
 @TRANSFORMS.register_module()
 class SeedSample(BaseTransform):
-    """Draw the augmentation of a sample from its own seed.
+    """A transform that seeds the augmentation of a sample.
 
-    The first transform of a training pipeline, for samples of
+    It must be the first of a training pipeline, with
     :class:`ResumableSampler` or :class:`ResumableInfiniteSampler`.
     """
 
@@ -137,7 +137,7 @@ class SeedSample(BaseTransform):
         """Seed Python, NumPy and torch's CPU generator.
 
         Samples of other samplers have no seed and are left alone;
-        ``mmclip.ExactResumeHook`` warns of those.
+        ``mmclip.ExactResumeHook`` warns about them.
         """
         index = results.get('sample_idx')
         if isinstance(index, SampleIndex):
@@ -147,7 +147,7 @@ class SeedSample(BaseTransform):
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed of 32 bits from several numbers, mixed well."""
+    """Derive a well-mixed 32-bit seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

@@ -1,8 +1,8 @@
-"""ImageNet's distribution shifts, labelled 0 to 999 as ImageNet-1k's classes.
+"""ImageNet's distribution shifts, with ImageNet-1k's labels 0 to 999.
 
-mmpretrain numbers the class folders by their position in the alphabet, which
-is wrong for all of these: some hold 200 of the classes, ImageNet-V2 names
-them by number, and ObjectNet by object.
+mmpretrain numbers class folders alphabetically, which is wrong for all of
+these: some have 200 of the classes, ImageNet-V2 names folders by number, and
+ObjectNet by object.
 """
 
 import functools
@@ -23,28 +23,28 @@ from mmclip.datasets.formats import SUFFIXES
 from mmclip.errors import DataError
 from mmclip.registry import DATASETS, TRANSFORMS
 
-# Indices of the classes that a set has; several that count as one, together.
+# Indices of the classes that a set has, in groups that count as one.
 OwnClasses = tuple[tuple[int, ...], ...]
 
 
 class ShiftedImageNet(CustomDataset):
-    """A folder of class folders, whose labels are ImageNet-1k's.
+    """A data set of class folders with ImageNet-1k's labels.
 
     Its metainfo has ``classes``, ImageNet-1k's names, and ``own_classes``:
-    what :class:`mmclip.evaluation.SubsetAccuracy` chooses between, or None
-    where it is all thousand.
+    those that :class:`mmclip.evaluation.SubsetAccuracy` chooses between, or
+    None for all thousand.
 
     Args:
         data_root (str): The folder that holds the class folders.
-        pipeline (Sequence): What is done to an image. Defaults to nothing.
+        pipeline (Sequence): The transforms. Defaults to none.
         indices (int | Sequence[int] | None): A part of the images, as in
             mmengine's ``BaseDataset``. Defaults to all.
         lazy_init (bool): Whether to list the images later. Defaults to False.
 
     Raises:
-        FileNotFoundError: When it is loaded, if there is no such folder, or
-            no image in it.
-        ValueError: When it is loaded, if a folder is none of the classes.
+        FileNotFoundError: On loading, if there is no such folder or no image
+            in it.
+        ValueError: On loading, if a folder is not one of the classes.
     """
 
     METAINFO: ClassVar = {'classes': IMAGENET_CATEGORIES}
@@ -69,15 +69,15 @@ class ShiftedImageNet(CustomDataset):
         )
 
     def own_classes(self) -> OwnClasses | None:
-        """The classes that the set has, or None for all thousand."""
+        """Return the classes that the set has, or None for all thousand."""
         return None
 
     def labels(self) -> dict[str, int]:
-        """Label of each folder that the published set has."""
+        """Return the label of each folder of the published set."""
         return {name: i for i, name in enumerate(imagenet_synsets())}
 
     def load_data_list(self) -> list[dict]:
-        """List the images, one dict each."""
+        """List the images as dicts."""
         labels = self._labels_of_folders()
         samples, _ = get_samples(
             self.img_prefix, labels, is_valid_file=self.is_valid_file
@@ -91,7 +91,7 @@ class ShiftedImageNet(CustomDataset):
         ]
 
     def ignored_folders(self) -> set[str]:
-        """Folders of the published set whose images are left out."""
+        """Return the folders of the published set to leave out."""
         return set()
 
     def _labels_of_folders(self) -> dict[str, int]:
@@ -107,10 +107,10 @@ class ShiftedImageNet(CustomDataset):
         unknown = sorted(names - set(labels))
         if unknown:
             raise DataError(
-                f'{", ".join(unknown[:5])} in {self.img_prefix!r}: no class '
-                f'folder of {type(self).__name__}, which has {len(labels)} '
-                f'such as {next(iter(labels))!r}; give the folder that holds '
-                'them, and nothing else.'
+                f'{", ".join(unknown[:5])} in {self.img_prefix!r}: not a '
+                f'class folder of {type(self).__name__}, which has '
+                f'{len(labels)}, such as {next(iter(labels))!r}; give the '
+                'folder that holds these and nothing else.'
             )
         return {name: labels[name] for name in names}
 
@@ -136,8 +136,8 @@ class ShiftedImageNet(CustomDataset):
 class ImageNetVal(ShiftedImageNet):
     """ImageNet-1k's validation images, in folders named by synset.
 
-    Unlike mmpretrain's ``ImageNet``, a folder that is missing shifts no
-    label.
+    Unlike in mmpretrain's ``ImageNet``, a missing folder does not shift the
+    labels.
     """
 
 
@@ -155,29 +155,29 @@ class ImageNetSketch(ShiftedImageNet):
 class ImageNetV2(ShiftedImageNet):
     """ImageNet-V2: 10,000 new photographs in folders named 0 to 999.
 
-    Any of its three variants: matched-frequency, threshold0.7, top-images.
+    For any of its variants: matched-frequency, threshold0.7, top-images.
     Source: arXiv 1902.10811, https://github.com/modestyachts/ImageNetV2.
     """
 
     LAYOUT = '0/*.jpeg ... 999/*.jpeg'
 
     def labels(self) -> dict[str, int]:
-        """The folders are named by the number of the class."""
+        """Return the labels: folders are named by class number."""
         return {str(i): i for i in range(len(IMAGENET_CATEGORIES))}
 
 
 class _SynsetSubset(ShiftedImageNet):
     """Some of the thousand classes, in folders named by synset."""
 
-    SYNSETS: str  # a file of timm's
+    SYNSETS: str  # a file in timm
 
     def labels(self) -> dict[str, int]:
-        """Label of each synset that the set has."""
+        """Return the label of each synset that the set has."""
         own = _read_timm(self.SYNSETS)
         return {k: v for k, v in super().labels().items() if k in own}
 
     def own_classes(self) -> OwnClasses:
-        """Each class of the set by itself."""
+        """Return each class of the set as a group of its own."""
         return tuple((label,) for label in self.labels().values())
 
 
@@ -208,29 +208,29 @@ class ImageNetA(_SynsetSubset):
 class ObjectNet(ShiftedImageNet):
     """ObjectNet: objects in unusual places and poses, named by object.
 
-    113 of its 313 objects are one or several classes of ImageNet-1k; the
-    images of the others are left out. The label is the first of the classes,
-    and ``own_classes`` says which count as the same object. The red border of
+    113 of its 313 objects are one or more classes of ImageNet-1k; the images
+    of the others are left out. The label is the first of these classes, and
+    ``own_classes`` says which count as the same object. The red border of
     the images is cut off (2 pixels, as in WiSE-FT's ``objectnet.py``) after
-    the pipeline has loaded them.
+    they are loaded.
 
     Source: https://objectnet.dev.
 
     Args:
         data_root (str): The folder ``objectnet-1.0/images``.
-        pipeline (Sequence): What is done to an image. Defaults to nothing.
+        pipeline (Sequence): The transforms. Defaults to none.
         mappings (str | None): The folder with the published
             ``folder_to_objectnet_label.json`` and
-            ``objectnet_to_imagenet_1k.json``. Defaults to ``mappings`` beside
-            ``data_root``.
+            ``objectnet_to_imagenet_1k.json``. Defaults to ``mappings`` next
+            to ``data_root``.
         indices (int | Sequence[int] | None): A part of the images. Defaults
             to all.
         lazy_init (bool): Whether to list the images later. Defaults to False.
 
     Raises:
-        FileNotFoundError: If a file of the mappings is missing.
-        DataError: If the mappings name no class of ImageNet-1k, or the
-            pipeline loads no image.
+        FileNotFoundError: If a mapping file is missing.
+        DataError: If the mappings name a class that ImageNet-1k does not
+            have, or the pipeline does not load an image.
     """
 
     LAYOUT = 'alarm_clock/*.png'
@@ -256,21 +256,21 @@ class ObjectNet(ShiftedImageNet):
         )
 
     def labels(self) -> dict[str, int]:
-        """The first class of each object that ImageNet-1k has."""
+        """Return the first class of each object that ImageNet-1k has."""
         return {name: classes[0] for name, classes in self._objects.items()}
 
     def own_classes(self) -> OwnClasses:
-        """The classes of each object."""
+        """Return the classes of each object."""
         return tuple(self._objects.values())
 
     def ignored_folders(self) -> set[str]:
-        """The objects that ImageNet-1k has not."""
+        """Return the objects that ImageNet-1k does not have."""
         return self._others
 
 
 @TRANSFORMS.register_module()
 class CropBorder(BaseTransform):
-    """Cut off a border of the image.
+    """A transform that cuts the border off an image.
 
     Args:
         width (int): Its width in pixels, on each side.
@@ -289,7 +289,7 @@ class CropBorder(BaseTransform):
 
 @functools.cache
 def imagenet_synsets() -> tuple[str, ...]:
-    """ImageNet-1k's synsets, such as ``n01440764``, in order of the labels."""
+    """Return ImageNet-1k's synsets (``n01440764``, ...) in label order."""
     from timm.data import ImageNetInfo
 
     return tuple(ImageNetInfo().label_names())
@@ -301,7 +301,7 @@ def _read_timm(name: str) -> set[str]:
 
 
 def _cut_border(pipeline: Sequence[Any]) -> list[Any]:
-    """The pipeline with ObjectNet's border cut off after loading."""
+    """Add a transform that cuts off ObjectNet's border after loading."""
     pipeline = list(pipeline)
     for i, transform in enumerate(pipeline):
         if 'Load' in _name_of(transform):
@@ -309,8 +309,8 @@ def _cut_border(pipeline: Sequence[Any]) -> list[Any]:
             return [*pipeline[: i + 1], crop, *pipeline[i + 1 :]]
     if pipeline:
         raise DataError(
-            "ObjectNet's border is cut off after the image is loaded, but no "
-            'transform of its pipeline is named Load...: '
+            "ObjectNet's border is cut off after the image is loaded, but its "
+            'pipeline has no transform named Load...: '
             f'{", ".join(map(_name_of, pipeline))}.'
         )
     return pipeline
@@ -326,7 +326,7 @@ def _name_of(transform: Any) -> str:
 def _read_mappings(
     folder: Path,
 ) -> tuple[dict[str, tuple[int, ...]], set[str]]:
-    """ObjectNet's folders with their classes, and those that have none."""
+    """Read ObjectNet's folders with their classes, and those without."""
     names = _read_json(folder / 'folder_to_objectnet_label.json')
     path = folder / 'objectnet_to_imagenet_1k.json'
     in_imagenet = _read_json(path)
@@ -337,8 +337,8 @@ def _read_mappings(
         unknown = [c for c in classes.split('; ') if c and c not in labels]
         if unknown:
             raise DataError(
-                f'{path}: {unknown[0]!r} is not the name of a class of '
-                'ImageNet-1k; take the file as ObjectNet publishes it.'
+                f'{path}: {unknown[0]!r} is not the name of an ImageNet-1k '
+                'class; use the file that ObjectNet publishes.'
             )
         if classes:
             objects[name] = tuple(labels[c] for c in classes.split('; '))
@@ -348,6 +348,6 @@ def _read_mappings(
 def _read_json(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} is missing; it comes with ObjectNet (folder mappings).'
+            f'{path} is missing; it is in the folder mappings of ObjectNet.'
         )
     return json.loads(path.read_text(encoding='utf-8'))

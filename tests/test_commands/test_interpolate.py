@@ -219,7 +219,7 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
         (['--cfg-options', 'test_dataloder.a=1'], "'test_dataloder' (did you"),
         (
             ['--eval', 'r', 'dataset.type=mmclip.ImageNetR'],
-            "in 'images/': no class folder of ImageNetR",
+            "in 'images/': not a class folder of ImageNetR",
         ),
         (['--work-dir', 'config.py/x'], 'config.py/x cannot be written to'),
         (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),

@@ -20,7 +20,7 @@ def test_an_eps_starts_no_program(tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, 'gs_binary', None)
     for name in ('x.eps', 'x.jpg'):
         PICTURE.save(tmp_path / name, format='EPS')
-        with pytest.raises(LoadImageError, match='no image format'):
+        with pytest.raises(LoadImageError, match='not in an image format'):
             read_image(tmp_path / name)
     assert not (tmp_path / 'started').exists()
 

@@ -130,7 +130,7 @@ def test_a_missing_folder_is_explained(root):
 
 def test_an_empty_folder_is_explained(root):
     (root / 'val' / 'one').mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r'holds no image .*: one'):
+    with pytest.raises(FileNotFoundError, match=r'has no image .*: one'):
         ImageFolder(str(root), 'val')
 
 
@@ -168,7 +168,7 @@ def test_spaces_and_underscores_are_the_same(tmp_path):
 def test_another_number_of_names_is_refused(root):
     path = root / 'names.txt'
     path.write_text('a\nb\n')
-    with pytest.raises(ValueError, match=r'has 2 names, and .* 3 class'):
+    with pytest.raises(ValueError, match=r'has 2 names, but .* 3 class'):
         ImageFolder(str(root), 'train', metainfo=dict(classes=str(path)))
 
 
@@ -214,5 +214,5 @@ def test_a_line_that_is_not_one_is_named(tmp_path, line):
 def test_a_list_that_is_missing_or_empty_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'list\.txt names no image'):
         read(tmp_path, '\n')
-    with pytest.raises(FileNotFoundError, match='set ann_file'):
+    with pytest.raises(FileNotFoundError, match='correct ann_file'):
         ImageFolder(str(tmp_path), ann_file='another.txt')

@@ -17,7 +17,7 @@ def test_missing_classes_are_named(tmp_path):
         ImageNet(data_root=str(tmp_path), split='train')
     (tmp_path / 'train' / synsets[0]).mkdir()
     (tmp_path / 'train' / 'extra').mkdir()
-    with pytest.raises(FileNotFoundError, match='no classes: extra'):
+    with pytest.raises(FileNotFoundError, match='not classes: extra'):
         ImageNet(data_root=str(tmp_path), split='train')
     (tmp_path / 'train' / 'extra').rmdir()
     (tmp_path / 'train' / '.ipynb_checkpoints').mkdir()

@@ -270,7 +270,7 @@ DAMAGES = {
     'missing.jpg': (lambda path: None, 'no such file'),
     'folder.jpg': (lambda path: path.mkdir(), 'is a directory'),
     'empty.jpg': (lambda path: path.touch(), 'is empty'),
-    'text.jpg': (save_text, 'no image format'),
+    'text.jpg': (save_text, 'not in an image format'),
     'floats.tiff': (save_floats, "TIFF mode 'F'"),
     'integers.tiff': (save_integers_of_32_bits, "TIFF mode 'I'"),
     'broken.png': (save_broken_png, ''),

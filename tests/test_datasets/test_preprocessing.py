@@ -148,7 +148,7 @@ def test_what_is_not_supported_is_refused():
         pipeline(resize_mode='longest')
     with pytest.raises(ValueError, match=r"interpolation must be .*'random'"):
         pipeline(interpolation='random')
-    with pytest.raises(ValueError, match='is for square images'):
+    with pytest.raises(ValueError, match='needs square images'):
         pipeline(resize_mode='shortest')
     assert pipeline(resize_mode='squash')[1]['scale'] == (336, 224)
 

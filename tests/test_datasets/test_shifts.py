@@ -157,7 +157,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
 )
 def test_a_folder_of_another_set_is_refused(tmp_path, cls, folder):
     write_images(tmp_path, f'{folder}/0.jpg')
-    with pytest.raises(ValueError, match=f'{folder} in .* no class folder'):
+    with pytest.raises(ValueError, match=f'{folder} in .* not a class folder'):
         cls(str(tmp_path))
 
 
