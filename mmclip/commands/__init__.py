@@ -1,1 +1,1 @@
-"""The commands: arguments, one call of the package, what is printed."""
+"""The commands: each parses arguments, calls the package, prints results."""

@@ -1,9 +1,9 @@
-"""What all commands share: options, the one way to fail, the last lines.
+"""What all commands share: options, error exits and final lines.
 
 A command is a module of this package with ``parse_args(argv)`` and
-``main(argv=None) -> int``. Its docstring describes it, with the first line in
-the list of commands. It imports at the top only what costs nothing, so that
-``--help`` answers at once, and the rest after its arguments are parsed.
+``main(argv=None) -> int``. Its docstring is the text of its ``--help``, and
+the first line its entry in ``mmclip --help``. Slow imports come after its
+arguments are parsed, so that ``--help`` answers at once.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from mmclip.errors import (
     RequirementError,
 )
 
-# What a user can mend is said in a sentence; all else is a bug, and keeps
-# its traceback.
+# Errors that a user can fix are printed as one sentence; anything else is a
+# bug and keeps its traceback.
 EXPECTED = (
     ArgumentError,
     CheckpointError,
@@ -40,26 +40,25 @@ Main = Callable[[list[str] | None], int]
 
 
 def command(main: Main) -> Main:
-    """Let a command end in one way, whatever happens.
+    """Turn errors and signals of a command into exit codes.
 
     Returns:
         Callable: ``main``, which returns the exit code: 1 after ``error: ...``
-        on stderr, 2 for arguments that make no sense, 128 + number for
-        signals.
+        on stderr, 2 for invalid arguments, 128 + number for signals.
     """
 
     @functools.wraps(main)
     def _main(argv: list[str] | None = None) -> int:
         try:
             return main(argv)
-        except BrokenPipeError:  # of `| head`; nothing is left to be written
+        except BrokenPipeError:  # the reader, such as `| head`, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except EXPECTED as error:
             if _is_first_to_say_it():
                 print(f'error: {error}', file=sys.stderr, flush=True)
             return 1
-        except SystemExit as end:  # of argparse, or of a run that was stopped
+        except SystemExit as end:  # from argparse, or from a stopped run
             if not isinstance(end.code, int):
                 raise
             return end.code
@@ -70,16 +69,16 @@ def command(main: Main) -> Main:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, with the options that several commands have."""
+    """An argument parser with the options that several commands share."""
 
     def __init__(self, name: str, doc: str | None, examples: str):
         """Create a parser.
 
         Args:
-            name (str): ``__name__`` of the command's module.
+            name (str): The ``__name__`` of the command's module.
             doc (str | None): Its ``__doc__``.
-            examples (str): Command lines, with ``%(prog)s`` for what was
-                typed, and what else stands at the end of the help.
+            examples (str): Command lines, with ``%(prog)s`` for the
+                command as it was typed, and any notes to end the help with.
         """
         super().__init__(
             prog=_typed(name),
@@ -89,7 +88,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Parse arguments, then complete what takes an import to know."""
+        """Parse arguments, then fill in defaults that need an import."""
         args = self.parse_args(argv)
         if getattr(args, 'cfg_options', None):
             try:
@@ -106,39 +105,39 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments, and end with code 2."""
+        """Print what is wrong with the arguments and exit with code 2."""
         self.exit(2, f'error: {message}\nsee {self.prog} --help\n')
 
     def add_cfg_options(self, example: str) -> None:
-        """Add ``--cfg-options KEY=VALUE ...``, a dict as mmengine has it."""
+        """Add ``--cfg-options KEY=VALUE ...``, parsed as mmengine does."""
         self.add_argument(
             '--cfg-options',
             nargs='+',
             action='extend',
             metavar='KEY=VALUE',
-            help=f'override the config, such as {example}',
+            help=f'override values of the config, such as {example}',
         )
 
     def add_device(self, what: str) -> None:
-        """Add ``--device``, by default a GPU if there is one."""
+        """Add ``--device``, which defaults to a GPU if there is one."""
         self.add_argument(
             '--device',
             help=f'where {what} runs (default: cuda if there is a GPU)',
         )
 
     def add_force(self, what: str = 'OUT if it exists') -> None:
-        """Add ``--force``, to overwrite what is there."""
+        """Add ``--force``, to overwrite existing files."""
         self.add_argument(
             '--force', action='store_true', help=f'overwrite {what}'
         )
 
     def add_launcher(self, *choices: str) -> None:
-        """Add ``--launcher``, and what launchers of other processes pass."""
+        """Add ``--launcher``, and the rank that launchers pass."""
         self.add_argument(
             '--launcher',
             choices=['none', *(choices or ('pytorch', 'slurm', 'mpi'))],
             default='none',
-            help='how the processes were started',
+            help='what starts the processes (default: %(default)s)',
         )
         self.add_argument(
             '--local_rank',
@@ -151,8 +150,8 @@ class Parser(argparse.ArgumentParser):
 def parse_values(options: Sequence[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` as mmengine's ``DictAction`` does.
 
-    That itself is not for a parser which is to answer at once: it comes with
-    all of mmengine.
+    Importing ``DictAction`` imports all of mmengine, which would slow down
+    ``--help``; so it is not an action of the parser.
 
     Raises:
         ArgumentError: If there is no ``=``, or a bracket is not closed.
@@ -175,7 +174,7 @@ def print_written(*files: tuple[Path | str, str], then: str = '') -> None:
     """Print the last lines of a command that writes files.
 
     Args:
-        files (tuple): Each one's path, and what it is.
+        files (tuple): The path of each file, and what it is.
         then (str): The command to type next, if there is one.
     """
     for path, what in files:
@@ -185,10 +184,10 @@ def print_written(*files: tuple[Path | str, str], then: str = '') -> None:
 
 
 def command_line(name: str, *arguments: object) -> str:
-    """A command line to type, in the way in which this one was typed.
+    """Return a command line in the style in which this command was typed.
 
     Args:
-        name (str): A command that is a file of ``tools/``, too.
+        name (str): A command that is also a file in ``tools/``.
         arguments (object): Its arguments.
     """
     by_path = _typed('').startswith('python ')
@@ -197,7 +196,7 @@ def command_line(name: str, *arguments: object) -> str:
 
 
 def _typed(module: str) -> str:
-    """What the user typed for a command."""
+    """Return what the user typed to start a command."""
     program = Path(sys.argv[0])
     if program.suffix == '.py' and program.name != '__main__.py':
         return f'python {program}'
@@ -205,15 +204,15 @@ def _typed(module: str) -> str:
 
 
 def _is_first_to_say_it() -> bool:
-    """Whether no other process of torchrun's on this machine has said it.
+    """Return whether this process is the first of torchrun's to fail here.
 
-    All of them fail where the config or the data is wrong, and any one alone
-    where a file is damaged that it alone reads.
+    A wrong config fails all of them, and one message is enough; a damaged
+    file fails only the process that reads it.
     """
     file = os.environ.get('TORCHELASTIC_ERROR_FILE')
     if not file:
         return True
-    try:  # in a folder for each process, in one for the run
+    try:  # each process has a folder in the folder of the run
         Path(file).parent.with_name('said').touch(exist_ok=False)
     except FileExistsError:
         return False

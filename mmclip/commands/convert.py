@@ -17,13 +17,13 @@ from mmclip.commands._command_line import (
 EXAMPLES = """\
   # weights of a pretrained tag, downloaded by open_clip
   %(prog)s ViT-L-14-336 openai ViT-L-14-336px.pth
-  # a local file; --tag says whose activation and preprocessing it follows
+  # a local file; its activation and preprocessing are those of --tag
   %(prog)s ViT-L-14-336 ViT-L-14-336.safetensors OUT.pth --tag openai
   # OpenAI's original archive
   %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
   # timm, with its classifier
   %(prog)s vit_large_patch14_clip_336 laion2b_ft_in12k_in1k OUT.pth
-  # a folder of Hugging Face transformers, CLIP or SigLIP
+  # a folder from Hugging Face transformers, CLIP or SigLIP
   %(prog)s FOLDER/config.json FOLDER OUT.safetensors
   # your own training run: its model config and its checkpoint
   %(prog)s model_config.json epoch_32.pt OUT.pth
@@ -35,25 +35,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         'name',
-        help='a model name of open_clip or timm, or a JSON model config of '
-        'open_clip or Hugging Face',
+        help='a model name from open_clip or timm, or a JSON model config '
+        'from open_clip or Hugging Face',
     )
     add(
         'pretrained',
-        help='a pretrained tag of that name, or a local checkpoint (.pt, '
+        help='a pretrained tag of that model, or a local checkpoint (.pt, '
         '.pth, .bin, .safetensors) or folder',
     )
     add('out', type=Path, help='the file to write (.pth or .safetensors)')
     add(
         '--tag',
         help='for a local checkpoint: the pretrained tag whose activation '
-        "and preprocessing it follows, or 'none' for the model config's own",
+        "and preprocessing it uses, or 'none' to use the model config's",
     )
     add(
         '--dtype',
         choices=['float32', 'float16', 'bfloat16'],
         default='float32',
-        help='of the weights written; float32 if not given',
+        help='data type of the weights in OUT (default: %(default)s)',
     )
     parser.add_force()
     return parser.parse(argv)
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
-    """Say what went where, and how to use the result."""
+    """Print which tensor became which, and how to use the result."""
     from mmclip.checkpoint.files.paths import sha256
     from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
 
@@ -86,7 +86,7 @@ def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
         map(by_block, conversion.mapped.items())
     ).items():
         print(f'  {line} ({count})')
-    print('left out on purpose:')
+    print('left out, as not part of the image tower:')
     for part, keys in conversion.left_out.items():
         print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
     act = clip['backbone'].get('act', 'as open_clip builds it')
@@ -103,7 +103,7 @@ def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
 
 
 def by_block(names: tuple[str, str]) -> str:
-    """A mapping with the block's number left open, for a short list."""
+    """Return a mapping with ``{i}`` for the block number, to group blocks."""
     theirs, ours = (
         re.sub(r'\.\d+\.', '.{i}.', name, count=1) for name in names
     )

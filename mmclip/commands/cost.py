@@ -1,10 +1,10 @@
-"""Count what training runs cost, and print a Markdown table of it.
+"""Estimate what training runs cost, as a Markdown table.
 
-Counted on the model of each config, without running it: the operations of
-forward and backward, the activations that autograd keeps with autocast to
-bfloat16, and the states of the optimizer. Not in it: what data loading,
-communication, allocators and kernels add. GPU-hours follow from an assumed
-throughput and are no measurement.
+Counts, on the model of each config and without running it, the operations of
+the forward and backward passes, the activations that autograd keeps under
+autocast to bfloat16, and the optimizer states. Data loading, communication,
+allocators and kernels come on top. GPU-hours are not measured: they follow
+from an assumed throughput.
 """
 
 import argparse
@@ -19,10 +19,10 @@ EXAMPLES = """\
 HEADER = (
     'Config',
     'Trained (M)',
-    'TFLOP an image',
+    'TFLOP per image',
     'States (GB)',
-    'Activations (GB an image)',
-    'Batch a GPU',
+    'Activations (GB per image)',
+    'Batch per GPU',
     'Memory (GB)',
     'Epochs',
     'GPU-hours',
@@ -37,15 +37,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--images',
         type=int,
         default=1_281_167,
-        help='of an epoch (default: %(default)s, ImageNet-1k)',
+        help='images per epoch (default: %(default)s, ImageNet-1k)',
     )
     add(
         '--tflops',
         type=float,
         default=150,
-        help='10**12 operations a second that a GPU is assumed to reach '
-        '(default: %(default)s, about half of the 312 that an A100 is made '
-        'for in bfloat16)',
+        help='assumed throughput of a GPU, in 10**12 operations per second '
+        "(default: %(default)s, about half of an A100's peak of 312 in "
+        'bfloat16)',
     )
     return parser.parse(argv)
 
@@ -53,7 +53,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    # All first: what building models logs is not for inside of the table.
+    # All rows first, so that logs of building models precede the table.
     rows = [row(path, args.images, args.tflops) for path in args.configs]
     print(markdown_table(HEADER, rows), end='')
     return 0

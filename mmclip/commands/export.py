@@ -1,7 +1,7 @@
 """Export the tower of an mmclip checkpoint to open_clip, timm or Hugging Face.
 
-Converted and fine-tuned checkpoints alike; the exported tower gives the same
-outputs there.
+The checkpoint may be converted or fine-tuned. The exported tower gives the
+same outputs in the other library.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from mmclip.commands._command_line import Parser, command, print_written
 EXAMPLES = """\
   # for open_clip: the image tower alone
   %(prog)s ViT-L-14-336px.pth tower.safetensors
-  # for open_clip: a whole model, the text tower from the weights before
+  # for open_clip: a whole model, with the text tower of the original weights
   %(prog)s epoch_50.pth OUT.safetensors --base ORIGINAL.pt
   # for timm, with the classifier if there is one
   %(prog)s epoch_50.pth tower.safetensors --to timm
-  # for Hugging Face: OUT is a folder
+  # for Hugging Face, as a folder
   %(prog)s ViT-L-14-336px.pth FOLDER --to hf
 """
 
@@ -29,20 +29,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         'out',
         type=Path,
-        help='the file to write (.safetensors, .pt); for hf a folder',
+        help='the file to write (.safetensors, .pt); for hf, a folder',
     )
     add(
         '--to',
         choices=['open_clip', 'timm', 'hf'],
         default='open_clip',
-        help='whose names',
+        help='the library to export to (default: %(default)s)',
     )
     add(
         '--base',
-        help='for open_clip: the weights of the whole model, whose text tower '
-        'goes with the image tower',
+        help='for open_clip: weights of a whole model, whose text tower is '
+        'exported with the image tower',
     )
-    parser.add_force('OUT, of a folder what is written')
+    parser.add_force('OUT, or the files written into it if it is a folder')
     return parser.parse(argv)
 
 
@@ -72,14 +72,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_out(to: str, out: Path, *, force: bool) -> None:
-    """Refuse an output before the work for it is done."""
+    """Refuse an output path before any work is done."""
     from mmclip.checkpoint.files import paths
     from mmclip.errors import CheckpointError
 
     if to != 'hf':
         paths.check_out(out, force=force)
     elif out.is_file():
-        raise CheckpointError(f'{out} is a file: name a folder for hf.')
+        raise CheckpointError(f'{out} is a file. --to hf needs a folder.')
     elif out.exists() and not force:
         raise CheckpointError(
             f'{out} exists; pass --force to overwrite the files in it.'

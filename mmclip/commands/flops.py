@@ -8,9 +8,9 @@ from mmclip.commands._command_line import Parser, command
 EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336.py
 
-Convention: one multiply-accumulate counts as one, as in the tables of the
-field, which call it FLOPs; convolutions, linear layers and the two products
-of attention are counted, norms, softmax, activations and additions are not.
+One multiply-accumulate counts as one, as in published tables of "FLOPs".
+Convolutions, linear layers and the two matrix products of attention are
+counted; norms, softmax, activations and additions are not.
 """
 
 
@@ -23,8 +23,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         nargs='+',
         metavar='PIXELS',
-        help="image size, one number or height and width; the backbone's "
-        'img_size by default',
+        help='image size, one number or height and width (default: the '
+        "backbone's img_size)",
     )
     parser.add_cfg_options('model.backbone.img_size=448')
     args = parser.parse(argv)

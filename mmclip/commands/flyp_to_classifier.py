@@ -1,4 +1,4 @@
-"""Make an ordinary zero-shot classifier of a model that was tuned by FLYP."""
+"""Turn a model fine-tuned with FLYP into an ordinary zero-shot classifier."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from mmclip.commands._command_line import (
 EXAMPLES = """\
   %(prog)s configs/clip/clip-b16-224_flyp_in1k.py epoch_10.pth OUT.pth
 
-OUT.pth is for a config with the same backbone and a mmclip.ZeroShotClsHead:
-for testing, interpolating and exporting.
+Use OUT.pth with a config that has the same backbone and a
+mmclip.ZeroShotClsHead, to test, interpolate or export it.
 """
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('config', help='the config that it was tuned with')
-    add('checkpoint', help='the checkpoint of the training')
+    add('config', help='the config of the training run')
+    add('checkpoint', help='a checkpoint of the training run')
     add('out', type=Path, help='the file to write (.pth or .safetensors)')
     parser.add_device('the text tower')
     parser.add_force()

@@ -1,4 +1,4 @@
-"""Say what a file of CLIP weights is, and what would not load."""
+"""Show what a file of CLIP weights contains, and whether it would load."""
 
 import argparse
 import sys
@@ -17,12 +17,12 @@ EXAMPLES = """\
   %(prog)s ViT-L-14-336px.pth --config configs/clip/clip-l-336.py
   # does it give the outputs of open_clip's model?
   %(prog)s ViT-L-14-336px.pth --verify ViT-L-14-336 openai
-  # ... from a local file of open_clip's, which follows that tag?
+  # ... or of a local open_clip file with the activation of that tag?
   %(prog)s X.pth --verify ViT-L-14-336 ViT-L-14-336.pt --tag openai
 
-The exit code is 1 if it does not fit the config, or its outputs differ.
+The exit code is 1 if the file does not fit the config or its outputs differ.
 """
-# Of float32 towers: rounding in other orders of summation.
+# For float32 towers: sums in another order round differently.
 TOLERANCE = 2e-5
 
 
@@ -32,21 +32,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         'file',
         type=Path,
-        help='of open_clip, OpenAI, timm, Hugging Face (also a folder), '
-        'mmpretrain or mmclip',
+        help='weights from open_clip, OpenAI, timm, Hugging Face (a file or '
+        'a folder), mmpretrain or mmclip',
     )
-    add('--config', help='a config: say what would not load into its backbone')
+    add('--config', help='a config whose backbone the weights should fit')
     add(
         '--verify',
         nargs=2,
         metavar=('NAME', 'TAG'),
-        help="compare outputs with open_clip's model on random images; "
-        'instead of the tag, a file of its weights may stand',
+        help="compare outputs with open_clip's model on random images; TAG "
+        'may also be a file of its weights',
     )
     add(
         '--tag',
         help='for a file in --verify: the pretrained tag whose activation it '
-        "follows, or 'none' for the model config's own",
+        "uses, or 'none' to use the model config's",
     )
     args = parser.parse(argv)
     if args.tag and not args.verify:
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.checkpoint.towers.inspect import inspect_weights
 
-    print(f'comparing {args.file} with what is known ...', file=sys.stderr)
+    print(f'reading {args.file} ...', file=sys.stderr)
     fits = same = True
     found = inspect_weights(args.file)
     print_findings(found)
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def print_findings(found: 'Findings') -> None:
     print(f'format: {found.weights.kind}')
-    print(f'names: {found.dialect or "of no plain vision transformer"}')
+    print(f'names: {found.dialect or "not of a plain vision transformer"}')
     print(f'tensors: {_counts(found.dtypes)}')
     if found.parts:
         print(f'parts: {_counts(found.parts)}')
@@ -83,11 +83,11 @@ def print_findings(found: 'Findings') -> None:
         print(f'  {key}: {value}')
     if found.meta:
         print(f'described in the file: {found.meta}')
-    print(f'models of open_clip with such a tower: {_list(found.names)}')
+    print(f'open_clip models with such a tower: {_list(found.names)}')
     if found.meta and 'act' in found.meta['backbone']:
         print(f'activation: {found.meta["backbone"]["act"]}')
     elif found.activations:
-        print('activation: not in the file; by where it comes from:')
+        print('activation: not in the file; it depends on the source:')
         for act, pairs in found.activations.items():
             print(f'  {act}: {_list(pairs)}')
 
@@ -100,7 +100,7 @@ def print_fit(found: 'Findings', file: Path, config: str) -> bool:
 
     model = load_config(config).to_dict().get('model') or {}
     if 'backbone' not in model:
-        raise ConfigError(f'{config} has no model with a backbone.')
+        raise ConfigError(f'{config} does not define model.backbone.')
     problem = why_not(found, file, model['backbone'])
     if problem is None:
         print(f'fits the backbone of {config}')
@@ -119,7 +119,8 @@ def print_comparison(
     difference = compare_with_open_clip(str(file), name, pretrained, tag)
     same = difference <= TOLERANCE
     print(
-        f'{"same" if same else "OTHER"} outputs as {name} {pretrained}: '
+        f'{"same outputs as" if same else "outputs DIFFER from"} '
+        f'{name} {pretrained}: '
         f'largest relative difference {difference:.1e} (bound {TOLERANCE:.0e})'
     )
     return same

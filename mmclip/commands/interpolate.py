@@ -20,7 +20,7 @@ EXAMPLES = """\
   # one of ImageNet's shifts, with the config's pipeline
   %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
       --eval r dataset.type=mmclip.ImageNetR dataset.data_root=data/imagenet-r
-  # the test set of another config; the alpha that is best on a third
+  # the test set of another config; choose the best alpha on a third set
   %(prog)s ZERO_SHOT.pth FINE_TUNED.pth --config CONFIG \\
       --eval sketch SKETCH_CONFIG.py \\
       --eval held_out dataset.data_prefix=held_out \\
@@ -32,18 +32,18 @@ TABLE = 'table.md'
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('zero_shot', help='the checkpoint of alpha 0')
-    add('fine_tuned', help='the checkpoint of alpha 1')
+    add('zero_shot', help='the checkpoint at alpha 0')
+    add('fine_tuned', help='the checkpoint at alpha 1')
     add(
         '--config',
         required=True,
-        help="the config of both; its test set is called 'clean'",
+        help="the config of both models; its test set is called 'clean'",
     )
     add(
         '--alphas',
         default='0:1:0.1',
         metavar='FIRST:LAST:STEP|A,B,C',
-        help='what to test (default: %(default)s)',
+        help='the alphas to test (default: %(default)s)',
     )
     add(
         '--eval',
@@ -51,30 +51,30 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='append',
         default=[],
         metavar=('NAME', 'FILE|KEY=VALUE'),
-        help='one more data set: its name, and a config file whose test set '
-        "it is, or what to change in the config's test_dataloader; may be "
-        'given several times',
+        help='another data set: its name, and a config file with it as the '
+        "test set, or changes to the config's test_dataloader; may be given "
+        'several times',
     )
-    add('--metric', default='top1', help='what counts (default: %(default)s)')
+    add('--metric', default='top1', help='the metric (default: %(default)s)')
     add(
         '--choose',
         default='0.5',
         metavar='ALPHA|best:NAME',
-        help="the weights for OUT: an alpha, or that which is best on NAME's "
-        'data (default: %(default)s)',
+        help='the weights for OUT: an alpha, or the best alpha on the data '
+        'set NAME (default: %(default)s)',
     )
     add('--out', type=Path, help='where to write the chosen weights')
-    parser.add_force('OUT and the table if they exist')
+    parser.add_force('OUT and the table, if they exist')
     add(
         '--same-classes',
         action='store_true',
-        help='the class names in the checkpoints differ, but mean the same '
-        'classes in the same order',
+        help='accept checkpoints with different class names that mean the '
+        'same classes in the same order',
     )
     add(
         '--work-dir',
-        help='where the table, the curve and the log go (default: the folder '
-        "interpolation in the config's)",
+        help='folder for the table, the curve and the log (default: '
+        "interpolation in the config's work_dir)",
     )
     parser.add_cfg_options('test_dataloader.batch_size=8')
     return parser.parse(argv)
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse what would only fail after the tests."""
+    """Refuse arguments that would otherwise fail only after the tests."""
     from mmclip.averaging.data_sets import CLEAN
     from mmclip.averaging.weight_space import parse_alphas
 
@@ -112,7 +112,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     names = [CLEAN, *(name for name, *_ in args.eval)]
     if len(set(names)) < len(names):
         raise ArgumentError(
-            f'Two data sets have one name: {", ".join(names)}.'
+            f'Data sets need different names; got {", ".join(names)}.'
         )
     best = args.choose.removeprefix('best:')
     if args.choose != best and best not in names:
@@ -121,8 +121,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if args.choose == best and len(parse_alphas(args.choose)) > 1:
         raise ArgumentError(
-            f'--choose {args.choose}: OUT has the weights of one alpha; give '
-            'one, or best:NAME.'
+            f'--choose {args.choose}: OUT holds the weights of one alpha; '
+            'give one, or best:NAME.'
         )
 
 
@@ -158,20 +158,20 @@ def run(args: argparse.Namespace, alphas: list[float], cfg: Any) -> None:
     files: list[tuple[Path, str]] = [
         (folder / TABLE, 'the table'),
         (folder / 'curve.json', 'all numbers'),
-        (folder / 'curve.png', 'their picture'),
+        (folder / 'curve.png', 'the plot'),
     ]
     then = ''
     if args.out:
         weights = interpolate(zero_shot, fine_tuned, chosen)
         shares = dict(zip(ends, (1 - chosen, chosen), strict=True))
         write_checkpoint(averaged_checkpoint(weights, ends, shares), args.out)
-        files.append((args.out, f'the weights of alpha {chosen:g}'))
+        files.append((args.out, f'the weights at alpha {chosen:g}'))
         then = command_line('test', args.config, args.out)
     print_written(*files, then=then)
 
 
 def read_ends(args: argparse.Namespace) -> dict[str, Any]:
-    """Both checkpoints by path, if they fit one another."""
+    """Read both checkpoints, by path, and check that they fit each other."""
     from mmclip.averaging.average import check_compatible, read_weights
 
     ends = {
@@ -183,7 +183,7 @@ def read_ends(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:
-    """The alpha that was asked for."""
+    """Return the alpha that ``--choose`` asks for."""
     from mmclip.averaging.weight_space import best_alpha, parse_alphas
 
     if not wanted.startswith('best:'):
@@ -191,7 +191,7 @@ def choose(curve: dict[float, dict[str, float]], wanted: str) -> float:
     name = wanted.removeprefix('best:')
     chosen = best_alpha(curve, name)
     print(
-        f'\nalpha {chosen:g} is best on {name}; having been chosen there, its '
-        f'{name} number is not that of new images'
+        f'\nalpha {chosen:g} is best on {name}; as it was chosen there, its '
+        f'accuracy on {name} does not hold for new images'
     )
     return chosen

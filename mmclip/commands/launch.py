@@ -1,8 +1,9 @@
 """Start a command in several processes, as torchrun does.
 
-The options are torchrun's; then comes a command of mmclip, or a program with
-its --launcher. A stopping signal is handed on, and the exit code after it is
-128 + its number, as a shell has it. A process that fails says why itself.
+Takes torchrun's options, then a command of mmclip, or a program and its
+--launcher option. Stopping signals are passed on, and the exit code is then
+128 + the signal's number, as in a shell. A process that fails prints the
+reason itself.
 """
 
 import os
@@ -22,7 +23,7 @@ EXAMPLES = """\
       --master_addr 10.0.0.1 train CONFIG
   %(prog)s --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 """
-# That of mmclip/engine/resume/signals.py, whose import would take its time.
+# As in mmclip/engine/resume/signals.py, whose import is slow.
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP
 STOPPED = [128 + number for number in STOPPING]
 
@@ -49,7 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    # A step with all its passes, and a checkpoint, may take more than 30.
+    # The last step and its checkpoint may take longer than torchrun's 30 s.
     os.environ.setdefault('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '1800')
     args = parse_args(argv)
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -64,18 +65,18 @@ def main(argv: list[str] | None = None) -> int:
     except ChildFailedError as error:
         codes = {rank: f.exitcode for rank, f in error.failures.items()}
         if stopped := [code for code in codes.values() if code in STOPPED]:
-            return stopped[0]  # one process heard of it, and told the rest
+            return stopped[0]  # one process got the signal and told the rest
         killed = [r for r, code in codes.items() if code == -signal.SIGKILL]
         if killed:
             print(
-                f'error: rank {killed[0]} was killed by SIGKILL: for want of '
-                'memory (see dmesg), or by torchrun, if another rank failed '
-                'and this one did not end.',
+                f'error: rank {killed[0]} was killed by SIGKILL: it ran out '
+                'of memory (see dmesg), or another rank failed and torchrun '
+                'killed this one.',
                 file=sys.stderr,
             )
         return 1
     except SignalException as error:
-        for number in STOPPING:  # nothing but the exit code is left to do
+        for number in STOPPING:  # only the exit code remains
             signal.signal(number, signal.SIG_IGN)
         kill_children()
         return 128 + error.sigval
@@ -83,17 +84,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def hand_signals_on(args: Namespace) -> None:
-    """Add SIGUSR1 to what torchrun hands on; leave out what ``nohup`` ignores.
+    """Make torchrun pass SIGUSR1 on too, but no signal that is ignored.
 
-    Ctrl-C is ignored in the background, and handed on if it comes all the
-    same.
+    ``nohup`` ignores SIGHUP, for example. SIGINT is passed on even though
+    shells ignore it for background jobs.
     """
     names = [*args.signals_to_handle.replace(' ', '').split(','), 'SIGUSR1']
     ignored = {
         number.name
         for number in signal.valid_signals()
         if signal.getsignal(number) is signal.SIG_IGN
-        and isinstance(number, signal.Signals)  # one with a name
+        and isinstance(number, signal.Signals)  # has a name
     }
     args.signals_to_handle = ','.join(
         name
@@ -103,7 +104,7 @@ def hand_signals_on(args: Namespace) -> None:
 
 
 def kill_children() -> None:
-    """End what a third signal left, or one while processes were started."""
+    """Kill processes left by repeated signals, or by one during start-up."""
     for children in Path('/proc/self/task').glob('*/children'):
         for child in children.read_text().split():
             os.kill(int(child), signal.SIGKILL)

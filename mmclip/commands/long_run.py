@@ -1,4 +1,4 @@
-"""Train a tiny model for long; print memory, open files and logging time."""
+"""Train a tiny model for many iterations; print memory and open files."""
 
 import argparse
 import json
@@ -17,9 +17,9 @@ COLUMNS = {
     'memory': 'main process (MiB)',
     'memory_of_workers': 'workers (MiB)',
     'open_files': 'open files',
-    'open_files_of_workers': 'of workers',
+    'open_files_of_workers': 'open files of workers',
     'log_length': 'values logged',
-    'log_microseconds': 'logging (µs an iteration)',
+    'log_microseconds': 'logging (µs per iteration)',
     'checkpoint_size': 'newest checkpoint (KiB)',
 }
 
@@ -27,9 +27,19 @@ COLUMNS = {
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('--iterations', type=int, default=2000, help='default: 2000')
-    add('--workers', type=int, default=0, help='data workers; default: 0')
-    add('--rows', type=int, default=10, help='measurements; default: 10')
+    add('--iterations', type=int, default=2000, help='default: %(default)s')
+    add(
+        '--workers',
+        type=int,
+        default=0,
+        help='data workers (default: %(default)s)',
+    )
+    add(
+        '--rows',
+        type=int,
+        default=10,
+        help='measurements (default: %(default)s)',
+    )
     add('--out', type=Path, help='a JSON file for the measurements')
     parser.add_force()
     return parser.parse(argv)

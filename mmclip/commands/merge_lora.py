@@ -1,7 +1,7 @@
-"""Merge the weights of LoRA into those that they update.
+"""Merge LoRA's updates into the weights.
 
-Writes an ordinary checkpoint with the same outputs, and beside it the config
-that it is tested with.
+Writes an ordinary checkpoint with the same outputs and, next to it, a config
+to test it with.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
     add('config', help='the config that the checkpoint was trained with')
-    add('checkpoint', type=Path, help='the checkpoint of a training')
+    add('checkpoint', type=Path, help='a checkpoint of the training run')
     add('out', type=Path, help='the file to write (.pth or .safetensors)')
-    parser.add_force('OUT, and the config beside it, if they exist')
+    parser.add_force('OUT and the config next to it, if they exist')
     return parser.parse(argv)
 
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         load_config(args.config), read_checkpoint(args.checkpoint)
     )
     write_checkpoint(checkpoint, args.out)
-    # Without the variables that the config computed others from.
+    # Without the config's own helper variables.
     known = {key: cfg[key] for key in cfg if key in RUNNER_KEYS}
     Config(known).dump(str(config))
     print_written(

@@ -1,8 +1,8 @@
-"""Fill in the counted numbers of the model page.
+"""Update the parameter counts and FLOPs of the model page.
 
-Counts the parameters and multiply-accumulates of every config that
-configs/clip/metafile.yml names, and writes them there and into the results
-table of configs/clip/README.md. Runs in a checkout of mmclip.
+Counts the parameters and multiply-accumulates of every config listed in
+configs/clip/metafile.yml, and writes them there and into the results table of
+configs/clip/README.md. Needs a checkout of mmclip.
 """
 
 import argparse

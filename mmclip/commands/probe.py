@@ -1,7 +1,7 @@
 """Probe a tower: logistic regression and nearest neighbours on its features.
 
-As in the CLIP paper (arXiv 2103.00020, appendix A.3). Features are computed
-once and kept in WORK_DIR/features. Writes WORK_DIR/linear_probe.pth, a
+Follows the CLIP paper (arXiv 2103.00020, appendix A.3). Computes the features
+once and keeps them in WORK_DIR/features. Writes WORK_DIR/linear_probe.pth, a
 classifier to test like any other, and WORK_DIR/linear_probe.json.
 """
 
@@ -41,12 +41,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='a tower or a classifier: a file, or open_clip://NAME/TAG, '
         'timm://NAME.TAG, hf-hub:ORG/REPOSITORY, local-dir:FOLDER',
     )
-    add('--work-dir', help='where features, classifier and numbers go')
+    add('--work-dir', help='folder for features, classifier and numbers')
     parser.add_force(
-        'the classifier and the numbers of an earlier run, with whose '
-        'features this one goes on'
+        'the classifier and numbers of an earlier run; its features are '
+        'used again'
     )
-    add('--amp', action='store_true', help='features in mixed precision')
+    add(
+        '--amp',
+        action='store_true',
+        help='compute features in mixed precision',
+    )
     parser.add_cfg_options('test_dataloader.batch_size=8')
     parser.add_launcher('pytorch')
     return parser.parse(argv)
@@ -102,7 +106,7 @@ def print_trial(trial: 'Trial') -> None:
 def write(
     result: 'ProbeResult', checkpoint: dict[str, Any], out: Path
 ) -> None:
-    """Write the classifier and the numbers, and print these."""
+    """Write the classifier, and write and print the numbers."""
     from mmclip.checkpoint import write_checkpoint
     from mmclip.checkpoint.files.atomic import atomic_file
 

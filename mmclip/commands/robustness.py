@@ -1,4 +1,4 @@
-"""Evaluate a model on ImageNet and on whatever of its shifts is there."""
+"""Evaluate a model on ImageNet and those of its shifts that are on disk."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -40,27 +40,26 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         'config', help='the config file; its test pipeline prepares the images'
     )
-    add('checkpoint', help='the checkpoint, as for testing')
+    add('checkpoint', help='the checkpoint to evaluate')
     add(
         '--data-root',
         default='data',
-        help='the folder that holds the folders of the data sets (default: '
-        '%(default)s)',
+        help='the folder with one folder per data set (default: %(default)s)',
     )
     add(
         '--datasets',
         nargs='+',
         choices=NAMES,
         metavar='NAME',
-        help=f'only these, which must be there: {", ".join(NAMES)}',
+        help=f'evaluate only these, and require them: {", ".join(NAMES)}',
     )
     add(
         '--baseline',
         type=Path,
         metavar='DIR',
-        help="the folder results/ of timm's repository, whose standard "
-        'models effective robustness is measured against; without it, the '
-        'table has no such column',
+        help="the folder results/ of timm's repository, with the standard "
+        'models that effective robustness is measured against; without it, '
+        'the table has no such column',
     )
     add(
         '--out',
@@ -68,8 +67,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='a folder for table.md, table.json and plot.png (default: '
         'robustness in the work directory)',
     )
-    parser.add_force('the table in OUT if there is one')
-    add('--work-dir', help='where the log goes')
+    parser.add_force('the table in OUT, if there is one')
+    add('--work-dir', help='folder for the log')
     parser.add_cfg_options('test_dataloader.batch_size=256')
     parser.add_launcher()
     return parser.parse(argv)
@@ -109,23 +108,23 @@ def main(argv: list[str] | None = None) -> int:
     results, table = [], ''
     for result in evaluate_robustness(runner, sets, baselines):
         results.append(result)
-        if is_main_process():  # after each set, so that a crash keeps them
+        if is_main_process():  # after each set, so that a crash loses none
             table = write_report(results, out, facts)
     if is_main_process():
         print(f'\n{table}')
         print_written(
             (out / TABLE, 'the table'),
             (out / 'table.json', 'all numbers'),
-            (out / 'plot.png', 'their picture'),
+            (out / 'plot.png', 'the plot'),
         )
     return 0
 
 
 def load(runner: 'Runner', path: str) -> None:
-    """Load all weights; mmengine's way would go on with random ones.
+    """Load all weights; mmengine would keep random ones for missing keys.
 
     Raises:
-        CheckpointError: If they do not fit the model, key by key.
+        CheckpointError: If a weight is missing, unexpected or misshapen.
     """
     from mmengine.runner import CheckpointLoader
 
@@ -148,10 +147,10 @@ def load(runner: 'Runner', path: str) -> None:
 def choose_sets(
     cfg: 'Config', args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """What is there, after saying what is not.
+    """Find the data sets, and print where the missing ones were looked for.
 
     Raises:
-        DataError: If nothing is there, or not all that was asked for.
+        DataError: If none is found, or one that ``--datasets`` names is not.
     """
     from mmclip.evaluation.robustness import find_sets
 
@@ -161,9 +160,9 @@ def choose_sets(
         print('\n'.join(f'  {folder}' for folder in tried), flush=True)
     if not sets or (args.datasets and missing):
         raise DataError(
-            f'Not found: {", ".join(missing)}. Give the folder that holds the '
-            'folders of the data sets with --data-root, or choose others '
-            'with --datasets.'
+            f'Not found: {", ".join(missing)}. Give the folder with one '
+            'folder per data set as --data-root, or choose other sets with '
+            '--datasets.'
         )
     print(f'evaluating {", ".join(sets)}', flush=True)
     return sets, missing
@@ -172,7 +171,7 @@ def choose_sets(
 def fit_baselines(
     tables: Path | None, names: Iterable[str]
 ) -> 'dict[str, Baseline]':
-    """A baseline for each set that timm has tables for."""
+    """Fit a baseline for each set that timm has tables for."""
     from mmclip.evaluation.baseline import TABLES, fit_baseline
 
     if tables is None:

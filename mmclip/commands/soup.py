@@ -25,29 +25,33 @@ EXAMPLES = """\
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('checkpoints', nargs='+', help='two or more of one architecture')
+    add(
+        'checkpoints',
+        nargs='+',
+        help='two or more checkpoints of one architecture',
+    )
     add(
         '--method',
         choices=['uniform', 'greedy'],
         default='uniform',
-        help='the mean of all, or of those that make it better on the '
+        help='average all, or only those that improve the result on the '
         "config's validation set (default: %(default)s)",
     )
     add(
         '--config',
-        help="for greedy: the models' config. With it, a uniform soup is "
-        'validated too',
+        help='the config of the models: needed for greedy, and validates a '
+        'uniform soup',
     )
     add('--out', type=Path, required=True, help='the file to write')
     parser.add_force()
-    add('--metric', default='top1', help='what counts (default: %(default)s)')
+    add('--metric', default='top1', help='the metric (default: %(default)s)')
     add(
         '--same-classes',
         action='store_true',
-        help='the class names in the checkpoints differ, but mean the same '
-        'classes in the same order',
+        help='accept checkpoints with different class names that mean the '
+        'same classes in the same order',
     )
-    add('--work-dir', help='where the log goes')
+    add('--work-dir', help='folder for the log')
     parser.add_cfg_options('val_dataloader.batch_size=8')
     args = parser.parse(argv)
     if args.method == 'greedy' and not args.config:
@@ -100,19 +104,19 @@ def main(argv: list[str] | None = None) -> int:
     shares = dict.fromkeys(kept, 1 / len(kept))
     write_checkpoint(averaged_checkpoint(soup, checkpoints, shares), args.out)
     print_written(
-        (args.out, f'the mean of {len(kept)}'),
+        (args.out, f'the mean of {len(kept)} checkpoints'),
         then=command_line('test', args.config or 'CONFIG', args.out),
     )
     return 0
 
 
 def note_selection(cfg: Any) -> None:
-    """Say if what is chosen on is what will be tested on."""
+    """Print a note if models are chosen and tested on the same images."""
     test = cfg.get('test_dataloader')
     if test and test.dataset == cfg.val_dataloader.dataset:
         print(
-            "note: the config's validation set is its test set; a soup that "
-            'was chosen there needs other images to be measured on.'
+            "note: the config's validation set is its test set; measure a "
+            'soup that was chosen on it on other images.'
         )
 
 

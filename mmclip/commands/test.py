@@ -1,4 +1,4 @@
-"""Test a model: the options of mmpretrain's tools/test.py."""
+"""Test a model, with the options of mmpretrain's tools/test.py."""
 
 import argparse
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('config', help='the config file')
     add('checkpoint', help='the checkpoint to test')
-    add('--work-dir', help='where the log goes')
+    add('--work-dir', help='folder for the log')
     add('--out', help='a file for the results (.pkl, .json, .yaml)')
     add(
         '--out-item',
@@ -34,8 +34,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--amp', action='store_true', help='test in mixed precision')
     add('--show-dir', help='a folder for pictures of the predictions')
     add('--show', action='store_true', help='show predictions in a window')
-    add('--interval', type=int, default=1, help='picture every Nth image')
-    add('--wait-time', type=float, default=2, help='seconds a window stays')
+    add('--interval', type=int, default=1, help='draw every Nth image')
+    add('--wait-time', type=float, default=2, help='seconds per picture')
     add(
         '--no-pin-memory',
         action='store_true',
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Test as the arguments say."""
+    """Test the model that the arguments name."""
     import mmengine
     from mmengine.dist import is_main_process
     from mmengine.evaluator import DumpResults
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         leave_out_averaging(runner)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpResults(args.out))
-    with naming_the_config(cfg):  # data sets are built there
+    with naming_the_config(cfg):  # builds the data sets
         metrics = runner.test()
     if not args.out or not is_main_process():
         return
@@ -110,7 +110,7 @@ def apply_args(cfg: 'Config', args: argparse.Namespace) -> None:
 
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
-    cfg.resume = False  # as the config of a resumed run has it
+    cfg.resume = False  # the config of a resumed run has True
     if args.amp:
         cfg.test_cfg.fp16 = True  # autocast; bfloat16 on the CPU
     if args.show or args.show_dir:

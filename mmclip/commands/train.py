@@ -1,4 +1,4 @@
-"""Train a model: the options of mmpretrain's tools/train.py."""
+"""Train a model, with the options of mmpretrain's tools/train.py."""
 
 import argparse
 import signal
@@ -23,28 +23,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
     add('config', help='the config file')
-    add('--work-dir', help='where logs and checkpoints go')
+    add('--work-dir', help='folder for logs and checkpoints')
     add(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from CHECKPOINT, or from the latest in the work directory',
+        help='continue from CHECKPOINT, or from the latest in the work '
+        'directory',
     )
     add(
         '--resume-with-new-schedule',
         action='store_true',
-        help='resume (the latest, or what --resume names) with the rates, '
-        'decays and schedules of the config, although they are not those of '
-        'the checkpoint',
+        help='resume (from the latest, or from what --resume names) with the '
+        "config's learning rates, weight decays and schedules instead of the "
+        "checkpoint's",
     )
     add('--amp', action='store_true', help='train in mixed precision')
     add('--no-validate', action='store_true', help='do not validate')
     add(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate by the number of processes x batch '
-        "size over the config's base_batch_size",
+        help='multiply the learning rate by processes x batch size / '
+        "the config's base_batch_size",
     )
     add(
         '--no-pin-memory',
@@ -54,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         '--no-persistent-workers',
         action='store_true',
-        help='start the data workers again each epoch',
+        help='restart the data workers every epoch',
     )
     parser.add_cfg_options('optim_wrapper.optimizer.lr=1e-4')
     parser.add_launcher()
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train as the arguments say."""
+    """Train the model that the arguments name."""
     from mmclip.engine.checks.places import check_places
     from mmclip.engine.config.build import build_runner, naming_the_config
     from mmclip.engine.config.load import load_config
@@ -84,9 +85,9 @@ def run(args: argparse.Namespace) -> None:
     use_gloo_without_gpu(cfg)
     runner = build_runner(cfg)
     if not any(isinstance(hook, InterruptHook) for hook in runner.hooks):
-        # Loggers and workers are to be closed.
+        # So that Ctrl-C closes loggers and workers.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with naming_the_config(cfg):  # data sets are built there
+    with naming_the_config(cfg):  # builds the data sets
         runner.train()
 
 

@@ -1,4 +1,4 @@
-"""Make a zero-shot classifier of a CLIP model and the names of classes."""
+"""Make a zero-shot classifier from a CLIP model and class names."""
 
 import argparse
 from collections import Counter
@@ -27,11 +27,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         'name',
-        help='a model name of open_clip, or an open_clip_config.json',
+        help='a model name from open_clip, or an open_clip_config.json',
     )
     add(
         'pretrained',
-        help='a pretrained tag of that name, or a local checkpoint of the '
+        help='a pretrained tag of that model, or a local checkpoint of the '
         'whole model',
     )
     add('out', type=Path, help='the file to write (.pth or .safetensors)')
@@ -39,27 +39,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--classes',
         default='imagenet',
         metavar='imagenet|FILE',
-        help="the names of the classes: open_clip's of ImageNet-1k, or a "
-        'text file with a name per line, in the order of the labels: for '
-        'class folders, that of the alphabet (default: %(default)s)',
+        help="the class names: open_clip's for ImageNet-1k, or a text file "
+        'with one name per line in the order of the labels, which is '
+        'alphabetical for class folders (default: %(default)s)',
     )
     add(
         '--data',
         metavar='DIR',
-        help='a folder with one folder per class, to compare the order of '
-        'the names with',
+        help='a folder with one folder per class, to check the order of the '
+        'names against',
     )
     add(
         '--templates',
         default='openai',
         metavar='openai|simple|FILE',
-        help="OpenAI's 80 or its best 7, or a text file with a text per line, "
-        '{} for the name (default: %(default)s)',
+        help="OpenAI's 80 templates, its best 7, or a text file with one "
+        'template per line, with {} for the name (default: %(default)s)',
     )
     add(
         '--tag',
         help='for a local checkpoint: the pretrained tag whose activation '
-        "and preprocessing it follows, or 'none' for the model config's own",
+        "and preprocessing it uses, or 'none' to use the model config's",
     )
     parser.add_device('the text tower')
     parser.add_force()
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.data:
         folders = class_folders(args.data)
         check_folders(classes, folders, args.classes, args.data)
-    # Refuse first what would be refused after notes and a download.
+    # Fail early, before any notes or downloads.
     find_source(args.name, args.pretrained, args.tag)
     make_texts(classes, templates)
     print(f'{len(classes)} classes x {len(templates)} templates')
@@ -112,11 +112,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def note_names(classes: Sequence[str], *, is_sure: bool) -> None:
-    """Say what looks wrong in a list of names, and may be right."""
+    """Print what looks wrong in a list of names but may be right."""
     if twice := [name for name, n in Counter(classes).items() if n > 1]:
-        print(f'named twice, and so never told apart: {", ".join(twice)}')
+        print(f'named more than once: {", ".join(twice)}')
     if not is_sure and list(classes) != sorted(classes):
         print(
-            'the names are not in the order of the alphabet, in which class '
-            'folders are numbered; --data DIR compares them with your folders'
+            'the names are not in alphabetical order, as class folders are; '
+            'check them against your folders with --data DIR'
         )

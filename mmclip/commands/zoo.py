@@ -1,10 +1,10 @@
 """Write the table of open_clip's image towers and their rows in the metafile.
 
 Compares every tower with open_clip's own, with random weights and two blocks
-(whole towers where they are not vision transformers), and writes the largest
+(whole towers if they are not vision transformers), and writes the largest
 relative difference of each family to docs/zoo.md. Counts the parameters and
-multiply-accumulates of every pair of a name and a tag, and writes them to
-configs/clip/metafile_zoo.yml. Takes about ten minutes. Runs in a checkout of
+multiply-accumulates for every pair of name and tag, and writes them to
+configs/clip/metafile_zoo.yml. Takes about ten minutes and needs a checkout of
 mmclip.
 """
 

@@ -42,7 +42,7 @@ def test_what_the_file_is_and_whether_it_fits(tiny_model, tmp_path, call):
     (tmp_path / 'no_model.py').write_text('work_dir = "x"')
     (tmp_path / 'typo.py').write_text('optim_wraper = dict()')
     for config, words in (
-        ('no_model.py', 'no_model.py has no model with a backbone'),
+        ('no_model.py', 'no_model.py does not define model.backbone'),
         ('typo.py', "'optim_wraper'"),
     ):
         result = call(main, 'x.pth', '--config', config)
@@ -56,7 +56,7 @@ def test_verify(tmp_path, call):
     save_file(weights, tmp_path / 'x.safetensors')
     verify = ('--tag', 'none', '--verify', 'ViT-S-32')
     report = call(main, 'x.safetensors', *verify, 'x.safetensors').out
-    assert 'with such a tower: ViT-S-32\n' in report
+    assert 'models with such a tower: ViT-S-32\n' in report
     assert 'same outputs as ViT-S-32' in report
     (tmp_path / 'hub').mkdir()  # as Hugging Face's caches are
     save_file(weights, tmp_path / 'hub' / 'open_clip_model.safetensors')
@@ -65,7 +65,7 @@ def test_verify(tmp_path, call):
     weights['visual.ln_post.bias'] += 0.1
     save_file(weights, tmp_path / 'y.safetensors')
     result = call(main, 'x.safetensors', *verify, 'y.safetensors')
-    assert 'OTHER outputs' in result.out
+    assert 'outputs DIFFER from' in result.out
     assert result.code == 1
 
 

@@ -60,7 +60,7 @@ def accuracy(project, checkpoint: str, data_root: str) -> float:
 def test_the_curve_and_the_chosen_weights(project, curve, ends):
     line = [*SHIFTED, '--alphas', '0:1:0.25']
     printed = curve(*line, '--choose', '0.3', '--out', 'out.pth')
-    assert 'wrote out.pth (the weights of alpha 0.3)\n' in printed
+    assert 'wrote out.pth (the weights at alpha 0.3)\n' in printed
 
     folder = project / 'work_dirs' / 'config' / 'interpolation'
     content = json.loads((folder / 'curve.json').read_text())
@@ -101,7 +101,7 @@ def test_choosing_the_best_on_a_data_set_of_another_config(project, curve):
     held_out = {p['alpha']: p['scores']['held_out'] for p in content['curve']}
     assert held_out[content['chosen']] == max(held_out.values())
     assert held_out[0] == pytest.approx(accuracy(project, ENDS[0], 'shifted'))
-    assert 'is not that of new images' in printed
+    assert 'does not hold for new images' in printed
 
 
 def test_the_docs_command_for_the_shifts_of_imagenet(project, curve):

@@ -106,7 +106,7 @@ def write_table(path: Path, name: str) -> None:
 def test_everything_that_is_there_is_evaluated(model, evaluate):
     tables = write_tables(model / 'results')
     log = evaluate('--baseline', tables, '--out', 'out').out
-    assert log.endswith('wrote out/plot.png (their picture)\n')
+    assert log.endswith('wrote out/plot.png (the plot)\n')
 
     report = json.loads((model / 'out' / 'table.json').read_text())
     sizes = {

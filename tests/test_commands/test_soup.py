@@ -33,7 +33,7 @@ def soup(ingredients, call):
 
 def test_a_uniform_soup_is_the_mean(project, soup, ingredients):
     printed = soup(*NAMES)
-    assert 'wrote soup.pth (the mean of 3)' in printed
+    assert 'wrote soup.pth (the mean of 3 checkpoints)' in printed
     assert printed.endswith('next: mmclip test CONFIG soup.pth\n')
     made = read_checkpoint(project / 'soup.pth')
     assert made['meta']['averaged'] == dict.fromkeys(NAMES, 1 / 3)
@@ -109,7 +109,7 @@ def test_classes_in_another_order_than_the_data_are_refused(project, soup):
 def test_other_names_of_the_classes_may_mean_the_same(project, soup):
     write_random(project, 'c.pth', 2, classes=('0', '1', '2'))
     assert 'in the same order, pass --same-classes.' in soup(*NAMES)
-    assert 'the mean of 3' in soup(*NAMES, '--same-classes')
+    assert 'the mean of 3 checkpoints' in soup(*NAMES, '--same-classes')
 
 
 @pytest.mark.parametrize(
