@@ -1,7 +1,9 @@
 import runpy
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # tools.demo is not installed
 
 project = 'mmclip'
 author = 'The mmclip authors'
