@@ -44,7 +44,7 @@ class ShiftedImageNet(CustomDataset):
     Raises:
         FileNotFoundError: On loading, if there is no such folder or no image
             in it.
-        ValueError: On loading, if a folder is not one of the classes.
+        DataError: On loading, if a folder is not one of the classes.
     """
 
     METAINFO: ClassVar = {'classes': IMAGENET_CATEGORIES}
