@@ -130,7 +130,7 @@ dist.destroy_process_group()
 def test_ranks_find_one_another(tmp_path):
     (tmp_path / 'ranks.py').write_text(RANKS)
     log = finish(start('ranks.py', cwd=tmp_path, ranks=2))
-    assert log == "[(0, '0'), (1, '1')]\n" * 2
+    assert log.count("[(0, '0'), (1, '1')]") == 2  # lines of two may mix
 
 
 def test_a_rank_that_fails_ends_the_others(tmp_path):
