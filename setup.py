@@ -1,4 +1,4 @@
-"""Package mmclip, with the configs and tools that mim looks for."""
+"""Build mmclip, with the configs and tools that mim looks for."""
 
 import os
 import runpy
@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-# Without importing the package, whose own requirements are not there yet.
+# Run, not imported: the package's requirements are not installed yet.
 VERSION = runpy.run_path(str(ROOT / 'mmclip/version.py'))['__version__']
 REQUIREMENTS = runpy.run_path(str(ROOT / 'mmclip/requirements.py'))
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
@@ -38,7 +38,7 @@ class BuildWithMim(build_py):
 
     def _copy(self, folder: Path) -> None:
         ignore = shutil.ignore_patterns('__pycache__')
-        # What an earlier build left there may be gone from the sources.
+        # An earlier build may have left files that no longer exist.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for name in MIM_FILES:
@@ -52,7 +52,8 @@ class BuildWithMim(build_py):
 setup(
     name='mmclip',
     version=VERSION,
-    description="CLIP's image towers in the whole OpenMMLab ecosystem",
+    description='Fine-tune CLIP on your own images with mmpretrain, and use '
+    'its encoder in every OpenMMLab package',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

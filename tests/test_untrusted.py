@@ -220,7 +220,7 @@ def test_a_tokenizer_of_another_model_is_refused(folder):
     (folder / 'tokenizer.json').write_text(json.dumps(content))
     _, tokenizer = load(folder)
     assert tokenizer(['blue'])[0, 0] == 3
-    with pytest.raises(CheckpointError, match='gives the number 100000'):
+    with pytest.raises(CheckpointError, match='gives token 100000'):
         tokenizer(['red'])
 
 

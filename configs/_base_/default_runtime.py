@@ -4,7 +4,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Written whole, deleted late, found again by --resume.
+    # Writes checkpoints whole, so that --resume can use the newest.
     checkpoint=dict(
         type='mmclip.ReliableCheckpointHook',
         interval=1,
@@ -15,19 +15,19 @@ default_hooks = dict(
     visualization=dict(type='mmclip.VisualizationHook', enable=False),
     # A checkpoint that does not fit stops the run; mmengine only warns.
     strict_load=dict(type='mmclip.StrictLoadHook'),
-    # A resumed run is the same as one that was never interrupted.
+    # Makes a resumed run equal to one that was never interrupted.
     exact_resume=dict(type='mmclip.ExactResumeHook'),
-    # A shorter run whose schedule was left as it is may end in its warm-up.
+    # A run made shorter without its schedule may end in the warm-up.
     check_schedule=dict(type='mmclip.CheckScheduleHook'),
     # NaN in loss or gradients stops the run before it reaches the weights.
     finite_loss=dict(type='mmclip.FiniteLossHook'),
-    # A class folder that one split lacks would shift its labels.
+    # A class folder missing from one split would shift its labels.
     check_classes=dict(type='mmclip.CheckClassesHook'),
-    # Images that cannot be loaded are named before the first step.
+    # Reports images that cannot be loaded before the first step.
     check_data=dict(type='mmclip.CheckDataHook'),
-    # Evaluation stops at an image that its pipeline leaves out.
+    # Stops an evaluation whose pipeline skips an image.
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
-    # Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP leave a checkpoint.
+    # Saves a checkpoint on Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP.
     interrupt=dict(type='mmclip.InterruptHook'),
 )
 

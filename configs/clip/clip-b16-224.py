@@ -1,12 +1,13 @@
 r"""CLIP ViT-B/16 at 224 px, fine-tuned on ImageNet-1k after FT-CLIP.
 
-Source: as clip-l-224.py, which this config changes, and
+Source: that of clip-l-224.py, which this config changes, and
 scripts/bash_fine_Openai_CLIP_P16.sh (S).
-Its result: 85.66 % top-1 (logs/CLIP_B16.log). Not trained by this project.
+Published result: 85.66 % top-1 (logs/CLIP_B16.log). Not trained by this
+project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-B-16 openai ViT-B-16.pth
-    bash tools/dist_train.sh configs/clip/clip-b16-224.py 8   # as S
+    bash tools/dist_train.sh configs/clip/clip-b16-224.py 8   # as in S
 """
 
 _base_ = ['./clip-l-224.py']

@@ -1,16 +1,16 @@
-r"""CLIP ViT-B/16 at 224 px, fine-tuned against captions of its classes.
+r"""CLIP ViT-B/16 at 224 px, fine-tuned on ImageNet-1k with captions (FLYP).
 
-FLYP: arXiv 2212.00638 and its repository locuslab/FLYP, README.md (R),
+Source: arXiv 2212.00638 and its repository locuslab/FLYP, README.md (R),
 src/models/flyp_loss.py (F). Not trained by this project.
-Its result, as later work quotes it: 82.6 % top-1 on ImageNet, 59.7 % in the
-mean of V2, R, A, Sketch and ObjectNet (SoongE/ReCalCon, README.md); 82.2 and
-59.5 in a quotation of arXiv 2511.09973's table. The table of 2212.00638 itself
-could not be read; its abstract has 4.2 % over fine-tuning out of distribution,
-in the mean of seven shifts.
-R trains on the GPUs of one machine, 512 images a step, which "might require 3
-A*6000 GPUs" (its author, issue 14 of locuslab/FLYP); the loss is over all of
-them, so that accumulative_counts is no way to a smaller batch. The schedule is
-that of clip-l-336_wise-ft_in1k.py; see there for other data.
+Published result, as quoted by later work: 82.6 % top-1 on ImageNet and 59.7 %
+on average on V2, R, A, Sketch and ObjectNet (SoongE/ReCalCon, README.md); 82.2
+and 59.5 in a quotation of arXiv 2511.09973's table. The table of 2212.00638
+itself was not available; its abstract states a gain of 4.2 % over fine-tuning
+on average over seven shifts.
+R trains on the GPUs of one machine with 512 images per step, which "might
+require 3 A*6000 GPUs" (its author, issue 14 of locuslab/FLYP). The loss spans
+the whole batch, so smaller batches with accumulative_counts are not the same.
+The schedule is that of clip-l-336_wise-ft_in1k.py; see there for other data.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-B-16 openai ViT-B-16.pth

@@ -1,9 +1,9 @@
-r"""CLIP ViT-B/16 at 224 px on ImageNet-1k without any training (OpenAI).
+r"""CLIP ViT-B/16 at 224 px, zero-shot on ImageNet-1k (OpenAI).
 
-As clip-l-336_zeroshot_in1k.py, which this config changes. Source: arXiv
-2103.00020. Result with open_clip: 68.34 % top-1 (mlfoundations/open_clip,
-docs/openclip_results.csv). Not measured by this project. Also for what
-flyp_to_classifier.py makes.
+Changes clip-l-336_zeroshot_in1k.py. Source: arXiv 2103.00020. Published result
+with open_clip: 68.34 % top-1 (mlfoundations/open_clip,
+docs/openclip_results.csv). Not measured by this project. It also tests the
+classifiers that flyp_to_classifier.py writes.
 
     python tools/zero_shot_head.py ViT-B-16 openai clip-b16_zeroshot.pth
     python tools/test.py configs/clip/clip-b16-224_zeroshot_in1k.py \

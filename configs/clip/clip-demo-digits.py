@@ -1,7 +1,7 @@
 """The demo: a tiny CLIP, fine-tuned on a few scans of each digit.
 
 Data: tools/demo/prepare_data.py. Weights: tools/demo/pretrain.py, converted
-by tools/model_converters/openclip_to_mmcls.py. All of it: make demo.
+by tools/model_converters/openclip_to_mmcls.py. To run everything: make demo
 """
 
 _base_ = ['../_base_/default_runtime.py']
@@ -26,7 +26,7 @@ model = dict(
         num_classes=10,
         in_channels=128,
         loss=dict(type='CrossEntropyLoss'),
-        # Bounds: by default, mmengine turns one draw in some millions into -2.
+        # Without bounds, mmengine turns one draw in some millions into -2.
         init_cfg=dict(
             type='TruncNormal', layer='Linear', std=0.02, a=-0.2, b=0.2
         ),
@@ -52,7 +52,7 @@ test_pipeline = [
 
 data_root = 'data/demo_digits'
 train_dataloader = dict(
-    batch_size=30,  # all that there are
+    batch_size=30,  # all training images
     num_workers=0,
     persistent_workers=False,
     dataset=dict(

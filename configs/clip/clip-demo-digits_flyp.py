@@ -1,4 +1,4 @@
-"""The demo, fine-tuned against captions of the digits (FLYP)."""
+"""The demo's CLIP, fine-tuned with captions of the digits (FLYP)."""
 
 _base_ = ['./clip-demo-digits.py']
 
@@ -17,8 +17,8 @@ model = dict(
     templates='work_dirs/demo/templates.txt',
 )
 
-# One rate for both towers, as FLYP has it; a tenth of that of the others,
-# since nothing starts from random weights and no layer decay lowers it.
+# One learning rate for both towers, as in FLYP; a tenth of the other configs',
+# because nothing starts from random weights and there is no layer decay.
 optim_wrapper = dict(
     _delete_=True,
     clip_grad=dict(max_norm=1.0),

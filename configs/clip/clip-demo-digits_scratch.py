@@ -1,4 +1,4 @@
-"""The demo's comparison: the same schedule from random weights."""
+"""The demo's baseline: the same schedule from random weights."""
 
 _base_ = ['./clip-demo-digits.py']
 

@@ -1,4 +1,4 @@
-"""The demo, fine-tuned from the zero-shot classifier, as WiSE-FT starts."""
+"""The demo's CLIP, fine-tuned from its zero-shot classifier for WiSE-FT."""
 
 _base_ = ['./clip-demo-digits_zeroshot.py']
 

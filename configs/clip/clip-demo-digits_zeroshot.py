@@ -1,7 +1,7 @@
-"""The demo's zero-shot classifier: the digits' names, no training.
+"""The demo's zero-shot classifier, from the names of the digits.
 
-Weights: tools/zero_shot_head.py with tools/demo/names.txt and templates.txt.
-All of it: make demo.
+Weights: tools/zero_shot_head.py with work_dirs/demo/names.txt and
+templates.txt. To run everything: make demo
 """
 
 _base_ = ['./clip-demo-digits.py']

@@ -1,12 +1,13 @@
 r"""CLIP ViT-L/14 at 224 px, fine-tuned on ImageNet-1k after FT-CLIP.
 
-Source: as clip-l-336.py, which this config changes, and
+Source: that of clip-l-336.py, which this config changes, and
 scripts/bash_fine_Openai_CLIP_Large_P14.sh (S), models/finetune_clip.py (M).
-Its result: 87.97 % top-1 (logs/CLIP_L14.log). Not trained by this project.
+Published result: 87.97 % top-1 (logs/CLIP_L14.log). Not trained by this
+project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-L-14 openai ViT-L-14.pth
-    bash tools/dist_train.sh configs/clip/clip-l-224.py 8   # as S
+    bash tools/dist_train.sh configs/clip/clip-l-224.py 8   # as in S
 """
 
 _base_ = ['./clip-l-336.py']
@@ -31,7 +32,7 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=128, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-lr = 4e-4  # S, for 64 x 4 x 8 GPUs = 2048 images a step
+lr = 4e-4  # S, for 64 x 4 x 8 GPUs = 2048 images per step
 optim_wrapper = dict(optimizer=dict(lr=lr))
 auto_scale_lr = dict(base_batch_size=2048 // 4)
 param_scheduler = _base_.param_scheduler

@@ -1,9 +1,9 @@
-r"""CLIP ViT-L/14 at 336 px, LAION-2B, tuned on ImageNet-12k then -1k (timm).
+r"""CLIP ViT-L/14 at 336 px, LAION-2B, tuned on ImageNet-12k, then -1k (timm).
 
-Weights: timm's vit_large_patch14_clip_336.laion2b_ft_in12k_in1k. Its result:
-88.190 % top-1, 98.566 % top-5 (timm, results/results-imagenet.csv).
-For testing: timm tuned it on the class token, with plain GELU, mean = std =
-0.5 and images squashed to 336 x 336.
+Weights: timm's vit_large_patch14_clip_336.laion2b_ft_in12k_in1k. Published
+result: 88.190 % top-1, 98.566 % top-5 (timm, results/results-imagenet.csv).
+For testing only. timm fine-tuned it on the class token, with plain GELU, mean
+= std = 0.5 and images squashed to 336 x 336.
 
     python tools/test.py CONFIG \
         timm://vit_large_patch14_clip_336.laion2b_ft_in12k_in1k
@@ -41,7 +41,7 @@ test_pipeline = [
 test_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
 test_cfg = dict()
 
-# For testing only: the schedule that timm used is not known here.
+# For testing only: timm's schedule is not published.
 train_dataloader = None
 val_dataloader = None
 val_evaluator = None

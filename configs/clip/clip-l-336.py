@@ -3,26 +3,27 @@ r"""CLIP ViT-L/14 at 336 px, fine-tuned on ImageNet-1k after FT-CLIP.
 Source: arXiv 2212.06138 and its repository LightDXY/FT-CLIP,
 scripts/bash_fine_Openai_CLIP_Large_P14_336.sh (S below),
 models/finetune_clip.py (M), datasets.py (D), logs/CLIP_L14_336.log (L).
-Its result: 88.33 % top-1 (L, best epoch of the EMA weights; last epoch 87.7).
-Differences: M starts from OpenAI's 224 px weights and resizes the position
-embedding; this config starts from OpenAI's own 336 px weights. M leaves out
-the end of an epoch that is no whole step (2 of 2,670 passes), and its rate
-changes with steps, not with passes. The head's bias starts at 0 instead of
-within 3e-5 of it, and the average of the weights from those after the first
-step instead of from those before it. RandomErasing fills with noise that ends
-at black and white, where timm's goes on.
-Not trained by this project.
+Published result: 88.33 % top-1 (L, best epoch of the EMA weights; last epoch
+87.7). Not trained by this project.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-L-14-336 openai ViT-L-14-336px.pth
-    # on each of 3 machines of 8 GPUs, as L; N is 0, 1 and 2, and ADDRESS is
-    # that of 0 (docs/distributed.md)
+    # on each of 3 machines with 8 GPUs, as in L; N is 0, 1 or 2, and ADDRESS
+    # is machine 0 (docs/distributed.md)
     NNODES=3 NODE_RANK=N MASTER_ADDR=ADDRESS \
         bash tools/dist_train.sh configs/clip/clip-l-336.py 8
 
-Fewer GPUs: raise optim_wrapper.accumulative_counts (and the EMA's interval
-and begin_iter with it) until GPUs x 20 x accumulative_counts is 1920. Or, and
-never both, --auto-scale-lr, which does not see accumulative_counts.
+With fewer GPUs, raise optim_wrapper.accumulative_counts (and the EMA's
+interval and begin_iter with it) until GPUs x 20 x accumulative_counts is 1920.
+Or use --auto-scale-lr, which ignores accumulative_counts; never do both.
+
+Differences from FT-CLIP: M starts from OpenAI's 224 px weights and resizes the
+position embedding; this config starts from OpenAI's own 336 px weights. M
+drops the incomplete step at the end of an epoch (2 of 2,670 iterations), and
+changes the learning rate per step, not per iteration. The head's bias starts
+at 0 instead of within 3e-5 of it, and the EMA from the weights after the first
+step instead of those before it. RandomErasing clips its noise to black and
+white, which timm does not.
 """
 
 _base_ = ['../_base_/default_runtime.py', '../_base_/datasets/imagenet.py']
@@ -41,7 +42,7 @@ model = dict(
         img_size=336,  # S
         patch_size=14,
         out_type='avg_featmap',  # M: mean of the normalised patch tokens
-        # M: a fresh norm, no projection, nothing frozen at 336 px
+        # M: a new norm, no projection, nothing frozen at 336 px
         init_cfg=dict(
             type='mmclip.PretrainedCLIP',
             checkpoint='ViT-L-14-336px.pth',
@@ -55,8 +56,8 @@ model = dict(
         loss=dict(  # run_class_finetuning.py: smoothing 0.1
             type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'
         ),
-        # M: truncated normal of 0.02 within 2, times 0.001. With its default
-        # bounds, mmengine turns one draw in some millions into -2.
+        # M: truncated normal with std 0.02 in [-2, 2], times 0.001. Its
+        # default bounds make mmengine turn one draw in some millions into -2.
         init_cfg=dict(
             type='TruncNormal', layer='Linear', std=2e-5, a=-2e-3, b=2e-3
         ),
@@ -110,14 +111,14 @@ test_pipeline = [
 batch_size, accumulative_counts = 20, 4  # S: batch_size, update_freq
 train_dataloader = dict(
     batch_size=batch_size,
-    # S leaves out the images that are less than a step, too
+    # S also drops the images of an incomplete step
     sampler=dict(images_per_step=batch_size * accumulative_counts),
     dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-lr = 6e-4  # S, for 20 x 4 x 24 GPUs (L) = 1920 images a step
+lr = 6e-4  # S, for 20 x 4 x 24 GPUs (L) = 1920 images per step
 optim_wrapper = dict(
     accumulative_counts=accumulative_counts,
     optimizer=dict(  # optim_factory.py; weight decay S
@@ -139,11 +140,11 @@ auto_scale_lr = dict(base_batch_size=1920 // accumulative_counts)
 
 epochs, warmup_epochs = 30, 5  # S
 # run_class_finetuning.py, utils.py: from 0 (L: the mean of epoch 0 is
-# 5.992801e-05; its --warmup_lr is not used) and to 1e-6, per iteration
+# 5.992801e-05; --warmup_lr is not used) to 1e-6, per iteration
 param_scheduler = [
     dict(
         type='LinearLR',
-        start_factor=1e-12,  # as good as 0, which LinearLR would stay at
+        start_factor=1e-12,  # nearly 0; LinearLR would never leave 0 itself
         end=warmup_epochs,
         convert_to_iter_based=True,
     ),
@@ -158,12 +159,12 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-custom_hooks = [  # S: decay 0.9998, once an optimizer step
+custom_hooks = [  # S: decay 0.9998, once per optimizer step
     dict(
         type='EMAHook',
         momentum=1 - 0.9998,
         interval=accumulative_counts,
-        # mmengine counts from here: in the pass of each step, not in the next
+        # so that mmengine updates with each step, not one iteration later
         begin_iter=accumulative_counts,
     )
 ]

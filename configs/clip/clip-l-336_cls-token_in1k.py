@@ -1,13 +1,13 @@
 r"""CLIP ViT-L/14 at 336 px (LAION-2B), fine-tuned on the class token.
 
-As timm does it: its vit_large_patch14_clip_336.laion2b_ft_in1k has the class
-token after the final norm, plain GELU, mean = std = 0.5 and images squashed
-to 336 x 336. Its result: 87.870 % top-1 (timm, results/results-imagenet.csv).
-timm does not publish how it was trained: the schedule, rates and augmentation
-are those of FT-CLIP in clip-l-336.py, so that this config is to be compared
-with that one, not with timm's result. Not trained by this project.
+Like timm's vit_large_patch14_clip_336.laion2b_ft_in1k, it uses the class token
+after the final norm, plain GELU, mean = std = 0.5 and images squashed to 336 x
+336. timm's published result: 87.870 % top-1 (results/results-imagenet.csv).
+timm does not publish how it was trained, so the schedule, learning rates and
+augmentation are FT-CLIP's: compare this config with clip-l-336.py, not with
+timm's result. Not trained by this project.
 
-    # on each of 3 machines of 8 GPUs; see clip-l-336.py
+    # on each of 3 machines with 8 GPUs; see clip-l-336.py
     NNODES=3 NODE_RANK=N MASTER_ADDR=ADDRESS \
         bash tools/dist_train.sh configs/clip/clip-l-336_cls-token_in1k.py 8
 """

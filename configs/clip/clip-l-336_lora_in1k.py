@@ -1,12 +1,11 @@
 r"""CLIP ViT-L/14 at 336 px, fine-tuned on ImageNet-1k with LoRA.
 
 Source: mmpretrain's configs/vision_transformer/
-vit-base-p16_8xb64-lora_in1k-384px.py (M), for ViT-B/16 of other weights, and
-arXiv 2106.09685. There is no published result for this model to reproduce,
-nor one of M in mmpretrain's metafile; M's name has 8 GPUs x 64 images. Not
-trained by this project. Differences from M: our tower and its weights,
-the class token before the projection, cross entropy and bicubic resizing as
-in FT-CLIP's config.
+vit-base-p16_8xb64-lora_in1k-384px.py (M), for another ViT-B/16, and arXiv
+2106.09685. There is no published result for this model, and none for M in
+mmpretrain's metafile; M's name says 8 GPUs x 64 images. Not trained by this
+project. Differences from M: our tower and its weights, the class token before
+the projection, and cross entropy and bicubic resizing as in clip-l-336.py.
 
     python3 tools/model_converters/openclip_to_mmcls.py \
         ViT-L-14-336 openai ViT-L-14-336px.pth
@@ -15,7 +14,7 @@ in FT-CLIP's config.
         configs/clip/clip-l-336_lora_in1k.py CHECKPOINT merged.pth
     python tools/test.py merged.py merged.pth
 
-Checkpoints hold the LoRA weights and the head alone: keep ViT-L-14-336px.pth.
+Checkpoints hold only the LoRA weights and the head: keep ViT-L-14-336px.pth.
 """
 
 _base_ = ['./clip-l-336.py']
@@ -34,7 +33,7 @@ model = dict(
                 type='mmclip.PretrainedCLIP', checkpoint='ViT-L-14-336px.pth'
             ),
         ),
-        alpha=16,  # M, as all that follows
+        alpha=16,  # M, like everything below
         rank=16,
         drop_rate=0.1,
         targets=[dict(type='attn.qkv')],
@@ -52,7 +51,7 @@ train_dataloader = dict(
     dataset=dict(pipeline=train_pipeline),
 )
 
-lr = 3e-3 * 8 * 64 / 4096  # M gives 3e-3 for 4096 images a step
+lr = 3e-3 * 8 * 64 / 4096  # M has 3e-3 for 4096 images per step
 optim_wrapper = dict(
     _delete_=True,
     clip_grad=dict(max_norm=1.0),

@@ -1,19 +1,19 @@
-r"""CLIP ViT-L/14 at 336 px, fine-tuned from its zero-shot classifier.
+r"""CLIP ViT-L/14 at 336 px, fine-tuned from its zero-shot head (WiSE-FT).
 
-The start of WiSE-FT: arXiv 2109.01903 (P) and its repository
-mlfoundations/wise-ft, README.md (R), src/models/finetune.py (F),
-src/models/utils.py (U). Not trained by this project.
-Its result for this model (P, Table 1, of which only quotations were read), as
-top-1 on ImageNet / mean of V2, R, Sketch, ObjectNet and A: zero-shot 76.6 /
-73.4, fine-tuned 86.2 / 68.6, the average of both weights at alpha 0.5 86.8 /
-76.9, at the best alpha 87.1 / 77.4. See docs/weight_space.md.
-R's command is for ViT-B/32, on the GPUs of one machine, 512 images a step; R
-does not say which and how many.
-The schedule is counted in iterations, as there. With other data, epochs or
-images a step, set what is computed from iters (iters itself comes too late):
+Source: arXiv 2109.01903 (P) and its repository mlfoundations/wise-ft,
+README.md (R), src/models/finetune.py (F), src/models/utils.py (U). Not trained
+by this project.
+Published results for this model (P, Table 1, read only as quoted), as top-1 on
+ImageNet / average of V2, R, Sketch, ObjectNet and A: zero-shot 76.6 / 73.4,
+fine-tuned 86.2 / 68.6, both averaged with alpha 0.5 86.8 / 76.9, with the best
+alpha 87.1 / 77.4. See docs/weight_space.md.
+R's command is for ViT-B/32, on the GPUs of one machine with 512 images per
+step; R does not say which GPUs or how many.
+The schedule is in iterations, as in R. With other data, epochs or images per
+step, set the values computed from iters (setting iters itself has no effect):
     --cfg-options train_cfg.max_epochs=E param_scheduler.1.T_max=T
-where T is images / images a step x E, less the 500 iterations of the warm-up.
-With accumulated gradients: docs/fine_tuning.md.
+where T is images / images per step x E, minus the 500 warm-up iterations.
+For accumulated gradients, see docs/fine_tuning.md.
 
     python tools/zero_shot_head.py ViT-L-14-336 openai clip-l-336_zeroshot.pth
     bash tools/dist_train.sh configs/clip/clip-l-336_wise-ft_in1k.py 8
@@ -26,7 +26,7 @@ _base_ = ['./clip-l-336_zeroshot_in1k.py']
 
 load_from = 'clip-l-336_zeroshot.pth'
 
-# F: train_preprocess of openai/CLIP as the repository has it
+# F: train_preprocess of the repository's copy of openai/CLIP
 train_pipeline = [
     dict(type='mmclip.SeedSample'),
     _base_.test_pipeline[0],
@@ -52,7 +52,7 @@ train_dataloader = dict(
     sampler=dict(type='mmclip.ResumableSampler', shuffle=True),
 )
 
-lr = 3e-5  # R, for 512 images a step
+lr = 3e-5  # R, for 512 images per step
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=lr, weight_decay=0.1),  # F; decay P
     clip_grad=dict(max_norm=1.0),  # F
@@ -60,7 +60,7 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=512)
 
 epochs = 10  # R
-# 1,281,167 images, 512 a step; U counts in iterations, P warms up for 500.
+# 1,281,167 images, 512 per step; U counts in iterations, P warms up for 500.
 warmup_iters, iters = 500, 2503 * epochs
 param_scheduler = [
     dict(

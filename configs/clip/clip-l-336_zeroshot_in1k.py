@@ -1,10 +1,10 @@
-r"""CLIP ViT-L/14 at 336 px on ImageNet-1k without any training (OpenAI).
+r"""CLIP ViT-L/14 at 336 px, zero-shot on ImageNet-1k (OpenAI).
 
-Source: arXiv 2103.00020, whose result is 76.2 % top-1 (Table 16, of which only
-quotations were read). With open_clip, which this follows: 76.56 % top-1
+Source: arXiv 2103.00020. Published results: 76.2 % top-1 (Table 16, read only
+as quoted), and 76.56 % with open_clip, which this config follows
 (mlfoundations/open_clip, docs/openclip_results.csv). Not measured by this
 project.
-The head holds embeddings of the classes' names; one GPU, or none.
+The head holds embeddings of the class names. It needs at most one GPU.
 
     python tools/zero_shot_head.py ViT-L-14-336 openai clip-l-336_zeroshot.pth
     python tools/test.py configs/clip/clip-l-336_zeroshot_in1k.py \

@@ -1,4 +1,4 @@
-"""What models cost."""
+"""The cost of models, and comparisons with open_clip."""
 
 from mmclip.analysis.complexity import Complexity, count_complexity
 

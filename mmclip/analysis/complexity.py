@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulate operations of a model."""
+"""Counts of a model's parameters and multiply-accumulate operations."""
 
 import copy
 import logging
@@ -18,13 +18,13 @@ from mmclip.errors import ConfigError
 
 @dataclass(frozen=True)
 class Complexity:
-    """What one image costs.
+    """The cost of one image.
 
     Args:
         params (int): Number of parameters.
         macs (int): Multiply-accumulate operations of convolutions, linear
-            layers and attention (both products); no norms, softmax,
-            activations or additions. The tables of the field call this FLOPs.
+            layers and attention (both products), without norms, softmax,
+            activations and additions. Papers often call this FLOPs.
     """
 
     params: int
@@ -32,7 +32,7 @@ class Complexity:
 
 
 def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
-    """Count for the model of a config, without memory for its weights.
+    """Count the cost of a config's model, without memory for its weights.
 
     Args:
         cfg (Config): A config with a ``model`` whose forward takes a batch.
@@ -40,12 +40,12 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     is_lora = _tower(cfg.model) is not cfg.model.get('backbone')
-    # LoRA moves the weights that it wraps, which those on meta do not bear,
-    # and open_clip does what fake ones do not bear.
+    # LoRA moves the weights that it wraps, which fails on meta; open_clip's
+    # code fails with fake tensors.
     with FakeTensorMode() if is_lora else torch.device('meta'), quiet_init():
         model = MODELS.build(without_weights(cfg)).eval()
         image = torch.zeros(1, 3, *size)
-    # The counter stumbles over modules that are called with a parameter.
+    # The counter fails on modules that are called with a parameter.
     model.requires_grad_(False)
     # torch counts a multiplication and an addition as two.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -57,22 +57,22 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
 
 
 def image_size(cfg: Config) -> tuple[int, int]:
-    """The image size that a config's backbone is made for, in pixels.
+    """Return the image size of a config's backbone, in pixels.
 
     Raises:
-        ConfigError: If the config does not say.
+        ConfigError: If the config does not state it.
     """
     size = (_tower(cfg.model) or {}).get('img_size')
     if size is None:
         raise ConfigError(
-            'model.backbone has no img_size: name the size of the images '
+            'model.backbone has no img_size: give the size of the images '
             '(--shape 224).'
         )
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def without_weights(cfg: Config) -> ConfigDict:
-    """A copy of a config's model that needs no file of the tower's weights."""
+    """Copy a config's model, without the file of the tower's weights."""
     model = copy.deepcopy(cfg.model)
     tower = _tower(model)
     if tower is not None and 'init_cfg' in tower:
@@ -82,7 +82,7 @@ def without_weights(cfg: Config) -> ConfigDict:
 
 @contextmanager
 def quiet_init() -> Iterator[None]:
-    """Without a log line for each parameter, which LoRA would print."""
+    """Suppress the log line that LoRA prints for each parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -93,6 +93,6 @@ def quiet_init() -> Iterator[None]:
 
 
 def _tower(model: ConfigDict) -> ConfigDict | None:
-    """The config of the backbone, if any, also where LoRA is around it."""
+    """Return the config of the backbone, if any, from inside LoRA too."""
     backbone = model.get('backbone')
     return backbone and backbone.get('module', backbone)

@@ -1,4 +1,4 @@
-"""Comparing backbones with the models of open_clip that they stand for."""
+"""Comparison of backbones with the open_clip models that they replace."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -32,19 +32,19 @@ def make_twins(
     width: int | None = None,
     **ours: Any,
 ) -> tuple[nn.Module, nn.Module]:
-    """open_clip's tower with random weights, and our backbone with the same.
+    """Build open_clip's tower and our backbone with the same random weights.
 
     Args:
-        name (str): A model name of open_clip.
-        tag (str | None): The tag whose activation the towers have.
-        depth (int | None): The number of blocks, to spare memory and time;
-            None, and all towers that are no vision transformers: all.
-        width (int | None): Channels of a vision transformer, with two heads
-            and twice as many channels in its MLPs, whose first weights are
-            larger: an activation still meets numbers at which others differ
-            from it. None for its own.
-        **ours (Any): Arguments of our backbone other than open_clip's config
-            says, to make it wrong.
+        name (str): An open_clip model name.
+        tag (str | None): The tag whose activation the towers use.
+        depth (int | None): The number of blocks, to save memory and time;
+            None for all. Towers that are not vision transformers keep all.
+        width (int | None): Channels of a vision transformer; it then has two
+            heads and twice as many channels in its MLPs. The first weights of
+            these are enlarged, so that the activation still sees values at
+            which others differ. None for its own width.
+        **ours (Any): Arguments of our backbone that differ from open_clip's
+            config, to make it wrong.
 
     Returns:
         tuple[nn.Module, nn.Module]: open_clip's tower and our backbone, both
@@ -85,7 +85,7 @@ def make_twins(
 def to_ours(
     tensors: dict[str, Tensor], backbone: nn.Module
 ) -> dict[str, Tensor]:
-    """Tensors of an open_clip tower (weights or gradients), in our names."""
+    """Rename an open_clip tower's weights or gradients to our names."""
     prefixed = {f'visual.{name}': tensor for name, tensor in tensors.items()}
     is_other = f'mmclip.{type(backbone).__name__}' == OTHER
     dialect = OPEN_CLIP_TOWER if is_other else recognise(prefixed)
@@ -93,20 +93,20 @@ def to_ours(
 
 
 def randomize(module: nn.Module) -> None:
-    """Make norms and biases count: they start at one and zero."""
+    """Change norms and biases from their initial ones and zeros."""
     for parameter in module.parameters():
         if parameter.ndim == 1:
             parameter.data += 0.1 * torch.randn_like(parameter)
 
 
 def relative_difference(ours: Tensor, reference: Tensor) -> float:
-    """The largest difference over the largest reference value."""
+    """Return the largest difference over the largest reference value."""
     return ((ours - reference).abs().max() / reference.abs().max()).item()
 
 
 @contextmanager
 def _smaller(sizes: dict[str, int]) -> Iterator[None]:
-    """Vision transformers of timm with these sizes, inside open_clip."""
+    """Make open_clip build timm's vision transformers with these sizes."""
     import timm
 
     create = timm.create_model
@@ -123,7 +123,7 @@ def _smaller(sizes: dict[str, int]) -> Iterator[None]:
     def create_smaller(model_name: str, **kwargs: Any) -> nn.Module:
         try:
             return create(model_name, **(changes | kwargs))
-        except TypeError:  # no vision transformer
+        except TypeError:  # not a vision transformer
             return create(model_name, **kwargs)
 
     with mock.patch('timm.create_model', create_smaller):
@@ -137,23 +137,24 @@ def compare_with_open_clip(
     tag: str | None = None,
     num_images: int = 4,
 ) -> float:
-    """Compare a file of weights with a model of open_clip on random images.
+    """Compare a weights file with an open_clip model on random images.
 
     Args:
-        path (str): The file; with our metadata it decides about the backbone,
-            otherwise the tag does.
-        name (str): A model name of open_clip.
-        pretrained (str): A pretrained tag of it, or a local file.
-        tag (str | None): For a local file: the tag whose activation it
-            follows, ``'none'`` for the model config's own.
-        num_images (int): How many normally distributed images. Defaults to 4.
+        path (str): The file. Our metadata in it defines the backbone; without
+            any, the tag does.
+        name (str): An open_clip model name.
+        pretrained (str): One of its pretrained tags, or a local file.
+        tag (str | None): For a local file: the tag whose activation it uses,
+            ``'none'`` for the model config's own.
+        num_images (int): How many normally distributed images to compare on.
+            Defaults to 4.
 
     Returns:
         float: The largest difference over the largest feature value.
 
     Raises:
         CheckpointError: If either cannot be read or converted, or the local
-            file is of another model or of an activation that is not clear.
+            file belongs to another model or its activation is unclear.
     """
     tower, read = open_clip_source(name, pretrained, tag)
     try:
@@ -171,8 +172,8 @@ def compare_with_open_clip(
         wanted, ours = reference(images), backbone(images)[-1]
     if ours.shape != wanted.shape:
         raise CheckpointError(
-            f'{path} gives features of shape {tuple(ours.shape)}, {name} of '
-            f'{tuple(wanted.shape)}.'
+            f'{path} gives features of shape {tuple(ours.shape)}, but {name} '
+            f'gives {tuple(wanted.shape)}.'
         )
     return relative_difference(ours, wanted)
 
@@ -180,7 +181,7 @@ def compare_with_open_clip(
 def load_reference(
     name: str, tower: Tower, weights: Mapping[str, Tensor]
 ) -> nn.Module:
-    """open_clip's own image tower with weights of open_clip."""
+    """Build open_clip's own image tower with open_clip's weights."""
     from open_clip.model import _build_vision_tower
 
     model_cfg = find_model(name, None)[0]

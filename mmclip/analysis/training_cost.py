@@ -1,4 +1,4 @@
-"""What a training run costs, counted without running it."""
+"""The cost of a training run, counted without running it."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from mmclip.text.contrastive_classifier import ContrastiveClassifier
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Counted, not measured.
+    """The cost of training, counted and not measured.
 
     Args:
-        params (int): Parameters that are trained.
-        flops_per_image (int): Floating-point operations of forward and
-            backward, a multiplication and an addition as two.
-        bytes_per_image (int): Of the activations that autograd keeps, with
-            autocast to bfloat16.
-        bytes_of_states (int): Of weights, gradients, the two moments of AdamW
-            and, if there is an EMA, its weights, in float32.
+        params (int): Number of trained parameters.
+        flops_per_image (int): Floating-point operations of the forward and
+            backward pass; a multiplication and an addition are two.
+        bytes_per_image (int): Bytes of the activations that autograd keeps,
+            with autocast to bfloat16.
+        bytes_of_states (int): Bytes of weights, gradients, AdamW's two
+            moments and, if there is an EMA, its weights, in float32.
     """
 
     params: int
@@ -40,24 +40,25 @@ class TrainingCost:
     bytes_of_states: int
 
     def gpu_hours(self, images: float, tflops: float) -> float:
-        """Of a GPU that does so many 10**12 operations a second in training.
+        """Estimate the GPU hours of a training run.
 
         Args:
-            images (float): How many, all epochs together.
-            tflops (float): What is reached, not the peak.
+            images (float): Number of images over all epochs.
+            tflops (float): 10**12 operations per second that the GPU reaches
+                in training, not its peak.
         """
         return self.flops_per_image * images / (tflops * 1e12) / 3600
 
     def memory(self, batch_size: int) -> int:
-        """Bytes on a GPU without what allocators and kernels add."""
+        """Return bytes on a GPU, without what allocators and kernels add."""
         return self.bytes_of_states + batch_size * self.bytes_per_image
 
 
 def count_training_cost(cfg: Config) -> TrainingCost:
-    """Count for the model of a config, without files of weights.
+    """Count the training cost of a config's model, without weights files.
 
-    Of a :class:`ContrastiveClassifier`, an image is counted with its caption;
-    its weights are made, at random, while those of others take no memory.
+    For a :class:`ContrastiveClassifier` an image is counted with its caption,
+    and random weights are made; other models' weights take no memory.
 
     Args:
         cfg (Config): A config whose ``model`` is a classifier with a
@@ -68,7 +69,7 @@ def count_training_cost(cfg: Config) -> TrainingCost:
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     size = image_size(cfg)
     is_contrastive = MODELS.get(cfg.model.type) is ContrastiveClassifier
-    # open_clip moves the weights that it makes, which fake ones do not bear.
+    # open_clip moves the weights that it makes, which fails with fake tensors.
     with (
         nullcontext()
         if is_contrastive
@@ -76,7 +77,7 @@ def count_training_cost(cfg: Config) -> TrainingCost:
     ):
         with quiet_init():
             model = MODELS.build(without_weights(cfg)).train()
-        # Two, so that what all images share is not counted as an image's.
+        # Also two, to leave out what all images of a batch share.
         one, flops = _count(model, 1, size)
         two, _ = _count(model, 2, size)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -100,7 +101,7 @@ def _attention_backward(
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-# Of shapes. torch 2.10 itself counts attention on GPUs only.
+# From shapes. torch 2.10 itself counts attention only on GPUs.
 _aten = torch.ops.aten
 _ATTENTION = {
     _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
@@ -113,7 +114,7 @@ _ATTENTION = {
 def _count(
     model: nn.Module, batch: int, size: tuple[int, int]
 ) -> tuple[int, int]:
-    """Bytes kept for the backward pass, and operations of both."""
+    """Count the bytes kept for backward, and the operations of both passes."""
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> Any:
@@ -133,9 +134,9 @@ def _count(
 
 
 def _loss(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """A scalar with the cost of the loss, whatever the labels are."""
+    """Compute a scalar that costs as much as the loss, without labels."""
     if not isinstance(model, ContrastiveClassifier):
         return model(images).float().logsumexp(dim=1).sum()
     features = F.normalize(model.extract_feat(images)[-1], dim=-1)
-    texts = model.text([''] * len(images))  # all are as long
+    texts = model.text([''] * len(images))  # all texts are padded alike
     return model.contrast(features, texts, model.text.logit_scale)

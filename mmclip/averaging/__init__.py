@@ -1,1 +1,1 @@
-"""Averages of weights, and what they score."""
+"""Averages of weights, and their scores."""

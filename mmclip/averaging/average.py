@@ -1,4 +1,4 @@
-"""Averages of weights: WiSE-FT's interpolation and model soups."""
+"""Averaging of weights: WiSE-FT's interpolation and model soups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from mmclip.version import __version__
 
 Checkpoint = Mapping[str, Any]
 StateDict = Mapping[str, Tensor]
-# BatchNorm's count of batches, which no forward pass in eval mode reads.
+# BatchNorm's count of batches, which is not used in eval mode.
 COUNTER = 'num_batches_tracked'
 _SAME_CLASSES = (
     '\nIf these names mean the same classes in the same order, pass '
@@ -38,15 +38,15 @@ _SAME_CLASSES = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What a greedy soup did with one set of weights.
+    """The result of adding one set of weights to a greedy soup.
 
     Args:
-        name (str): Of the weights.
+        name (str): Name of the weights.
         alone (float): Their own score.
-        together (float): The score of the soup with them in it.
-        before (float | None): That of the soup without them; None for the
+        together (float): The soup's score with them.
+        before (float | None): The soup's score without them; None for the
             first.
-        kept (bool): Whether they stayed.
+        kept (bool): Whether they stayed in the soup.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Trial:
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read ``state_dict`` and ``meta`` of a checkpoint, not the optimizer's.
+    """Read ``state_dict`` and ``meta`` of a checkpoint.
 
-    Of a training with ``EMAHook`` these are the averaged weights: mmengine
+    After training with ``EMAHook`` these are the averaged weights: mmengine
     saves the others as ``ema_state_dict``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it holds no state dict, or NaN in it.
+        CheckpointError: If it has no state dict, or NaN in it.
     """
     weights = open_weights(path)
     check_finite(weights, path)
@@ -74,23 +74,24 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 def check_compatible(
     checkpoints: Mapping[str, Checkpoint], *, same_classes: bool = False
 ) -> list[str]:
-    """Refuse checkpoints whose average would mean nothing.
+    """Refuse checkpoints whose average would be meaningless.
 
-    Each is compared with the first: keys and shapes, what they say of
-    themselves in ``meta['clip']``, and the names of the classes.
+    Each is compared with the first: keys and shapes, ``meta['clip']``, and
+    the names of the classes.
 
     Args:
-        checkpoints (Mapping[str, Mapping]): With ``state_dict`` and ``meta``,
-            by path.
-        same_classes (bool): Whether class names that differ are known to
-            mean the same classes in the same order. Defaults to False.
+        checkpoints (Mapping[str, Mapping]): Checkpoints with ``state_dict``
+            and ``meta``, by path.
+        same_classes (bool): Whether different class names are known to mean
+            the same classes in the same order. Defaults to False.
 
     Returns:
-        list[str]: What could not be compared, and how images differ.
+        list[str]: Notes on what could not be compared, and on different
+        preprocessing of images.
 
     Raises:
-        CheckpointError: If two differ, with all the differences, or one holds
-            updates of LoRA.
+        CheckpointError: If two differ (the message lists all differences), or
+            one holds LoRA updates.
     """
     for path, checkpoint in checkpoints.items():
         _refuse_lora(checkpoint, path)
@@ -98,7 +99,7 @@ def check_compatible(
     classes = {path: classes_of(c, path) for path, c in checkpoints.items()}
     notes = [f'{path} {UNSAID}' for path in clips if clips[path] is None]
     notes += [
-        f'{path} does not name its classes: only their number is compared.'
+        f'{path} does not name its classes, so only their number is compared.'
         for path in classes
         if classes[path] is None
     ]
@@ -114,8 +115,8 @@ def check_compatible(
             unlike += differences(one, other, names, called)
             if images := differences(one, other, PREPROCESS, called):
                 notes.append(
-                    f'{first} and {path}: images were prepared in another '
-                    f'way: {"; ".join(images)}.'
+                    f'{first} and {path}: images were prepared differently: '
+                    f'{"; ".join(images)}.'
                 )
         advice = '' if unlike else _SAME_CLASSES
         if not same_classes:
@@ -132,20 +133,21 @@ def check_compatible(
 def interpolate(
     zero_shot: StateDict, fine_tuned: StateDict, alpha: float
 ) -> dict[str, Tensor]:
-    """The weights between two models, of WiSE-FT (arXiv 2109.01903).
+    """Interpolate between two models, as WiSE-FT does (arXiv 2109.01903).
 
-    ``(1 - alpha) * zero_shot + alpha * fine_tuned`` for every tensor of
-    floats, computed in float32 or better and rounded to the dtype that the
-    tensor has. Tensors of integers must be equal, but for BatchNorm's count
-    of batches, which is that of ``fine_tuned``.
+    ``(1 - alpha) * zero_shot + alpha * fine_tuned`` for every floating-point
+    tensor, computed in float32 or better and rounded to the tensor's dtype.
+    Integer tensors must be equal, except for BatchNorm's count of batches,
+    which is taken from ``fine_tuned``.
 
     Args:
         zero_shot (Mapping[str, Tensor]): A state dict.
         fine_tuned (Mapping[str, Tensor]): Another with the same keys.
-        alpha (float): Between 0 (``zero_shot``) and 1 (``fine_tuned``).
+        alpha (float): From 0 (``zero_shot``) to 1 (``fine_tuned``).
 
     Raises:
-        CheckpointError: If keys, shapes or integers differ, listing them.
+        CheckpointError: If keys, shapes or integers differ; the message lists
+            them.
         ArgumentError: If ``alpha`` is not between 0 and 1.
     """
     if not 0 <= alpha <= 1:
@@ -159,17 +161,17 @@ def interpolate(
 
 
 def average(state_dicts: Sequence[StateDict]) -> dict[str, Tensor]:
-    """The mean of several models: a uniform soup (arXiv 2203.05482).
+    """Average several models: a uniform soup (arXiv 2203.05482).
 
-    What is rounded, and what becomes of integers, is as in
-    :func:`interpolate`.
+    Rounding and integers are as in :func:`interpolate`.
 
     Args:
-        state_dicts (Sequence[Mapping[str, Tensor]]): One or more.
+        state_dicts (Sequence[Mapping[str, Tensor]]): One or more state dicts.
 
     Raises:
-        CheckpointError: If keys, shapes or integers differ, listing them.
-        ArgumentError: If there is none.
+        CheckpointError: If keys, shapes or integers differ; the message lists
+            them.
+        ArgumentError: If there are none.
     """
     if not state_dicts:
         raise ArgumentError('There are no weights to average.')
@@ -186,22 +188,23 @@ def average(state_dicts: Sequence[StateDict]) -> dict[str, Tensor]:
 def greedy_soup(
     state_dicts: Mapping[str, StateDict], score: Callable[[StateDict], float]
 ) -> tuple[dict[str, Tensor], list[Trial]]:
-    """Average those models that make the average better (arXiv 2203.05482).
+    """Average the models that improve the average (arXiv 2203.05482).
 
-    Recipe 1 of the paper: in the order of their own scores, each set of
-    weights stays in the soup if the soup's score does not fall by it.
+    Recipe 1 of the paper: from the best score down, each set of weights stays
+    in the soup if it does not lower the soup's score.
 
     Args:
-        state_dicts (Mapping[str, Mapping[str, Tensor]]): By name.
-        score (Callable): Gives the score of weights, on data that no reported
-            number is measured on; higher is better.
+        state_dicts (Mapping[str, Mapping[str, Tensor]]): State dicts by name.
+        score (Callable): Returns the score of weights, on data that no
+            reported number is measured on; higher is better.
 
     Returns:
-        tuple[dict[str, Tensor], list[Trial]]: The soup, and what was tried,
-        in its order.
+        tuple[dict[str, Tensor], list[Trial]]: The soup, and the trials in
+        order.
 
     Raises:
-        CheckpointError: If keys, shapes or integers differ, listing them.
+        CheckpointError: If keys, shapes or integers differ; the message lists
+            them.
         ArgumentError: If there are no weights.
     """
     if not state_dicts:
@@ -227,14 +230,14 @@ def averaged_checkpoint(
     checkpoints: Mapping[str, Mapping[str, Any]],
     shares: Mapping[str, float],
 ) -> dict[str, Any]:
-    """A checkpoint of averaged weights that says what they are made of.
+    """Make a checkpoint of averaged weights that records their origin.
 
     Args:
-        state_dict (dict[str, Tensor]): The weights.
-        checkpoints (Mapping[str, Mapping]): Those that were averaged, by
-            name; ``meta['clip']``, the classes and the config are those of
-            the last that has them.
-        shares (Mapping[str, float]): How much of each is in the average.
+        state_dict (dict[str, Tensor]): The averaged weights.
+        checkpoints (Mapping[str, Mapping]): The averaged checkpoints by name;
+            ``meta['clip']``, the classes and the config come from the last
+            that has them.
+        shares (Mapping[str, float]): The share of each in the average.
     """
     meta: dict[str, Any] = dict(
         averaged=dict(shares), mmclip_version=__version__
@@ -250,7 +253,7 @@ def averaged_checkpoint(
 
 
 def _refuse_lora(checkpoint: Checkpoint, path: str) -> None:
-    """An update is a product, and the mean of factors gives another."""
+    """Refuse LoRA: the mean of factors is not the mean of their products."""
     keys = [
         key
         for key in checkpoint['state_dict']
@@ -258,9 +261,9 @@ def _refuse_lora(checkpoint: Checkpoint, path: str) -> None:
     ]
     if keys:
         raise CheckpointError(
-            f'{path} holds {len(keys)} tensors of LoRA ({keys[0]}, ...), '
-            "whose average is not the models': merge each checkpoint first, "
-            'with tools/model_converters/merge_lora.py.'
+            f'{path} holds {len(keys)} LoRA tensors ({keys[0]}, ...), whose '
+            'average is not the average of the models: merge each checkpoint '
+            'first, with tools/model_converters/merge_lora.py.'
         )
 
 
@@ -285,12 +288,12 @@ def _combine(
     state_dicts: Sequence[StateDict],
     formula: Callable[[Sequence[Tensor]], Tensor],
 ) -> dict[str, Tensor]:
-    """Apply a formula to every tensor of floats, in float32 or better."""
+    """Apply a formula to floating-point tensors, in float32 or better."""
     first, *others = state_dicts
     for other in others:
         check_complete(other, first)
     different: list[str] = []
-    combined = without_prefix(first, '')  # with the grid of its patches
+    combined = without_prefix(first, '')  # keeps the patch grid
     for key in first:
         tensors = [state_dict[key] for state_dict in state_dicts]
         if all(tensor.is_floating_point() for tensor in tensors):
@@ -303,7 +306,7 @@ def _combine(
             different.append(key)
     if different:
         raise CheckpointError(
-            'Integers cannot be averaged, and these tensors of them differ: '
+            'Integers cannot be averaged, and these integer tensors differ: '
             f'{", ".join(different)}.'
         )
     return combined

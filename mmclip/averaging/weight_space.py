@@ -1,4 +1,4 @@
-"""Test many sets of weights in one model, and show what came out."""
+"""Testing of many sets of weights in one model, and a plot of the scores."""
 
 import json
 import math
@@ -24,18 +24,17 @@ Curve = Mapping[float, Mapping[str, float]]
 
 
 class WeightTester:
-    """Gives the score of weights on each of several data sets.
+    """A function from weights to their score on each of several data sets.
 
     Args:
-        runner (Runner): What
-            :func:`mmclip.evaluation.build_test_runner` gave.
-        data_sets (Mapping[str, tuple]): The config of the dataloader and of
-            the evaluator, by name. Dataloaders are built here, once.
-        metric (str): What counts, such as ``'top1'``, with or without its
+        runner (Runner): From :func:`mmclip.evaluation.build_test_runner`.
+        data_sets (Mapping[str, tuple]): The configs of the dataloader and the
+            evaluator, by name. Each dataloader is built once, here.
+        metric (str): The score, such as ``'top1'``, with or without its
             prefix (``accuracy/``). Defaults to ``'top1'``.
 
     Raises:
-        DataError: If two of the data sets have other classes.
+        DataError: If two data sets have different classes.
     """
 
     def __init__(
@@ -59,14 +58,14 @@ class WeightTester:
         """Load weights and test them on every data set.
 
         Args:
-            state_dict (Mapping[str, Tensor]): Of the whole model.
+            state_dict (Mapping[str, Tensor]): Weights of the whole model.
 
         Returns:
             dict[str, float]: The score by data set.
 
         Raises:
             CheckpointError: If the weights do not fit the model.
-            ArgumentError: If there is no such metric, or several.
+            ArgumentError: If there is no such metric, or more than one.
         """
         load_weights(self._runner, state_dict)
         return {
@@ -83,16 +82,16 @@ class WeightTester:
         if len(found) != 1:
             raise ArgumentError(
                 f'{len(found)} metrics of {name} are called '
-                f'{self._metric!r}; there are: {", ".join(metrics)}.'
+                f'{self._metric!r}; it has: {", ".join(metrics)}.'
             )
         return float(metrics[found[0]])
 
 
 def load_weights(runner: Runner, state_dict: Mapping[str, Tensor]) -> None:
-    """Put weights into the model of a runner, all or none.
+    """Load weights into a runner's model, all or none.
 
     Raises:
-        CheckpointError: If keys or shapes differ, listing them.
+        CheckpointError: If keys or shapes differ; the message lists them.
     """
     model: Any = runner.model
     model = model.module if is_model_wrapper(model) else model
@@ -109,26 +108,27 @@ def parse_alphas(text: str) -> list[float]:
     """Read ``FIRST:LAST:STEP``, both ends included, or ``A,B,C``.
 
     Raises:
-        ArgumentError: If it is neither, or not between 0 and 1, or STEP leads
-            away from LAST.
+        ArgumentError: If it is neither, an alpha is not between 0 and 1, or
+            STEP leads away from LAST.
     """
     steps = 0
     try:
         if ':' in text:
             first, last, step = map(float, text.split(':'))
             steps = math.floor((last - first) / step + 1e-6)
-            # LAST itself, where STEP does not divide the way to it.
+            # LAST itself, even if STEP does not divide the interval.
             alphas = [*(first + i * step for i in range(steps + 1)), last]
         else:
             alphas = [float(alpha) for alpha in text.split(',')]
     except (ValueError, ArithmeticError):
         raise ArgumentError(
-            f'Alphas are FIRST:LAST:STEP or A,B,C, such as 0:1:0.1; got '
+            f'Alphas must be FIRST:LAST:STEP or A,B,C, such as 0:1:0.1; got '
             f'{text!r}.'
         ) from None
     if steps < 0:
         raise ArgumentError(
-            f'Alphas FIRST:LAST:STEP go up from FIRST to LAST, got {text!r}.'
+            f'Alphas FIRST:LAST:STEP must go up from FIRST to LAST; got '
+            f'{text!r}.'
         )
     alphas = sorted({round(alpha, 6) for alpha in alphas})
     if not all(0 <= alpha <= 1 for alpha in alphas):
@@ -137,16 +137,16 @@ def parse_alphas(text: str) -> list[float]:
 
 
 def best_alpha(curve: Curve, name: str) -> float:
-    """Where the score on one data set is highest; the smallest such alpha.
+    """Return the smallest alpha with the highest score on one data set.
 
-    This selects on that data set: its score there is no measure of what the
+    This selects on that data set, so the score there does not measure how the
     chosen weights do on new images.
     """
     return max(sorted(curve), key=lambda alpha: curve[alpha][name])
 
 
 def curve_to_markdown(curve: Curve, chosen: float) -> str:
-    """A row for each alpha, the chosen one bold."""
+    """Format a table with a row per alpha, the chosen one in bold."""
     names = list(next(iter(curve.values())))
     rows = []
     for alpha in sorted(curve):
@@ -166,8 +166,8 @@ def write_curve(
     Args:
         curve (Mapping): Scores by alpha, then by data set.
         chosen (float): The alpha to mark.
-        folder (str | Path): Where to; it is made.
-        about (dict): What else ``curve.json`` says.
+        folder (str | Path): The folder to write to; it is created.
+        about (dict): Other entries of ``curve.json``.
     """
     folder = Path(folder)
     points = [dict(alpha=a, scores=dict(curve[a])) for a in sorted(curve)]
@@ -183,7 +183,10 @@ def write_curve(
 
 
 def _draw(curve: Curve, chosen: float, metric: str, path: Path) -> None:
-    """The first data set on x and the others on y; alone, alpha on x."""
+    """Plot the first data set on x and the others on y.
+
+    A single data set is plotted over alpha.
+    """
     from matplotlib.figure import Figure
 
     alphas = sorted(curve)
@@ -207,14 +210,14 @@ def _draw(curve: Curve, chosen: float, metric: str, path: Path) -> None:
     axes.set_xlabel(f'{metric} on {first}' if others else 'alpha')
     axes.set_ylabel(f'{metric} on {", ".join(others or [first])}')
     axes.set_title(
-        'from zero-shot (0) to fine-tuned (1); the star is chosen', fontsize=10
+        'from zero-shot (0) to fine-tuned (1); star: chosen', fontsize=10
     )
     axes.legend()
     figure.savefig(path, dpi=120, format='png')
 
 
 def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:
-    """Class folders that one set lacks would shift its labels."""
+    """Refuse data sets with different classes, which shift the labels."""
     known = {}
     for name, dataloader in dataloaders.items():
         metainfo = getattr(dataloader.dataset, 'metainfo', {})
@@ -225,8 +228,8 @@ def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:
         if not are_same_classes(classes, known[first]):
             different = sorted(set(classes) ^ set(known[first]))[:10]
             raise DataError(
-                f'The data sets {first} and {name} have other classes or '
-                'another order of them, so that labels would not mean the '
-                f'same ({", ".join(map(str, different)) or "order"}). Add '
+                f'The data sets {first} and {name} have different classes or '
+                'a different order, so the same label would mean different '
+                f'classes ({", ".join(map(str, different)) or "order"}). Add '
                 'the missing class folders, or set metainfo.classes.'
             )

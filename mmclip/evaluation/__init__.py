@@ -1,4 +1,4 @@
-"""Testing models beyond one data set."""
+"""Testing of models on several data sets."""
 
 from mmclip.evaluation.evaluate import (
     build_test_runner,

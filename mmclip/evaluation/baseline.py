@@ -1,4 +1,4 @@
-"""What ImageNet accuracy says about accuracy under a shift."""
+"""The accuracy under a shift that ImageNet accuracy predicts."""
 
 import csv
 import dataclasses
@@ -9,13 +9,13 @@ import numpy as np
 
 from mmclip.errors import DataError
 
-# timm's tags of models that were trained on ImageNet-1k alone and not for
-# robustness: ``a1_in1k``, ``in1k_384``. Others name more data (``_ft_in1k``,
-# ``ns_jft_in1k``), AdvProp (``ap``), AugMix (``am``, ``ram``), or a teacher
-# that may have seen more (``dist``, ``ssld``).
+# Matches timm's tags of models trained only on ImageNet-1k and not for
+# robustness: ``a1_in1k``, ``in1k_384``. Other tags name more data
+# (``_ft_in1k``, ``ns_jft_in1k``), AdvProp (``ap``), AugMix (``am``, ``ram``),
+# or a teacher that may have seen more (``dist``, ``ssld``).
 STANDARD_TAG = r'(?!(ap|am|ram|dist|ssld)_)([a-z0-9]+_)?in1k(_\d+)?'
-# timm's tables: ImageNet's validation set, all of it or the same classes, and
-# the shift.
+# timm's tables: ImageNet's validation set (all of it, or the shift's classes)
+# and the shift.
 TABLES = {
     'imagenetv2-matched-frequency': (
         'results-imagenet.csv',
@@ -29,11 +29,11 @@ TABLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """A line through standard models, in the plane of the logits.
+    """A line fitted to the logits of standard models' accuracies.
 
     Attributes:
-        slope (float): Of logit(shifted) over logit(ImageNet).
-        intercept (float): Of the same.
+        slope (float): Slope of logit(shifted) over logit(ImageNet).
+        intercept (float): Intercept of the same line.
         correlation (float): Pearson's r of the logits.
         models (int): Number of models.
     """
@@ -44,11 +44,11 @@ class Baseline:
     models: int
 
     def predict(self, imagenet: float) -> float:
-        """Accuracy under the shift, in percent, of a standard model.
+        """Predict a standard model's accuracy under the shift, in percent.
 
         Args:
-            imagenet (float): Its accuracy on ImageNet, in percent, on the
-                same classes.
+            imagenet (float): Its accuracy on the same classes of ImageNet, in
+                percent.
         """
         if not 0 < imagenet < 100:
             return imagenet  # the limit of every rising line
@@ -59,22 +59,22 @@ class Baseline:
 def fit_baseline(
     imagenet: Path, shifted: Path, standard_tag: str = STANDARD_TAG
 ) -> Baseline:
-    """Fit a line to the logits of accuracies of standard models.
+    """Fit a line to the logits of standard models' accuracies.
 
     Source: Taori et al. 2020, arXiv 2007.00644, section 3: effective
     robustness is accuracy under the shift beyond this line.
 
     Args:
-        imagenet (Path): A table in timm's format: columns ``model``
+        imagenet (Path): A table in timm's format, with columns ``model``
             (``ARCHITECTURE.TAG``) and ``top1``, in percent.
-        shifted (Path): Another, of the same models on the shifted set.
+        shifted (Path): The same for the shifted set.
         standard_tag (str): A regular expression for the whole tag of the
-            models to fit. Defaults to those that timm's tags call trained on
-            ImageNet-1k alone.
+            models to fit. Defaults to timm's tags of models trained only on
+            ImageNet-1k.
 
     Raises:
         FileNotFoundError: If a table is missing.
-        DataError: If a table has other columns, or fewer than three models
+        DataError: If a table has other columns, fewer than three models
             remain, or accuracy falls as ImageNet accuracy rises.
     """
     on_imagenet, on_shifted = _read(imagenet), _read(shifted)
@@ -83,12 +83,12 @@ def fit_baseline(
         for key in on_imagenet
         if key in on_shifted and _is_standard(key[0], standard_tag)
     ]
-    # 0 and 100 percent have no logit.
+    # 0 and 100 percent do not have a logit.
     pairs = [p for p in pairs if min(p) > 0 and max(p) < 100]
     if len(pairs) < 3:
         raise DataError(
-            f'{shifted} and {imagenet.name} have {len(pairs)} models in '
-            f'common whose tag matches {standard_tag!r}; a line needs three.'
+            f'{shifted} and {imagenet.name} share {len(pairs)} models whose '
+            f'tag matches {standard_tag!r}; a line needs three.'
         )
     x, y = _logit(np.array(pairs)).T
     slope, intercept = np.polyfit(x, y, 1)
@@ -109,16 +109,18 @@ def _logit(percent: float | np.ndarray) -> np.ndarray:
 
 
 def _read(path: Path) -> dict[tuple[str, str], float]:
-    """Top-1 by model and image size."""
+    """Read top-1 by model and image size."""
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} is missing; it is a file of the folder results/ of '
+            f'{path} is missing; get it from the folder results/ of '
             "timm's repository, huggingface/pytorch-image-models."
         )
     with open(path, newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     if not rows or not {'model', 'top1'} <= set(rows[0]):
-        raise DataError(f'{path} has no columns model and top1, as timm has.')
+        raise DataError(
+            f"{path} must have columns model and top1, as timm's tables do."
+        )
     return {
         (r['model'], r.get('img_size', '')): float(r['top1']) for r in rows
     }

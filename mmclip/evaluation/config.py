@@ -1,4 +1,4 @@
-"""Configs of which a tool needs more than a runner does."""
+"""Loading of configs that must have certain keys."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def load_config_with(
     options: dict[str, Any] | None = None,
     work_dir: str | None = None,
 ) -> Config:
-    """Load a config that must have some top-level keys.
+    """Load a config that must have certain top-level keys.
 
     Args:
         needed (Sequence[str]): The keys, such as ``test_dataloader``.
@@ -25,15 +25,14 @@ def load_config_with(
         work_dir (str | None): See there.
 
     Raises:
-        ConfigError: If it lacks a key or sets it to None, or a key is
-            misspelt.
+        ConfigError: If a key is missing, None or misspelt.
         FileNotFoundError: If there is no such file.
     """
     cfg = load_config(path, options, work_dir)
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:
         raise ConfigError(
-            f'{path} has no {" and no ".join(missing)}, which is needed here: '
-            'add it, as in configs/clip/clip-l-336.py.'
+            f'{path} has no {" and no ".join(missing)}: add it, as in '
+            'configs/clip/clip-l-336.py.'
         )
     return cfg

@@ -1,4 +1,4 @@
-"""Test one model on several data sets, in one process."""
+"""Testing of one model on several data sets, in one process."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,27 +18,26 @@ from mmclip.engine.resume.describe_run import compare_with_run
 
 
 def build_test_runner(cfg: Config) -> Runner:
-    """Build a runner with its model; nothing is trained, loaded or tested.
+    """Build a runner and its model, without loading or testing anything.
 
-    The weights are as the model's constructor left them, which is at random.
-    An ``EMAHook`` is taken out: it would test its own copy of the weights
-    instead of those that the model has.
+    The weights stay random, as the model's constructor left them. An
+    ``EMAHook`` is removed, because it would test its own copy of the weights
+    instead of the model's.
 
     Args:
-        cfg (Config): As :func:`mmclip.engine.config.load.load_config` gives
-            it;
-            its dataloaders are completed in place, and ``load_from`` and
+        cfg (Config): From :func:`mmclip.engine.config.load.load_config`; its
+            dataloaders are completed in place, and ``load_from`` and
             ``resume`` are cleared.
 
     Returns:
-        Runner: For :func:`evaluate`. Its ``model`` is a wrapper where there
-        are several processes.
+        Runner: For :func:`evaluate`. Its ``model`` is wrapped if there are
+        several processes.
     """
     cfg.load_from, cfg.resume = None, False
     cfg.setdefault('launcher', 'none')
     complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
     use_gloo_without_gpu(cfg)
-    # Not cfg.runner_type: FlexibleRunner builds its model in test() only.
+    # Not cfg.runner_type: FlexibleRunner builds its model only in test().
     runner = Runner.from_cfg(cfg)
     runner._hooks = [h for h in runner._hooks if not isinstance(h, EMAHook)]
     runner.call_hook('before_run')
@@ -48,17 +47,17 @@ def build_test_runner(cfg: Config) -> Runner:
 def tell_classes(
     runner: Runner, checkpoint: Mapping[str, Any], path: str
 ) -> None:
-    """Compare what a checkpoint says with the model and the data.
+    """Compare a checkpoint's metadata with the model and the data.
 
-    ``CheckClassesHook`` compares its classes, when a test begins.
+    ``CheckClassesHook`` compares the classes when a test begins.
 
     Args:
-        runner (Runner): What :func:`build_test_runner` gave.
-        checkpoint (Mapping): With ``meta``, if it says anything.
+        runner (Runner): From :func:`build_test_runner`.
+        checkpoint (Mapping): A checkpoint, perhaps with ``meta``.
         path (str): What errors call it.
 
     Raises:
-        CheckpointError: If it says to be of another model.
+        CheckpointError: If its metadata describes another model.
     """
     compare_with_run(runner, checkpoint, path)
     for hook in runner._hooks:
@@ -71,23 +70,23 @@ def evaluate(
     dataloader: dict[str, Any] | DataLoader,
     evaluator: dict[str, Any] | list[dict[str, Any]] | Evaluator,
 ) -> dict[str, float]:
-    """Test the model of a runner as it is now, on one data set.
+    """Test a runner's model as it is now, on one data set.
 
     Args:
-        runner (Runner): What :func:`build_test_runner` gave.
-        dataloader (dict | DataLoader): Of the data set, such as
-            ``runner.cfg.test_dataloader`` or a changed copy of it; built, it
-            serves several calls, and its workers stay.
+        runner (Runner): From :func:`build_test_runner`.
+        dataloader (dict | DataLoader): The data, such as
+            ``runner.cfg.test_dataloader`` or a changed copy of it; a built
+            dataloader can be used again, and keeps its workers.
         evaluator (dict | list | Evaluator): The metrics, such as
             ``runner.cfg.test_evaluator``.
 
     Returns:
-        dict[str, float]: By name, such as ``accuracy/top1``; the same in
-        every process.
+        dict[str, float]: Metrics by name, such as ``accuracy/top1``; the same
+        in every process.
 
     Raises:
         DataError: If an ``Accuracy`` would choose between all classes of the
-            head on a data set that has only some.
+            head on a data set that has only some of them.
     """
     _forget_results(runner)
     runner._test_dataloader = dataloader
@@ -99,7 +98,7 @@ def evaluate(
 
 
 def _forget_results(runner: Runner) -> None:
-    """Or the log would have them beside those of the next data set."""
+    """Clear the previous data set's results from the log."""
     hub = runner.message_hub
     for kept in (hub.log_scalars, hub.runtime_info):
         for key in [key for key in kept if key.startswith('test/')]:

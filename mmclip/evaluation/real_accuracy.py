@@ -1,4 +1,4 @@
-"""ImageNet-ReaL: the validation images with all labels that are right."""
+"""ImageNet-ReaL: accuracy by all correct labels of a validation image."""
 
 import json
 import re
@@ -17,23 +17,24 @@ FILE_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.')
 
 @METRICS.register_module()
 class ReaLAccuracy(BaseMetric):
-    """A prediction is right if it is among the labels that ReaL gives.
+    """Accuracy by ReaL's labels: any of an image's labels is correct.
 
-    Images to which ReaL gives no label are left out. Source: arXiv
-    2006.07159, https://github.com/google-research/reassessed-imagenet.
-    Beside ``top1`` and so on (one of the best k is among the labels) it gives
-    ``images``, how many were counted.
+    Images without a ReaL label are left out. Source: arXiv 2006.07159,
+    https://github.com/google-research/reassessed-imagenet. Besides ``top1``
+    and so on (one of the best k is among the labels) it reports ``images``,
+    the number counted.
 
     Args:
         topk (Sequence[int]): Defaults to (1, 5).
         labels (str | None): The published ``real.json``: a list of labels for
-            each validation image, in order of the file names. Defaults to the
-            copy that timm ships.
-        prefix (str | None): Of the metrics' names. Defaults to ``real``.
+            each validation image, in the order of the file names. Defaults to
+            the copy that comes with timm.
+        prefix (str | None): Prefix of the metrics' names. Defaults to
+            ``real``.
 
     Raises:
-        ValueError: While it is computed, if an image is none of ImageNet's
-            validation set by its file name, or none has a label.
+        ValueError: On computing, if an image's file name is not from
+            ImageNet's validation set, or no image has a label.
     """
 
     default_prefix = 'real'
@@ -56,7 +57,7 @@ class ReaLAccuracy(BaseMetric):
             self.results.append(dict(best=best, labels=labels))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Accuracy of the images that have labels, in percent."""
+        """Compute the accuracy on images that have labels, in percent."""
         labelled = [r for r in results if r['labels']]
         if not labelled:
             raise DataError(
@@ -69,12 +70,12 @@ class ReaLAccuracy(BaseMetric):
         return metrics
 
     def _index(self, path: str) -> int:
-        """Position of an image in the validation set, from its file name."""
+        """Find an image's place in the validation set by its file name."""
         match = FILE_NAME.search(Path(path).name)
         index = int(match[1]) - 1 if match else -1
         if not 0 <= index < len(self.labels):
             raise DataError(
-                f'{path}: ImageNet-ReaL knows images by their file names, '
+                f'{path}: ImageNet-ReaL needs the original file names, '
                 'ILSVRC2012_val_00000001.JPEG to '
                 f'ILSVRC2012_val_{len(self.labels):08d}.JPEG.'
             )

@@ -1,4 +1,4 @@
-"""Accuracy on ImageNet and on whatever of its shifts is there."""
+"""Accuracy on ImageNet and on those of its shifts that are present."""
 
 import copy
 import dataclasses
@@ -20,8 +20,8 @@ from mmclip.evaluation.evaluate import evaluate
 
 NUM_CLASSES = 1000
 IMAGENET, REAL = 'imagenet', 'imagenet-real'
-# Name of a set: its type, and the folders, below the root of all data, in
-# which its archive or other tools put the class folders.
+# For each set, its type, and the folders below the data root where its
+# archive or other tools put the class folders.
 SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     IMAGENET: (
         'ImageNetVal',
@@ -64,17 +64,17 @@ class Result:
     """Accuracy on one set, in percent.
 
     Attributes:
-        name (str): Of the set.
-        images (int): Number of images that count.
-        classes (int): Number of classes between which the model chooses.
+        name (str): Name of the set.
+        images (int): Number of images counted.
+        classes (int): Number of classes that the model chooses between.
         found (int): Number of them that have images.
-        top1 (float): Accuracy.
-        top5 (float): One of the best five is right.
-        imagenet (float | None): Top-1 on ImageNet's validation set, of the
-            same classes and among them; None if that was not evaluated, or
-            is this set.
-        predicted (float | None): Top-1 that a standard model of the same
-            ``imagenet`` has, if a baseline was given.
+        top1 (float): Top-1 accuracy.
+        top5 (float): Top-5 accuracy.
+        imagenet (float | None): Top-1 on the images of the same classes in
+            ImageNet's validation set, choosing between these classes; None if
+            that was not evaluated, or is this set.
+        predicted (float | None): Top-1 of a standard model with the same
+            ``imagenet``, if a baseline was given.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Result:
 
     @property
     def difference(self) -> float | None:
-        """Top-1 minus that on ImageNet, of the same classes."""
+        """Top-1 minus that on the same classes of ImageNet."""
         return None if self.imagenet is None else self.top1 - self.imagenet
 
     @property
@@ -103,16 +103,16 @@ def find_sets(
     """Look for the data sets.
 
     ImageNet may also be where the config's own test set is. ImageNet-ReaL
-    has ImageNet's images.
+    uses ImageNet's images.
 
     Args:
-        cfg (Config): Of the model.
+        cfg (Config): The config of the model.
         data_root (str | Path): The folder that holds the sets' folders.
-        names (Sequence[str]): Of the sets, from ``NAMES``. Defaults to all.
+        names (Sequence[str]): Names of sets, from ``NAMES``. Defaults to all.
 
     Returns:
-        tuple[dict, dict]: Config of each set that is there; for each of the
-        others, the folders where it was looked for.
+        tuple[dict, dict]: The config of each set found; for each of the
+        others, the folders that were searched.
 
     Raises:
         ArgumentError: If there is no such name.
@@ -120,7 +120,7 @@ def find_sets(
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise ArgumentError(
-            f'There is no data set {unknown[0]!r}; there are '
+            f'There is no data set {unknown[0]!r}; choose from '
             f'{", ".join(NAMES)}.'
         )
     found, missing = {}, {}
@@ -139,7 +139,7 @@ def find_sets(
 
 
 def check_head(runner: Runner) -> None:
-    """Refuse a model that does not know ImageNet-1k's classes.
+    """Refuse a model that does not classify into ImageNet-1k's classes.
 
     Raises:
         ConfigError: If its head has another number of classes, or none.
@@ -151,8 +151,8 @@ def check_head(runner: Runner) -> None:
     if num_classes != NUM_CLASSES:
         raise ConfigError(
             f'The head of this model ({type(head).__name__}) has '
-            f'{num_classes} classes; the shifts are labelled as the '
-            f'{NUM_CLASSES} of ImageNet-1k, so give a model with '
+            f'{num_classes} classes, but the shifts have the {NUM_CLASSES} '
+            'labels of ImageNet-1k: use a model with '
             f'model.head.num_classes={NUM_CLASSES}.'
         )
 
@@ -162,20 +162,21 @@ def evaluate_robustness(
     sets: dict[str, dict[str, Any]],
     baselines: dict[str, Baseline] | None = None,
 ) -> Iterator[Result]:
-    """Evaluate the model of a runner on one set after another.
+    """Evaluate a runner's model on one set after another.
 
-    Images are prepared as the config's test pipeline says, in batches of its
-    test dataloader. All sets are listed before the first is evaluated, so
-    that what is wrong with the last is told at once. ImageNet's images are
-    seen once, for itself, for the classes of each shift, and for ReaL.
+    Images pass through the config's test pipeline, in batches of its test
+    dataloader. All sets are listed before the first is evaluated, so that
+    errors in any of them show at once. One pass over ImageNet's images serves
+    ImageNet, the classes of each shift, and ReaL.
 
     Args:
-        runner (Runner): Of :func:`build_test_runner`, with its weights.
-        sets (dict): What :func:`find_sets` found.
-        baselines (dict | None): By name of a set. Defaults to none.
+        runner (Runner): From :func:`build_test_runner`, with its weights.
+        sets (dict): The sets that :func:`find_sets` found.
+        baselines (dict | None): Baselines by name of the set. Defaults to
+            none.
 
     Yields:
-        Result: Of each set, as soon as it is there.
+        Result: The result of each set, as soon as it is there.
     """
     loaded = _load(runner.cfg, sets)
     on_imagenet = _evaluate_imagenet(runner, loaded)
@@ -229,7 +230,7 @@ def _load(cfg: Config, sets: dict[str, dict[str, Any]]) -> list[_Loaded]:
         config = copy.deepcopy(cfg.test_dataloader)
         pipeline = config.dataset.pipeline
         config.dataset = {**dataset, 'pipeline': pipeline}
-        config.persistent_workers = False  # else those of all sets stay
+        config.persistent_workers = False  # or the workers of all sets stay
         loaders[name] = Runner.build_dataloader(config)
     return [_Loaded(name, loader) for name, loader in loaders.items()]
 
@@ -237,7 +238,7 @@ def _load(cfg: Config, sets: dict[str, dict[str, Any]]) -> list[_Loaded]:
 def _evaluate_imagenet(
     runner: Runner, loaded: list[_Loaded]
 ) -> dict[str, float]:
-    """All that ImageNet's validation set is needed for, in one pass."""
+    """Compute all that needs ImageNet's validation set, in one pass."""
     images = next((one for one in loaded if one.of_imagenet), None)
     if images is None:
         return {}
@@ -250,7 +251,7 @@ def _evaluate_imagenet(
         elif images.name == IMAGENET and one.own_classes:
             if images.labels & {c for own in one.own_classes for c in own}:
                 metrics.append(one.metric(_same_classes(one)))
-            else:  # of an incomplete ImageNet
+            else:  # ImageNet is incomplete
                 runner.logger.warning(
                     f'ImageNet in {images.dataset.data_root} has no image of '
                     f'the classes of {one.name}, so they are not compared.'
@@ -260,7 +261,7 @@ def _evaluate_imagenet(
 
 
 def _same_classes(one: _Loaded) -> str:
-    """Prefix of the metrics of ImageNet that a set is compared with."""
+    """Return the prefix of ImageNet's metrics to compare a set with."""
     return f'{one.name}-classes' if one.own_classes else IMAGENET
 
 
@@ -290,7 +291,7 @@ def _result(
 
 
 def _own_imagenet(cfg: Config) -> tuple[dict[str, Any], str] | None:
-    """The config's own test set and its folder, if it is ImageNet."""
+    """Return the config's own test set and folder, if it is ImageNet."""
     dataset = cfg.test_dataloader.dataset
     if dataset.type not in OWN_IMAGENETS:
         return None

@@ -1,4 +1,4 @@
-"""A table and a plot of what :mod:`mmclip.evaluation.robustness` found."""
+"""A table and a plot of the results of :mod:`mmclip.evaluation.robustness`."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ from mmclip.evaluation.robustness import Result
 from mmclip.markdown import markdown_table
 
 NOTES = """
-Top-1 and top-5 in percent, among the classes of the set. "ImageNet": top-1 on
-its validation images of the same classes, among them. "Difference": top-1
-minus that, in points.
+Top-1 and top-5 in percent, choosing between the classes of the set.
+"ImageNet": the same top-1 on ImageNet's validation images of these classes.
+"Difference": top-1 minus that, in points.
 """
-WITHOUT_BASELINE = """A column "effective robustness" is there with --baseline
-DIR, if ImageNet and one of the shifts that DIR has tables of were evaluated.
+WITHOUT_BASELINE = """--baseline DIR adds a column "effective robustness", if
+ImageNet and a shift that DIR has tables for were evaluated.
 """
 EFFECTIVE = """"Effective robustness": top-1 minus what the baseline predicts
 from "ImageNet" (arXiv 2007.00644).
@@ -29,9 +29,9 @@ def write_report(
     """Write ``table.md``, ``table.json`` and ``plot.png``.
 
     Args:
-        results (Sequence[Result]): One of each set.
-        folder (Path): Where they go.
-        facts (dict): What else ``table.json`` says, such as the checkpoint.
+        results (Sequence[Result]): One result per set.
+        folder (Path): The folder to write to.
+        facts (dict): Other entries of ``table.json``, such as the checkpoint.
 
     Returns:
         str: The table.
@@ -47,7 +47,7 @@ def write_report(
 
 
 def to_markdown(results: Sequence[Result]) -> str:
-    """The table, a row for each set; empty where there is no number."""
+    """Format a table with a row per set; cells without a number are empty."""
     columns = ['', 'images', 'classes', 'top-1', 'top-5']
     columns += ['ImageNet', 'difference']
     with_baseline = any(r.predicted is not None for r in results)
@@ -75,7 +75,7 @@ def to_markdown(results: Sequence[Result]) -> str:
 def to_dict(
     results: Sequence[Result], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """All numbers, by name of the set."""
+    """Collect all numbers by name of the set."""
     sets = {}
     for r in results:
         sets[r.name] = dataclasses.asdict(r) | dict(
@@ -87,7 +87,7 @@ def to_dict(
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Top-1 of each set, beside ImageNet's and the baseline's."""
+    """Plot top-1 of each set, with ImageNet's and the baseline's."""
     import matplotlib
 
     matplotlib.use('Agg')

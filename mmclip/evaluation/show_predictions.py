@@ -1,4 +1,4 @@
-"""Pictures of predictions, by the hook of the package that a config is for."""
+"""Pictures of predictions, drawn by the hook of the config's package."""
 
 from inspect import signature
 from pathlib import Path
@@ -21,22 +21,22 @@ def show_predictions(
     wait_time: float = 2,
     interval: int = 1,
 ) -> None:
-    """Turn on ``default_hooks.visualization`` of a config for its test.
+    """Turn on ``default_hooks.visualization`` of a config, for testing.
 
-    Every package has a hook of its own, and they differ in what the switch
-    and the folder are called. mmseg's writes where the visualizer does.
+    Every package has its own hook, with its own names for the switch and the
+    folder. mmseg's writes to the visualizer's folder.
 
     Args:
-        cfg (Config): Changed in place.
+        cfg (Config): The config, changed in place.
         folder (str | Path | None): Where pictures go; None to write none.
-        show (bool): Show them in a window. Defaults to False.
-        wait_time (float): Seconds that a window stays. Defaults to 2.
-        interval (int): Picture every Nth image, in mmseg every Nth batch.
+        show (bool): Whether to show them in a window. Defaults to False.
+        wait_time (float): Seconds that a window stays open. Defaults to 2.
+        interval (int): Draw every Nth image, in mmseg every Nth batch.
             Defaults to 1.
 
     Raises:
-        ConfigError: If a config of another package than mmpretrain has no
-            such hook.
+        ConfigError: If the config is for a package other than mmpretrain and
+            has no such hook.
     """
     hooks = cfg.setdefault('default_hooks', {})
     if scope_of(cfg) in CLASSIFYING:
@@ -44,9 +44,8 @@ def show_predictions(
     hook = hooks.get('visualization')
     if hook is None:
         raise ConfigError(
-            f'{cfg.filename} has no default_hooks.visualization, which draws '
-            f'the pictures: set it to the visualization hook of '
-            f'{scope_of(cfg)}.'
+            f'{cfg.filename} has no default_hooks.visualization to draw the '
+            f'pictures: set it to the visualization hook of {scope_of(cfg)}.'
         )
     known = set(signature(_find_class(hook['type'], cfg)).parameters)
     hook.update(show=show, wait_time=wait_time)
@@ -55,7 +54,7 @@ def show_predictions(
     for every in {'interval', 'frame_interval'} & known:
         hook[every] = interval
     if folder is not None:
-        # mmdet would join a relative one to the work directory at each image.
+        # mmdet joins a relative path to the work directory at each image.
         absolute = str(Path(folder).absolute())
         places = {'out_dir', 'test_out_dir'} & known
         for place in places:

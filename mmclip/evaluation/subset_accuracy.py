@@ -1,4 +1,4 @@
-"""Accuracy among the classes of a data set, which may be some of a head's."""
+"""Accuracy among the classes of a data set that has some of the head's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,26 +14,27 @@ LEFT_OUT = -1
 
 @METRICS.register_module()
 class SubsetAccuracy(Accuracy):
-    """Accuracy of the best among a data set's classes.
+    """Accuracy of the best prediction among a data set's classes.
 
-    Where a data set has all classes of the head, it is mmpretrain's
-    ``Accuracy``. Where it has only some, the scores of the others are dropped
-    before the best is looked for, as in the published evaluations of
-    ImageNet-R and -A. Classes that count as one, as ObjectNet has them, score
-    as their best. Images of other classes are left out, so that ImageNet's
-    validation set gives the accuracy on ImageNet that belongs to a shift's.
+    If a data set has all classes of the head, this is mmpretrain's
+    ``Accuracy``. If it has only some, the scores of the others are dropped
+    first, as in the published evaluations of ImageNet-R and -A. Classes that
+    count as one, as in ObjectNet, get the best of their scores. Images of
+    other classes are left out, so that a shift can be compared with the same
+    classes of ImageNet's validation set.
 
-    Beside ``top1`` and so on it then gives ``images``, how many were counted.
+    Besides ``top1`` and so on it then reports ``images``, the number counted.
 
     Args:
         topk (int | Sequence[int]): Defaults to (1, 5).
         classes (Sequence[Sequence[int]] | None): Indices of the classes, in
-            groups that count as one. Defaults to the data set's metainfo
-            ``own_classes``, or to all where it has none.
-        prefix (str | None): Of the metrics' names. Defaults to ``accuracy``.
+            groups that count as one. Defaults to ``own_classes`` in the data
+            set's metainfo, or to all if it has none.
+        prefix (str | None): Prefix of the metrics' names. Defaults to
+            ``accuracy``.
 
     Raises:
-        ValueError: When it is computed, if no image is of the classes.
+        ValueError: On computing, if no image is of these classes.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class SubsetAccuracy(Accuracy):
         return (self.dataset_meta or {}).get('own_classes')
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the scores of the groups ``(groups,)`` of each image.
+        """Keep the scores ``(groups,)`` of each image.
 
-        An image of another class stays, marked, since what several processes
-        collect is cut to the length of the data set.
+        An image of another class is marked but kept, because results of
+        several processes are cut to the length of the data set.
         """
         groups = self.classes
         if groups is None:
@@ -74,13 +75,13 @@ class SubsetAccuracy(Accuracy):
             )
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Accuracy of the images of these classes, in percent."""
+        """Compute the accuracy on images of these classes, in percent."""
         if self.classes is None:
             return super().compute_metrics(results)
         own = [r for r in results if int(r['gt_label']) != LEFT_OUT]
         if not own:
             raise DataError(
-                f'None of {len(results)} images is of the '
+                f'None of the {len(results)} images belongs to the '
                 f'{len(self.classes)} classes of SubsetAccuracy '
                 f'({self.prefix!r}).'
             )

@@ -1,4 +1,4 @@
-"""A picture of every prediction, whatever the images are called."""
+"""A hook that draws a picture of every prediction, under unique names."""
 
 import os
 from collections.abc import Sequence
@@ -14,21 +14,20 @@ from mmclip.registry import HOOKS
 
 @HOOKS.register_module()
 class VisualizationHook(_VisualizationHook):
-    """mmpretrain's ``VisualizationHook`` that overwrites no picture.
+    """mmpretrain's ``VisualizationHook``, without overwriting pictures.
 
-    A picture is called after its image's path below the folder of the data
-    set, such as ``out_dir/cat__1.jpg_0.png`` of ``cat/1.jpg``; mmpretrain
-    takes the last part alone, and keeps one of all images called ``1.jpg``.
-    Of an image that stands in the set twice, the second picture has its
-    number in its name.
+    Pictures are named after the image's path below the data set's folder:
+    ``out_dir/cat__1.jpg_0.png`` for ``cat/1.jpg``. mmpretrain uses only the
+    last part, so that one of all images called ``1.jpg`` remains. If an image
+    is in the data set twice, the second picture has its number in its name.
 
     Args:
         enable (bool): Whether to draw anything. Defaults to False.
-        interval (int): Draw every so many-th image. Defaults to 5000.
+        interval (int): Draw every Nth image. Defaults to 5000.
         show (bool): Whether to show a window. Defaults to False.
         out_dir (str | None): Where pictures go. Defaults to None: to the
             visualizer.
-        **kwargs: As of mmpretrain's ``visualize_cls``.
+        **kwargs: As in mmpretrain's ``visualize_cls``.
     """
 
     def __init__(
@@ -91,8 +90,8 @@ class VisualizationHook(_VisualizationHook):
         )
 
     def _name(self, sample: Any) -> str:
-        """A name that no other picture of this epoch has."""
-        # Of the data set, since several processes draw into one folder.
+        """Return a name that no other picture of this epoch has."""
+        # The data set's index, since several processes share a folder.
         name = str(sample.get('sample_idx', self._num_seen))
         if sample.get('img_path'):
             path = os.path.abspath(sample.get('img_path'))

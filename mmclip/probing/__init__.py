@@ -1,4 +1,4 @@
-"""Probing: how good are the features of a frozen tower."""
+"""Probes that measure the features of a frozen tower."""
 
 from mmclip.probing.features import Features, extract_features
 from mmclip.probing.knn import knn_predictions

@@ -1,4 +1,4 @@
-"""Features of a frozen model, computed once and kept in files."""
+"""Features of a frozen model, computed once and cached in files."""
 
 import copy
 import hashlib
@@ -39,7 +39,7 @@ class Features:
         features (np.ndarray): ``(N, C)``, float32, memory-mapped.
         labels (np.ndarray): ``(N,)``, int64.
         classes (tuple[str, ...]): The names of the classes.
-        folder (Path): Where they are kept.
+        folder (Path): The folder of the cached files.
     """
 
     features: np.ndarray
@@ -57,26 +57,25 @@ def extract_features(
     amp: bool = False,
     dataset: Any = None,
 ) -> Features:
-    """Compute what the linear layer of a classifier's head sees, or read it.
+    """Compute the input of a classifier's linear layer, or read it from cache.
 
     Images of every split pass through the *test* pipeline, and the model is
-    in eval mode. The files lie in a folder whose name is a hash of the
-    model's config and weights (without the head), the pipeline, and the data
-    set's paths and labels; images that change under the same path are not
-    noticed. Each row is marked as done after it is on the disk, so that an
-    extraction that was killed goes on where it was. What is damaged is
-    computed again. Under ``torchrun`` each process computes and writes its
-    own rows.
+    in eval mode. The cache folder is named after a hash of the model's config
+    and weights (without the head), the pipeline, and the data set's paths and
+    labels; changed images under the same path go unnoticed. A row is marked
+    as done once it is on disk, so that a killed extraction continues where it
+    stopped. Damaged rows are computed again. Under ``torchrun`` each process
+    computes and writes its own rows.
 
     Args:
-        model (nn.Module): A classifier of mmpretrain, with its weights.
+        model (nn.Module): An mmpretrain classifier with its weights.
         cfg (Config): Its config, with the dataloaders.
         split (str): ``'train'``, ``'val'`` or ``'test'``.
-        cache (str | Path): The folder of folders, on a disk of this machine.
-        amp (bool): Compute in mixed precision (bfloat16 on the CPU, float16
-            on a GPU). Defaults to False.
+        cache (str | Path): The folder of all caches, on a local disk.
+        amp (bool): Whether to compute in mixed precision (bfloat16 on the
+            CPU, float16 on a GPU). Defaults to False.
         dataset (Dataset | None): The split, from :func:`build_dataset`.
-            Defaults to None: it is built.
+            Defaults to None: build it.
 
     Raises:
         DataError: If the split has no pipeline of its own, or features are
@@ -88,7 +87,7 @@ def extract_features(
     config = model_config(cfg)
     source = dict(
         model=_plain({k: v for k, v in config.items() if k != 'head'}),
-        # Its number of classes, say, does not matter; but some normalise.
+        # Only the type matters: some heads normalise features.
         head=str(config['head']['type']),
         weights=hash_weights(model),
         pipeline=_plain(cfg.test_dataloader.dataset.pipeline),
@@ -101,18 +100,18 @@ def extract_features(
     if get_rank() == 0 and not _is_whole(folder, source, labels):
         width = next(_compute(model, cfg, dataset, [0], amp))[1].shape[1]
         _create(folder, dict(source, width=width), labels, width)
-    barrier()  # the files are there
+    barrier()  # now the files exist
     todo = np.flatnonzero(np.load(folder / DONE) == 0)
     print_log(
         f'{split}: {len(paths) - len(todo)} of {len(paths)} features are in '
-        f'{folder}; {len(todo)} to compute.',
+        f'{folder}; {len(todo)} remain to be computed.',
         logger='current',
     )
-    barrier()  # every process has read which rows are missing
+    barrier()  # now every process knows which rows are missing
     mine = np.array_split(todo, get_world_size())[get_rank()]
     if len(mine):
         _write(_compute(model, cfg, dataset, mine.tolist(), amp), folder, mine)
-    barrier()  # all rows are there
+    barrier()  # now all rows are done
     classes = tuple(map(str, dataset.metainfo.get('classes') or ()))
     return Features(
         np.load(folder / FEATURES, mmap_mode='r'),
@@ -123,11 +122,11 @@ def extract_features(
 
 
 def feature_shape(model: nn.Module, cfg: Config) -> tuple[int, ...]:
-    """The shape of one test image's feature, as what extraction would keep.
+    """Return the shape of one test image's feature.
 
     Args:
-        model (nn.Module): As of :func:`extract_features`.
-        cfg (Config): The same.
+        model (nn.Module): As in :func:`extract_features`.
+        cfg (Config): As in :func:`extract_features`.
     """
     dataset = build_dataset(cfg, 'test')
     model.eval().to(get_device())
@@ -136,11 +135,11 @@ def feature_shape(model: nn.Module, cfg: Config) -> tuple[int, ...]:
 
 
 def model_config(cfg: Config) -> dict[str, Any]:
-    """A copy of the model's config, completed as mmengine's runner does.
+    """Copy the model's config and complete it as mmengine's runner does.
 
-    A ``data_preprocessor`` at the top level is the model's, if it has none.
+    A model without ``data_preprocessor`` gets the config's top-level one.
     """
-    model = copy.deepcopy(cfg.model)  # building changes it
+    model = copy.deepcopy(cfg.model)  # building the model changes it
     preprocessor = cfg.get('data_preprocessor')
     if preprocessor is not None:
         model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
@@ -148,17 +147,17 @@ def model_config(cfg: Config) -> dict[str, Any]:
 
 
 def build_dataset(cfg: Config, split: str) -> Any:
-    """Build the data set of a split with the test pipeline.
+    """Build a split's data set with the test pipeline.
 
     Raises:
-        DataError: If the split is missing, or wraps other data sets.
+        DataError: If the split is missing or wraps other data sets.
     """
     for name in (split, 'test'):
         loader = cfg.get(f'{name}_dataloader')
         if loader is None or 'pipeline' not in loader.dataset:
             raise DataError(
-                f'{name}_dataloader must have a dataset with a pipeline of '
-                'its own; images pass through that of test_dataloader. It '
+                f'{name}_dataloader must have a dataset with its own '
+                'pipeline (images pass through that of test_dataloader); it '
                 f'has {loader and loader.dataset.get("type")}.'
             )
     pipeline = cfg.test_dataloader.dataset.pipeline
@@ -169,15 +168,15 @@ def build_dataset(cfg: Config, split: str) -> Any:
 def check_labels(dataset: Any, split: str) -> None:
     """Refuse a data set that does not give each image one label.
 
-    Images that mmpretrain leaves out for their suffix are named.
+    It also refuses images that mmpretrain leaves out for their suffix.
 
     Args:
         dataset (Dataset): From :func:`build_dataset`.
         split (str): Its name, for the message.
 
     Raises:
-        ValueError: Naming the images that are left out, or the first with
-            several labels or none.
+        ValueError: If images are left out, or one has several labels or none;
+            the message names them.
     """
     for part in parts_of(dataset):
         if part.lists_as_mmpretrain():
@@ -190,19 +189,19 @@ def check_labels(dataset: Any, split: str) -> None:
         what = 'no label' if label is None else f'the labels {label}'
         raise DataError(
             f'{info["img_path"]} in the {split} set has {what}: a linear '
-            'probe is trained and tested on one label per image. Give '
+            'probe needs one label per image. Give '
             f'{split}_dataloader a data set with labels (with_label=True, '
-            'and not of the multi-label kind).'
+            'not multi-label).'
         )
 
 
 def hash_weights(model: nn.Module) -> str:
-    """The SHA-256 of all weights but the head's, in hexadecimal."""
+    """Return the SHA-256 of all weights except the head's, as hex digits."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         if not name.startswith('head.'):
             digest.update(f'{name} {tensor.dtype} {tensor.shape}'.encode())
-            # Flat, since the bytes of a single number are several.
+            # Flat, because a scalar cannot be viewed as bytes.
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -224,7 +223,7 @@ def _digest(text: str) -> str:
 
 
 def _plain(cfg: Any) -> Any:
-    """A config as plain containers, without where weights come from."""
+    """Turn a config into plain containers, without any ``init_cfg``."""
     if isinstance(cfg, dict):
         return {k: _plain(v) for k, v in cfg.items() if k != 'init_cfg'}
     return [_plain(v) for v in cfg] if isinstance(cfg, list | tuple) else cfg
@@ -233,11 +232,11 @@ def _plain(cfg: Any) -> Any:
 def _is_whole(
     folder: Path, source: dict[str, Any], labels: np.ndarray
 ) -> bool:
-    """Whether a folder holds features of this; what is damaged is removed."""
+    """Tell whether a folder has these features, and remove damaged files."""
     if not folder.exists():
         return False
     if problem := _find_damage(folder, source, labels):
-        _warn(f'{folder} is damaged and made again: {problem}.')
+        _warn(f'{folder} is damaged and will be made again: {problem}.')
         for name in (FEATURES, LABELS, DONE, SOURCE):
             (folder / name).unlink(missing_ok=True)
         return False
@@ -246,8 +245,8 @@ def _is_whole(
     finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
     if wrong := np.count_nonzero(done & ~finite):
         _warn(
-            f'{folder} holds NaN or infinite features of {wrong} images, '
-            'which are computed again.'
+            f'{folder} has NaN or infinite features for {wrong} images, '
+            'which will be computed again.'
         )
         done[~finite] = 0
         done.flush()
@@ -257,10 +256,10 @@ def _is_whole(
 def _find_damage(
     folder: Path, source: dict[str, Any], labels: np.ndarray
 ) -> str | None:
-    """Why the files in a folder cannot be what they should be."""
+    """Say what is wrong with the files in a folder, if anything."""
     try:
         said = json.loads((folder / SOURCE).read_text(encoding='utf-8'))
-        # Mapped: no more is read than there is, whatever a header says.
+        # Memory-mapped, so that a wrong header cannot make it read too much.
         features, done, kept = (
             np.load(folder / name, mmap_mode='r')
             for name in (FEATURES, DONE, LABELS)
@@ -269,18 +268,18 @@ def _find_damage(
         return str(error)
     wanted = json.loads(json.dumps(source))
     width = features.shape[-1] if features.ndim else 0
-    # Folders of older versions do not say the width.
+    # Folders of older versions do not state the width.
     if not isinstance(said, dict) or {'width': width} | said != (
         wanted | {'width': width}
     ):
-        return f'{SOURCE} says something else'
+        return f'{SOURCE} describes other features'
     shape = (len(labels), width)
     if features.shape != shape or features.dtype != np.float32:
         return f'{FEATURES} is {features.shape} of {features.dtype}'
     if done.shape != labels.shape or done.dtype != np.uint8 or done.max() > 1:
         return f'{DONE} is {done.shape} of {done.dtype}'
     if kept.dtype != labels.dtype or not np.array_equal(kept, labels):
-        return f'{LABELS} holds other labels'
+        return f'{LABELS} has other labels'
     return None
 
 
@@ -291,7 +290,7 @@ def _warn(message: str) -> None:
 def _create(
     folder: Path, source: dict[str, Any], labels: np.ndarray, width: int
 ) -> None:
-    """Make a folder whose files are there, and no row is done."""
+    """Create a folder with all its files and no row done."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder.parent) as new:
         num_images = len(labels)
@@ -309,7 +308,7 @@ def _create(
 def _compute(
     model: Any, cfg: Config, dataset: Dataset, rows: list[int], amp: bool
 ) -> Iterator[tuple[int, Tensor]]:
-    """The features of rows, in batches: how many, and ``(B, C)``."""
+    """Yield features of rows in batches, as a count and ``(B, C)``."""
     loader = Runner.build_dataloader(
         {
             **cfg.test_dataloader,
@@ -330,11 +329,11 @@ def _compute(
 def _write(
     batches: Iterator[tuple[int, Tensor]], folder: Path, rows: np.ndarray
 ) -> None:
-    """Write batches into their rows, and then mark these as done."""
+    """Write batches into their rows, then mark these as done."""
     features = np.load(folder / FEATURES, mmap_mode='r+')
     done = np.load(folder / DONE, mmap_mode='r+')
     written = 0
-    # Off where no one looks: not a terminal, or another process's.
+    # None: off unless in a terminal.
     disable = True if get_rank() else None
     with tqdm(total=len(rows), unit='image', disable=disable) as progress:
         for number, batch in batches:

@@ -1,4 +1,4 @@
-"""Nearest neighbours on frozen features."""
+"""Nearest-neighbour classification of frozen features."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from mmengine.device import get_device
 
 NUM_NEIGHBORS = 20
 TEMPERATURE = 0.07
-CHUNK = 2**26  # cosines that are in memory at once
+CHUNK = 2**26  # cosines in memory at once
 
 
 def knn_predictions(
@@ -15,13 +15,14 @@ def knn_predictions(
 ) -> np.ndarray:
     """Classify by the 20 most similar training images.
 
-    DINO's rule (arXiv 2104.14294, ``eval_knn.py``): a neighbour votes with
-    ``exp(cosine / 0.07)``. Over all pairs, on the GPU if there is one.
+    DINO's rule (arXiv 2104.14294, ``eval_knn.py``): each neighbour votes with
+    weight ``exp(cosine / 0.07)``. All pairs are compared, on the GPU if there
+    is one.
 
     Args:
         train_features (np.ndarray): ``(N, C)``.
         train_labels (np.ndarray): ``(N,)``, from 0.
-        features (np.ndarray): To classify, ``(M, C)``.
+        features (np.ndarray): Features to classify, ``(M, C)``.
 
     Returns:
         np.ndarray: Labels ``(M,)``.

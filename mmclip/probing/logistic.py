@@ -1,7 +1,7 @@
 """Logistic regression on frozen features, as in the CLIP paper.
 
-Source: arXiv 2103.00020, appendix A.3: L-BFGS, at most 1,000 iterations, the
-strength of the L2 regularisation swept on a validation split.
+Source: arXiv 2103.00020, appendix A.3: L-BFGS with at most 1,000 iterations,
+and a sweep of the L2 regularisation on a validation split.
 
 Shapes: N samples, C channels, K classes.
 """
@@ -18,10 +18,10 @@ from torch import Tensor
 from mmclip.errors import DataError
 
 MAX_ITERATIONS = 1000
-TOLERANCE = 1e-5  # of the gradient, where the features are whitened
+TOLERANCE = 1e-5  # of the gradient, with whitened features
 LEAST_CHANGE = 1e-9  # of the mean loss, torch's default
 CHUNK = 2**16  # samples whose logits are in memory at once
-STEPS = 96  # from 1e-6 to 1e6, 8 a decade
+STEPS = 96  # from 1e-6 to 1e6, 8 per decade
 FIRST_STRIDE = 16  # 2 decades
 
 
@@ -32,7 +32,7 @@ class LinearClassifier:
     Args:
         weight (np.ndarray): ``(K, C)``, float32.
         bias (np.ndarray): ``(K,)``, float32.
-        converged (bool): Whether the solver was done before its last
+        converged (bool): Whether the solver finished before its last
             iteration.
     """
 
@@ -41,7 +41,7 @@ class LinearClassifier:
     converged: bool
 
     def scores(self, features: np.ndarray) -> Tensor:
-        """The logits ``(N, K)`` of features ``(N, C)``, on the CPU."""
+        """Compute the logits ``(N, K)`` of features ``(N, C)``, on the CPU."""
         weight, bias = torch.tensor(self.weight), torch.tensor(self.bias)
         chunks = (
             F.linear(_tensor(features[start : start + CHUNK]), weight, bias)
@@ -52,10 +52,10 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class Trial:
-    """One strength of the regularisation that was tried.
+    """The result of one strength of regularisation.
 
     Args:
-        c (float): Its inverse, scikit-learn's ``C``.
+        c (float): The inverse strength, scikit-learn's ``C``.
         accuracy (float): Top-1 in percent on the validation split.
         loss (float): Mean cross entropy there.
         converged (bool): As in :class:`LinearClassifier`.
@@ -72,13 +72,13 @@ def fit(
 ) -> LinearClassifier:
     """Minimise ``C * sum of cross entropies + squared norm of weights / 2``.
 
-    That is scikit-learn's ``LogisticRegression(C=c)``, also for two classes,
-    where it has one row of weights. It is computed in float64 on the CPU, in
-    float32 on a GPU if there is one.
+    This equals scikit-learn's ``LogisticRegression(C=c)``, even for two
+    classes, where scikit-learn has one row of weights. It is computed in
+    float32 on a GPU if there is one, otherwise in float64 on the CPU.
 
-    L-BFGS sees whitened features: in them the second derivatives at zero are
-    nearly those of the identity, so that it needs a fraction of the
-    iterations, and a small gradient means a small distance from the minimum.
+    L-BFGS works on whitened features, for which the Hessian at zero is nearly
+    the identity. It then needs a fraction of the iterations, and a small
+    gradient means that the minimum is near.
 
     Args:
         features (np.ndarray): ``(N, C)``.
@@ -92,15 +92,16 @@ def fit(
     missing = sorted(set(range(num_classes)) - set(labels.tolist()))
     if missing:
         raise DataError(
-            f'{len(missing)} of {num_classes} classes have no image to train '
-            f'on, such as number {missing[0]}; add some, or leave them out.'
+            f'{len(missing)} of {num_classes} classes have no training '
+            f'images, such as number {missing[0]}; add some, or leave these '
+            'classes out.'
         )
     device = get_device()
     x = _tensor(features).to(device)
     x = x.double() if device == 'cpu' else x.float()
     y = torch.tensor(labels, device=device)
-    # Two opposite rows, as here, have half the squared norm of their
-    # difference, which is scikit-learn's one row.
+    # For two classes, our two opposite rows have half the squared norm of
+    # their difference, which is scikit-learn's single row.
     weight_decay = (2 if num_classes == 2 else 1) / (c * len(x))
     mean = x.mean(dim=0)
     x = x - mean
@@ -150,19 +151,19 @@ def sweep(
 ) -> list[Trial]:
     """Search for the best ``C`` on a validation split.
 
-    The paper's parametric binary search: of 1e-6, 1e-4, ... 1e6 the best,
-    then its neighbours at half the distance, until the distance is an eighth
-    of a decade. Of equal accuracies the lower loss is better; the paper does
-    not say.
+    This is the paper's parametric binary search: the best of 1e-6, 1e-4, ...
+    1e6, then its neighbours at half the distance, until the distance is an
+    eighth of a decade. The lower loss breaks ties, which the paper leaves
+    open.
 
     Args:
-        fit_one (Callable): From a ``C`` to the classifier trained with it.
-        features (np.ndarray): Of the validation split, ``(N, C)``.
-        labels (np.ndarray): ``(N,)``.
-        report (Callable): What to call after each trial.
+        fit_one (Callable): Trains a classifier with a given ``C``.
+        features (np.ndarray): Features of the validation split, ``(N, C)``.
+        labels (np.ndarray): Their labels, ``(N,)``.
+        report (Callable): A function to call after each trial.
 
     Returns:
-        list[Trial]: The best first.
+        list[Trial]: The trials, best first.
     """
     trials: dict[int, Trial] = {}
     stride = FIRST_STRIDE
@@ -198,5 +199,5 @@ def _try(
 
 
 def _tensor(features: np.ndarray) -> Tensor:
-    """As a tensor; a copy, since read-only memory maps make no tensors."""
+    """Copy to a tensor, since torch cannot share a read-only memory map."""
     return torch.tensor(np.asarray(features))

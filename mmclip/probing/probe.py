@@ -1,4 +1,4 @@
-"""The linear probe of a config and a checkpoint, from images to a file."""
+"""Linear probing of a checkpoint, from images to a classifier."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -43,17 +43,17 @@ VALIDATION_SHARE = 0.1
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What came out of a linear probe.
+    """The results of a linear probe.
 
     Args:
         linear_top1 (float): Top-1 in percent on the test set.
-        knn_top1 (float): The same of nearest neighbours.
+        knn_top1 (float): The same for nearest neighbours.
         c (float): The inverse strength of the regularisation.
-        converged (bool): Whether the final classifier's solver was done
+        converged (bool): Whether the final classifier's solver finished
             before 1,000 iterations.
-        validation (str): What ``C`` was chosen on.
-        trials (list[Trial]): Every ``C`` that was tried, the best first.
-        notes (list[str]): Why the numbers may not be what they seem.
+        validation (str): The images that ``C`` was chosen on.
+        trials (list[Trial]): Every ``C`` that was tried, best first.
+        notes (list[str]): Reasons why the numbers may mislead.
     """
 
     linear_top1: float
@@ -75,25 +75,25 @@ def probe(
 ) -> tuple[ProbeResult, dict[str, Any]] | None:
     """Train a linear classifier on the frozen features of a tower.
 
-    The features are those that the linear layer of the config's head gets:
-    with ``out_type='pooled'`` and no ``proj_dim`` those before CLIP's
-    projection, as in arXiv 2103.00020, appendix A.3. ``C`` is chosen on the
-    validation set of the config if its images are others than those of the
-    training set and of the test set, else on a tenth of the training set, at
-    least one image a class, drawn with seed 0; then the classifier is trained
-    on both.
+    The features are the input of the head's linear layer: with
+    ``out_type='pooled'`` and no ``proj_dim``, those before CLIP's projection,
+    as in arXiv 2103.00020, appendix A.3. ``C`` is chosen on the config's
+    validation set if its images differ from those of the training and test
+    sets, otherwise on a tenth of the training set (at least one image per
+    class, drawn with seed 0). The final classifier is trained on both.
 
     Args:
-        cfg (Config): With a classifier whose head is a linear layer ``fc``.
+        cfg (Config): The config of a classifier whose head is a linear layer
+            ``fc``.
         checkpoint (str): A tower or a whole classifier, in any form that
             ``init_cfg`` takes; see :class:`PretrainedCLIP`.
-        cache (str | Path): Where features are kept.
+        cache (str | Path): The folder for cached features.
         amp (bool): See :func:`extract_features`.
-        report (Callable): What to call with each trial.
+        report (Callable): A function to call with each trial.
 
     Returns:
-        tuple[ProbeResult, dict] | None: The numbers, and the checkpoint of
-        the classifier; None in all processes but the first.
+        tuple[ProbeResult, dict] | None: The results, and the classifier's
+        checkpoint; None in all processes but the first.
 
     Raises:
         CheckpointError: If the checkpoint does not fit the backbone.
@@ -138,13 +138,13 @@ def _check_model(model: Any) -> None:
         )
     if getattr(model, 'neck', None) and list(model.neck.parameters()):
         raise ConfigError(
-            f'The neck {type(model.neck).__name__} has weights, which no '
-            'checkpoint of a tower holds; remove it from the config.'
+            f'The neck {type(model.neck).__name__} has weights, which a '
+            "tower's checkpoint does not have; remove it from the config."
         )
 
 
 def _check_width(shape: tuple[int, ...], in_features: int) -> None:
-    """Before all images are computed, and all C are tried."""
+    """Refuse a head of the wrong width before features are computed."""
     if shape == (in_features,):
         return
     step = (
@@ -153,8 +153,8 @@ def _check_width(shape: tuple[int, ...], in_features: int) -> None:
         else "set model.backbone.out_type to 'pooled' or 'avg_featmap'"
     )
     raise ConfigError(
-        f"The feature of one image has shape {shape}, and the head's layer "
-        f'takes {in_features} numbers: {step}.'
+        f"An image's feature has shape {shape}, but the head's layer takes "
+        f'{in_features} numbers: {step}.'
     )
 
 
@@ -163,15 +163,15 @@ def _check_classes(found: dict[str, Features], num_classes: int) -> None:
     for split, other in found.items():
         if other.classes != train.classes:
             raise ConfigError(
-                f'The classes of the {split} set are not those of the train '
-                'set, so that labels would not mean the same: '
+                f'The {split} set does not have the classes of the train '
+                'set, so the same label would mean different classes: '
                 f'{sorted(set(other.classes) ^ set(train.classes))[:10]}.'
             )
         largest = int(other.labels.max()) + 1
         if max(len(other.classes), largest) != num_classes:
             raise ConfigError(
                 f'The {split} set has {max(len(other.classes), largest)} '
-                f'classes, and the head {num_classes}: set '
+                f'classes, but the head has {num_classes}: set '
                 'model.head.num_classes.'
             )
 
@@ -190,7 +190,7 @@ def _train_and_test(
         x, y = np.concatenate([x, x_val]), np.concatenate([y, y_val])
     else:
         first, second = hold_out(y)
-        validation = f'{len(second)} images of the train set, as {why_not}'
+        validation = f'{len(second)} images of the train set, since {why_not}'
         x_train, y_train, x_val, y_val = (
             x[first],
             y[first],
@@ -221,58 +221,58 @@ def _notes(found: dict[str, Features], trials: list[Trial]) -> list[str]:
     notes = []
     if found['test'].folder == found['train'].folder:
         notes.append(
-            'the test set is the train set, so that these are accuracies on '
-            'images that were trained on: give test_dataloader others.'
+            'the test set is the train set, so these are accuracies on '
+            'training images: give test_dataloader other images.'
         )
     tried = sorted(trial.c for trial in trials)
     if trials[0].c in (tried[0], tried[-1]):
         notes.append(
-            f'C={trials[0].c:.3g} is at the end of what was tried, '
+            f'C={trials[0].c:.3g} is at the end of the range that was tried, '
             f'{tried[0]:.3g} to {tried[-1]:.3g}: a better one may lie beyond.'
         )
     return notes
 
 
 def _notes_on_images(model: Any, cfg: Config) -> list[str]:
-    """Whether images are prepared as they were for the weights."""
+    """Note where images are not prepared as the weights expect."""
     unlike = unlike_images(model, pipeline_of(cfg.test_dataloader))
     if not unlike:
         return []
     return [
-        'images are prepared in another way than for the weights: '
-        f'{"; ".join(unlike)}.'
+        f'images are not prepared as the weights expect: {"; ".join(unlike)}.'
     ]
 
 
 def _why_not_validation(found: dict[str, Features]) -> str | None:
-    """Why ``C`` cannot be chosen on the config's validation set, if so."""
+    """Say why ``C`` cannot be chosen on the config's validation set."""
     if 'val' not in found:
         return 'the config has no validation set'
     for split in ('train', 'test'):
-        # Folders are called after a hash of the images.
+        # A folder's name is a hash that includes the images.
         if found['val'].folder == found[split].folder:
             return f"the config's validation set is its {split} set"
     return None
 
 
 def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split indices: a tenth of each class, at least one, is held out.
+    """Hold out a tenth of each class, and at least one image.
 
     Args:
         labels (np.ndarray): ``(N,)``.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: To train on, and held out.
+        tuple[np.ndarray, np.ndarray]: Indices to train on, and those held
+        out.
 
     Raises:
-        ConfigError: If a class has one image only.
+        ConfigError: If a class has only one image.
     """
     values, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise ConfigError(
-            f'Class number {values[counts.argmin()]} has one image to train '
-            'on, so that none can be held out to choose C on; give '
-            'val_dataloader images that neither other set has.'
+            f'Class number {values[counts.argmin()]} has only one training '
+            'image, so none can be held out to choose C; give val_dataloader '
+            'images that neither other set has.'
         )
     random = np.random.default_rng(0)
     held_out = np.zeros(len(labels), dtype=bool)

@@ -1,4 +1,4 @@
-"""CLIP's text towers, class embeddings, and the models that use them."""
+"""CLIP's text encoders (towers), class embeddings, and models using them."""
 
 from mmclip.text.contrastive_classifier import ContrastiveClassifier
 from mmclip.text.text_tower import OpenCLIPTextTower

@@ -1,11 +1,11 @@
-"""What CLIP's text tower says of the names of classes.
+"""Embeddings of class names by CLIP's text tower.
 
-The text tower, its tokenizer, the names of ImageNet's classes and the
-templates are open_clip's. Embeddings are kept in torch's hub folder, because a
-thousand classes with eighty templates are 80,000 texts: under a hash of the
-texts, the names of model and tag, open_clip's version and, of local files and
-a tokenizer beside them, the contents. What is read there is checked, and made
-again if it is damaged.
+The text tower, its tokenizer, ImageNet's class names and the templates are
+open_clip's. Embeddings are cached in torch's hub folder, because a thousand
+classes with eighty templates are 80,000 texts. The key is a hash of the texts,
+the names of model and tag, open_clip's version and the contents of local
+weights and tokenizer files. Cached embeddings are checked when they are read,
+and damaged ones are made again.
 """
 
 import hashlib
@@ -34,8 +34,7 @@ from mmclip.errors import ArgumentError, CheckpointError
 from mmclip.text.tokenizer_files import tokenizer_files
 from mmclip.text.whole_model import load_whole_model
 
-# Of a vector of length one: rounding in float32, and much below what a flipped
-# bit of an exponent makes.
+# Allows rounding in float32, but not a flipped bit of an exponent.
 LENGTH_TOLERANCE = 1e-4
 Template = str | Callable[[str], str]
 
@@ -46,8 +45,8 @@ class ClassEmbeddings:
 
     Args:
         embeddings (Tensor): ``(classes, D)``, each of length one.
-        logit_scale (float): What cosines are multiplied by.
-        logit_bias (float): What is added then; zero but for SigLIP.
+        logit_scale (float): The factor of the cosines.
+        logit_bias (float): Added afterwards; zero except for SigLIP.
     """
 
     embeddings: Tensor
@@ -55,7 +54,7 @@ class ClassEmbeddings:
     logit_bias: float
 
     def head(self) -> dict[str, Tensor]:
-        """Weights of a :class:`mmclip.models.ZeroShotClsHead`."""
+        """Return weights for a :class:`mmclip.text.ZeroShotClsHead`."""
         return {
             'fc.weight': self.logit_scale * self.embeddings,
             'fc.bias': self.embeddings.new_full(
@@ -74,24 +73,23 @@ def embed_classes(
 ) -> ClassEmbeddings:
     """Embed classes with the text tower of an open_clip model.
 
-    The mean of the normalised embeddings of a class's texts, normalised again,
-    by ``build_zero_shot_classifier`` of open_clip. Taken from the cache if
-    the same was asked before.
+    open_clip's ``build_zero_shot_classifier`` averages the normalised
+    embeddings of a class's texts and normalises the mean. Earlier results
+    come from the cache.
 
     Args:
-        name (str): A model name of open_clip, or an
-            ``open_clip_config.json``.
+        name (str): An open_clip model name, or an ``open_clip_config.json``.
         pretrained (str): A pretrained tag, or a local file of the whole model.
         classes (Sequence[str]): Their names, in the order of the labels.
         templates (Sequence[str | Callable]): Texts with ``{}`` for the name,
             or functions of it.
-        tag (str | None): For a local file: the tag whose activation it
-            follows, ``'none'`` for the model config's own.
+        tag (str | None): For a local file: the tag whose activation it uses,
+            ``'none'`` for the model config's own.
         device (str): Where the text tower runs. Defaults to ``'cpu'``.
 
     Raises:
-        CheckpointError: If a name or tag is unknown, or the file is none of
-            the whole model.
+        CheckpointError: If a name or tag is unknown, or the file does not
+            have the whole model.
         FileNotFoundError: If a local file is missing.
         ArgumentError: If there are no classes or templates, or a template has
             no ``{}``.
@@ -104,7 +102,7 @@ def embed_classes(
         try:
             return _check(_read(path), shape)
         except CheckpointError as error:
-            _log(f'{path} is damaged and made again: {error}')
+            _log(f'{path} is damaged and will be made again: {error}')
     model, tokenizer = load_whole_model(name, pretrained, tag)
     found = embed_with(model.to(device).eval(), tokenizer, classes, templates)
     found = replace(found, embeddings=found.embeddings.cpu())
@@ -117,16 +115,16 @@ def embed_classes(
     try:
         _write(found, path)
     except OSError as error:
-        _log(f'The embeddings of classes are not kept: {error}.')
+        _log(f'Cannot cache the class embeddings: {error}.')
     return found
 
 
 def class_names(classes: str | Sequence[str]) -> list[str]:
-    """``'imagenet'`` for open_clip's names of ImageNet-1k, or a text file.
+    """Return class names.
 
     Args:
-        classes (str | Sequence[str]): The word, a file with a name a line,
-            or the names.
+        classes (str | Sequence[str]): ``'imagenet'`` for open_clip's names of
+            ImageNet-1k, a file with one name per line, or the names.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -139,11 +137,12 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
 
 
 def named_templates(templates: str | Sequence[Template]) -> list[Template]:
-    """``'openai'`` for OpenAI's 80, ``'simple'`` for its best 7, or a file.
+    """Return templates.
 
     Args:
-        templates (str | Sequence): The word, a file with a template a line,
-            or the templates.
+        templates (str | Sequence): ``'openai'`` for OpenAI's 80, ``'simple'``
+            for its best 7, a file with one template per line, or the
+            templates.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -162,16 +161,16 @@ def named_templates(templates: str | Sequence[Template]) -> list[Template]:
 def make_texts(
     classes: Sequence[str], templates: Sequence[Template]
 ) -> list[list[str]]:
-    """Every template of every class.
+    """Fill every template with every class name.
 
     Raises:
-        ArgumentError: If there is nothing to embed, or a template has no place
-            for the name, or one for something else.
+        ArgumentError: If there is nothing to embed, or a template does not
+            have exactly one ``{}``.
     """
     if not classes or not templates:
         raise ArgumentError(
-            f'{len(classes)} classes and {len(templates)} templates: at '
-            'least one of each is needed.'
+            f'At least one class and one template are needed; got '
+            f'{len(classes)} and {len(templates)}.'
         )
     for template in templates:
         if isinstance(template, str) and '{}' not in template:
@@ -183,8 +182,8 @@ def make_texts(
                 template.format('')
         except (LookupError, ValueError):
             raise ArgumentError(
-                f'The template {template!r} must have one {{}}, for the '
-                'class, and no other braces.'
+                f'The template {template!r} must have one {{}} for the class '
+                'and no other braces.'
             ) from None
     return [
         [t.format(name) if isinstance(t, str) else t(name) for t in templates]
@@ -193,7 +192,7 @@ def make_texts(
 
 
 def cache_folder() -> Path:
-    """Where embeddings are kept: below ``torch.hub.get_dir()``."""
+    """Return the cache's folder, below ``torch.hub.get_dir()``."""
     return Path(torch.hub.get_dir()) / 'mmclip' / 'class_embeddings'
 
 
@@ -205,14 +204,14 @@ def embed_with(
     *,
     progress: bool = True,
 ) -> ClassEmbeddings:
-    """Embed classes with a model as it is, where it is, without the cache.
+    """Embed classes with a given model, on its device, without the cache.
 
     Args:
-        model (nn.Module): A model of open_clip; its image tower may be gone.
+        model (nn.Module): An open_clip model; it needs no image tower.
         tokenizer (Callable): Its tokenizer.
-        classes (Sequence[str]): Their names.
+        classes (Sequence[str]): Names of the classes.
         templates (Sequence[str | Callable]): As in :func:`embed_classes`.
-        progress (bool): Show a progress bar. Defaults to True.
+        progress (bool): Whether to show a progress bar. Defaults to True.
     """
     from open_clip import build_zero_shot_classifier
 
@@ -231,7 +230,7 @@ def embed_with(
 def _hash(
     name: str, pretrained: str, tag: str | None, texts: list[list[str]]
 ) -> str:
-    """Of all that the embeddings depend on."""
+    """Hash everything that the embeddings depend on."""
     files = files_of(pretrained) if is_local(pretrained) else []
     if Path(name).is_file():
         files += [Path(name), *tokenizer_files(Path(name).parent)]
@@ -263,28 +262,28 @@ def _read(path: Path) -> ClassEmbeddings:
             logit_scale=tensors['logit_scale'].item(),
             logit_bias=tensors['logit_bias'].item(),
         )
-    except (KeyError, RuntimeError) as error:  # of several numbers
-        raise CheckpointError(f'It holds something else ({error}).') from error
+    except (KeyError, RuntimeError) as error:  # RuntimeError: not a scalar
+        raise CheckpointError(f'It has other contents ({error}).') from error
 
 
 def _check(found: ClassEmbeddings, shape: tuple[int, int]) -> ClassEmbeddings:
-    """Refuse what cannot be the embeddings of so many classes."""
+    """Refuse embeddings of another shape, type or length."""
     embeddings = found.embeddings
     if embeddings.shape != shape or embeddings.dtype != torch.float32:
         raise CheckpointError(
             f'The embeddings are {tuple(embeddings.shape)} of '
-            f'{embeddings.dtype}, and must be {shape} of torch.float32.'
+            f'{embeddings.dtype}, but must be {shape} of torch.float32.'
         )
     lengths = embeddings.norm(dim=1)
     if not torch.allclose(lengths, torch.ones(()), atol=LENGTH_TOLERANCE):
         raise CheckpointError(
-            'The embeddings must have length one, and have '
+            'The embeddings must have length one, but have '
             f'{lengths.min():.3g} to {lengths.max():.3g}.'
         )
     if not math.isfinite(found.logit_scale + found.logit_bias):
         raise CheckpointError(
-            f'The logit scale is {found.logit_scale} and the bias '
-            f'{found.logit_bias}.'
+            f'The logit scale ({found.logit_scale}) and bias '
+            f'({found.logit_bias}) must be finite.'
         )
     return found
 
@@ -294,7 +293,7 @@ def _log(message: str) -> None:
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a text file that are not blank."""
+    """Read the non-blank lines of a text file."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f'{path} does not exist.')

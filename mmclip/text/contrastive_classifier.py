@@ -1,4 +1,4 @@
-"""A classifier that is tuned as CLIP was pre-trained."""
+"""A classifier that is fine-tuned the way CLIP was pretrained."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,21 +25,21 @@ class ContrastiveClassifier(ImageClassifier):
     """FLYP: fine-tune like you pretrain (https://arxiv.org/abs/2212.00638).
 
     Both towers are trained with CLIP's loss on images and captions of their
-    classes, each a template drawn at random; images are classified by the
-    embeddings of the classes, which are computed anew whenever the model
-    leaves training or is loaded. The loss is open_clip's, over the batches of
-    all processes; images of the same class count as one another's negatives,
-    as in FLYP's own ``src/models/flyp_loss.py``. For data-parallel training:
-    torch's ``fully_shard`` refuses the text tower's scalar ``logit_scale``.
+    classes, each from a random template. Images are classified by the class
+    embeddings, which are computed again whenever the model leaves training
+    or is loaded. The loss is open_clip's, over the batches of all processes;
+    images of the same class are each other's negatives, as in FLYP's own
+    ``src/models/flyp_loss.py``. Data-parallel training works; torch's
+    ``fully_shard`` refuses the text tower's scalar ``logit_scale``.
 
     Args:
-        backbone (dict): The image tower; its feature must be the projected
-            one.
+        backbone (dict): The image tower, which must return the projected
+            feature.
         text (dict): The text tower, of type ``mmclip.OpenCLIPTextTower``.
-        classes (str | Sequence[str]): ``'imagenet'``, a file with a name a
-            line, or the names, in the order of the labels.
+        classes (str | Sequence[str]): ``'imagenet'``, a file with one name
+            per line, or the names, in the order of the labels.
         templates (str | Sequence[str]): ``'openai'``, ``'simple'``, a file
-            with a template a line, or the templates.
+            with one template per line, or the templates.
         data_preprocessor (dict | None): As in mmpretrain's classifiers.
         init_cfg (dict | None): As in mmpretrain's classifiers.
 
@@ -75,7 +75,7 @@ class ContrastiveClassifier(ImageClassifier):
         )
         self.text = tower
         self.captions = texts
-        self.head.requires_grad_(False)  # follows from the text tower
+        self.head.requires_grad_(False)  # computed by the text tower
         self._head_is_current = False
         self.register_load_state_dict_post_hook(_head_is_out_of_date)
         self.contrast = ClipLoss(
@@ -88,7 +88,7 @@ class ContrastiveClassifier(ImageClassifier):
     def loss(
         self, inputs: Tensor, data_samples: list[Any]
     ) -> dict[str, Tensor]:
-        """CLIP's loss of a batch.
+        """Compute CLIP's loss of a batch.
 
         Args:
             inputs (Tensor): ``(B, 3, height, width)``, normalised.
@@ -98,14 +98,14 @@ class ContrastiveClassifier(ImageClassifier):
             dict[str, Tensor]: ``loss``, a scalar.
 
         Raises:
-            ConfigError: If a label has no class, or the image feature is not
-                as wide as that of the text.
+            ConfigError: If a label has no class, or the features of image and
+                text differ in width.
         """
         labels = [int(sample.gt_label) for sample in data_samples]
         if max(labels) >= len(self.classes):
             raise ConfigError(
-                f'An image has the label {max(labels)}, and there are '
-                f'{len(self.classes)} classes: their names must be those of '
+                f'An image has the label {max(labels)}, but there are only '
+                f'{len(self.classes)} classes: set model.classes to those of '
                 'the data set, in its order.'
             )
         drawn = torch.randint(len(self.templates), (len(labels),)).tolist()
@@ -116,8 +116,8 @@ class ContrastiveClassifier(ImageClassifier):
         images = F.normalize(self.extract_feat(inputs)[-1], dim=-1)  # (B, D)
         if images.shape[1] != self.head.in_channels:
             raise ConfigError(
-                f'The image feature has {images.shape[1]} numbers, that of '
-                f'the text {self.head.in_channels}: set '
+                f'The image feature has {images.shape[1]} numbers, but the '
+                f'text feature has {self.head.in_channels}: set '
                 f'model.backbone.proj_dim={self.head.in_channels}.'
             )
         loss = self.contrast(images, self.text(texts), self.text.logit_scale)
@@ -126,12 +126,12 @@ class ContrastiveClassifier(ImageClassifier):
     def predict(
         self, inputs: Tensor, data_samples: list[Any] | None = None, **_: Any
     ) -> list[Any]:
-        """Classify by the classes as they are embedded now."""
+        """Classify by the current class embeddings."""
         self._update_head_if_needed()
         return super().predict(inputs, data_samples)
 
     def train(self, mode: bool = True) -> 'ContrastiveClassifier':
-        """Set the mode; the head is out of date from then on."""
+        """Set the mode and mark the head as out of date."""
         super().train(mode)
         self._head_is_current = False
         return self
@@ -142,16 +142,17 @@ class ContrastiveClassifier(ImageClassifier):
         data_samples: list[Any] | None = None,
         mode: str = 'tensor',
     ) -> Any:
-        """As any classifier of mmpretrain."""
+        """Run the model like any other mmpretrain classifier."""
         if mode == 'tensor':
             self._update_head_if_needed()
         return super().forward(inputs, data_samples, mode)
 
     def update_head(self, progress: bool = False) -> None:
-        """Embed the classes with the text tower as it is now, in float32.
+        """Embed the classes with the current text tower, in float32.
 
         Args:
-            progress (bool): Show a progress bar. Defaults to False.
+            progress (bool): Whether to show a progress bar. Defaults to
+                False.
         """
         device = self.head.fc.weight.device.type
         with torch.no_grad(), torch.autocast(device, enabled=False):

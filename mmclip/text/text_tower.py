@@ -1,4 +1,4 @@
-"""open_clip's text tower, for models that train it."""
+"""open_clip's text encoder (tower), for models that train it."""
 
 import logging
 from pathlib import Path
@@ -19,16 +19,15 @@ from mmclip.registry import MODELS
 
 @MODELS.register_module()
 class OpenCLIPTextTower(BaseModule):
-    """A CLIP model of open_clip without its image tower.
+    """An open_clip model without its image tower.
 
     Args:
-        model (str): A model name of open_clip, or an
-            ``open_clip_config.json``.
-        pretrained (str | None): Where ``init_weights`` takes its weights: a
+        model (str): An open_clip model name, or an ``open_clip_config.json``.
+        pretrained (str | None): The weights that ``init_weights`` loads: a
             pretrained tag, or a local file of the whole model. Defaults to
-            None, random weights.
-        tag (str | None): For a local file: the tag whose activation it
-            follows, ``'none'`` for the model config's own.
+            None: random weights.
+        tag (str | None): For a local file: the tag whose activation it uses,
+            ``'none'`` for the model config's own.
 
     Raises:
         CheckpointError: If a name or tag is unknown.
@@ -41,20 +40,21 @@ class OpenCLIPTextTower(BaseModule):
         super().__init__()
         from mmclip.text.whole_model import build_whole_model
 
-        # A file may be gone when a checkpoint of a training is tested.
+        # The file may be gone by the time a trained checkpoint is tested.
         is_file = pretrained is not None and (
             Path(pretrained).suffix in SUFFIXES or '/' in pretrained
         )
         most = None
         if pretrained is not None and is_local(pretrained):
-            # A number has a byte at least.
+            # Every number takes at least a byte.
             most = sum(p.stat().st_size for p in files_of(pretrained))
         clip, self.tokenizer = build_whole_model(
             model, tag if is_file or pretrained is None else pretrained, most
         )
         if getattr(clip, 'logit_bias', None) is not None:
             raise ConfigError(
-                f'{model} is a SigLIP, whose loss is another; name a CLIP.'
+                f'{model} is a SigLIP model, which has another loss; use a '
+                'CLIP model.'
             )
         del clip.visual
         self.clip: Any = clip
@@ -62,19 +62,19 @@ class OpenCLIPTextTower(BaseModule):
 
     @property
     def logit_scale(self) -> Tensor:
-        """What cosines are multiplied by."""
+        """The factor of the cosines."""
         return self.clip.logit_scale.exp()
 
     def init_weights(self) -> None:
-        """Load the weights of ``pretrained``, if it is given."""
+        """Load the weights of ``pretrained``, if any."""
         from mmclip.text.whole_model import load_whole_model
 
         super().init_weights()
         model, pretrained, tag = self._source
         if pretrained is None:
             print_log(
-                'OpenCLIPTextTower starts from random weights, unless a '
-                'checkpoint of the whole model is loaded: pretrained is None.',
+                'OpenCLIPTextTower has pretrained=None and starts from random '
+                'weights, unless a checkpoint of the whole model is loaded.',
                 logger='current',
                 level=logging.WARNING,
             )

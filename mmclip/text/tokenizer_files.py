@@ -1,7 +1,7 @@
-"""A folder's tokenizer, without what would choose code, paths or addresses.
+"""Safe copies of tokenizers, which cannot choose code, paths or addresses.
 
-transformers takes the keys of these JSON files as arguments. So open_clip gets
-a copy of the folder that has only the vocabularies and what is known here.
+transformers uses the keys of these JSON files as arguments. So open_clip gets
+a copy of the folder with only the vocabularies and known keys.
 """
 
 import json
@@ -47,7 +47,7 @@ CONFIGS = (
 
 
 def _is_token(value: Any) -> bool:
-    """Whether a value is a token, or transformers' description of one."""
+    """Tell whether a value is a token or transformers' description of one."""
     if isinstance(value, Mapping):
         return isinstance(value.get('content'), str) and all(
             isinstance(part, str | bool) for part in value.values()
@@ -82,12 +82,12 @@ CONFIG: dict[str, Check] = SPECIAL_TOKENS | dict(
             and re.fullmatch(r'\w+Tokenizer(Fast)?|TokenizersBackend', v)
             is not None
         ),
-        'the name of a tokenizer of transformers',
+        'the name of a transformers tokenizer',
     ),
     added_tokens_decoder=TOKENS,
     padding_side=choice('left', 'right'),
     truncation_side=choice('left', 'right'),
-    model_max_length=whole(10**31),  # which transformers writes for none
+    model_max_length=whole(10**31),  # transformers writes 10**30 for none
     extra_ids=whole(MOST_WORDS, 0),
     src_lang=optional(NAME),
     tgt_lang=optional(NAME),
@@ -113,7 +113,7 @@ CONFIG: dict[str, Check] = SPECIAL_TOKENS | dict(
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files of a folder that decide how texts become numbers."""
+    """List the files of a folder that define its tokenizer."""
     names = (*VOCABULARIES, *CONFIGS)
     return [folder / name for name in names if (folder / name).is_file()]
 
@@ -121,42 +121,42 @@ def tokenizer_files(folder: Path) -> list[Path]:
 def check_tokens(
     tokenizer: Callable[[Any], Tensor], size: int, name: str, texts: Any
 ) -> Tensor:
-    """The numbers of texts, by a tokenizer of others.
+    """Tokenize texts with an untrusted tokenizer.
 
     Args:
-        tokenizer (Callable): Made of files of others.
-        size (int): How many numbers the text tower knows; 0 if it is not said.
-        name (str): The config beside it, for messages.
+        tokenizer (Callable): A tokenizer from untrusted files.
+        size (int): Size of the text tower's vocabulary; 0 if unknown.
+        name (str): The config next to it, for messages.
         texts (str | list[str]): The texts.
 
     Raises:
-        CheckpointError: If it fails, or is another model's.
+        CheckpointError: If it fails or belongs to another model.
     """
     try:
         tokens = tokenizer(texts)
-    except Exception as error:  # of transformers, by what its files say
+    except Exception as error:  # transformers can raise anything
         raise CheckpointError(
             f'The tokenizer of {name} fails: {error}'
         ) from error
     if size and tokens.numel() and int(tokens.max()) >= size:
         raise CheckpointError(
-            f'The tokenizer of {name} gives the number {int(tokens.max())}, '
-            f'and the text tower has {size} (vocab_size): it is of another '
-            'model.'
+            f'The tokenizer of {name} gives token {int(tokens.max())}, but '
+            f'the text tower has only {size} (vocab_size): it belongs to '
+            'another model.'
         )
     return tokens
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy what is known of a tokenizer into another folder.
+    """Copy the known parts of a tokenizer into another folder.
 
     Args:
-        source (Path): A folder of others.
+        source (Path): An untrusted folder.
         target (Path): An empty folder.
 
     Raises:
-        CheckpointError: If the tokenizer needs code of its own, or a value
-            is not what it must be.
+        CheckpointError: If the tokenizer needs its own code, or a value is
+            invalid.
     """
     for name in VOCABULARIES:
         if (source / name).is_file():
@@ -170,14 +170,14 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     if path.is_file():
         tokens = read_json(path)
         if not all(is_whole(v, 0, MOST_WORDS) for v in tokens.values()):
-            raise CheckpointError(f'{path} must hold the numbers of tokens.')
+            raise CheckpointError(f'{path} must have a number for each token.')
         (target / path.name).write_text(json.dumps(tokens), 'utf-8')
 
 
 def _refuse_growth(path: Path) -> None:
-    """Refuse steps that together would make a text a thousand times longer.
+    """Refuse steps that together make a text a thousand times longer.
 
-    Forty of them that double it end the process, for lack of memory.
+    Forty steps that double a text would exhaust memory.
     """
     growth = 1.0
     config = read_json(path, most=MOST_BYTES_OF_VOCABULARY)
@@ -195,7 +195,7 @@ def _refuse_growth(path: Path) -> None:
             length = len(text) if isinstance(text, str) and text else 1
             growth *= max(1.0, len(str(content)) / length)
         elif step.get('type') == 'ByteLevel':
-            growth *= 4  # bytes of a character
+            growth *= 4  # bytes per character
         if growth > 1000:
             raise CheckpointError(
                 f'{path} makes texts more than a thousand times longer.'
@@ -211,8 +211,8 @@ def _copy_known(
     config = read_json(path)
     if 'auto_map' in config:
         raise CheckpointError(
-            f'{path} asks for Python code of its own (auto_map), which is '
-            'not executed: use a model whose tokenizer transformers knows.'
+            f'{path} asks for its own Python code (auto_map), which is never '
+            'executed: use a model whose tokenizer transformers knows.'
         )
     taken = take(config, checks, str(path))
     left_out = sorted(set(config) - set(taken))

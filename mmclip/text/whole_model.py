@@ -1,4 +1,4 @@
-"""CLIP models with both towers, built by open_clip."""
+"""CLIP models with both encoders (towers), built by open_clip."""
 
 import json
 import logging
@@ -19,31 +19,30 @@ from mmclip.text.tokenizer_files import check_tokens, copy_tokenizer
 from mmclip.untrusted.model_configs import take_whole_model
 from mmclip.untrusted.rules import read_json
 
-# What OpenAI's archives hold beside weights.
 POSITION_IDS = 'text.transformer.embeddings.position_ids'
-# Beside the weights, for a file that has few.
+# Numbers that buffers may have even if the file has fewer.
 MOST_IN_BUFFERS = 2**22
+# Entries of OpenAI's archives that are not weights.
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
 
 def load_whole_model(
     name: str, pretrained: str, tag: str | None = None
 ) -> tuple[Any, Any]:
-    """Both towers of an open_clip model, and its tokenizer.
+    """Load both towers of an open_clip model, and its tokenizer.
 
-    Unlike ``open_clip.create_model`` it takes the activation from the tag,
+    Unlike ``open_clip.create_model``, this takes the activation from the tag
     and reads OpenAI's archives.
 
     Args:
-        name (str): A model name of open_clip, or an
-            ``open_clip_config.json``.
+        name (str): An open_clip model name, or an ``open_clip_config.json``.
         pretrained (str): A pretrained tag, or a local file.
-        tag (str | None): For a local file: the tag whose activation it
-            follows, ``'none'`` for the model config's own.
+        tag (str | None): For a local file: the tag whose activation it uses,
+            ``'none'`` for the model config's own.
 
     Returns:
-        tuple: The model, of open_clip's ``CLIP`` or ``CustomTextCLIP``, and
-        the tokenizer.
+        tuple: The model, open_clip's ``CLIP`` or ``CustomTextCLIP``, and the
+        tokenizer.
 
     Raises:
         CheckpointError: If a name or tag is unknown, or the weights are not
@@ -61,7 +60,7 @@ def load_whole_model(
         model.load_state_dict(_as_open_clip_has_it(tensors, model))
     except RuntimeError as error:
         raise CheckpointError(
-            f'{pretrained} does not hold both towers of {name}: {error}'
+            f'{pretrained} does not have both towers of {name}: {error}'
         ) from None
     return model, tokenizer
 
@@ -69,19 +68,18 @@ def load_whole_model(
 def build_whole_model(
     name: str, tag: str | None = None, most: int | None = None
 ) -> tuple[Any, Any]:
-    """The same with random weights.
+    """Build both towers with random weights, and the tokenizer.
 
     Args:
         name (str): As in :func:`load_whole_model`.
-        tag (str | None): The pretrained tag whose activation it has; None or
+        tag (str | None): The pretrained tag whose activation it uses; None or
             ``'none'`` for the model config's own.
-        most (int | None): How many numbers there are for its weights: a
-            config of more is refused before memory is taken. None if they
-            come later.
+        most (int | None): How many numbers the weights file has: a larger
+            model is refused before memory is allocated. None for no limit.
 
     Raises:
-        CheckpointError: If a name or tag is unknown, or a config is not one
-            that open_clip can build, or asks for code or addresses.
+        CheckpointError: If a name or tag is unknown, open_clip cannot build
+            the config, or the config asks for code or addresses.
     """
     import open_clip
 
@@ -107,7 +105,7 @@ def build_whole_model(
             tokenizer = open_clip.get_tokenizer(identifier)
         except CheckpointError:
             raise
-        except Exception as error:  # of open_clip, transformers or torch
+        except Exception as error:  # open_clip's, transformers' or torch's
             raise CheckpointError(
                 f'open_clip cannot build the model of {name}: {error}'
             ) from error
@@ -117,10 +115,10 @@ def build_whole_model(
 
 @contextmanager
 def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
-    """What to call a model, so that open_clip reads no file of others.
+    """Give a model a name for which open_clip reads no untrusted file.
 
-    A config file is read here, by name, and open_clip gets a folder that has
-    only what was taken.
+    A config file is read here, key by key, and open_clip gets a folder with
+    only the known keys.
     """
     path = Path(name)
     if not path.is_file():
@@ -128,8 +126,8 @@ def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
         return
     if path.name != 'open_clip_config.json':
         raise CheckpointError(
-            f'{name} must be a model name of open_clip or an '
-            'open_clip_config.json, which says what the text tower is.'
+            f'{name} must be an open_clip model name or an '
+            'open_clip_config.json, which describes the text tower.'
         )
     config = read_json(path)
     taken = take_whole_model(config.get('model_cfg', config), name)
@@ -142,7 +140,7 @@ def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """open_clip warns of random weights, which are wanted here."""
+    """Silence open_clip's warning about random weights."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -154,21 +152,21 @@ def _refuse_larger(model: Any, most: int, name: str) -> None:
     size = sum(p.numel() for p in model.parameters())
     if size > most:
         raise CheckpointError(
-            f'The file does not hold both towers of {name}: they have '
-            f'{size:,} numbers, and it has {most:,}.'
+            f'The file does not have both towers of {name}: they have '
+            f'{size:,} numbers, but it has {most:,}.'
         )
     masks = sum(buffer.numel() for buffer in model.buffers())
     if masks > max(most, MOST_IN_BUFFERS):
         raise CheckpointError(
-            f'{name} asks for {masks:,} numbers in masks, and its file has '
-            f'{most:,} in all: context_length is too large.'
+            f'{name} asks for {masks:,} numbers in masks, but its file has '
+            f'only {most:,} in all: context_length is too large.'
         )
 
 
 def _as_open_clip_has_it(
     tensors: dict[str, Tensor], model: Any
 ) -> dict[str, Tensor]:
-    """The renaming of ``open_clip.load_checkpoint``, of tensors."""
+    """Rename tensors as ``open_clip.load_checkpoint`` does."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
@@ -178,7 +176,7 @@ def _as_open_clip_has_it(
     ):
         tensors = convert_to_custom_text_state_dict(tensors)
     own = model.state_dict()
-    if POSITION_IDS not in own:  # which transformers made of late
+    if POSITION_IDS not in own:  # newer transformers do not save it
         tensors.pop(POSITION_IDS, None)
     return {
         key: tensor.reshape(own[key].shape)

@@ -1,4 +1,4 @@
-"""A whole classifier from a CLIP model and the names of classes."""
+"""Whole classifiers from CLIP models and class names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,10 +32,9 @@ def zero_shot_checkpoint(
     """Convert an image tower and give it a zero-shot head.
 
     Args:
-        name (str): A model name of open_clip, or an
-            ``open_clip_config.json``.
+        name (str): An open_clip model name, or an ``open_clip_config.json``.
         pretrained (str): A pretrained tag, or a local file of the whole model.
-        classes (Sequence[str]): Their names, in the order of the labels.
+        classes (Sequence[str]): Class names, in the order of the labels.
         templates (Sequence[str | Callable]): Texts with ``{}`` for the name,
             or functions of it.
         tag (str | None): For a local file, as in
@@ -69,26 +68,26 @@ def zero_shot_checkpoint(
 def without_text_tower(
     checkpoint: dict[str, Any], cfg: Config, device: str = 'cpu'
 ) -> dict[str, Any]:
-    """The zero-shot classifier that a tuned ``ContrastiveClassifier`` is.
+    """Turn a trained ``ContrastiveClassifier`` into an image classifier.
 
     Args:
-        checkpoint (dict): Of its training.
+        checkpoint (dict): A checkpoint of its training.
         cfg (Config): The config that it was trained with.
         device (str): Where the text tower runs. Defaults to ``'cpu'``.
 
     Returns:
-        dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the classes as
-        the tuned text tower embeds them) and, in ``meta``, the
-        description of the classifier and the names of the classes.
+        dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the class
+        embeddings by the trained text tower) and, in ``meta``, the
+        description of the classifier and the class names.
 
     Raises:
-        CheckpointError: If the config is another model's, or the weights do
+        CheckpointError: If the config is for another model, or the weights do
             not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     if cfg.model.type != 'mmclip.ContrastiveClassifier':
         raise CheckpointError(
-            'The config must be that of a mmclip.ContrastiveClassifier, got '
+            "The config's model must be a mmclip.ContrastiveClassifier; got "
             f'{cfg.model.type}.'
         )
     model = MODELS.build(cfg.model)

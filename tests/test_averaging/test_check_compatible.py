@@ -164,7 +164,7 @@ def test_updates_of_lora_are_refused_until_they_are_merged(tmp_path, holds_it):
     with pytest.raises(CheckpointError) as error:
         check(*(both if holds_it == 'one.pth' else both[::-1]))
     message = str(error.value)
-    assert f'{holds_it} holds 13 tensors of LoRA (backbone.' in message
+    assert f'{holds_it} holds 13 LoRA tensors (backbone.' in message
     assert 'tools/model_converters/merge_lora.py' in message
 
 

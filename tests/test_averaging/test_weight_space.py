@@ -49,7 +49,7 @@ def test_no_alphas(text):
 
 @pytest.mark.parametrize('text', ['1:0:0.1', '0:1:-0.1'])
 def test_a_step_away_from_the_last(text):
-    with pytest.raises(ValueError, match=f'go up from .*, got {text!r}'):
+    with pytest.raises(ValueError, match=f'must go up from .*; got {text!r}'):
         parse_alphas(text)
 
 

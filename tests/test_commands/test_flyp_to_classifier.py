@@ -86,5 +86,5 @@ def test_an_output_is_refused_before_the_inputs_are_read(
 def test_another_model_is_refused(project, exit_message):
     torch.save(dict(state_dict={}), project / 'x.pth')
     said = exit_message(main, 'config.py', 'x.pth', 'out.pth')
-    assert 'mmclip.ContrastiveClassifier, got ImageClassifier' in said
+    assert 'mmclip.ContrastiveClassifier; got ImageClassifier' in said
     assert not (project / 'out.pth').exists()

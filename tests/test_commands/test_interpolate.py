@@ -183,14 +183,14 @@ def test_other_shapes_are_refused(project, curve, ends):
 
 def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
     shutil.rmtree(project / 'shifted' / 'green')
-    assert 'have other classes' in curve(*SHIFTED)
+    assert 'have different classes' in curve(*SHIFTED)
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['--choose', 'best:shifted'], 'the data sets are clean'),
-        (['--choose', 'half'], 'Alphas are'),
+        (['--choose', 'half'], 'Alphas must be'),
         (['--choose', '0.3,0.5'], 'the weights of one alpha'),
         (['--choose', '0:1:0.1'], 'the weights of one alpha'),
         (['--alphas', '0:2:1'], 'between 0 and 1'),
@@ -222,7 +222,7 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
             "in 'images/': not a class folder of ImageNetR",
         ),
         (['--work-dir', 'config.py/x'], 'config.py/x cannot be written to'),
-        (['--metric', 'top5'], "called 'top5'; there are: accuracy/top1"),
+        (['--metric', 'top5'], "called 'top5'; it has: accuracy/top1"),
     ],
 )
 def test_what_is_wrong_is_named(project, curve, arguments, message):

@@ -122,7 +122,7 @@ def test_other_names_of_the_classes_may_mean_the_same(project, soup):
         (['a.pth', 'missing.pth'], 'missing.pth does not exist'),
         (
             ['a.pth', 'b.pth', '--config', 'config.py', '--metric', 'top9'],
-            "error: 0 metrics of val are called 'top9'; there are: accuracy/",
+            "error: 0 metrics of val are called 'top9'; it has: accuracy/",
         ),
         (
             [

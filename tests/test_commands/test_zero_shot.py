@@ -120,7 +120,7 @@ def test_what_is_wrong_comes_before_any_note(
     [
         ('one two three', 'order of the folders: one, three, two'),
         ('One Two THREE', "'Two' is number 1, its folder is number 2"),
-        ('one two', 'names.txt has 2 names, and images has 3 class folders'),
+        ('one two', 'names.txt has 2 names, but images has 3 class folders'),
     ],
 )
 def test_names_in_another_order_than_the_folders_are_refused(

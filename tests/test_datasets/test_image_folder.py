@@ -117,7 +117,7 @@ def test_links_in_a_circle_end(root):
 
 def test_images_beside_the_class_folders_are_named(root):
     save(root / 'train' / 'stray.webp')
-    with pytest.raises(ValueError, match=r'1 image beside .*stray\.webp'):
+    with pytest.raises(ValueError, match=r'1 image outside .*stray\.webp'):
         ImageFolder(str(root), 'train')
     with pytest.raises(ValueError, match=r'image and no class folders: 2\.J'):
         ImageFolder(str(root), 'train/two/deeper')

@@ -62,7 +62,7 @@ def test_only_standard_models_make_the_line(tables):
 
 
 def test_others_can_be_chosen(tables):
-    with pytest.raises(ValueError, match='have 1 models in common'):
+    with pytest.raises(ValueError, match='share 1 models'):
         fit_baseline(*tables, standard_tag='a1_in1k')
     assert fit_baseline(*tables, standard_tag='.*in1k.*').models == 11
 
@@ -83,7 +83,7 @@ def test_models_without_a_logit_are_left_out(tables):
     imagenet, shifted = tables
     text = shifted.read_text().replace('resnet50.tv_in1k,', 'x.in1k,')
     shifted.write_text(f'{text}resnet50.tv_in1k,0,0,0,0,25,224\n')
-    with pytest.raises(ValueError, match='have 2 models in common'):
+    with pytest.raises(ValueError, match='share 2 models'):
         fit_baseline(imagenet, shifted)
 
 
@@ -104,7 +104,7 @@ def test_a_missing_table_is_named(tables, tmp_path):
 def test_another_file_is_refused(tables, tmp_path):
     other = tmp_path / 'other.csv'
     other.write_text('a,b\n1,2\n')
-    with pytest.raises(ValueError, match='no columns model and top1'):
+    with pytest.raises(ValueError, match='must have columns model and top1'):
         fit_baseline(tables[0], other)
 
 

@@ -58,7 +58,9 @@ def test_all_labels_of_timm_give_what_timm_computes():
 
 @pytest.mark.parametrize('name', ['cat.jpg', 'ILSVRC2012_val_00000004.JPEG'])
 def test_other_images_are_refused(labels, name):
-    with pytest.raises(ValueError, match=f'{name}: .* by their file names'):
+    with pytest.raises(
+        ValueError, match=f'{name}: .* needs the original file names'
+    ):
         evaluate(ReaLAccuracy((1,), labels), [sample(name, torch.rand(4))])
 
 

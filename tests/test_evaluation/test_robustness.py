@@ -78,7 +78,7 @@ def test_the_table_has_a_cell_for_what_is_known_only():
     assert '| imagenet-r | 30000 | 200 (199 found) | 83.96 |' in table
     assert '| 97.60 | -13.64 |\n' in table
     assert '| effective robustness |' not in table
-    assert '"effective robustness" is there with --baseline' in table
+    assert '--baseline DIR adds a column "effective robustness"' in table
 
 
 def test_effective_robustness_is_what_exceeds_the_baseline(tmp_path):

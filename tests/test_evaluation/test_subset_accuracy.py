@@ -77,7 +77,7 @@ def test_not_a_number_is_wrong():
 
 def test_no_image_of_the_classes_is_an_error():
     metric = SubsetAccuracy(1, classes=[[4], [5]], prefix='shift')
-    with pytest.raises(ValueError, match=r"None of 3 images .*'shift'"):
+    with pytest.raises(ValueError, match=r"None of the 3 images .*'shift'"):
         evaluate(metric, [0, 1, 2])
 
 

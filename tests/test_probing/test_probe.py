@@ -69,7 +69,7 @@ def test_a_validation_set_that_is_another_set_is_not_used(cfg, project, split):
     )
     found, _ = run(cfg, project)
     assert found.validation == (
-        "8 images of the train set, as the config's validation set is its "
+        "8 images of the train set, since the config's validation set is its "
         f'{split} set'
     )
 
@@ -78,7 +78,7 @@ def test_without_a_validation_set_a_tenth_is_held_out(cfg, project):
     cfg.val_dataloader = None
     found, _ = run(cfg, project)
     assert found.validation == (
-        '8 images of the train set, as the config has no validation set'
+        '8 images of the train set, since the config has no validation set'
     )
 
 
@@ -188,14 +188,14 @@ def test_a_c_at_the_end_of_those_tried_is_said(cfg, project, monkeypatch, end):
     found, _ = run(cfg, project)
     c = ('1e-06', '1e+06')[end]
     assert found.notes == [
-        f'C={c} is at the end of what was tried, 1e-06 to 1e+06: a better one '
-        'may lie beyond.'
+        f'C={c} is at the end of the range that was tried, 1e-06 to 1e+06: a '
+        'better one may lie beyond.'
     ]
 
 
 def test_another_number_of_classes_is_refused(cfg, project):
     cfg.model.head.num_classes = 5
-    with pytest.raises(ValueError, match='4 classes, and the head 5'):
+    with pytest.raises(ValueError, match='4 classes, but the head has 5'):
         run(cfg, project)
 
 

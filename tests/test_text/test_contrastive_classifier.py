@@ -173,7 +173,8 @@ def test_captions_are_drawn_from_all_templates(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('labels', 'message'), [((0, 3), 'the label 3, and there are 3 classes')]
+    ('labels', 'message'),
+    [((0, 3), 'the label 3, but there are only 3 classes')],
 )
 def test_labels_without_a_class_are_refused(tmp_path, labels, message):
     model, _ = make_twins(tmp_path)

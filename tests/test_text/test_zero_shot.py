@@ -248,7 +248,9 @@ class TestCache:
             assert found.logit_scale == wanted.logit_scale, damage
             assert path.read_bytes() == whole, damage
             message = said.pop()
-            assert message.startswith(f'{path} is damaged and made again: ')
+            assert message.startswith(
+                f'{path} is damaged and will be made again: '
+            )
             assert not said
 
     def test_a_folder_that_cannot_be_written_costs_the_cache_only(

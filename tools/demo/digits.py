@@ -7,31 +7,31 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZE = 32  # pixels; the scans have 8 x 8, each 4 x 4 of a 32 x 32 bitmap
+SIZE = 32  # pixels; the scans are 32 x 32 bitmaps reduced to 8 x 8
 SUMMARY = 'digits.json'
 
 
 def write_digits(root: str | Path, shots: int, seed: int) -> dict[str, int]:
-    """Write the scans as PNG files, few to train on and the rest to test.
+    """Write the scans as PNG files: a few for training, the rest for testing.
 
     The tree is ``root/{train,val,val_shifted}/{0..9}/*.png``. ``val_shifted``
     holds the scans of ``val`` after :func:`shift_distribution`. A tree that
     this function wrote before is replaced.
 
-    The scans are scikit-learn's ``load_digits``: 1,797 digits of 13 people,
+    The scans are scikit-learn's ``load_digits``: 1,797 digits by 13 people,
     https://doi.org/10.24432/C50P49.
 
     Args:
         root (str | Path): The folder to write.
-        shots (int): Images of each class in ``train``.
+        shots (int): Images per class in ``train``.
         seed (int): Seed of the split and of the shift.
 
     Returns:
         dict[str, int]: Number of images in each split.
 
     Raises:
-        FileExistsError: If ``root`` holds something else.
-        ValueError: If ``shots`` leaves a class nothing to test on.
+        FileExistsError: If ``root`` has other contents.
+        ValueError: If ``shots`` leaves a class without test images.
     """
     root = Path(root)
     scans, labels = load_scans()
@@ -48,11 +48,11 @@ def write_digits(root: str | Path, shots: int, seed: int) -> dict[str, int]:
 
 
 def load_scans() -> tuple[np.ndarray, np.ndarray]:
-    """The scans, light strokes on black, and the digit that each shows.
+    """Load the scans, light strokes on black, and their digits.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Images ``(1797, 32, 32)`` uint8, labels
-        ``(1797,)``.
+        tuple[np.ndarray, np.ndarray]: Images ``(1797, 32, 32)`` uint8 and
+        labels ``(1797,)``.
     """
     from sklearn.datasets import load_digits
 
@@ -64,11 +64,11 @@ def load_scans() -> tuple[np.ndarray, np.ndarray]:
 def split_indices(
     labels: np.ndarray, shots: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw ``shots`` images of each class to train on; the rest is to test.
+    """Draw ``shots`` training images per class, and test on the rest.
 
     Args:
         labels (np.ndarray): Class of each image ``(N,)``.
-        shots (int): Images of each class to train on.
+        shots (int): Training images per class.
         seed (int): Seed of the draw.
 
     Returns:
@@ -79,7 +79,7 @@ def split_indices(
     if not 0 < shots < smallest:
         raise ValueError(
             f'shots must be 1 to {smallest - 1}, so that every class has '
-            f'images to train and to test on; got {shots}.'
+            f'training and test images; got {shots}.'
         )
     order = np.random.default_rng(seed).permutation(len(labels))
     drawn = [order[labels[order] == k][:shots] for k in np.unique(labels)]
@@ -88,15 +88,15 @@ def split_indices(
 
 
 def shift_distribution(images: np.ndarray, seed: int) -> np.ndarray:
-    """What the training images do not show: inversion, noise, displacement.
+    """Add what the training images do not show: inversion, noise and shifts.
 
-    Every second image, drawn at random, is dark on light. All are moved by
-    up to 3 pixels each way, have at most 90 % and at least 50 % of their
-    contrast, and carry Gaussian noise of standard deviation 0.12.
+    About half of the images, at random, become dark on light. All are moved
+    by up to 3 pixels each way, keep 50 % to 90 % of their contrast, and get
+    Gaussian noise with standard deviation 0.12.
 
     Args:
         images (np.ndarray): ``(N, H, W)`` uint8.
-        seed (int): Seed of all that is random.
+        seed (int): Seed of all random choices.
 
     Returns:
         np.ndarray: ``(N, H, W)`` uint8.
@@ -112,13 +112,13 @@ def shift_distribution(images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _enlarge(scan: np.ndarray) -> np.ndarray:
-    """A scan (8, 8) of values 0 to 16, as grey levels (32, 32)."""
+    """Enlarge a scan (8, 8) with values 0 to 16 to grey levels (32, 32)."""
     grey = Image.fromarray((scan * 255 / 16).round().astype(np.uint8))
     return np.asarray(grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
 def _move(image: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Move an image by (rows, columns); what comes in is black."""
+    """Move an image by (rows, columns), filling with black."""
     rows, columns = offset
     padded = np.pad(image, 3)
     height, width = image.shape
@@ -126,13 +126,13 @@ def _move(image: np.ndarray, offset: np.ndarray) -> np.ndarray:
 
 
 def _clear(root: Path) -> None:
-    """Remove a tree that ``write_digits`` wrote, and nothing else."""
+    """Remove a tree that ``write_digits`` wrote, but nothing else."""
     if not root.exists() or not any(root.iterdir()):
         return
     if not (root / SUMMARY).is_file():
         raise FileExistsError(
-            f'{root} is not empty and holds no {SUMMARY}, so it is not a '
-            'tree of digits to be replaced: choose another folder.'
+            f'{root} is not empty and has no {SUMMARY}, so it is not a tree '
+            'of digits to replace: choose another folder.'
         )
     shutil.rmtree(root)
 

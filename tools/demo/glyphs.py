@@ -1,7 +1,7 @@
-"""Glyphs with captions, rendered from the fonts that matplotlib ships.
+"""Glyphs with captions, rendered from matplotlib's fonts.
 
-They are what the demo pre-trains its CLIP on: printed characters, distorted
-until the variation covers handwriting, each with a caption that names it.
+The demo pre-trains its CLIP on them: printed characters, distorted until they
+vary as much as handwriting, each with a caption that names it.
 """
 
 import string
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-# Of matplotlib's fonts, those whose Latin letters and digits are readable:
-# the others hold symbols, parts of large brackets, or placeholders.
+# Those of matplotlib's fonts whose Latin letters and digits are readable: the
+# others have symbols, parts of large brackets, or placeholders.
 FONTS = (
     'DejaVuSans',
     'DejaVuSans-Bold',
@@ -39,7 +39,7 @@ FONTS = (
     'cmti10',
     'cmtt10',
 )
-NEW_FONT = 'cmti10'  # of matplotlib 3.11, which needs Python 3.11
+NEW_FONT = 'cmti10'  # from matplotlib 3.11, which needs Python 3.11
 DIGIT_NAMES = (
     'zero',
     'one',
@@ -53,10 +53,10 @@ DIGIT_NAMES = (
     'nine',
 )
 CHARACTERS = string.digits + string.ascii_letters
-# How hands write what fonts draw otherwise: an open four (Cyrillic Che)
-# and a crossed seven. Several characters are drawn over each other.
+# Handwritten forms that fonts lack: an open four (Cyrillic Che) and a crossed
+# seven. Several characters are drawn over each other.
 HAND_FORMS = {'4': '\N{CYRILLIC CAPITAL LETTER CHE}', '7': '7\N{EN DASH}'}
-DIGIT_SHARE = 0.6  # of the pairs; the letters keep the captions diverse
+DIGIT_SHARE = 0.6  # of the pairs; letters keep the captions diverse
 
 TEMPLATES = (
     '{}',
@@ -72,7 +72,7 @@ TEMPLATES = (
 )
 DIGIT_PHRASES = ('digit {}', 'number {}', 'numeral {}', '{}')
 
-CHUNK = 2048  # images made at once, a trade of memory for speed
+CHUNK = 2048  # images made at once, trading memory for speed
 FIELD = 64  # pixels of the distance fields
 SIZE = 32  # pixels of the images
 
@@ -82,7 +82,7 @@ def make_glyph_pairs(count: int, seed: int) -> tuple[Tensor, list[str]]:
 
     Args:
         count (int): Number of pairs N.
-        seed (int): Seed of all that is random.
+        seed (int): Seed of all random choices.
 
     Returns:
         tuple[Tensor, list[str]]: Images ``(N, 32, 32)`` uint8, and N captions.
@@ -100,7 +100,7 @@ def make_glyph_pairs(count: int, seed: int) -> tuple[Tensor, list[str]]:
 
 
 def font_files() -> list[Path]:
-    """The font files that glyphs are rendered from."""
+    """List the font files that glyphs are rendered from."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path(), 'fonts', 'ttf')
@@ -111,8 +111,8 @@ def font_files() -> list[Path]:
 def render_fields() -> tuple[Tensor, list[str]]:
     """Render every character in every font, as signed distances.
 
-    A distance field says how deep inside (positive) or outside (negative)
-    the strokes a pixel is, so that strokes can be made thinner and bolder.
+    A distance field says how far inside (positive) or outside (negative) the
+    strokes a pixel is, so that strokes can be made thinner or bolder.
 
     Returns:
         tuple[Tensor, list[str]]: Fields ``(G, 64, 64)`` in pixels, and the G
@@ -136,7 +136,7 @@ def distort(fields: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         fields (Tensor): Signed distances ``(B, 64, 64)`` in pixels.
-        generator (torch.Generator): Source of all that is random.
+        generator (torch.Generator): Source of all random choices.
 
     Returns:
         Tensor: Images ``(B, 1, 32, 32)`` from 0 to 1.
@@ -157,14 +157,14 @@ def distort(fields: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def make_caption(character: str, rng: np.random.Generator) -> str:
-    """A short sentence that names a character.
+    """Make a short caption that names a character.
 
     Args:
         character (str): A digit or a Latin letter.
         rng (np.random.Generator): Source of the choice.
 
     Returns:
-        str: Such as ``'a photo of the digit three'``.
+        str: ``'a photo of the digit three'``, for example.
     """
     if character.isdigit():
         word = DIGIT_NAMES[int(character)] if rng.random() < 0.7 else character
@@ -178,7 +178,7 @@ def make_caption(character: str, rng: np.random.Generator) -> str:
 def _pick(
     characters: list[str], count: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw indices of characters, digits with their share."""
+    """Draw indices of characters, with a share of digits."""
     is_digit = torch.tensor([c.isdigit() for c in characters])
     weights = torch.where(
         is_digit,
@@ -189,19 +189,19 @@ def _pick(
 
 
 class _Uniform:
-    """Draws one number per image, shaped to multiply images."""
+    """A source of one random number per image, shaped to multiply images."""
 
     def __init__(self, batch_size: int, generator: torch.Generator):
         self.batch_size, self.generator = batch_size, generator
 
     def __call__(self, low: float, high: float) -> Tensor:
-        """(B, 1, 1, 1) uniform between two numbers."""
+        """Draw (B, 1, 1, 1) uniformly between two numbers."""
         shape = (self.batch_size, 1, 1, 1)
         return low + (high - low) * torch.rand(shape, generator=self.generator)
 
 
 def _forms(font_name: str) -> list[tuple[str, str]]:
-    """Pairs of a character and what is drawn for it."""
+    """Pair each character with what is drawn for it."""
     forms = list(zip(CHARACTERS, CHARACTERS, strict=True))
     if font_name.startswith('cm'):  # Computer Modern has no Cyrillic
         return forms
@@ -209,7 +209,7 @@ def _forms(font_name: str) -> list[tuple[str, str]]:
 
 
 def _render(drawn: str, font: ImageFont.FreeTypeFont) -> np.ndarray:
-    """Characters as (64, 64) bool, their height or width filling 75 %."""
+    """Render characters as (64, 64) bool, filling 75 % of height or width."""
     page = Image.new('L', (256, 256))
     for character in drawn:
         ImageDraw.Draw(page).text((128, 192), character, 255, font, 'ms')
@@ -223,7 +223,7 @@ def _render(drawn: str, font: ImageFont.FreeTypeFont) -> np.ndarray:
 
 
 def _distances(mask: np.ndarray) -> np.ndarray:
-    """Signed distance to the outline in pixels, positive inside."""
+    """Compute signed distances to the outline in pixels, positive inside."""
     from scipy.ndimage import (  # type: ignore[import-untyped]
         distance_transform_edt as distance,
     )
@@ -232,11 +232,11 @@ def _distances(mask: np.ndarray) -> np.ndarray:
 
 
 def _affine_grid(uniform: _Uniform) -> Tensor:
-    """Sampling positions (B, 32, 32, 2) of random affine maps."""
+    """Make sampling positions (B, 32, 32, 2) of random affine maps."""
     angle, shear = uniform(-0.3, 0.3), uniform(-0.4, 0.4)
     height, width = uniform(0.65, 1.05), uniform(0.6, 1.4)
     cos, sin = angle.cos(), angle.sin()
-    # The rows of: rotate, then shear, then scale.
+    # Rows of the matrix that rotates, then shears, then scales.
     x_row = torch.cat([cos + shear * sin, shear * cos - sin], -1) * width
     y_row = torch.cat([sin, cos], -1) * height
     offset = torch.cat([uniform(-0.2, 0.2), uniform(-0.2, 0.2)], -2)
@@ -247,7 +247,7 @@ def _affine_grid(uniform: _Uniform) -> Tensor:
 
 
 def _elastic_offsets(uniform: _Uniform) -> Tensor:
-    """Smooth random offsets (B, 32, 32, 2) of sampling positions."""
+    """Make smooth random offsets (B, 32, 32, 2) of sampling positions."""
     shape = (uniform.batch_size, 2, 4, 4)
     waves = torch.randn(shape, generator=uniform.generator)
     waves = waves * uniform(0, 0.14)
@@ -256,7 +256,7 @@ def _elastic_offsets(uniform: _Uniform) -> Tensor:
 
 
 def _scan(x: Tensor) -> Tensor:
-    """Reduce to 8 x 8 pixels of 17 grey levels, and enlarge again."""
+    """Reduce to 8 x 8 pixels with 17 grey levels, and enlarge again."""
     x = (F.avg_pool2d(x, 4) * 16).round() / 16
     x = F.interpolate(x, size=(SIZE, SIZE), mode='bicubic')
     return x.clamp(0, 1)

@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         '--shots',
         type=int,
         default=3,
-        help='training images of each class (default: %(default)s)',
+        help='training images per class (default: %(default)s)',
     )
     add(
         '--seed',

@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   python %(prog)s
   python %(prog)s --work-dir work_dirs/longer --steps 3000
 """
-# In open_clip's own format. Captions have up to nine tokens; the vocabulary
-# is that of open_clip's tokenizer.
+# In open_clip's format. Captions have up to nine tokens, from the vocabulary
+# of open_clip's tokenizer.
 MODEL_CFG = dict(
     embed_dim=64,
     quick_gelu=True,
@@ -45,8 +45,7 @@ def parse_args() -> argparse.Namespace:
         '--work-dir',
         type=Path,
         default='work_dirs/demo',
-        help='folder that gets open_clip/ and pretrain.json '
-        '(default: %(default)s)',
+        help='folder for open_clip/ and pretrain.json (default: %(default)s)',
     )
     add('--steps', type=int, default=1000, help='default: %(default)s')
     add('--batch-size', type=int, default=128, help='default: %(default)s')
@@ -81,7 +80,7 @@ def main() -> None:
 
 
 def make_optimizer(model: nn.Module, lr: float) -> torch.optim.AdamW:
-    """AdamW with open_clip's numbers: no decay of norms and biases."""
+    """Make AdamW with open_clip's settings: no decay of norms and biases."""
     parameters = list(model.parameters())
     return torch.optim.AdamW(
         [
@@ -102,14 +101,14 @@ def train(
     tokens: Tensor,
     batch_size: int,
 ) -> list[float]:
-    """Train for one epoch, the learning rate rising and falling.
+    """Train for one epoch with a rising and falling learning rate.
 
     Args:
         model (nn.Module): An open_clip model.
         optimizer (torch.optim.Optimizer): Its learning rate is the peak.
         images (Tensor): ``(N, H, W)`` uint8.
         tokens (Tensor): ``(N, L)``.
-        batch_size (int): Pairs in each step.
+        batch_size (int): Pairs per step.
 
     Returns:
         list[float]: The loss of each step.
@@ -132,7 +131,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        # As open_clip and the CLIP paper do (https://arxiv.org/abs/2103.00020)
+        # As in open_clip and the CLIP paper (https://arxiv.org/abs/2103.00020)
         model.logit_scale.data.clamp_(0, math.log(100))
         losses.append(loss.item())
         progress.set_postfix(loss=f'{losses[-1]:.3f}')
@@ -140,7 +139,7 @@ def train(
 
 
 def lr_factor(step: int, num_steps: int) -> float:
-    """Linear warm-up over a tenth of the steps, then half a cosine."""
+    """Warm up linearly over a tenth of the steps, then follow a cosine."""
     warmup = max(1, num_steps // 10)
     if step < warmup:
         return (step + 1) / warmup
@@ -149,7 +148,7 @@ def lr_factor(step: int, num_steps: int) -> float:
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Grey levels (B, H, W) uint8 as the model's input (B, 3, H, W)."""
+    """Turn grey levels (B, H, W) uint8 into model input (B, 3, H, W)."""
     x = images[:, None].expand(-1, 3, -1, -1) / 255
     mean = torch.tensor(PREPROCESS_CFG['mean']).view(3, 1, 1)
     std = torch.tensor(PREPROCESS_CFG['std']).view(3, 1, 1)
@@ -159,10 +158,10 @@ def normalize(images: Tensor) -> Tensor:
 def save(
     model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
 ) -> None:
-    """Write what open_clip's training writes, and the model's config.
+    """Write a checkpoint as open_clip's training does, and the config.
 
-    The names are those that ``open_clip.create_model('local-dir:FOLDER')``
-    looks for; it does not look for ``.pt``.
+    ``open_clip.create_model('local-dir:FOLDER')`` looks for these names; it
+    does not look for ``.pt``.
 
     Args:
         model (nn.Module): An open_clip model.

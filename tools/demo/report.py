@@ -1,4 +1,4 @@
-"""Gather what `make demo` measured: a table, and pictures of it."""
+"""Collect the results of `make demo` in a table and pictures."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def read_table(demo: Path) -> dict[str, dict[str, float]]:
-    """Top-1 in percent by model and split, from the runs' own files."""
+    """Read top-1 in percent by model and split, from the runs' files."""
     return {
         model: {
             split: top1(load(demo / f'{model}_{split}.pkl'))
@@ -62,7 +62,7 @@ def read_table(demo: Path) -> dict[str, dict[str, float]]:
 
 
 def top1(predictions: list[dict[str, Any]]) -> float:
-    """Top-1 in percent of what tools/test.py wrote with --out."""
+    """Compute top-1 in percent of predictions from tools/test.py --out."""
     return Accuracy.calculate(
         [int(p['pred_label']) for p in predictions],
         [int(p['gt_label']) for p in predictions],
@@ -70,7 +70,7 @@ def top1(predictions: list[dict[str, Any]]) -> float:
 
 
 def to_markdown(table: dict[str, dict[str, float]]) -> str:
-    """The table, a row for each model."""
+    """Format a table with a row per model."""
     lines = [f'| | {" | ".join(SPLITS.values())} |', '| :-- | --: | --: |']
     for model, label in MODELS.items():
         cells = [f'{table[model][split]:.1f}' for split in SPLITS]
@@ -79,7 +79,7 @@ def to_markdown(table: dict[str, dict[str, float]]) -> str:
 
 
 def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
-    """The table as a bar chart."""
+    """Draw the table as a bar chart."""
     figure, axes = _new_figure(1)
     for i, (split, label) in enumerate(SPLITS.items()):
         positions = [k + 0.4 * i for k in range(len(MODELS))]
@@ -100,7 +100,7 @@ def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
 
 
 def draw_curves(demo: Path, path: Path) -> None:
-    """Losses of pre-training and training, and accuracy while training."""
+    """Draw the losses of pre-training and training, and the accuracy."""
     figure, (pretraining, loss, accuracy) = _new_figure(3)
     curve = json.loads((demo / 'pretrain.json').read_text())['loss']
     pretraining.plot(curve)
@@ -117,7 +117,7 @@ def draw_curves(demo: Path, path: Path) -> None:
 
 
 def draw_predictions(demo: Path, path: Path, rows: int = 4) -> None:
-    """Test images of both splits with what the fine-tuned model says."""
+    """Draw test images of both splits with the fine-tuned predictions."""
     import matplotlib.pyplot as plt
 
     figure, _ = _new_figure(1)
@@ -141,7 +141,7 @@ def draw_predictions(demo: Path, path: Path, rows: int = 4) -> None:
 
 
 def read_scalars(work_dir: Path) -> list[dict[str, Any]]:
-    """What the newest run in a work directory logged, line by line."""
+    """Read the log lines of the newest run in a work directory."""
     newest = max(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for line in newest.read_text().splitlines()]
 

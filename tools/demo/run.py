@@ -1,6 +1,6 @@
-"""The demo: a tiny CLIP from nothing to a table of ways to use it.
+"""Run the demo: train a tiny CLIP and compare ways to use it.
 
-Everything is an ordinary command, printed before it runs; the results are in
+Each step is an ordinary command, printed before it runs; the results are in
 FOLDER/work_dirs/demo.
 """
 
@@ -28,7 +28,7 @@ TEMPLATES = (
     'a scan of the number {}',
 )
 SPLITS = ('val', 'val_shifted')
-# What is tested: the config and the checkpoint of each row of the table.
+# The config and checkpoint to test for each row of the table.
 ROWS = {
     'zero_shot': ('_zeroshot', 'zero_shot.pth'),
     'linear_probe': ('', 'linear_probe/linear_probe.pth'),
@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--seed', type=int, default=0, help='of everything (default: 0)')
+    add('--seed', type=int, default=0, help='seed of all (default: 0)')
     add(
         '--folder',
         type=Path,
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     add(
         '--quick',
         action='store_true',
-        help='a few steps of each, to see whether the commands run',
+        help='run a few steps of each command, to see whether they work',
     )
     return parser.parse_args()
 
@@ -83,14 +83,14 @@ def main() -> None:
 
 
 def write_texts(folder: Path) -> None:
-    """The names of the digits and the templates, for the zero-shot head."""
+    """Write the names of the digits and the templates, for zero-shot."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'names.txt').write_text('\n'.join(DIGIT_NAMES) + '\n')
     (folder / 'templates.txt').write_text('\n'.join(TEMPLATES) + '\n')
 
 
 def run(command: Command, folder: Path) -> None:
-    """Run a command in a folder, with the tools and configs of this one."""
+    """Run a command in a folder, with this checkout's tools and configs."""
     program, *arguments = command
     here = [
         str(ROOT / argument)
@@ -109,9 +109,9 @@ def run(command: Command, folder: Path) -> None:
 
 
 def steps(seed: int, quick: bool) -> Iterator[tuple[str, list[Command]]]:
-    """The commands of the demo, with a title for a few at a time."""
+    """Yield the commands of the demo, step by step, each with a title."""
     yield (
-        '1/7 data: real handwriting, 3 images a class to train on',
+        '1/7 data: real handwriting, 3 training images per class',
         [['python', 'tools/demo/prepare_data.py', f'--seed={seed}']],
     )
     pretrain = ['python', 'tools/demo/pretrain.py', f'--seed={seed}']
@@ -205,7 +205,7 @@ def _interpolate(quick: bool) -> Command:
         '--eval',
         'shifted',
         'dataset.data_prefix=val_shifted',
-        '--same-classes',  # their folders are called 0 to 9
+        '--same-classes',  # the folders are called 0 to 9
         f'--work-dir={DEMO}/interpolation',
         f'--out={DEMO}/wise_ft.pth',
         '--force',

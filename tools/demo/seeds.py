@@ -1,7 +1,7 @@
 """Run the demo with several seeds, and print the mean and spread of each row.
 
-The seed is that of the split, the shift, the pre-training and the training.
-A seed that has its table already is not run again.
+The seed applies to the split, the shift, pre-training and training. A seed
+that already has a table is not run again.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def main() -> None:
         '--folder',
         type=Path,
         default=Path('work_dirs/demo_seeds'),
-        help='gets a folder a seed, and table.md (default: %(default)s)',
+        help='for one folder per seed, and table.md (default: %(default)s)',
     )
     args = parser.parse_args()
     if len(set(args.seeds)) < 2:
-        parser.error('a spread needs at least two seeds')
+        parser.error('at least two seeds are needed for a spread')
     tables = [table_of(seed, args.folder / str(seed)) for seed in args.seeds]
     text = to_markdown(tables)
     with atomic_file(args.folder / 'table.md') as path:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def table_of(seed: int, folder: Path) -> dict:
-    """The table of one seed, made if it is not there."""
+    """Return the table of one seed, running the demo if it is missing."""
     path = folder / 'work_dirs' / 'demo' / 'table.json'
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def table_of(seed: int, folder: Path) -> dict:
 
 
 def to_markdown(tables: list[dict]) -> str:
-    """Mean and sample standard deviation over the tables, in Markdown."""
+    """Format mean and sample standard deviation over tables, in Markdown."""
     lines = [f'| | {" | ".join(SPLITS.values())} |', '| :-- | --: | --: |']
     for model, label in MODELS.items():
         cells = []

@@ -1,4 +1,4 @@
-# ImageNet-1k in data/imagenet; pipelines and batch sizes are the recipe's.
+# ImageNet-1k in data/imagenet; the recipe adds pipelines and batch sizes.
 data_root = 'data/imagenet'
 
 train_dataloader = dict(
@@ -11,7 +11,7 @@ val_dataloader = dict(
     dataset=dict(type='mmclip.ImageNet', data_root=data_root, split='val'),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
-# Between all classes; on ImageNet-R, -A and ObjectNet, between their own.
+# Chooses between all classes; on ImageNet-R, -A and ObjectNet between theirs.
 val_evaluator = dict(type='mmclip.SubsetAccuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader
