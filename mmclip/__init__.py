@@ -4,7 +4,7 @@ Importing it is quick, so that commands answer at once. It registers with
 mmengine and mmpretrain as soon as they are imported.
 """
 
-from mmclip.bring_along import bring_along
+from mmclip.post_import import when_imported
 from mmclip.requirements import check
 from mmclip.version import __version__
 
@@ -12,9 +12,9 @@ __all__ = ['__version__']
 
 check()
 # The schemes of checkpoint paths, all read safely.
-bring_along('mmengine.runner', 'mmclip.checkpoint')
+when_imported('mmengine.runner', 'mmclip.checkpoint')
 # The switch of mmpretrain's multimodal models, before anything reads it.
-bring_along('mmpretrain.utils.dependency', 'mmclip.multimodal')
+when_imported('mmpretrain.utils.dependency', 'mmclip.multimodal')
 # The names for mmpretrain's list_models and get_model.
-bring_along('mmpretrain.apis.model', 'mmclip.zoo')
-del bring_along, check
+when_imported('mmpretrain.apis.model', 'mmclip.zoo')
+del when_imported, check

@@ -14,8 +14,8 @@ FLOORS = [
     {'checkpoint'},
     {'text'},
     {'engine'},
-    {'analysis', 'averaging', 'evaluation', 'probing'},
-    {'commands', 'zoo'},
+    {'analysis', 'averaging', 'evaluation', 'probing', 'zoo'},
+    {'commands'},
 ]
 
 

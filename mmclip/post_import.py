@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
-def bring_along(theirs: str, ours: str) -> None:
+def when_imported(theirs: str, ours: str) -> None:
     """Import a module of ours as soon as one of another package is imported.
 
     At once if that is imported already. So what registers something with
