@@ -1,4 +1,4 @@
-"""What training and testing need beyond mmengine."""
+"""Hooks, optimizer wrappers and strategies that mmengine lacks."""
 
 from mmclip.engine.checks.check_classes_hook import CheckClassesHook
 from mmclip.engine.checks.check_data_hook import CheckDataHook

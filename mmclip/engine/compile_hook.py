@@ -1,4 +1,4 @@
-"""A backbone that is compiled, and checkpoints that do not show it."""
+"""A hook that compiles the backbone, without a trace in checkpoints."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from mmclip.registry import HOOKS
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile the model's ``backbone`` with ``torch.compile``.
+    """A hook that compiles the model's ``backbone`` with ``torch.compile``.
 
-    mmengine's own ``compile=True`` compiles the whole training step, its log
-    included, and meets torch's limit of recompilations. Names in checkpoints
-    are those of a run that is not compiled.
+    mmengine's own ``compile=True`` compiles the whole training step, including
+    its log, and hits torch's recompilation limit. Names in checkpoints are
+    the same as without compiling.
 
     Args:
         backend (str): See ``torch.compile``. Defaults to ``'inductor'``,
@@ -27,7 +27,7 @@ class CompileHook(Hook):
         self.backend, self.mode = backend, mode
 
     def before_run(self, runner: Runner) -> None:
-        """Mark the backbone; it is compiled at its first images.
+        """Mark the backbone, which is compiled when it sees its first images.
 
         Raises:
             AttributeError: If the model has no backbone.
@@ -37,7 +37,7 @@ class CompileHook(Hook):
         backbone = getattr(model, 'backbone', None)
         if backbone is None:
             raise AttributeError(
-                f'{type(model).__name__} has no attribute backbone, which '
-                'CompileHook compiles; remove the hook.'
+                f'{type(model).__name__} has no attribute backbone for '
+                'CompileHook to compile: remove the hook.'
             )
         backbone.compile(backend=self.backend, mode=self.mode)

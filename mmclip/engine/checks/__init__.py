@@ -1,1 +1,1 @@
-"""What is checked before a run's first step, in the first process."""
+"""Checks before a run's first step, made in the first process."""

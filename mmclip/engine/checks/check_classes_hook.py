@@ -1,4 +1,4 @@
-"""Classes that are the same in every split, in the head, in the weights."""
+"""A check that all splits, the head and the weights have the same classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,13 +30,13 @@ from mmclip.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckClassesHook(Hook):
-    """Compare the class folders of the splits with one another and the head.
+    """A hook that compares the classes of all splits, the head and weights.
 
-    mmpretrain numbers the folders of each split by themselves: one that is
-    missing in one split shifts all labels after it, without a word. So does
-    one that was not there when the weights were trained, a hidden folder, or
-    a list of names in another order than the folders. Images that mmpretrain
-    leaves out for their suffix are named too.
+    mmpretrain numbers the folders of each split separately, so a folder that
+    is missing from one split silently shifts all labels after it. So does a
+    folder that was missing when the weights were trained, a hidden folder, or
+    a list of names in a different order from the folders. The hook also
+    reports images that mmpretrain leaves out for their suffix.
     """
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class CheckClassesHook(Hook):
         """Check the training and the validation set.
 
         Raises:
-            DataError: Naming the classes that differ, are empty, or do not
-                fit the head, the weights or the metric.
+            DataError: If classes differ, are empty, or do not fit the head,
+                the weights or the metric; the message names them.
         """
         self._is_checked = True
         datasets = {'train': runner.train_dataloader.dataset}
@@ -67,7 +67,7 @@ class CheckClassesHook(Hook):
         """Check the validation set, unless training did.
 
         Raises:
-            DataError: As before testing.
+            DataError: As in :meth:`before_test`.
         """
         if not self._is_checked:
             self._is_checked = True
@@ -76,11 +76,11 @@ class CheckClassesHook(Hook):
             self._check(runner, dict(val=dataset))
 
     def before_test(self, runner: Runner) -> None:
-        """Check the head against the test set, which may leave classes out.
+        """Check the head against the test set, which may lack some classes.
 
         Raises:
-            DataError: If they have other numbers of classes, or number them
-                in another way, or the metric is not that of the test set.
+            DataError: If the number or order of classes differs, or the
+                metric does not suit the test set.
         """
         dataset = runner.test_dataloader.dataset
         check_metrics('test', dataset, runner.test_evaluator)
@@ -95,11 +95,11 @@ class CheckClassesHook(Hook):
         trains = 'train' in datasets
         if len(splits) == 2:
             _compare(*(split.names for split in splits))
-            # Names that were given say nothing of which folder is which.
+            # Given names do not show which folder is which.
             _compare(*(split.folders for split in splits))
         num_classes = getattr(getattr(model, 'head', None), 'num_classes', 0)
-        # A list of files names no classes, but the other split may; of one
-        # alone, the largest label is all that it says.
+        # A list of files does not name classes, but the other split may;
+        # otherwise only its largest label is known.
         size = max(len(split.names) for split in splits)
         size = size or (0 if trains else num_classes or 0)
         for split in splits:
@@ -119,17 +119,17 @@ class CheckClassesHook(Hook):
         step = f'set model.head.num_classes={expected}, or '
         if getattr(model, 'classes', None):  # FLYP's
             step = f'set model.classes to the {expected} names, or '
-        if split.name == 'test' or self._trained_classes:  # it is trained
+        if split.name == 'test' or self._trained_classes:  # a trained head
             step = _only_in(split.names, self._trained_classes)
         raise DataError(
-            f'The {split.name} set has {expected} classes, and the head '
+            f'The {split.name} set has {expected} classes, but the head has '
             f'{model.head.num_classes}: {step}give the set the classes that '
-            'the head has (metainfo.classes, where a list of files leaves '
-            'some out).'
+            'the head has (in metainfo.classes, if a list of files lacks '
+            'some).'
         )
 
     def _check_order(self, split: Split, model: Any) -> None:
-        """Names, folders, weights and captions number classes alike."""
+        """Compare the order of names, folders, weights and captions."""
         for part in split.parts:
             folders = part.folders()
             names = names_of(part.dataset)
@@ -146,7 +146,7 @@ class CheckClassesHook(Hook):
             for part in split.parts:
                 folders = part.folders()
                 step = (
-                    'Class folders are numbered by the alphabet; '
+                    'Class folders are numbered alphabetically; '
                     + _only_in(folders, others)
                     + f'the names of {whose} must be in the order of the '
                     f'folders: {list_names(folders)}'
@@ -168,8 +168,8 @@ def _compare(train: list[str], val: list[str]) -> None:
         if names
     ]
     raise DataError(
-        'The training and the validation set have other classes, so that '
-        f'labels would not mean the same '
+        'The training and validation sets have different classes, so the '
+        'same label would mean different classes '
         f'({"; ".join(differences) or "the same in another order"}). Give '
         'both the same class folders.'
     )
@@ -189,14 +189,14 @@ def _check_same(
         )
         raise DataError(
             f'The classes of the {split.name} set and of {whose} are numbered '
-            f'differently, so that labels would not mean the same: {listed}'
-            f'{" and so on" if len(wrong) > 5 else ""}. {step}. '
-            'default_hooks.check_classes=None leaves this check out.'
+            'differently, so the same label would mean different classes: '
+            f'{listed}{" and so on" if len(wrong) > 5 else ""}. {step}. '
+            'To skip this check, set default_hooks.check_classes=None.'
         )
 
 
 def _only_in(names: Sequence[str], trained: Sequence[str]) -> str:
-    """Which classes a set and a checkpoint do not share, if any."""
+    """List the classes that a set and a checkpoint do not share, if any."""
     if not names or not trained:
         return ''
     said = [

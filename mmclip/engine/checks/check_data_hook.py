@@ -1,4 +1,4 @@
-"""Images that can all be loaded, and a validation set of other images."""
+"""A check that images can be loaded and that splits do not share any."""
 
 import logging
 import os
@@ -22,15 +22,15 @@ NAMED = 50  # files in a message
 
 @HOOKS.register_module()
 class CheckDataHook(Hook):
-    """Look at the image files before the first step.
+    """A hook that checks the image files before the first step.
 
-    All that cannot be loaded are named at once: missing, empty, truncated, or
-    not images. A warning says which images of the validation set are in the
-    training set too, as links or as copies.
+    It reports at once all files that are missing, empty, truncated or not
+    images. A warning names images of the validation set that are also in the
+    training set, as links or copies.
 
     Args:
-        max_images (int): Sets of more images are not looked at file by file,
-            which the log says. Defaults to 20,000.
+        max_images (int): Larger sets are not checked file by file, which is
+            logged. Defaults to 20,000.
     """
 
     def __init__(self, max_images: int = 20_000):
@@ -88,14 +88,14 @@ class CheckDataHook(Hook):
             _warn_of_shared_folders(splits['train'], splits['val'])
 
     def _local_images(self, split: str, dataset: Any) -> list[str]:
-        """Each path once; none where they are too many or not local."""
+        """List each path once; none if they are too many or not local."""
         parts = [part for part in parts_of(dataset) if part.lists_images()]
         size = sum(len(part.dataset) for part in parts)
         if size > self.max_images:
             print_log(
                 f'The {split} set has {size:,} images, more than '
-                f'{self.max_images:,}: which of them cannot be loaded, and '
-                'which training and validation share, is not looked for '
+                f'{self.max_images:,}: damaged images, and images shared by '
+                'training and validation, are not looked for '
                 '(default_hooks.check_data.max_images).',
                 logger='current',
             )
@@ -107,7 +107,7 @@ class CheckDataHook(Hook):
 
 
 def _complaints(split: str, dataset: Any, paths: list[str]) -> list[str]:
-    """What is wrong with the images of a set, if training would stop."""
+    """Say what is wrong with a set's images, if it would stop training."""
     loaders = list(image_loaders(dataset))
     if any(map(_reads_elsewhere, loaders)):
         return []
@@ -122,7 +122,7 @@ def _complaints(split: str, dataset: Any, paths: list[str]) -> list[str]:
     skips = split == 'train' and limits and len(limits) == len(ours)
     if skips and len(errors) <= min(limits):
         print_log(
-            f"{message}\nThey will be skipped, as on_error='skip' says.",
+            f"{message}\nThey will be skipped (on_error='skip').",
             logger='current',
             level=logging.WARNING,
         )
@@ -131,7 +131,7 @@ def _complaints(split: str, dataset: Any, paths: list[str]) -> list[str]:
 
 
 def _reads_elsewhere(load: Any) -> bool:
-    """Whether paths are not those of local files."""
+    """Tell whether images are read from elsewhere than local files."""
     settings = load.backend_args or getattr(load, 'file_client_args', None)
     return (settings or {}).get('backend', 'local') not in ('local', 'disk')
 
@@ -159,17 +159,17 @@ def _warn_of_shared(train: list[str], val: list[str]) -> None:
         for path, other in pairs[:3]
     )
     print_log(
-        f'The validation set has {len(shared)} of its {len(val)} images in '
-        f'common with the training set: {listed}'
-        f'{" and so on" if len(pairs) > 3 else ""}. What is measured on them '
-        'says little of new images: take them out of one of the two.',
+        f'The validation set shares {len(shared)} of its {len(val)} images '
+        f'with the training set: {listed}'
+        f'{" and so on" if len(pairs) > 3 else ""}. Accuracy on them says '
+        'little about new images: remove them from one of the two.',
         logger='current',
         level=logging.WARNING,
     )
 
 
 def _warn_of_shared_folders(train: Any, val: Any) -> None:
-    """The same of sets too large for a look at each file."""
+    """Warn about shared folders of sets too large to compare files."""
     folders = [
         {
             os.path.realpath(part.root())
@@ -183,9 +183,9 @@ def _warn_of_shared_folders(train: Any, val: Any) -> None:
             above = os.path.commonpath([ours, theirs])
             if above in (ours, theirs):
                 print_log(
-                    f'The validation set is in {theirs}, and the training '
-                    f'set in {ours}: what is measured on the same images '
-                    'says little of new ones. Give val_dataloader others.',
+                    f'The validation set is in {theirs} and the training set '
+                    f'in {ours}: accuracy on training images says little '
+                    'about new ones. Give val_dataloader other images.',
                     logger='current',
                     level=logging.WARNING,
                 )

@@ -1,4 +1,4 @@
-"""Warnings of schedules that do not fit the length of their run."""
+"""Warnings about schedules that do not fit the length of their run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,14 +15,14 @@ IN_STEPS = ('begin', 'end', 'T_max', 'total_steps', 'milestones')
 
 @HOOKS.register_module()
 class CheckScheduleHook(Hook):
-    """Warn of schedules that are cut off, never begin, or end early.
+    """A hook that warns about schedules that are cut off, late or early.
 
-    ``train_cfg.max_epochs`` alone makes a run shorter or longer, and leaves
-    its schedules as they are: a run may end in its warm-up.
+    ``train_cfg.max_epochs`` alone makes a run shorter or longer but leaves
+    its schedules as they are, so a run may end in its warm-up.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the lengths, and say how the schedules would fit."""
+        """Compare the lengths, and suggest options that make them fit."""
         misfits = list(find_misfits(runner))
         if misfits:
             options = ' '.join(_in_proportion(runner))
@@ -38,21 +38,21 @@ class CheckScheduleHook(Hook):
 
 
 def find_misfits(runner: Runner) -> Iterator[str]:
-    """Half a sentence for each schedule that does not fit."""
+    """Yield a clause for each schedule that does not fit."""
     for key, schedulers in schedulers_by_key(runner).items():
         for i, scheduler in enumerate(schedulers):
             place = f'{key}.{i} ({type(scheduler).__name__})'
             length, last = _length(runner, scheduler), _last_step(scheduler)
             if scheduler.begin >= length:
                 begin = _when(runner, scheduler, scheduler.begin)
-                yield f'{place} begins after {begin}, where the run has ended'
+                yield f'{place} begins after {begin}, when the run has ended'
             elif last > length:
                 end = _when(runner, scheduler, last)
                 yield f'{place} is cut off: it lasts until the end of {end}'
             elif last < length and _is_last_decay(scheduler, schedulers):
                 end = _when(runner, scheduler, last)
                 then = ''
-                if last < scheduler.end:  # mmengine goes on beyond it
+                if last < scheduler.end:  # mmengine continues the cosine
                     then = ', and the rate rises again'
                 yield f'{place} is over after {end}, before the run is{then}'
 
@@ -63,8 +63,8 @@ def _length(runner: Runner, scheduler: _ParamScheduler) -> int:
 
 
 def _last_step(scheduler: Any) -> int:
-    """When it is over, in its own steps."""
-    for name in 'T_max', 'total_steps':  # as given, whatever their end
+    """Return the step after which a schedule is over, in its own steps."""
+    for name in 'T_max', 'total_steps':  # these count, whatever the end
         if hasattr(scheduler, name):
             return scheduler.begin + getattr(scheduler, name)
     if getattr(scheduler, 'milestones', None):
@@ -73,7 +73,7 @@ def _last_step(scheduler: Any) -> int:
 
 
 def _is_last_decay(scheduler: Any, schedulers: list[_ParamScheduler]) -> bool:
-    """Whether it anneals, and nothing after it changes the same value."""
+    """Tell whether it anneals, and no later one changes the same value."""
     others = (s for s in schedulers if s.param_name == scheduler.param_name)
     return hasattr(scheduler, 'eta_min') and all(
         other.begin <= scheduler.begin for other in others
@@ -81,7 +81,7 @@ def _is_last_decay(scheduler: Any, schedulers: list[_ParamScheduler]) -> bool:
 
 
 def _when(runner: Runner, scheduler: _ParamScheduler, step: int) -> str:
-    """Its step, in epochs where it is a whole number of them."""
+    """Name a step by its epoch if possible, otherwise by its iteration."""
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         length = 1 if scheduler.by_epoch else len(runner.train_dataloader)
         if step % length == 0:
@@ -90,7 +90,7 @@ def _when(runner: Runner, scheduler: _ParamScheduler, step: int) -> str:
 
 
 def _in_proportion(runner: Runner) -> Iterator[str]:
-    """The options that give the schedules of a config the run's length."""
+    """Yield options that stretch a config's schedules to the run's length."""
     configs = runner.cfg.get('param_scheduler')
     schedulers = runner.param_schedulers
     if not configs or not isinstance(schedulers, list):
@@ -114,5 +114,5 @@ def _scale(config: Mapping, name: str, ratio: float) -> str:
     if isinstance(value, list | tuple):
         return f'[{",".join(str(max(1, round(v * ratio))) for v in value)}]'
     if config.get('convert_to_iter_based'):
-        return f'{value * ratio:.4g}'  # parts of an epoch, too
+        return f'{value * ratio:.4g}'  # may be a fraction of an epoch
     return str(max(1, round(value * ratio)))

@@ -1,4 +1,4 @@
-"""Images that cannot be loaded, found without decoding the others."""
+"""A search for damaged images that does not decode the others."""
 
 import os
 from collections.abc import Sequence
@@ -12,27 +12,27 @@ from mmclip.datasets import grey_levels
 from mmclip.datasets.formats import open_image
 from mmclip.datasets.load_image import LoadImageError, read_image
 
-THREADS = 8  # of which most wait for the disk
-TAIL = 2**16  # bytes in which the end of an image is looked for
-# What Pillow makes RGB of.
+THREADS = 8  # most of them wait for the disk
+TAIL = 2**16  # bytes in which to look for the end of an image
+# Modes that Pillow converts to RGB.
 PLAIN_MODES = frozenset(
     ('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 )
-STRIPS, TILES = (273, 279), (324, 325)  # tags of TIFF: where, how long
+STRIPS, TILES = (273, 279), (324, 325)  # TIFF tags: offsets, lengths
 
 
 def find_unreadable(paths: Sequence[str]) -> list[LoadImageError]:
     """Find local images that :func:`mmclip.datasets.read_image` refuses.
 
-    Of each file the header and the end are read; those that look damaged, and
-    those of formats without an end of their own, are decoded. Damage in
-    between shows only when an image is loaded.
+    Only the header and the end of each file are read. Files that look damaged
+    are decoded, and so are formats without an end marker. Damage in between
+    shows only when an image is loaded.
 
     Args:
         paths (Sequence[str]): The files.
 
     Returns:
-        list[LoadImageError]: One for each that cannot be loaded.
+        list[LoadImageError]: One for each file that cannot be loaded.
     """
     with ThreadPoolExecutor(THREADS) as threads:
         whole = threads.map(_looks_whole, paths)
@@ -62,7 +62,7 @@ def _looks_whole(path: str) -> bool:
             elif image.mode not in PLAIN_MODES:
                 return False
             return _has_end(image, file)
-    # Of a damaged header, Pillow raises nearly any exception; read_image
+    # On a damaged header, Pillow raises nearly any exception; read_image
     # says what is wrong.
     except Exception:
         return False
@@ -101,15 +101,15 @@ def _has_end(image: Any, file: IO[bytes]) -> bool:
 
 
 def _end_of_boxes(file: IO[bytes], size: int) -> int:
-    """Where the last box of an ISO base media file ends, in bytes."""
+    """Find where the last box of an ISO base media file ends, in bytes."""
     end = 0
     while end < size:
         file.seek(end)
         header = file.read(16)
         length = int.from_bytes(header[:4], 'big')
-        if length == 1:  # a longer number follows the kind of the box
+        if length == 1:  # a 64-bit length follows the type of the box
             length = int.from_bytes(header[8:], 'big')
-        if length == 0:  # the last box, to the end of the file
+        if length == 0:  # the last box extends to the end of the file
             return size
         if length < 8:
             return size + 1
@@ -118,7 +118,7 @@ def _end_of_boxes(file: IO[bytes], size: int) -> int:
 
 
 def _end_of_tiff(image: Image.Image) -> int:
-    """Where the pixels of the first frame end, in bytes."""
+    """Find where the pixels of the first frame end, in bytes."""
     tags: Any = getattr(image, 'tag_v2', {})
     where, long = STRIPS if STRIPS[0] in tags else TILES
     return max(map(sum, zip(tags[where], tags[long], strict=True)))

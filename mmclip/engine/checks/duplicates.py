@@ -1,4 +1,4 @@
-"""Images that two sets share: the same file, or one of the same content."""
+"""A search for files that two sets share, by identity or content."""
 
 import hashlib
 import os
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from mmengine.logging import print_log
 
-HEAD = 4096  # bytes by which most files of the same size differ
-MAX_BYTES = 4 * 2**30  # to read of those that do not: a minute of a slow disk
+HEAD = 4096  # bytes in which most files of the same size differ
+MAX_BYTES = 4 * 2**30  # to read of the others: a minute on a slow disk
 
 
 def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
-    """Find local files of the second set that the first has too.
+    """Find local files of the second set that are also in the first.
 
     Files are compared by inode, so that links count, then by size, then by
     their first bytes, and only then by all of their content.
@@ -21,8 +21,8 @@ def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
         second (Sequence[str]): Paths.
 
     Returns:
-        dict[str, str]: Path in the second set, and one of the same file or
-        content in the first.
+        dict[str, str]: Each shared path in the second set, and a path in the
+        first with the same content.
     """
     ours, theirs = _stat(first), _stat(second)
     inodes = {(s.st_dev, s.st_ino): path for path, s in ours.items()}
@@ -39,8 +39,8 @@ def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
         if limit is None and to_read > MAX_BYTES:
             print_log(
                 f'{sum(map(len, candidates)):,} files of training and '
-                'validation have the same sizes and beginnings: whether they '
-                'are the same is not looked for.',
+                'validation have the same sizes and beginnings, which is too '
+                'many to compare them further.',
                 logger='current',
             )
             return shared
@@ -55,7 +55,7 @@ def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
 def _alike(
     first: Iterable[str], second: Iterable[str], keys: dict
 ) -> tuple[list[str], list[str]]:
-    """Those on each side whose key the other side has too."""
+    """Keep the paths on each side whose key the other side also has."""
     sides = (list(first), list(second))
     values = [{keys[path] for path in side} for side in sides]
     both = values[0] & values[1]
@@ -68,7 +68,7 @@ def _stat(paths: Sequence[str]) -> dict[str, os.stat_result]:
     for path in paths:
         try:
             found[path] = os.stat(path)
-        except OSError:  # what cannot be read is somebody else's matter
+        except OSError:  # unreadable files are reported elsewhere
             continue
     return found
 
@@ -77,6 +77,6 @@ def _digest(path: str, limit: int | None) -> bytes:
     try:
         with open(path, 'rb') as file:
             content = file.read(limit if limit is not None else -1)
-    except OSError:  # as above; its path is like no digest
+    except OSError:  # as above; a path equals no digest
         return os.fsencode(path)
     return hashlib.blake2b(content, digest_size=16).digest()

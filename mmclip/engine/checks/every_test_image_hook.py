@@ -1,4 +1,4 @@
-"""A metric over all images of a set, or none."""
+"""A hook that makes metrics cover every image of a set."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -10,23 +10,23 @@ from mmclip.registry import HOOKS
 
 @HOOKS.register_module()
 class EveryTestImageHook(Hook):
-    """Stop an evaluation whose pipeline leaves out an image.
+    """A hook that stops an evaluation if its pipeline skips an image.
 
-    mmengine's data sets take another image, drawn at random, in the place of
-    one that ``mmclip.LoadImage(on_error='skip')`` or mmcv's
-    ``LoadImageFromFile(ignore_empty=True)`` leaves out, unless they have
-    ``test_mode=True``. This hook sets it.
+    mmengine's data sets replace an image that
+    ``mmclip.LoadImage(on_error='skip')`` or mmcv's
+    ``LoadImageFromFile(ignore_empty=True)`` skips by a random one, unless they
+    have ``test_mode=True``. This hook sets it.
     """
 
     def before_val(self, runner: Runner) -> None:
-        """Set it in the validation set."""
+        """Set ``test_mode`` in the validation set."""
         _use_test_mode(runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
-        """Set it in the test set."""
+        """Set ``test_mode`` in the test set."""
         _use_test_mode(runner.test_dataloader)
 
 
 def _use_test_mode(loader: DataLoader) -> None:
-    for part in parts_of(loader.dataset):  # of KFoldDataset, it is the fold
+    for part in parts_of(loader.dataset):  # KFoldDataset's means the fold
         part.dataset.test_mode = True

@@ -1,4 +1,4 @@
-"""Checks that one process makes for all."""
+"""Checks that one process makes for all processes."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from mmclip.errors import DataError
 
 
 def check_once(check: Callable[[], None]) -> None:
-    """Make a check in the first process, and stop all if it fails.
+    """Run a check in the first process, and stop all processes if it fails.
 
     Raises:
-        DataError: In the other processes, with the message of the first.
+        DataError: In the other processes, with the first one's message.
     """
     failure: Exception | None = None
     if is_main_process():

@@ -1,4 +1,4 @@
-"""What ``CustomDataset`` finds in a folder, and what it leaves out."""
+"""A check of the images that ``CustomDataset`` finds and leaves out."""
 
 import logging
 from collections import Counter
@@ -31,12 +31,12 @@ def count_images(dataset: Any, split: str) -> Counter[str]:
     """Count the images that mmpretrain's data set finds, by class folder.
 
     Args:
-        dataset (CustomDataset): One that lists its folder itself.
+        dataset (CustomDataset): A data set without a list of images.
         split (str): Its name, for messages.
 
     Raises:
-        DataError: If it takes folders for classes that are not, or leaves
-            images out, unless only some suffixes were asked for.
+        DataError: If it treats other folders as classes, or leaves images out
+            although its suffixes are the default ones.
     """
     if not isinstance(get_file_backend(dataset.img_prefix), LocalBackend):
         return Counter()
@@ -73,8 +73,8 @@ def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
     ]
     if junk:
         raise DataError(
-            f'{tree.root} holds folders that are not part of the data, and '
-            f'{type(dataset).__name__} takes them for it: '
+            f'{tree.root} has folders that are not part of the data, but '
+            f'{type(dataset).__name__} would use them: '
             f'{describe_hidden(junk)}. Remove them, or {STEP}leaves them out.'
         )
 
@@ -86,12 +86,12 @@ def _report(dataset: Any, split: str, left_out: list[str]) -> None:
         f'The {split} set leaves out {number_of(len(left_out), "image")} in '
         f'{dataset.img_prefix} ({count_suffixes(left_out)}): {shown}{more}. '
         f'{type(dataset).__name__} takes only {", ".join(_suffixes(dataset))}'
-        f', in class folders: {STEP}takes every image, or extensions to '
+        f', in class folders: {STEP}takes every image, or set extensions to '
         'those that you want.'
     )
     loaders = list(image_loaders(dataset))
     if loaders and all(isinstance(x, LoadImageFromFile) for x in loaders):
-        # Which may not read them all.
+        # These loaders may not be able to read them.
         print_log(message, logger='current', level=logging.WARNING)
         return
     raise DataError(message)

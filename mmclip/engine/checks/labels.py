@@ -1,4 +1,4 @@
-"""Labels of a data set: how often each is used, and whether they can be."""
+"""Counts and checks of a data set's labels."""
 
 import logging
 from collections import Counter
@@ -17,16 +17,16 @@ from mmclip.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """What a data set says of its classes.
+    """A data set and its classes.
 
     Args:
-        name (str): Such as 'train'.
+        name (str): The name of the split, such as 'train'.
         dataset (Any): The data set.
-        parts (list[Part]): Those in it that hold no other.
-        names (list[str]): Of the classes, in the order of the labels; none
-            where it does not say.
-        counts (Counter[int] | None): Images of each label, as its folders and
-            text files list them; None if it has no labels.
+        parts (list[Part]): The innermost data sets in it.
+        names (list[str]): Class names in the order of the labels; empty if
+            unknown.
+        counts (Counter[int] | None): Images per label, according to folders
+            and lists; None if it has no labels.
     """
 
     name: str
@@ -37,28 +37,28 @@ class Split:
 
     @property
     def folders(self) -> list[str]:
-        """All class folders, by the alphabet."""
+        """All class folders in alphabetical order."""
         return sorted({name for part in self.parts for name in part.folders()})
 
     @property
     def lists(self) -> str:
-        """' in LIST', for messages, if images are listed in files."""
+        """The text ' in LIST' for messages, if files list the images."""
         files = (getattr(part.dataset, 'ann_file', '') for part in self.parts)
         named = sorted({str(file) for file in files if file})
         return f' in {", ".join(named)}' if named else ''
 
 
 def read_split(name: str, dataset: Any) -> Split:
-    """Find out what a data set says of its classes.
+    """Find out the classes of a data set.
 
-    No image is asked for its label: there may be millions.
+    Labels are not read image by image, since there may be millions.
 
     Args:
-        name (str): Such as 'train', for messages.
-        dataset (Any): A data set, which may hold others.
+        name (str): The name of the split, for messages.
+        dataset (Any): A data set, perhaps a wrapper of others.
 
     Raises:
-        DataError: If folders hold what is not in the set.
+        DataError: If its folders have images that it leaves out.
     """
     parts = list(parts_of(dataset))
     found = [_count(part, name) for part in parts]
@@ -73,7 +73,7 @@ def read_split(name: str, dataset: Any) -> Split:
 
 
 def names_of(dataset: Any) -> list[str]:
-    """Names of its classes, in the order of the labels, if it has any."""
+    """Return a data set's class names in the order of the labels."""
     metainfo = getattr(dataset, 'metainfo', None) or {}
     return list(metainfo.get('classes') or ())
 
@@ -84,9 +84,9 @@ def _count(part: Part, split: str) -> Counter[int] | None:
     if part.lists_as_mmpretrain():
         in_folders = count_images(dataset, split)
     elif part.lists_folders():
-        len(dataset)  # lists its images, if it has not
+        len(dataset)  # lists its images, if that has not been done
         in_folders = dataset.images_per_folder
-    # As mmpretrain's have.
+    # mmpretrain's data sets have both.
     if not hasattr(dataset, 'get_gt_labels') or not getattr(
         dataset, 'with_label', True
     ):
@@ -100,10 +100,10 @@ def _count(part: Part, split: str) -> Counter[int] | None:
 
 
 def check_images(split: Split) -> None:
-    """Refuse classes without an image, unless somebody chose the images.
+    """Refuse classes without an image, unless the images were selected.
 
     Raises:
-        DataError: Naming the classes, or what leaves them out.
+        DataError: If there are any; the message names them.
     """
     dataset = split.dataset
     if (
@@ -114,7 +114,8 @@ def check_images(split: Split) -> None:
     ):
         raise DataError(
             f'The {split.name} set is a fold of whole classes: set the seed '
-            'of its KFoldDataset, the same for training and validation.'
+            'of its KFoldDataset, to the same value for training and '
+            'validation.'
         )
     if not split.counts or any(part.is_chosen for part in split.parts):
         return
@@ -126,17 +127,17 @@ def check_images(split: Split) -> None:
 
 
 def check_labels(split: Split, num_classes: int) -> None:
-    """Refuse labels below zero, that begin at one, or beyond the classes.
+    """Refuse labels that are negative, start at one, or are too large.
 
-    Beyond them may be some if no name is given and every label up to the
+    Larger labels pass if there are no class names and every label up to the
     largest is used: then the head is too small.
 
     Args:
         split (Split): A data set with labels.
-        num_classes (int): Of the head, or 0.
+        num_classes (int): Number of classes of the head, or 0.
 
     Raises:
-        DataError: Saying what the labels are, and what they have to be.
+        DataError: If there are any; the message says what labels must be.
     """
     counts = split.counts or Counter()
     used = sorted(counts)
@@ -145,23 +146,23 @@ def check_labels(split: Split, num_classes: int) -> None:
     name, where = split.name, split.lists
     if used[0] < 0:
         raise DataError(
-            f'The {name} set has the label {used[0]} at '
-            f'{number_of(counts[used[0]], "image")}; labels begin at 0'
+            f'The {name} set has the label {used[0]} for '
+            f'{number_of(counts[used[0]], "image")}; labels must start at 0'
             f'{where}.'
         )
     if used[0] == 1 and any(part.is_chosen for part in split.parts):
         if used[-1] in {len(split.names), num_classes} - {0}:
             raise DataError(
-                f'The labels of the {name} set go from 1 to {used[-1]}, and '
+                f'The labels of the {name} set go from 1 to {used[-1]}, but '
                 f'must go from 0 to {used[-1] - 1}: subtract 1 from '
                 f'each{where}. The number of classes stays {used[-1]}.'
             )
         if len(used) == used[-1] > 1 and name == 'train':
             print_log(
-                f'No image of the train set has the label 0, and all from 1 '
-                f'to {used[-1]} are used{where}: if there are {used[-1]} '
-                'classes, subtract 1 from each label, or the model learns a '
-                'class that does not exist.',
+                f'No image of the train set has the label 0, but all labels '
+                f'from 1 to {used[-1]} are used{where}: if there are '
+                f'{used[-1]} classes, subtract 1 from each label, or the '
+                'model will have a class that does not exist.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -174,6 +175,7 @@ def check_labels(split: Split, num_classes: int) -> None:
             f'The {name} set has labels beyond {limit - 1} '
             f'({", ".join(map(str, beyond[:5]))}'
             f'{" ..." if len(beyond) > 5 else ""}), the last of {limit} '
-            f'classes, at {number_of(sum(counts[b] for b in beyond), "image")}'
+            'classes, for '
+            f'{number_of(sum(counts[b] for b in beyond), "image")}'
             f': correct the labels{where}.'
         )

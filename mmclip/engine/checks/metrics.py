@@ -1,4 +1,4 @@
-"""Metrics that count what the published numbers of a data set count."""
+"""A check that metrics choose between a data set's own classes."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from mmclip.errors import DataError
 
 
 def check_metrics(split: str, dataset: Any, evaluator: Evaluator) -> None:
-    """Refuse an accuracy between all classes of a head where a set has some.
+    """Refuse ``Accuracy`` on a set that has only some of the head's classes.
 
     Args:
         split (str): The name of the set, ``'val'`` or ``'test'``.
-        dataset (Any): Such as ``mmclip.ImageNetR``, whose metainfo has
-            ``own_classes``.
+        dataset (Any): The data set. The metainfo of ``mmclip.ImageNetR``, for
+            example, has ``own_classes``.
         evaluator (Evaluator): Its metrics.
 
     Raises:
@@ -23,7 +23,7 @@ def check_metrics(split: str, dataset: Any, evaluator: Evaluator) -> None:
     own = (getattr(dataset, 'metainfo', None) or {}).get('own_classes')
     if own and any(type(metric) is Accuracy for metric in evaluator.metrics):
         raise DataError(
-            f'{type(dataset).__name__} has {len(own)} classes of its own, and '
-            f'Accuracy of {split}_evaluator would choose between all of the '
-            f"head: set {split}_evaluator.type='mmclip.SubsetAccuracy'."
+            f'{type(dataset).__name__} has only {len(own)} classes, but '
+            f'Accuracy in {split}_evaluator would choose between all of the '
+            f"head's: set {split}_evaluator.type='mmclip.SubsetAccuracy'."
         )

@@ -1,4 +1,4 @@
-"""The data sets inside others, and what was chosen of them."""
+"""The data sets inside wrappers, and which of their images are used."""
 
 import os
 from collections.abc import Iterator
@@ -12,36 +12,36 @@ from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.load_image import LoadImage
 
 LISTED = 1000  # images of a list whose folders are compared with names
-# What data sets call a choice of some of their images.
+# Attributes of data sets that select some of their images.
 CHOOSING = ('ann_file', 'image_set_path', '_indices')
-# Where data sets and transforms of OpenMMLab hold others.
+# Attributes in which OpenMMLab's data sets and transforms hold others.
 HOLDERS = ('dataset', 'datasets', 'pipeline', 'transforms', 'subroutines')
 
 
 @dataclass(frozen=True)
 class Part:
-    """A data set that holds no other.
+    """A data set that is not a wrapper.
 
     Args:
-        dataset (Any): As mmpretrain has them, or another.
-        is_chosen (bool): Whether somebody chose some of its images: by a
-            list, by indices, or as a fold.
+        dataset (Any): mmpretrain's, or another.
+        is_chosen (bool): Whether some of its images were selected: by a list,
+            by indices, or as a fold.
     """
 
     dataset: Any
     is_chosen: bool
 
     def lists_folders(self) -> bool:
-        """Whether the images are found in its folder, not in a list."""
+        """Tell whether ``ImageFolder`` lists its folder, not a file."""
         return isinstance(self.dataset, ImageFolder) and not _has_list(self)
 
     def lists_as_mmpretrain(self) -> bool:
-        """The same of ``CustomDataset`` and those that find images alike."""
+        """Tell the same for ``CustomDataset`` and those that work alike."""
         alike = is_like_custom_dataset(type(self.dataset))
         return alike and not _has_list(self)
 
     def has_text_list(self) -> bool:
-        """Whether a text file has a path and a label of each image."""
+        """Tell whether a text file has the path and label of each image."""
         kind = type(self.dataset)
         is_read_so = issubclass(kind, ImageFolder) or is_like_custom_dataset(
             kind
@@ -49,22 +49,22 @@ class Part:
         return is_read_so and _has_list(self)
 
     def root(self) -> str:
-        """The folder of its images; empty where it has none or other files."""
+        """Return the folder of its images; empty if it has none."""
         prefix = getattr(self.dataset, 'data_prefix', None)
         found = prefix.get('img_path') if isinstance(prefix, dict) else None
         return found if isinstance(found, str) else ''
 
     def folders(self) -> list[str]:
-        """Class folders in the order of their labels; none of lists."""
+        """List class folders in the order of labels; empty for lists."""
         labels: dict[str, int] = (
             getattr(self.dataset, 'folder_to_idx', None) or {}
         )
         return sorted(labels, key=labels.__getitem__)
 
     def listed_folders(self) -> dict[str, int]:
-        """Of a list: folders whose images have one label each, and which.
+        """Return the folders in a list whose images share one label.
 
-        Of a thousand images from all over the list.
+        A thousand images from all over the list are looked at.
         """
         size = len(self.dataset)
         found: dict[str, set[int]] = {}
@@ -78,23 +78,23 @@ class Part:
         return {k: min(v) for k, v in found.items() if len(v) == 1}
 
     def lists_images(self) -> bool:
-        """Whether it can say which images it has."""
+        """Tell whether it can list its images."""
         return hasattr(self.dataset, 'get_data_info')
 
     def paths(self) -> list[str]:
-        """The images' paths, if it lists images."""
+        """List the images' paths, as far as it knows them."""
         infos = map(self.dataset.get_data_info, range(len(self.dataset)))
         paths = (info.get('img_path') for info in infos)
         return [path for path in paths if isinstance(path, str)]
 
 
 def parts_of(dataset: Any, is_chosen: bool = False) -> Iterator[Part]:
-    """The data sets inside ConcatDataset, RepeatDataset and the like.
+    """Yield the data sets inside ConcatDataset, RepeatDataset and others.
 
     Args:
-        dataset (Any): A data set, which may hold others.
-        is_chosen (bool): Whether some images were chosen of it. Defaults to
-            False.
+        dataset (Any): A data set, perhaps a wrapper of others.
+        is_chosen (bool): Whether some of its images were selected. Defaults
+            to False.
     """
     inner = getattr(dataset, 'datasets', None) or [
         getattr(dataset, 'dataset', None)
@@ -103,7 +103,7 @@ def parts_of(dataset: Any, is_chosen: bool = False) -> Iterator[Part]:
         is_chosen |= any(getattr(dataset, name, None) for name in CHOOSING)
         yield Part(dataset, is_chosen)
     else:
-        # mmpretrain's folds, and torch's subsets.
+        # mmpretrain's folds and torch's subsets.
         is_chosen |= isinstance(dataset, KFoldDataset)
         is_chosen |= hasattr(dataset, 'indices')
         for part in inner:
@@ -111,7 +111,7 @@ def parts_of(dataset: Any, is_chosen: bool = False) -> Iterator[Part]:
 
 
 def image_loaders(holder: Any) -> Iterator[LoadImage | LoadImageFromFile]:
-    """All that load images in a data set, pipeline or transform."""
+    """Yield the image loaders in a data set, pipeline or transform."""
     if isinstance(holder, LoadImage | LoadImageFromFile):
         yield holder
     elif isinstance(holder, list | tuple):
@@ -123,7 +123,7 @@ def image_loaders(holder: Any) -> Iterator[LoadImage | LoadImageFromFile]:
 
 
 def is_like_custom_dataset(kind: Any) -> bool:
-    """Whether a class finds images, and reads lists, as ``CustomDataset``."""
+    """Tell whether a class finds images as ``CustomDataset`` does."""
     if not isinstance(kind, type) or not issubclass(kind, CustomDataset):
         return False
     kind = cast(Any, kind)

@@ -1,4 +1,4 @@
-"""Folders and lists of mmpretrain's data sets, before they are built."""
+"""A check of data sets' folders and lists before they are built."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,13 +15,13 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def check_places(cfg: Config, splits: tuple[str, ...] = LOADERS) -> None:
-    """Say which folder or list of a ``CustomDataset`` is missing or wrong.
+    """Refuse a ``CustomDataset`` with a missing or malformed folder or list.
 
-    mmpretrain would say "not enough values to unpack"; ours say it
-    themselves.
+    mmpretrain would say "not enough values to unpack". Our data sets check
+    this themselves.
 
     Args:
-        cfg (Config): Of a run.
+        cfg (Config): The config of a run.
         splits (tuple[str, ...]): The dataloaders that it uses. Defaults to
             all.
 
@@ -45,13 +45,13 @@ def _check(dataset: CustomDataset) -> None:
     if not dataset.ann_file:
         check_folder(dataset.img_prefix, dataset.with_label)
     elif dataset.with_label:
-        read_labelled_list(dataset.ann_file, ' ')  # where it splits
+        read_labelled_list(dataset.ann_file, ' ')  # its own separator
     else:
         read_list(dataset.ann_file)
 
 
 def _innermost(settings: Any) -> Iterator[dict[str, Any]]:
-    """The configs of data sets that hold no other."""
+    """Yield the configs of data sets that are not wrappers."""
     if not isinstance(settings, Mapping) or 'type' not in settings:
         return
     inner = settings.get('datasets') or [settings.get('dataset')]

@@ -1,4 +1,4 @@
-"""No run with weights that were loaded in part."""
+"""A hook that refuses weights which fit only in part."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,26 +20,25 @@ from mmclip.engine.resume.describe_run import compare_with_run, warn_of_images
 from mmclip.errors import CheckpointError, ConfigError
 from mmclip.registry import HOOKS
 
-EXTRA = '_extra_state'  # torch's key of what a module adds
+EXTRA = '_extra_state'  # torch's key for a module's own state
 
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Stop if a checkpoint does not fit the model, key by key.
+    """A hook that stops if a checkpoint does not fit the model exactly.
 
-    mmengine's runner only warns when ``load_from``, ``--resume`` or
-    ``tools/test.py`` meets missing, unexpected or misshapen weights, and goes
-    on with random ones. What a checkpoint says of its model in
-    ``meta['clip']`` must be so, and images that are prepared in another way
-    are warned of.
+    When ``load_from``, ``--resume`` or ``tools/test.py`` finds missing,
+    unexpected or misshapen weights, mmengine's runner only warns and goes on
+    with random ones. The model must also match the checkpoint's
+    ``meta['clip']``; different preprocessing of images is a warning.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Let ``EMAHook`` load its averages strictly, too.
+        """Make ``EMAHook`` load its averages strictly, too.
 
         Raises:
-            ConfigError: If they are of a model for test-time augmentation,
-                whose names of weights are others: mmengine would load none.
+            ConfigError: If the model is for test-time augmentation, which
+                has other names: mmengine would load no averages.
         """
         hooks = _ema_hooks(runner)
         model = runner.model
@@ -47,33 +46,33 @@ class StrictLoadHook(Hook):
             model = model.module
         if hooks and isinstance(model, BaseTTAModel):
             raise ConfigError(
-                'EMAHook finds no averages for test-time augmentation; leave '
-                'it out (custom_hooks): the state_dict of its checkpoints '
-                'holds the averages already.'
+                'EMAHook finds no averages for test-time augmentation: remove '
+                'it from custom_hooks; the state_dict of its checkpoints '
+                'already has the averages.'
             )
         for hook in hooks:
             hook.strict_load = True
 
     def before_train(self, runner: Runner) -> None:
-        """Warn of images that are prepared unlike those of the weights."""
-        # How images are resized and cropped is the training's choice.
+        """Warn if images are not prepared as the weights expect."""
+        # Training may resize and crop images as it likes.
         warn_of_images(runner, ('mean', 'std', 'channels'))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Load once more, strictly, before the runner's own way.
+        """Load the weights strictly, before the runner loads them.
 
         Raises:
-            CheckpointError: If keys or shapes differ, listing them; if a
-                weight is NaN or infinite; if a run
-                is resumed with averaged weights that it had not, or without
-                those that it had; if ``EMAHook`` could not read it.
+            CheckpointError: If keys or shapes differ (the message lists
+                them); if a weight is NaN or infinite; if a run is resumed
+                with averaged weights but had none, or the reverse; if
+                ``EMAHook`` could not read the checkpoint.
         """
         if runner._resume:
             self._check_averages(runner, checkpoint)
         if 'state_dict' not in checkpoint and _ema_hooks(runner):
             raise CheckpointError(
-                'The checkpoint has no state_dict, which EMAHook needs: leave '
-                'EMAHook out of custom_hooks, or save the weights as '
+                'The checkpoint has no state_dict, which EMAHook needs: '
+                'remove EMAHook from custom_hooks, or save the weights as '
                 'dict(state_dict=...).'
             )
         path = str(runner._load_from or runner._resume)
@@ -100,23 +99,23 @@ class StrictLoadHook(Hook):
         if has != wants:
             raise CheckpointError(
                 f'The checkpoint {"has" if has else "lacks"} averaged weights '
-                f'(ema_state_dict), and this run has '
+                f'(ema_state_dict), but this run has '
                 f'{"an" if wants else "no"} EMAHook. Resume with the same '
                 'custom_hooks, or start from the weights with load_from.'
             )
         if has:
-            # EMAHook exchanges them with those of state_dict, and mmengine
-            # only warns of what does not fit then.
+            # EMAHook swaps them with those of state_dict, and mmengine only
+            # warns about what does not fit then.
             averages = checkpoint['ema_state_dict']
             _check_types(averages, 'ema_state_dict')
             self._load(runner, without_prefix(averages, 'module.'))
 
 
 def _check_types(weights: Any, where: str) -> None:
-    """Refuse what is not a state dict; modules may have states of their own.
+    """Refuse anything but a state dict, in which modules' own states pass.
 
     Raises:
-        CheckpointError: If keys are not names, or values not tensors.
+        CheckpointError: If a key is not a string or a value not a tensor.
     """
     check_names(weights, where)
     tensors = {k: weights[k] for k in weights if not k.endswith(EXTRA)}

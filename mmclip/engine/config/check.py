@@ -1,7 +1,7 @@
-"""Misspelt keys of a config, found before anything is built.
+"""A search for misspelt config keys before anything is built.
 
-mmengine ignores some of them, and names others only when it builds the part,
-which may be after the first epoch.
+mmengine ignores some of them, and reports others only when it builds that
+part, which may be after the first epoch.
 """
 
 import inspect
@@ -28,7 +28,7 @@ from mmclip.errors import ConfigError, did_you_mean
 ROOTS = [
     r for r in vars(registry).values() if isinstance(r, registry.Registry)
 ]
-# Read by mmengine's Runner or mmpretrain's models beside Runner's arguments.
+# Runner's arguments, and what else mmengine's Runner or mmpretrain reads.
 RUNNER_KEYS = set(inspect.signature(Runner).parameters) | {
     'activation_checkpointing',
     'auto_scale_lr',
@@ -44,8 +44,8 @@ RUNNER_KEYS = set(inspect.signature(Runner).parameters) | {
     'tta_pipeline',
     'vis_backends',
 }
-ALIKE = 0.85  # names with one letter wrong, from six letters on
-SWAPPED = 0.8  # with two letters swapped, from five letters on
+ALIKE = 0.85  # one wrong letter in names of at least six
+SWAPPED = 0.8  # two swapped letters in names of at least five
 # The hooks that mmengine registers by itself.
 RUNNER_HOOKS = {
     'checkpoint',
@@ -55,7 +55,7 @@ RUNNER_HOOKS = {
     'sampler_seed',
     'timer',
 }
-# What is read of a dict that needs no type: names, or what a class takes.
+# Keys of dicts without a type: names, or a class's arguments.
 READ: dict[str, tuple[str | type, ...]] = {
     'auto_scale_lr': ('base_batch_size', 'enable'),
     'env_cfg': ('cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'),
@@ -79,25 +79,25 @@ READ: dict[str, tuple[str | type, ...]] = {
     'test_dataloader': (DataLoader,),
 }
 CUSTOM_KEYS = re.compile(r'optim_wrapper\.paramwise_cfg\.custom_keys\.[^.]+')
-# What the builders take out of any dict before they build.
+# Keys that builders remove from any dict before they build.
 ALWAYS = {'by_epoch', 'constructor', 'paramwise_cfg', 'priority', 'type'}
 
 
 def check_keys(cfg: Config, options: Iterable[str] = ()) -> None:
-    """Refuse misspelt keys, before mmengine ignores or meets them.
+    """Refuse misspelt keys before mmengine ignores or trips over them.
 
-    A key is misspelt if nothing is known to read it, and its name is very
-    near to one that is read; others are left to mmengine. Top-level keys that
-    the config itself reads are its variables.
+    A key is misspelt if nothing is known to read it and its name is very
+    close to one that is read; others are left to mmengine. Top-level keys
+    that the config itself reads are variables.
 
     Args:
-        cfg (Config): A whole config, or those top-level keys of one that are
-            in question.
-        options (Iterable[str]): The dotted keys that were set afterwards,
-            when variables had been used already.
+        cfg (Config): A whole config, or some of its top-level keys.
+        options (Iterable[str]): Dotted keys that were set after the config
+            had been read and its variables used.
 
     Raises:
-        ConfigError: Naming each key with its place, and the nearest known.
+        ConfigError: If there are any; the message names each key with its
+            place and the closest known name.
     """
     complaints = [*_late_options(options), *_top_level(cfg), *_hooks(cfg)]
     for key in cfg:
@@ -112,21 +112,21 @@ def _late_options(options: Iterable[str]) -> Iterator[str]:
     for key in sorted({option.split('.')[0] for option in options}):
         if key not in RUNNER_KEYS:
             hint = did_you_mean(key, RUNNER_KEYS) or (
-                ', which comes too late for a variable of the config: set '
-                'what is computed from it'
+                '; if it is a variable of the config, set the values computed '
+                'from it instead'
             )
             yield f'nothing reads the option {key!r}{hint}'
 
 
 def _top_level(cfg: Config) -> Iterator[str]:
     for key in sorted(set(cfg) - RUNNER_KEYS):
-        # Variables are called train_pipeline and dataloader everywhere.
+        # train_pipeline and dataloader are common names of variables.
         known = {
             name
             for name in RUNNER_KEYS - {'tta_pipeline'}
             if not name.endswith(f'_{key}')
         }
-        # Mentioned, and not where it is given a value.
+        # A mention other than an assignment.
         use = rf'\b{re.escape(key)}\b(?![\'"]?\s*[=:](?!=))'
         hint = did_you_mean(key, known, SWAPPED)
         if hint and not re.search(use, cfg.text):
@@ -139,13 +139,13 @@ def _hooks(cfg: Config) -> Iterator[str]:
     for name, hook in hooks.items():
         hint = did_you_mean(name, known - {name}, ALIKE)
         if hook is None and name not in known and hint:
-            yield f'default_hooks.{name} is None, and there is no such{hint}'
+            yield f'default_hooks.{name} is None, but does not exist{hint}'
         elif hook and name not in RUNNER_HOOKS and 'type' not in hook:
             yield f'default_hooks.{name} has no type{hint}'
 
 
 def _below(part: Any, place: str, cfg: Config) -> Iterator[str]:
-    """Complain of the keys in a part of a config, and in all its parts."""
+    """Yield complaints about the keys in a part of a config, recursively."""
     children: Iterable[tuple[Any, Any]] = ()
     if isinstance(part, dict):
         children = part.items()
@@ -170,13 +170,13 @@ def _below(part: Any, place: str, cfg: Config) -> Iterator[str]:
 
 
 def _readers(part: dict, place: str, cfg: Config) -> tuple[str, set[str]]:
-    """What to call a dict, and the keys that are known to be read in it."""
+    """Return a name for a dict, and the keys that are known to be read."""
     if 'type' in part:
         scope = part.get('_scope_') or cfg.get('default_scope') or 'mmengine'
         classes = _classes(part['type'], scope)
         names = '/'.join(sorted({cls.__name__ for cls in classes}))
         return f'{place} ({names})', _arguments(classes)
-    # mmpose's own configs of ViTPose say decay_multi.
+    # mmpose's ViTPose configs use decay_multi.
     if CUSTOM_KEYS.fullmatch(place) and scope_of(cfg) in CLASSIFYING:
         return place, {'decay_mult', 'lr_mult'}
     read = READ.get(place, ())
@@ -186,7 +186,7 @@ def _readers(part: dict, place: str, cfg: Config) -> tuple[str, set[str]]:
 
 @cache
 def _classes(kind: Any, scope: str) -> tuple[type, ...]:
-    """The classes that a type may stand for, one for a registry."""
+    """Return the classes that a type may mean, at most one per registry."""
     if not isinstance(kind, str):
         return (kind,) if inspect.isclass(kind) else ()
     with registry.MODELS.switch_scope_and_registry(scope):  # imports it
@@ -195,7 +195,7 @@ def _classes(kind: Any, scope: str) -> tuple[type, ...]:
 
 
 def _arguments(classes: Iterable[type]) -> set[str]:
-    """What classes take, with what their bases do."""
+    """Return the arguments of classes and of their bases."""
     return {
         name
         for cls in classes

@@ -1,4 +1,4 @@
-"""Configs of the runners: loaded, completed from the command line, checked."""
+"""Loading, completing and checking of configs."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def load_config(
     options: dict[str, Any] | None = None,
     work_dir: str | None = None,
 ) -> Config:
-    """Load a config file, apply options to it, and check its keys.
+    """Load a config file, apply options and check its keys.
 
     Args:
         path (str | Path): The config file.
@@ -26,10 +26,10 @@ def load_config(
             config's ``work_dir``, else ``work_dirs/<name of the config>``.
 
     Raises:
-        ConfigError: If the file cannot be read, a key is misspelt, or
-            nothing reads an option.
+        ConfigError: If the file cannot be read, a key is misspelt, or an
+            option has no effect.
         FileNotFoundError: If there is no such file.
-        RequirementError: If it builds on a config of another package, and
+        RequirementError: If it inherits from another package's config, and
             setuptools is too new for mmengine to find that.
     """
     path = Path(path)
@@ -37,13 +37,13 @@ def load_config(
         raise FileNotFoundError(f'Config {path} does not exist.')
     try:
         cfg = Config.fromfile(path)
-    except OSError:  # of a base that is not there
+    except OSError:  # a base config is missing
         raise
     except Exception as error:  # a config is Python, and raises anything
         if getattr(error, 'name', None) == 'pkg_resources':
             raise RequirementError(
-                f'{path} builds on a config of another package, for which '
-                'mmengine imports pkg_resources, and the installed setuptools '
+                f"{path} inherits from another package's config, for which "
+                'mmengine imports pkg_resources, but the installed setuptools '
                 f"no longer has it; run: pip install 'setuptools{SETUPTOOLS}'"
             ) from error
         raise ConfigError(
@@ -62,7 +62,7 @@ def load_config(
 def drop_hooks(cfg: Config) -> None:
     """Remove the default hooks that a config sets to None.
 
-    mmengine does so for its own, and stops without a word at others.
+    mmengine does so only for its own, and fails for others.
     """
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
@@ -75,16 +75,16 @@ def complete_dataloaders(
 ) -> None:
     """Set what mmpretrain's tools set in the dataloaders of a config.
 
-    ``mmclip.ResumableSampler`` learns how many images a step takes.
+    ``mmclip.ResumableSampler`` also gets the number of images per step.
     Samples of other packages are not stacked: their images may differ in
-    size, and their models take lists, which mmengine hands over by default.
+    size, and their models take lists, mmengine's default.
 
     Args:
-        cfg (Config): Changed in place; what it sets itself stays, but for a
-            False given here.
-        pin_memory (bool): Copy batches into page-locked memory.
-        persistent_workers (bool): Keep workers between epochs. Defaults to
-            True.
+        cfg (Config): The config, changed in place; its own settings stay,
+            unless False is given here.
+        pin_memory (bool): Whether to copy batches into page-locked memory.
+        persistent_workers (bool): Whether to keep workers between epochs.
+            Defaults to True.
     """
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(key)

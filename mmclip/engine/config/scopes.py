@@ -1,20 +1,20 @@
-"""Which of OpenMMLab's packages a config is for."""
+"""The OpenMMLab package that a config is for."""
 
 from typing import Any
 
 from mmengine.config import Config
 
-# Scopes of mmpretrain's configs, old and new, of ours, and of none.
+# The scopes of classifiers: ours, mmpretrain's (old and new) and the default.
 CLASSIFYING = {'mmclip', 'mmcls', 'mmengine', 'mmpretrain'}
 
 
 def scope_of(cfg: Config, dataset: Any = None) -> str:
-    """The scope of a config, or of one of its data sets.
+    """Return the scope of a config, or of one of its data sets.
 
     Args:
-        cfg (Config): With ``default_scope``, if it is not mmengine's.
-        dataset (Any): What describes a data set; of one that wraps others,
-            the innermost counts.
+        cfg (Config): A config, perhaps with ``default_scope``.
+        dataset (Any): The config of a data set; inside wrappers, the
+            innermost counts.
     """
     if isinstance(dataset, dict):
         inner = [dataset.get('dataset'), *(dataset.get('datasets') or ())]

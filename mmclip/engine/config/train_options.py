@@ -1,4 +1,4 @@
-"""What the options of training mean for a config."""
+"""Changes to a config for the options of training."""
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -10,12 +10,12 @@ BFLOAT16 = 'mmclip.BFloat16OptimWrapper'
 
 
 def resume(cfg: Config, checkpoint: str) -> None:
-    """Go on from a checkpoint.
+    """Make a run continue from a checkpoint.
 
     Args:
-        cfg (Config): Changed in place.
-        checkpoint (str): A file; or ``'auto'``, the latest of the work
-            directory, and where it has none, what ``load_from`` names.
+        cfg (Config): The config, changed in place.
+        checkpoint (str): A file; or ``'auto'`` for the latest in the work
+            directory, or ``load_from`` if there is none.
     """
     is_auto = checkpoint == 'auto'
     if is_auto and cfg.get('load_from') and not has_checkpoints(cfg):
@@ -29,19 +29,20 @@ def scale_learning_rate(cfg: Config) -> None:
     """Let the runner scale the learning rate by the images per iteration.
 
     Raises:
-        ConfigError: If the config does not say for how many the rate is.
+        ConfigError: If the config does not state the number that the learning
+            rate was tuned for.
     """
     if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise ConfigError(
             '--auto-scale-lr needs the number of images per iteration that '
-            'the rate was tuned for: set '
+            'the learning rate was tuned for: set '
             'auto_scale_lr=dict(base_batch_size=...) in the config.'
         )
     cfg.auto_scale_lr.enable = True
 
 
 def use_new_schedule(cfg: Config) -> None:
-    """Tell the hook that compares a checkpoint with the config."""
+    """Let a resumed run use the config's new schedule."""
     kind = 'mmclip.ExactResumeHook'
     custom_hooks = cfg.get('custom_hooks') or []
     hooks = [*cfg.get('default_hooks', {}).values(), *custom_hooks]
@@ -53,18 +54,18 @@ def use_new_schedule(cfg: Config) -> None:
 
 
 def use_mixed_precision(optim_wrapper: ConfigDict) -> None:
-    """Have the forward pass in float16, or bfloat16 where that is better.
+    """Run the forward pass in float16, or in bfloat16 without a GPU.
 
     Raises:
-        ConfigError: If the optimizer wrapper is one of another kind.
+        ConfigError: If the optimizer wrapper is of another type.
     """
     kind = optim_wrapper.get('type', 'OptimWrapper')
     if kind == BFLOAT16:
         return
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ConfigError(
-            '--amp takes the place of an OptimWrapper or AmpOptimWrapper, and '
-            f'optim_wrapper.type is {kind!r}: leave --amp out, and set the '
+            '--amp replaces an OptimWrapper or AmpOptimWrapper, but '
+            f'optim_wrapper.type is {kind!r}: leave out --amp and set the '
             'precision in the config.'
         )
     bfloat16 = optim_wrapper.get('dtype') == 'bfloat16'
@@ -73,5 +74,5 @@ def use_mixed_precision(optim_wrapper: ConfigDict) -> None:
         optim_wrapper.setdefault('loss_scale', 'dynamic')
         return
     optim_wrapper.type = BFLOAT16
-    for key in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper
+    for key in ('dtype', 'loss_scale', 'use_fsdp'):  # AmpOptimWrapper's
         optim_wrapper.pop(key, None)

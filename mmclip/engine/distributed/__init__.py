@@ -1,1 +1,1 @@
-"""Several processes."""
+"""Training with several processes."""

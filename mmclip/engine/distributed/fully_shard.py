@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer in shards, checkpoints in whole files."""
+"""Sharded training (FSDP2) that writes ordinary checkpoints."""
 
 import copy
 import time
@@ -24,20 +24,20 @@ from mmclip.registry import RUNNERS, STRATEGIES
 
 @RUNNERS.register_module()
 class StrategyRunner(FlexibleRunner):
-    """mmengine's ``FlexibleRunner``, as far as its ``Runner`` is better.
+    """mmengine's ``FlexibleRunner``, made to behave like its ``Runner``.
 
-    ``Runner`` calls ``before_run`` first, and ``FlexibleRunner`` after it has
-    loaded a checkpoint: too late for ``mmclip.ReliableCheckpointHook``, which
-    finds what to resume from, and for ``EMAHook``, whose averages are loaded.
-    And what hooks say of a checkpoint's epoch and iteration counts, as for the
-    best one, which is written when the next epoch has begun.
+    ``Runner`` calls ``before_run`` first, but ``FlexibleRunner`` only after it
+    has loaded a checkpoint: too late for ``mmclip.ReliableCheckpointHook``,
+    which finds the file to resume from, and for ``EMAHook``'s averages. Also,
+    the epoch and iteration that hooks give for a checkpoint are kept; the best
+    one, for example, is written when the next epoch has begun.
     """
 
     _ran = False
-    _meta: dict[str, Any]  # of the checkpoint that is being written
+    _meta: dict[str, Any]  # of the checkpoint being written
 
     def load_or_resume(self) -> None:
-        """Load what the config and the hooks say."""
+        """Load the checkpoint that the config or the hooks name."""
         self.call_hook('before_run')
         self._ran = True
         super().load_or_resume()
@@ -49,7 +49,7 @@ class StrategyRunner(FlexibleRunner):
         resume_param_scheduler: bool = True,
         map_location: str | Callable = 'cpu',
     ) -> None:
-        """Resume by way of the CPU, as a GPU may not hold a whole optimizer.
+        """Resume on the CPU, since a GPU may not hold a whole optimizer.
 
         Arguments are those of mmengine's runners.
         """
@@ -75,29 +75,30 @@ class StrategyRunner(FlexibleRunner):
 
 @STRATEGIES.register_module()
 class FullyShardStrategy(DDPStrategy):
-    """Train with torch's ``fully_shard`` (FSDP2). Experimental.
+    """Training with torch's ``fully_shard`` (FSDP2). Experimental.
 
-    It was run on CPUs alone so far.
+    It has only been run on CPUs so far.
 
-    Each process keeps its share of the weights, of their gradients, of the
-    optimizer and of the averages of ``EMAHook``; a block of the backbone is
-    put together while it is needed. Names and shapes of parameters stay as
-    they are, and so does layer-wise learning rate decay. A checkpoint is the
-    same file as one of data-parallel training: either goes on from the
-    other's, on any number of processes with as many images in all.
+    Each process keeps its share of the weights, gradients, optimizer state
+    and ``EMAHook`` averages; a block of the backbone is gathered while it is
+    needed. Names and shapes of parameters and layer-wise learning rate decay
+    stay the same. Checkpoints are the same as in data-parallel training:
+    either can resume from the other's, on any number of processes with the
+    same total batch size.
 
-    For ``runner_type='mmclip.StrategyRunner'``, as configs/_base_/fsdp.py.
+    It needs ``runner_type='mmclip.StrategyRunner'``, as in
+    configs/_base_/fsdp.py.
     """
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        """Shard the blocks of the backbones, then all the rest.
+        """Shard the blocks of the backbones, then everything else.
 
         Raises:
-            ConfigError: If nothing has started a process group.
+            ConfigError: If there is no process group.
         """
         if not is_distributed():
             raise ConfigError(
-                'Sharded training needs a process group, be it of one '
+                'Sharded training needs a process group, even for one '
                 'process: start it with bash tools/dist_train.sh CONFIG '
                 'NUMBER_OF_GPUS.'
             )
@@ -113,7 +114,7 @@ class FullyShardStrategy(DDPStrategy):
         fully_shard(model, mesh=mesh)
         for module in model.modules():
             module.register_load_state_dict_pre_hook(_shard_on_load)
-        # EMAHook copies the model, and torch does not copy sharded modules.
+        # EMAHook copies the model, but torch cannot copy sharded modules.
         model.__deepcopy__ = lambda memo: copy_tensors(model)  # type: ignore
         model.register_forward_hook(_reshard_in_evaluation)
         return model
@@ -127,7 +128,7 @@ class FullyShardStrategy(DDPStrategy):
         extra_ckpt: dict | None = None,
         callback: Callable | None = None,
     ) -> None:
-        """Gather all shards, with the help of all processes, and write them.
+        """Gather all shards, in all processes, and write them.
 
         Arguments are those of mmengine's strategies.
         """
@@ -164,9 +165,9 @@ class FullyShardStrategy(DDPStrategy):
 
 
 def gather(tree: Any) -> Any:
-    """A copy of nested dicts and lists, with whole tensors on the CPU.
+    """Copy nested dicts and lists, with whole tensors on the CPU.
 
-    All processes take part; only the main process keeps what was gathered.
+    All processes take part; only the main process keeps the result.
     """
     if isinstance(tree, DTensor):
         whole = tree.full_tensor()
@@ -176,14 +177,14 @@ def gather(tree: Any) -> Any:
     if isinstance(tree, list):
         return [gather(value) for value in tree]
     if isinstance(tree, dict):
-        copied = copy.copy(tree)  # with the versions in a state dict
+        copied = copy.copy(tree)  # keeps a state dict's metadata
         copied.update((key, gather(value)) for key, value in tree.items())
         return copied
     return tree
 
 
 def copy_tensors(module: nn.Module) -> nn.Module:
-    """A tree of modules that only hold copies of weights and buffers."""
+    """Copy weights and buffers into a tree of plain modules."""
     copied = nn.Module()
     for name, child in module.named_children():
         copied.add_module(name, copy_tensors(child))
@@ -202,12 +203,12 @@ def _shard_on_load(
     """Let ``load_state_dict`` take whole tensors."""
     for name, param in module.named_parameters(recurse=False):
         key = f'{prefix}{name}'
-        if key in state_dict:  # else a strict load reports it
+        if key in state_dict:  # otherwise a strict load reports it
             state_dict[key] = shard_like(param, state_dict[key])
 
 
 def shard_like(param: Tensor, given: Any) -> Any:
-    """The shards of a whole tensor of the shape of a sharded parameter."""
+    """Shard a whole tensor like a parameter of the same shape."""
     if (
         not isinstance(param, DTensor)
         or not isinstance(given, Tensor)
@@ -221,9 +222,9 @@ def shard_like(param: Tensor, given: Any) -> Any:
 
 
 def _reshard_in_evaluation(model: Any, *_: Any) -> None:
-    """Give back the weights, which torch keeps for a backward pass.
+    """Free the gathered weights that torch keeps for a backward pass.
 
-    EMAHook exchanges the shards after validation.
+    EMAHook swaps the shards after validation.
     """
     if not torch.is_grad_enabled():
         model.reshard()

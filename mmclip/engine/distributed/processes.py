@@ -1,4 +1,4 @@
-"""Several processes without a GPU."""
+"""Distributed runs without a GPU."""
 
 import atexit
 import gc
@@ -10,13 +10,12 @@ from mmengine.config import Config
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:
-    """Let a distributed run go on CPUs where there is no GPU.
+    """Let a distributed run use CPUs if there is no GPU.
 
     mmengine selects a GPU whatever the backend, unless the process group
-    exists before the runner; and it hands a device number to the model
-    wrapper, which gloo refuses. ``env_cfg.dist_cfg.timeout`` is, as in
-    mmengine, the seconds after which a process that does not answer is an
-    error in the others.
+    exists before the runner, and it gives the model wrapper a device number,
+    which gloo refuses. As in mmengine, ``env_cfg.dist_cfg.timeout`` is the
+    number of seconds after which a silent process is an error in the others.
     """
     if cfg.launcher != 'pytorch' or torch.cuda.is_available():
         return
@@ -34,13 +33,13 @@ def use_gloo_without_gpu(cfg: Config) -> None:
 
 
 def _end_gloo_threads() -> None:
-    """Join gloo's threads while there is an interpreter.
+    """Join gloo's threads while the interpreter still runs.
 
-    One that lets go of a tensor afterwards aborts the process, and a run that
-    is done counts as failed. The group's destructor joins them, and a wrapped
-    model, which is part of a cycle, holds the group. Data workers are ended
-    before: a loader that is collected with a cycle waits ten seconds for
-    them, since the thread that would tell them is gone.
+    A thread that frees a tensor later aborts the process, so that a finished
+    run counts as failed. The group's destructor joins the threads, but a
+    wrapped model, part of a reference cycle, keeps the group alive. Data
+    workers are ended first: otherwise, collecting their loader in a cycle
+    waits ten seconds for them, since the thread that stops them is gone.
     """
     for worker in multiprocessing.active_children():
         worker.terminate()

@@ -13,10 +13,10 @@ from mmclip.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Train with autocast to bfloat16, on the CPU too.
+    """An optimizer wrapper with autocast to bfloat16, on the CPU too.
 
-    mmengine's ``AmpOptimWrapper`` asserts a GPU. bfloat16 has the range of
-    float32, so that no loss scaling is needed.
+    mmengine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of
+    float32, so it needs no loss scaling.
     """
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""No step on a loss that is not a number."""
+"""A hook that stops training at a loss that is not finite."""
 
 from functools import wraps
 from typing import Any
@@ -19,25 +19,25 @@ from mmclip.engine.optim.steps import has_gathered
 from mmclip.errors import NonFiniteLossError, some
 from mmclip.registry import HOOKS
 
-MOST_IMAGES = 256  # that an error names
-# Steps in a row that a loss scaler may leave out: it begins with 2**16.
+MOST_IMAGES = 256  # named in an error
+# Consecutive steps that a loss scaler may skip: it starts at 2**16.
 MOST_SKIPPED = 32
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop before a NaN or infinite loss reaches the weights.
+    """A hook that stops before a NaN or infinite loss reaches the weights.
 
-    mmengine trains on with it to the end. A finite loss may have gradients
-    that are not: those are looked at too. A loss scaler leaves such steps
-    out, which ends the run after many in a row. The error names the iteration
-    and the images; the last checkpoint is that of a good model.
+    mmengine would train on to the end. Gradients are checked too, since a
+    finite loss may have gradients that are not. A loss scaler skips such
+    steps; the run ends after too many in a row. The error names the iteration
+    and the images; the last checkpoint is of a good model.
     """
 
-    _images: dict[int, list[str]]  # of the step, by iteration
+    _images: dict[int, list[str]]  # images of the step, by iteration
 
     def before_train(self, runner: Runner) -> None:
-        """Put a check before the step of each optimizer."""
+        """Add a check before the step of each optimizer."""
         self._images = {}
         optim_wrapper = runner.optim_wrapper
         if isinstance(optim_wrapper, OptimWrapperDict):
@@ -58,7 +58,7 @@ class FiniteLossHook(Hook):
                 raise NonFiniteLossError(_message(runner, what, images))
             update_params(loss, *args, **kwargs)
 
-        # With what schedulers leave on it, to find it again.
+        # Keeps the attributes that schedulers set on it.
         @wraps(step)
         def checked_step(**kwargs: Any) -> None:
             nonlocal skipped
@@ -70,7 +70,7 @@ class FiniteLossHook(Hook):
             ]
             skipped = 0 if _are_finite(gradients) else skipped + 1
             if skipped > most:
-                what = 'Gradients are not finite, though the loss is,'
+                what = 'Gradients are not finite, although the loss is,'
                 raise NonFiniteLossError(_message(runner, what, self._images))
             step(**kwargs)
 
@@ -80,7 +80,7 @@ class FiniteLossHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Remember the images of a step, to be able to name them."""
+        """Remember the images of a step, for error messages."""
         if not has_gathered(runner):
             self._images = {}
         batch = data_batch if isinstance(data_batch, dict) else {}
@@ -93,8 +93,8 @@ class FiniteLossHook(Hook):
 
 
 def _are_finite(gradients: list[Tensor]) -> bool:
-    """Whether all entries are, of shards in all processes."""
-    # No norm, as sums overflow where no entry does.
+    """Tell whether all gradients are finite, over shards in all processes."""
+    # Not by a norm, which may overflow although no entry does.
     finite = [
         (g.to_local() if isinstance(g, DTensor) else g).isfinite().all()
         for g in gradients
@@ -115,6 +115,6 @@ def _message(runner: Runner, what: str, images: dict[int, list[str]]) -> str:
     )
     return (
         f'{what} at epoch {runner.epoch + 1}, iteration {runner.iter + 1}; '
-        'the weights are those before it. Lower the learning rate, or look '
-        f'at the images: {batches}'
+        'the weights are those before it. Lower the learning rate, or check '
+        f'the images: {batches}'
     )

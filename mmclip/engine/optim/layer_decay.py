@@ -1,4 +1,4 @@
-"""Learning rates that fall from the head to the stem."""
+"""Learning rates that decrease from the head to the stem."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ KEYS = (
 )
 CUSTOM_KEYS = ('lr_mult', 'decay_mult')
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-# What FSDP, torch.compile, activation checkpointing and DDP put into names.
+# What FSDP, torch.compile, activation checkpointing and DDP add to names.
 WRAPPERS = re.compile(
     r'(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.|^module\.'
 )
@@ -31,24 +31,24 @@ WRAPPERS = re.compile(
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Layer-wise learning rate decay for CLIP backbones in any model.
 
-    A parameter of layer ``id`` (0 the stem, i + 1 block i) trains with ``lr *
-    layer_decay_rate ** (L + 1 - id)``, L the number of blocks; the final norm
-    and everything outside the backbone with ``lr``. The pre-norm belongs to
-    the stem, and the final norm to the head, as in FT-CLIP
-    (arXiv 2212.06138). The backbone may stand anywhere in the model
-    (classifier, segmentor, detector), and there may be several. Parameters
-    that share learning rate and weight decay share a group.
+    A parameter of layer ``id`` (0 for the stem, i + 1 for block i) trains with
+    ``lr * layer_decay_rate ** (L + 1 - id)``, where L is the number of blocks;
+    the final norm and everything outside the backbone train with ``lr``. The
+    pre-norm belongs to the stem and the final norm to the head, as in FT-CLIP
+    (arXiv 2212.06138). There may be several backbones, anywhere in the model
+    (classifier, segmentor, detector). Parameters with the same learning rate
+    and weight decay share a group.
 
     The keys of ``paramwise_cfg`` are those of mmpretrain's
     ``LearningRateDecayOptimWrapperConstructor``:
 
     - ``layer_decay_rate`` (float): Required.
     - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult`` (float):
-      Factors of the weight decay of norms, of biases and of one-dimensional
-      parameters; the first that applies counts.
-    - ``custom_keys`` (dict): Parts of parameter names, and for each
-      ``decay_mult``, instead of the factors above, and ``lr_mult``, beside
-      the layer's. The longest part that matches counts.
+      Factors of the weight decay of norms, biases and one-dimensional
+      parameters; the first that applies is used.
+    - ``custom_keys`` (dict): Parts of parameter names, each with
+      ``decay_mult``, which replaces the factors above, and ``lr_mult``, which
+      multiplies the layer's rate. The longest part that matches is used.
 
     Raises:
         ConfigError: If a key is unknown, ``layer_decay_rate`` or the
@@ -67,18 +67,18 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if 'layer_decay_rate' not in self.paramwise_cfg:
             raise ConfigError(
                 'paramwise_cfg has no layer_decay_rate, which '
-                f'{type(self).__name__} is for; set it, such as 0.65.'
+                f'{type(self).__name__} needs: set it, for example to 0.65.'
             )
         if self.base_lr is None:
             raise ConfigError(
-                'optim_wrapper.optimizer has no lr, of which each layer is '
-                'to have its share; set it.'
+                'optim_wrapper.optimizer.lr is required: layer decay scales '
+                'it.'
             )
 
     def add_params(self, params: list[dict], module: nn.Module) -> None:
         """Append the parameter groups of a model to params."""
-        # As the toy model of mmpretrain's vis_scheduler.py, for which custom
-        # keys are not meant either.
+        # Such as the toy model of mmpretrain's vis_scheduler.py, to which
+        # custom keys do not apply either.
         is_one_layer = _is_one_layer(module)
         exponents = {} if is_one_layer else _decay_exponents(module)
         custom_keys = self.paramwise_cfg.get('custom_keys', {})
@@ -112,7 +112,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if unmatched and not is_one_layer:
             raise ConfigError(
                 f'paramwise_cfg.custom_keys: {", ".join(sorted(unmatched))} '
-                'is part of no parameter name; correct or remove it.'
+                'matches no parameter name; correct or remove it.'
             )
         params.extend(groups.values())
 
@@ -136,36 +136,36 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return 1.0
 
     def _refuse_flattened(self, name: str, param: nn.Parameter) -> None:
-        """FSDP1 makes every parameter flat, whatever its shape was."""
-        if not getattr(param, '_fsdp_flattened', False):  # torch's mark
+        """Refuse FSDP1, which flattens every parameter."""
+        if not getattr(param, '_fsdp_flattened', False):  # set by torch
             return
         needs_shapes = self.paramwise_cfg.get('flat_decay_mult') is not None
         if needs_shapes or name.endswith('_flat_param'):
             raise ConfigError(
-                f'{name} is flattened by FullyShardedDataParallel, so that '
-                'its weight decay cannot be told; use strategy=dict(type='
-                "'mmclip.FullyShardStrategy'), as configs/_base_/fsdp.py."
+                f'FullyShardedDataParallel has flattened {name}, so its '
+                'weight decay is unknown: use strategy=dict(type='
+                "'mmclip.FullyShardStrategy'), as in configs/_base_/fsdp.py."
             )
 
 
 def _is_one_layer(model: nn.Module) -> bool:
-    """Whether there are no layers that could learn at different rates."""
+    """Tell whether a model has only one layer, so that rates cannot differ."""
     names = [name for name, _ in model.named_parameters()]
     flat = any(name.endswith('_flat_param') for name in names)  # FSDP1's
     return not flat and len({n.rpartition('.')[0] for n in names}) == 1
 
 
 def _decay_exponents(model: nn.Module) -> dict[int, int]:
-    """How many layers lie above each parameter (by id) of the backbones."""
+    """Count the layers above each parameter (by id) of the backbones."""
     backbones = [
         m for m in model.modules() if isinstance(m, VisionTransformer)
     ]
     if not backbones:
         raise ConfigError(
-            f'{type(model).__name__} holds no backbone that knows its layers '
-            '(mmclip.CLIPVisionTransformer, mmclip.SigLIPVisionTransformer), '
-            'which layer-wise learning rate decay needs; use one, or remove '
-            'optim_wrapper.constructor.'
+            f'{type(model).__name__} has no backbone that knows its layers, '
+            'which layer-wise learning rate decay needs: use '
+            'mmclip.CLIPVisionTransformer or mmclip.SigLIPVisionTransformer, '
+            'or remove optim_wrapper.constructor.'
         )
     exponents = {}
     for backbone in backbones:
@@ -180,7 +180,7 @@ def _decay_exponents(model: nn.Module) -> dict[int, int]:
 def _named_parameters(
     model: nn.Module,
 ) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
-    """Each parameter once, with its module, under its name in the model."""
+    """Yield each parameter once, with its name in the model and its module."""
     seen: set[int] = set()
     for prefix, owner in model.named_modules():
         for name, param in owner.named_parameters(recurse=False):

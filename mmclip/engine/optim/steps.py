@@ -1,4 +1,4 @@
-"""Optimizer steps of several passes, between which checkpoints are written."""
+"""Optimizer steps over several iterations, and checkpoints between them."""
 
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -10,32 +10,32 @@ from mmclip.errors import ConfigError
 
 
 def has_gathered(runner: Runner) -> bool:
-    """Whether there are gradients of a step that was not taken yet."""
+    """Tell whether gradients have been accumulated since the last step."""
     optim_wrapper = runner.optim_wrapper
     return (
         isinstance(optim_wrapper, OptimWrapper)
-        # which counts no passes, and so cannot accumulate
+        # which does not count iterations and cannot accumulate
         and not isinstance(optim_wrapper, OptimWrapperDict)
         and not optim_wrapper.should_update()
     )
 
 
 def check_checkpoints(runner: Runner, hook: CheckpointHook) -> None:
-    """Check that checkpoints are written where a step has ended.
+    """Check that checkpoints are written after whole optimizer steps.
 
-    They do not hold the gradients that ``accumulative_counts`` has gathered
-    since the last step. Where epochs do not end with a step, and their
-    sampler is not ours, a warning says that a resumed run loses some.
+    They do not hold gradients accumulated since the last step. If epochs do
+    not end with a step and the sampler is not ours, a warning says that a
+    resumed run loses some.
 
     Args:
-        runner (Runner): About to train.
-        hook (CheckpointHook): What writes its checkpoints.
+        runner (Runner): A runner about to train.
+        hook (CheckpointHook): The hook that writes its checkpoints.
 
     Raises:
         ConfigError: If an interval in iterations is not a whole number of
-            steps, or our sampler does not end epochs with one.
+            steps, or our sampler does not end epochs with a step.
     """
-    # Of several optimizers, and of DeepSpeed's, mmengine counts no passes.
+    # mmengine does not count iterations for several optimizers or DeepSpeed.
     counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     if hook.by_epoch:
         _check_epochs(runner, counts)
@@ -44,9 +44,9 @@ def check_checkpoints(runner: Runner, hook: CheckpointHook) -> None:
         value = getattr(hook, name)
         if value > 0 and value % counts:
             raise ConfigError(
-                f'default_hooks.checkpoint.{name}={value} is in the middle of '
-                f'an optimizer step: set it to a multiple of {counts}, which '
-                'is optim_wrapper.accumulative_counts.'
+                f'default_hooks.checkpoint.{name}={value} falls within an '
+                f'optimizer step: set it to a multiple of {counts} '
+                '(optim_wrapper.accumulative_counts).'
             )
 
 
@@ -68,8 +68,8 @@ def _check_epochs(runner: Runner, counts: int) -> None:
             'step.'
         )
     runner.logger.warning(
-        f'{found}: a run that is resumed from the end of an epoch loses the '
-        'gradients of a step that was not taken yet. '
-        "train_dataloader.sampler.type='mmclip.ResumableSampler' ends epochs "
-        'with a step.'
+        f'{found}: a run resumed at the end of an epoch loses the gradients '
+        'of an unfinished step. '
+        "train_dataloader.sampler.type='mmclip.ResumableSampler' makes epochs "
+        'end with a step.'
     )

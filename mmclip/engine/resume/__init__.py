@@ -1,1 +1,1 @@
-"""Checkpoints, signals, and runs that go on exactly."""
+"""Checkpoints, signals, and exact resuming of runs."""

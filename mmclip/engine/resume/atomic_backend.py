@@ -1,4 +1,4 @@
-"""mmengine's files, written atomically."""
+"""Atomic writing of mmengine's files."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from mmclip.checkpoint.files.atomic import atomic_file
 
 
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's backend for local files; they are whole or not there."""
+    """mmengine's backend for local files, which writes all or nothing."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes to a file.
 
         Raises:
-            OSError: If they cannot be written; an old file stays as it was.
+            OSError: If that fails; an old file stays unchanged.
         """
         with atomic_file(filepath) as temporary:
             temporary.write_bytes(obj)
@@ -22,10 +22,10 @@ class AtomicLocalBackend(LocalBackend):
     def put_text(
         self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
     ) -> None:
-        """Write a text to a file; errors as in :meth:`put`."""
+        """Write text to a file; errors are as in :meth:`put`."""
         self.put(obj.encode(encoding), filepath)
 
 
 def use_atomic_backend() -> None:
-    """Let mmengine write all local files so."""
+    """Make mmengine write all local files atomically."""
     register_backend('local', AtomicLocalBackend, force=True, prefixes='')

@@ -1,4 +1,4 @@
-"""``meta['clip']`` of what a run trains, and of what it is given."""
+"""``meta['clip']`` of checkpoints that a run writes and loads."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +19,15 @@ from mmclip.errors import CheckpointError
 
 
 def describe_run(runner: Runner, said: set[str]) -> Clip | None:
-    """What a training writes of its model into its checkpoints.
+    """Describe a run's model for its checkpoints.
 
     Args:
-        runner (Runner): In training.
-        said (set[str]): What was warned of before, and is not again; added
-            to.
+        runner (Runner): A runner in training.
+        said (set[str]): Warnings that are not repeated; new ones are added.
 
     Returns:
-        dict | None: ``meta['clip']``; None if the model has no backbone of
-        ours, or cannot be described, which is said.
+        dict | None: ``meta['clip']``; None if the model has none of our
+        backbones, or (with a warning) cannot be described.
     """
     dataset = getattr(runner.train_dataloader, 'dataset', None)
     metainfo = getattr(dataset, 'metainfo', None) or {}
@@ -40,8 +39,8 @@ def describe_run(runner: Runner, said: set[str]) -> Clip | None:
         if str(error) not in said:
             said.add(str(error))
             print_log(
-                "Checkpoints are written without meta['clip'], which says "
-                f'what their weights are: {error}',
+                "Checkpoints are written without meta['clip'], which "
+                f'describes their weights: {error}',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -51,19 +50,19 @@ def describe_run(runner: Runner, said: set[str]) -> Clip | None:
 def compare_with_run(
     runner: Runner, checkpoint: Mapping[str, Any], path: str
 ) -> None:
-    """Refuse a checkpoint that says to be of another model than a runner's.
+    """Refuse a checkpoint whose metadata describes another model.
 
-    A training that starts from it may have another head, out_type and image
-    size, and is told of the first two. For a test, images that are prepared
-    in another way are warned of; a training does so when it begins.
+    Training that starts from it may use another head, out_type and image
+    size; a warning names the first two. Before a test, a warning says if
+    images are prepared differently; training warns when it begins.
 
     Args:
-        runner (Runner): About to load it.
-        checkpoint (Mapping): As it was read.
+        runner (Runner): The runner about to load it.
+        checkpoint (Mapping): The checkpoint as read.
         path (str): What errors call it.
 
     Raises:
-        CheckpointError: Naming all that differs.
+        CheckpointError: If anything differs; the message names it.
     """
     trains = isinstance(runner._train_loop, BaseLoop)
     starts = trains and not runner._resume
@@ -79,23 +78,23 @@ def compare_with_run(
 
 
 def warn_of_images(runner: Runner, names: Iterable[str] = PREPROCESS) -> None:
-    """Say which values images are prepared with here, and were for weights.
+    """Warn if images are not prepared as the weights expect.
 
     Args:
-        runner (Runner): With a model that has its weights.
-        names (Iterable[str]): Of the facts to compare. Defaults to all.
+        runner (Runner): A runner whose model has its weights.
+        names (Iterable[str]): The settings to compare. Defaults to all.
     """
     unlike = unlike_images(runner.model, test_pipeline_of(runner), names)
     if unlike:
         runner.logger.warning(
-            'Images are prepared in another way than for the weights, which '
-            f'costs accuracy: {"; ".join(unlike)} (mean and std of pixels in '
-            '0..1; a data_preprocessor has them times 255).'
+            'Images are not prepared as the weights expect, which costs '
+            f'accuracy: {"; ".join(unlike)} (mean and std for pixels in 0..1; '
+            'a data_preprocessor has them times 255).'
         )
 
 
 def test_pipeline_of(runner: Any) -> Sequence[Any] | None:
-    """The transforms of a runner's test or, without one, validation set."""
+    """Return the transforms of a runner's test or else validation set."""
     for name in ('_test_dataloader', '_val_dataloader'):
         pipeline = pipeline_of(getattr(runner, name, None))
         if pipeline is not None:

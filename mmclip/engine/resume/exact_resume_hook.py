@@ -1,4 +1,4 @@
-"""An interrupted run ends with the weights of one that was not."""
+"""A hook that makes a resumed run equal to an uninterrupted one."""
 
 from typing import Any
 
@@ -38,24 +38,24 @@ from mmclip.registry import HOOKS
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Make everything random a function of the seed and the iteration.
+    """A hook that derives all randomness from the seed and the iteration.
 
-    mmengine restores weights, optimizer and schedules, but not the state of
-    random generators nor the position in an epoch. This hook seeds them at
-    each iteration, and lets an epoch that was interrupted go on with its next
-    batch. It is exact with ``randomness.seed``, the sampler
-    ``mmclip.ResumableSampler`` and, first in the training pipeline,
-    ``mmclip.SeedSample``; it warns where they are missing.
+    mmengine restores weights, optimizer and schedules, but neither random
+    generators nor the position in an epoch. This hook seeds the generators at
+    each iteration and continues an interrupted epoch with its next batch. It
+    is exact with ``randomness.seed``, the sampler ``mmclip.ResumableSampler``
+    and ``mmclip.SeedSample`` at the start of the training pipeline; it warns
+    if one is missing.
 
-    mmengine also lets rates, decays and schedules of the checkpoint replace
-    those of the config. This hook notes in each checkpoint what the run trains
-    with, compares it, and stops a run that is resumed with other settings
-    before its first step.
+    mmengine also lets a checkpoint's learning rates, weight decays and
+    schedules replace the config's. This hook records the settings of the run
+    in each checkpoint, compares them, and stops a run that is resumed with
+    other settings before its first step.
 
     Args:
-        new_schedule (bool): Go on with the new settings instead: with the
-            rate of each iteration that a run has which had them from its
-            start. Defaults to False.
+        new_schedule (bool): Whether to continue with the new settings
+            instead, at the rates of a run that had them from the start.
+            Defaults to False.
     """
 
     priority = 'VERY_HIGH'
@@ -65,7 +65,7 @@ class ExactResumeHook(Hook):
         self._settings: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Say if something that the hook relies on is missing."""
+        """Warn if something that the hook relies on is missing."""
         self._settings = read_settings(runner)
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
@@ -79,13 +79,13 @@ class ExactResumeHook(Hook):
             runner.logger.warning(
                 'A resumed run will not be exactly the same: that needs '
                 "dict(type='mmclip.SeedSample') first in the pipeline of "
-                'every data set, and none wrapped in another but '
-                'ConcatDataset and RepeatDataset.'
+                'every data set, and no wrappers except ConcatDataset and '
+                'RepeatDataset.'
             )
         if any(isinstance(h, EarlyStoppingHook) for h in runner.hooks):
             runner.logger.warning(
                 'A resumed run may not end at the same epoch: '
-                'EarlyStoppingHook begins to wait again.'
+                'EarlyStoppingHook starts counting again.'
             )
         if runner._randomness_cfg.get('seed') is None:
             runner.logger.warning(
@@ -94,22 +94,22 @@ class ExactResumeHook(Hook):
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note what the run trains with."""
+        """Record the settings that the run trains with."""
         if self._settings:
             seed = getattr(find_sampler(runner), 'seed', None)
             checkpoint['meta'][KEY] = dict(self._settings, sampler_seed=seed)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare it with what the run trains with that is resumed.
+        """Compare the checkpoint with the settings of the resumed run.
 
         Raises:
-            CheckpointError: Naming each setting that differs and both values,
-                if they are not to be applied, or cannot be.
+            CheckpointError: If settings differ and are not to be applied, or
+                cannot be; the message names each with both values.
         """
         if not runner._resume or not isinstance(runner._train_loop, BaseLoop):
             return
         if not {'meta', 'state_dict', 'optimizer'} <= set(checkpoint):
-            return  # weights alone, which ReliableCheckpointHook refuses
+            return  # only weights, which ReliableCheckpointHook refuses
         differences = find_differences(runner, checkpoint)
         changed = [d for d in differences if d.kind != 'end']
         obstacle = find_obstacle(runner, checkpoint, changed)
@@ -117,19 +117,19 @@ class ExactResumeHook(Hook):
             otherwise = (
                 f'start from its weights with load_from. {obstacle}'
                 if obstacle
-                else 'go on with the new ones by --resume-with-new-schedule '
+                else 'continue with the new ones: --resume-with-new-schedule '
                 '(default_hooks.exact_resume.new_schedule=True).'
             )
             raise CheckpointError(
                 f'{runner._load_from or runner._resume} was trained with '
-                f'other settings than this run: {some(changed, 8)}. Set '
+                f'different settings from this run: {some(changed, 8)}. Set '
                 f'them as they were, or {otherwise}'
             )
         if differences:
             apply_new_settings(runner, checkpoint, differences)
             runner.logger.warning(
-                f'Going on with new settings: {some(differences, 8)}. Every '
-                'rate is from here on that of a run that had them from its '
+                f'Continuing with new settings: {some(differences, 8)}. From '
+                'here on, rates are those of a run that had them from its '
                 'start.'
             )
         _order_as_before(runner, checkpoint, differences)
@@ -137,7 +137,7 @@ class ExactResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Start an epoch where its checkpoint was written."""
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            return  # mmengine itself skips what was trained on
+            return  # mmengine itself skips past batches
         if not isinstance(find_sampler(runner), ResumableSampler):
             return
         loader = runner.train_dataloader
@@ -152,7 +152,7 @@ class ExactResumeHook(Hook):
         find_sampler(runner).start = done * loader.batch_sampler.batch_size
 
     def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
-        """Seed what the model itself draws: dropped paths, mixed images."""
+        """Seed the model's own randomness, such as drop path and mixup."""
         seed = derive_seed(runner.seed, get_rank(), runner.iter)
         seed_everything(seed)
         if torch.cuda.is_available():
@@ -160,7 +160,7 @@ class ExactResumeHook(Hook):
 
 
 def _seeds_samples(dataset: Any) -> bool:
-    """Whether each sample, and each in a wrapped data set, draws its own."""
+    """Tell whether every sample is seeded, in wrapped data sets too."""
     if isinstance(dataset, ConcatDataset):
         return all(map(_seeds_samples, dataset.datasets))
     if isinstance(dataset, RepeatDataset):
@@ -172,10 +172,10 @@ def _seeds_samples(dataset: Any) -> bool:
 def _order_as_before(
     runner: Runner, checkpoint: dict, differences: list[Difference]
 ) -> None:
-    """Give the sampler the seed that it had, where no config sets one.
+    """Give the sampler the seed that it had, unless the config sets one.
 
-    In another order, an epoch that is half over would show images twice and
-    leave others out.
+    In another order, the rest of an epoch would repeat some images and leave
+    others out.
     """
     sampler: Any = find_sampler(runner)
     before = getattr(sampler, 'seed', None)
@@ -188,7 +188,7 @@ def _order_as_before(
     sampler.seed = seed
     loop = runner.train_loop
     if isinstance(loop, IterBasedTrainLoop):
-        # Its iterator, and that of data workers, may have begun to draw.
+        # Its iterator and those of data workers may have started.
         if isinstance(sampler, InfiniteSampler):
             sampler.indices = sampler._indices_of_rank()
         loop.dataloader_iterator = type(loop.dataloader_iterator)(

@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted run goes on from."""
+"""A search for the checkpoint that an interrupted run resumes from."""
 
 import math
 import re
@@ -18,22 +18,22 @@ from mmclip.errors import CheckpointError
 def find_newest_checkpoint(
     folder: Path, filename_tmpl: str | None, logger: Logger
 ) -> OpenedPath | None:
-    """The checkpoint that was written last and can be resumed from.
+    """Find the checkpoint written last that can be resumed from.
 
-    Not the one with most iterations: that may be of an earlier run in the
-    same folder.
+    This is not the one with the most iterations, which may be from an earlier
+    run in the same folder.
 
     Args:
-        folder (Path): Where the checkpoints are.
-        filename_tmpl (str | None): Their names, beside ``epoch_N.pth`` and
-            ``iter_N.pth``, as ``CheckpointHook`` takes it.
-        logger (Logger): Hears which are passed over, and why.
+        folder (Path): The folder of the checkpoints.
+        filename_tmpl (str | None): Their names, in addition to
+            ``epoch_N.pth`` and ``iter_N.pth``, as in ``CheckpointHook``.
+        logger (Logger): Logs which are passed over, and why.
 
     Returns:
         OpenedPath | None: The file; None if there is none at all.
 
     Raises:
-        CheckpointError: If there are some, and none can be resumed from.
+        CheckpointError: If there are some, but none can be resumed from.
     """
     paths = list_checkpoints(folder, filename_tmpl)
     written, newest, passed_over = {}, None, []
@@ -57,20 +57,20 @@ def find_newest_checkpoint(
     if passed_over:
         raise CheckpointError(
             f'None of the {len(paths)} checkpoints in {folder} can be resumed '
-            f'from; move them away to start at the beginning. {passed_over[0]}'
+            f'from; move them away to start from scratch. {passed_over[0]}'
         )
     logger.warning(
         f'Nothing to resume from in {folder}: there is no epoch_N.pth or '
-        'iter_N.pth. Training starts at the beginning.'
+        'iter_N.pth. Training starts from scratch.'
     )
     return None
 
 
 def has_checkpoints(cfg: Config) -> bool:
-    """Whether a run of a config has left a checkpoint, good or bad.
+    """Tell whether a run of a config has left a checkpoint, good or bad.
 
     Raises:
-        CheckpointError: If they are behind another file backend.
+        CheckpointError: If the folder is not local.
     """
     hook: Mapping = cfg.get('default_hooks', {}).get('checkpoint') or {}
     folder = checkpoint_folder(cfg.work_dir, hook.get('out_dir'))
@@ -78,23 +78,23 @@ def has_checkpoints(cfg: Config) -> bool:
 
 
 def checkpoint_folder(work_dir: str, out_dir: str | None) -> Path:
-    """Where mmengine's ``CheckpointHook`` writes.
+    """Return the folder that mmengine's ``CheckpointHook`` writes to.
 
     Raises:
-        CheckpointError: If it is behind another file backend.
+        CheckpointError: If it is not local.
     """
     if out_dir is None or out_dir == work_dir:
         return Path(work_dir)
     if '://' in out_dir:
         raise CheckpointError(
-            f'Checkpoints in {out_dir} cannot be looked for; name the one to '
-            'go on from: --resume CHECKPOINT.'
+            f'--resume cannot search {out_dir}, which is not a local folder: '
+            'pass the file, --resume CHECKPOINT.'
         )
     return Path(out_dir) / Path(work_dir).name
 
 
 def list_checkpoints(folder: Path, filename_tmpl: str | None) -> list[Path]:
-    """Whatever is named as a checkpoint of a run, good or bad."""
+    """List files named like a run's checkpoints, good or bad."""
     templates = ['epoch_{}.pth', 'iter_{}.pth']
     if filename_tmpl is not None:
         templates.append(filename_tmpl)
@@ -103,16 +103,15 @@ def list_checkpoints(folder: Path, filename_tmpl: str | None) -> list[Path]:
 
 
 def as_pattern(filename_tmpl: str) -> str:
-    """A regular expression for the names that a template gives."""
+    """Make a regular expression for the names that a template gives."""
     return re.sub(r'\\\{[^}]*\\\}', r'\\d+', re.escape(filename_tmpl))
 
 
 def check_resumable(checkpoint: Mapping, path: str) -> None:
-    """Look whether a run can go on from a checkpoint.
+    """Check that a run can resume from a checkpoint.
 
     Raises:
-        CheckpointError: If it holds weights alone, or does not say where it
-            was.
+        CheckpointError: If it has only weights, or no epoch and iteration.
     """
     missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
     if missing:
@@ -139,9 +138,9 @@ def check_resumable(checkpoint: Mapping, path: str) -> None:
 
 
 def _look_at(path: Path) -> tuple[Weights | None, tuple[float, int]]:
-    """Open a checkpoint; when it was written, and after how many iterations.
+    """Open a checkpoint, and return when and at which iteration it was made.
 
-    What cannot be read counts as the newest, so that it is reported.
+    Unreadable ones count as the newest, so that they are reported.
     """
     weights = None
     try:

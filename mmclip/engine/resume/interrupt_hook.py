@@ -1,4 +1,4 @@
-"""A signal ends a run after the step that it trains, with a checkpoint."""
+"""A hook that saves a checkpoint when a signal ends a run."""
 
 import signal
 import threading
@@ -22,33 +22,34 @@ from mmclip.engine.resume.signals import (
 )
 from mmclip.registry import HOOKS
 
-# Within these seconds a signal that comes again is the same: `timeout` sends
-# it to the process and to its group, Slurm's Ctrl-C is followed by SIGTERM.
+# Further signals within these seconds count as the same: `timeout` signals
+# the process and its group, and Slurm's Ctrl-C is followed by SIGTERM.
 SAME = 1.0
 
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
-    """On Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, write ``iter_N.pth`` and stop.
+    """A hook that writes ``iter_N.pth`` and stops on a signal.
 
-    The optimizer step is finished first, with all passes that it accumulates;
-    a validation is abandoned. The checkpoint is where the checkpoint hook
-    writes, ``--resume`` goes on from there, and the exit code is 128 + the
-    number of the signal. Several processes agree after each iteration whether
-    one of them was told, so that all stop at the same.
+    The signals are Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP. The current optimizer
+    step is finished first, with all iterations that it accumulates; a
+    validation is abandoned. The file goes to the checkpoint folder,
+    ``--resume`` continues from it, and the exit code is 128 + the number of
+    the signal. Several processes check after each iteration whether any of
+    them got a signal, so that all stop together.
 
-    A second signal, a second or more later, does what it would have done
-    without this hook. Data workers that are forked ignore all of them.
+    A second signal, a second or more later, acts as without this hook. Forked
+    data workers ignore all of them.
     """
 
     priority = 'LOWEST'
     _told = 0  # the number of the first signal
     _trains = False
-    _common_batches = 0  # of a validation, in all processes
+    _common_batches = 0  # batches of a validation that all processes have
     _weights: torch.Tensor
 
     def __init__(self) -> None:
-        # Those of loops without epochs start before any hook is called.
+        # In loops without epochs, workers start before any hook is called.
         register_after_fork(self, obey_the_parent_alone)
 
     def before_train(self, runner: Runner) -> None:
@@ -58,8 +59,8 @@ class InterruptHook(Hook):
         self._handlers: dict[signal.Signals, Any] = {}
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning(
-                'Only the main thread of a program hears signals, and this '
-                'is another: none will leave a checkpoint.'
+                'Only the main thread of a program gets signals, and this is '
+                'another one: no signal will save a checkpoint.'
             )
             return
         for number in filter(is_heard, STOPPING):
@@ -68,7 +69,7 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, *_: object, **__: object
     ) -> None:
-        """Stop where a step has ended, if a signal came.
+        """Stop at the end of a step, if a signal came.
 
         Raises:
             Stopped: After the checkpoint is written.
@@ -77,7 +78,7 @@ class InterruptHook(Hook):
             self._stop(runner, runner.iter + 1, number)
 
     def before_val(self, runner: Runner) -> None:
-        """Note the weights, for which averaged ones may stand in."""
+        """Remember the weights, which averages may replace."""
         if self._trains:
             batches = torch.tensor(
                 len(getattr(runner.val_loop, 'dataloader', ()))
@@ -89,7 +90,7 @@ class InterruptHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, *_: object, **__: object
     ) -> None:
-        """Stop as :meth:`after_train_iter`, with the weights of training."""
+        """Stop as in :meth:`after_train_iter`, with the trained weights."""
         if not self._trains or batch_idx >= self._common_batches:
             return
         number = self._told_anywhere(runner)
@@ -97,12 +98,12 @@ class InterruptHook(Hook):
             self._stop(runner, runner.iter, number)
 
     def after_val(self, runner: Runner) -> None:
-        """Stop after a validation; errors as in :meth:`after_train_iter`."""
+        """Stop after a validation, as in :meth:`after_train_iter`."""
         if self._trains and (number := self._told_anywhere(runner)):
             self._stop(runner, runner.iter, number)
 
     def after_train(self, runner: Runner) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self._trains = False
         self._give_back()
 
@@ -115,12 +116,12 @@ class InterruptHook(Hook):
             meta=dict(epoch=runner.epoch, iter=done),
             by_epoch=False,
         )
-        barrier()  # the end of one process would end the one that writes
+        barrier()  # an early exit would kill the process that writes
         self.after_train(runner)
         raise Stopped(128 + number)
 
     def _told_anywhere(self, runner: Runner) -> int:
-        """The number of a signal that any process was told, between steps."""
+        """Return the signal that any process got, if between steps."""
         if has_gathered(runner):
             return 0
         told = torch.tensor(self._told)
@@ -128,11 +129,11 @@ class InterruptHook(Hook):
         return int(told)
 
     def _restore(self, runner: Runner) -> bool:
-        """Take averaged weights out of the model.
+        """Put the trained weights back into the model.
 
         Returns:
-            bool: Whether those of training are in it. Where another hook has
-                put others there, a validation has to be finished.
+            bool: Whether they are in it. If another hook has replaced them,
+                the validation has to finish first.
         """
         if self._differ(runner):
             averages = [h for h in runner.hooks if isinstance(h, EMAHook)]
@@ -166,13 +167,13 @@ class InterruptHook(Hook):
 
 
 def _fingerprint(runner: Runner) -> torch.Tensor:
-    """Two numbers per parameter, which other weights would not have."""
+    """Compute two numbers per parameter that identify the weights."""
     numbers = []
     for param in runner.model.parameters():
         values = param.detach()
         if isinstance(values, DTensor):
             values = values.to_local()
-        if values.device.type == 'mps':  # has no numbers of 64 bits
+        if values.device.type == 'mps':  # has no float64
             values = values.cpu()
         values = values.double()
         numbers += [values.sum(), values.square().sum()]

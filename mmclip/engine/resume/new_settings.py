@@ -1,7 +1,8 @@
-"""Go on from a checkpoint with the rates and schedules of another config.
+"""Resuming with the learning rates and schedules of another config.
 
-Weights, moments and averages come from the checkpoint; every rate and decay
-from there on is that of a run which had the new config from its start.
+Weights, moments and averages come from the checkpoint; learning rates and
+weight decays from there on are those of a run with the new config from its
+start.
 """
 
 import warnings
@@ -24,16 +25,17 @@ from mmclip.errors import some
 def apply_new_settings(
     runner: Runner, checkpoint: dict[str, Any], differences: list[Difference]
 ) -> None:
-    """Put the run's settings in the place of those of a checkpoint.
+    """Replace a checkpoint's settings by the run's.
 
     Args:
-        runner (Runner): With all built as the config says; its schedulers are
+        runner (Runner): A runner built from the config; its schedulers are
             brought forward.
-        checkpoint (dict): Changed in place, before it is loaded.
-        differences (list[Difference]): Between the two, which have no
-            obstacle (:func:`find_obstacle`).
+        checkpoint (dict): The checkpoint, changed in place before it is
+            loaded.
+        differences (list[Difference]): Differences between the two, without
+            an obstacle (see :func:`find_obstacle`).
     """
-    if _depends_on_validation(runner):  # and nothing but ends differs
+    if _depends_on_validation(runner):  # then only ends differ
         states = checkpoint['param_schedulers']
         for key, schedulers in schedulers_by_key(runner).items():
             _, _, part = key.partition('.')
@@ -51,7 +53,7 @@ def apply_new_settings(
         seed = runner._randomness_cfg.get('seed')
         if seed is not None:
             meta['seed'] = seed
-    # Beyond the end of the run, no rate matters.
+    # Beyond the end of the run, rates do not matter.
     done = min(meta['iter'], runner.train_loop.max_iters)
     bring_forward(schedulers, done, meta['epoch'], length)
     for key, wrapper in wrappers_by_key(runner).items():
@@ -84,20 +86,20 @@ def apply_new_settings(
 def bring_forward(
     schedulers: Iterable[_ParamScheduler], iters: int, epochs: int, length: int
 ) -> None:
-    """Step schedulers as often as a run would have done by now.
+    """Step schedulers as often as a run would have by now.
 
     Args:
-        schedulers (Iterable[_ParamScheduler]): Just built.
-        iters (int): Iterations that are done.
-        epochs (int): Epochs that are done.
-        length (int): Iterations of an epoch; 0 in a loop without epochs.
+        schedulers (Iterable[_ParamScheduler]): New schedulers.
+        iters (int): Number of finished iterations.
+        epochs (int): Number of finished epochs.
+        length (int): Iterations per epoch; 0 in a loop without epochs.
     """
     schedulers = list(schedulers)
     by_iteration = [s for s in schedulers if not s.by_epoch]
     by_epoch = [s for s in schedulers if s.by_epoch]
     ended = 0
     with warnings.catch_warnings():
-        # That no step of the optimizer came before.
+        # torch warns that the optimizer has not stepped before.
         warnings.simplefilter('ignore', UserWarning)
         for done in range(1, iters + 1):
             for scheduler in by_iteration:
@@ -111,23 +113,23 @@ def bring_forward(
 def find_obstacle(
     runner: Runner, checkpoint: dict[str, Any], differences: list[Difference]
 ) -> str:
-    """Say why a run cannot go on with settings that differ.
+    """Say why a run cannot continue with settings that differ.
 
     Arguments are those of :func:`apply_new_settings`.
 
     Returns:
-        str: A sentence, empty if it can.
+        str: A sentence; empty if it can.
     """
     fixed = [d.key for d in differences if d.kind == 'state']
     if fixed:
-        return f'{some(fixed)} cannot change in a run that goes on.'
+        return f'{some(fixed)} cannot change in a resumed run.'
     data = [d.key for d in differences if d.kind == 'data']
     if data and not _is_between_epochs(runner, checkpoint):
         return f'{some(data)} can only change between two epochs.'
     if differences and _depends_on_validation(runner):
         return (
-            'What ReduceOnPlateauLR would have made of the validations until '
-            'here is not known.'
+            'It is not known what ReduceOnPlateauLR would have done after the '
+            'validations so far.'
         )
     return ''
 

@@ -1,8 +1,8 @@
-"""What is written into checkpoints: values that torch's safe loader reads.
+"""Conversion of checkpoint contents to what torch's safe loader can read.
 
-A config or a package may put anything into ``meta`` and the message hub;
-``torch.load`` reads plain containers, numbers, texts and tensors, here and
-wherever mmclip is not imported.
+A config or a package may put anything into ``meta`` and the message hub.
+``torch.load`` reads plain containers, numbers, strings and tensors, even
+without mmclip.
 """
 
 import datetime
@@ -36,28 +36,27 @@ _HISTORY = {'log_history', 'count_history', 'max_length'}
 
 
 class _NoValue(Exception):
-    """There is nothing plain to write for a value."""
+    """A value has no plain form."""
 
 
 def make_plain(
     checkpoint: dict[str, Any], said: set[str], *, quiet: bool = False
 ) -> None:
-    """Replace, in place, all that torch's safe loader would refuse.
+    """Replace, in place, everything that torch's safe loader would refuse.
 
-    Numbers and arrays of other packages become Python's, sets sorted lists,
-    paths, dates and dtypes texts, histories of logged values tensors (see
-    :func:`restore_histories`). What has no plain form is left out with a
-    warning. Weights stay as they are.
+    Numbers and arrays of other packages become Python's; sets become sorted
+    lists; paths, dates and dtypes become strings; histories of logged values
+    become tensors (see :func:`restore_histories`). Values without a plain
+    form are left out with a warning. Weights stay as they are.
 
     Args:
-        checkpoint (dict): About to be written.
-        said (set[str]): What was warned of before, and is not again; added
-            to.
-        quiet (bool): Whether not to warn. Defaults to False.
+        checkpoint (dict): The checkpoint about to be written.
+        said (set[str]): Warnings that are not repeated; new ones are added.
+        quiet (bool): Whether to suppress warnings. Defaults to False.
     """
     for key in list(checkpoint):
         if key.endswith('state_dict'):
-            continue  # tensors, and torch's metadata of them
+            continue  # tensors and torch's metadata
         value = checkpoint[key]
         if key == 'param_schedulers':
             value = _without_functions(value)
@@ -65,15 +64,15 @@ def make_plain(
 
 
 def restore_plain(runner: Any, checkpoint: dict[str, Any]) -> None:
-    """Give a resumed run the objects that :func:`make_plain` replaced.
+    """Restore the objects that :func:`make_plain` replaced, to resume a run.
 
-    These are the histories of logged values and, where it is the same, the
-    metainfo of the data set: mmengine would warn of another data set because
-    of an array that was written as a list.
+    These are the histories of logged values and, if unchanged, the metainfo
+    of the data set. Otherwise, mmengine would warn about another data set
+    just because an array was written as a list.
 
     Args:
-        runner (Runner): About to go on.
-        checkpoint (dict): As it was read; changed in place.
+        runner (Runner): The runner about to resume.
+        checkpoint (dict): The checkpoint as read, changed in place.
 
     Raises:
         CheckpointError: If a history is damaged.
@@ -90,9 +89,10 @@ def restore_plain(runner: Any, checkpoint: dict[str, Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a setting as it is compared, in numbers, texts, lists and dicts.
+    """Convert a setting to numbers, strings, lists and dicts, to compare it.
 
-    A path is its last part, so that files may be moved, and code its name.
+    A path becomes its last part, so that files may be moved, and code becomes
+    its name.
     """
     if isinstance(value, np.generic | np.ndarray | torch.Tensor):
         return value.tolist()
@@ -110,7 +110,7 @@ def plain(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether plain values mean the same number, text, tensor or container."""
+    """Tell whether two plain values mean the same."""
     number = bool | int | float
     if isinstance(one, number) and isinstance(other, number):
         return one == other or math.isclose(one, other, rel_tol=1e-9)
@@ -126,10 +126,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
-    """Make the histories again that :func:`make_plain` wrote as tensors.
+    """Rebuild the histories that :func:`make_plain` wrote as tensors.
 
     Args:
-        checkpoint (dict): As it was read; changed in place.
+        checkpoint (dict): The checkpoint as read, changed in place.
         where (str): Its path, for errors.
 
     Raises:
@@ -160,7 +160,7 @@ def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
 
 
 def _without_functions(schedulers: Any) -> Any:
-    """The states of schedulers, whose functions their constructors give."""
+    """Drop functions from schedulers' states; constructors restore them."""
     if isinstance(schedulers, dict):
         return {
             key: value
@@ -175,7 +175,7 @@ def _without_functions(schedulers: Any) -> Any:
 
 
 class _Writer:
-    """Converts one value, each container in it once."""
+    """A converter of one value, which converts each container once."""
 
     def __init__(self, said: set[str], quiet: bool):
         self._said, self._quiet = said, quiet
@@ -224,7 +224,7 @@ class _Writer:
             made = self._make(value, where)
         finally:
             self._open.discard(id(value))
-        self._done[id(value)] = value, made  # alive, so that ids stay its own
+        self._done[id(value)] = value, made  # kept alive to keep its id
         return made
 
     def _make(self, value: Any, where: str) -> Any:
@@ -253,7 +253,7 @@ class _Writer:
         return tuple(parts) if isinstance(value, tuple) else parts
 
     def _part(self, value: Any, where: str) -> list[Any]:
-        """One value, or none where there is nothing to write."""
+        """Return one value, or none if it has no plain form."""
         try:
             return [self._convert(value, where)]
         except _NoValue:
@@ -274,15 +274,15 @@ class _Writer:
                 count_history=torch.tensor(counts),
                 max_length=int(history.max_length),
             )
-        except TypeError:  # of other things than numbers
+        except TypeError:  # not a history of numbers
             raise self._nothing(history, where) from None
 
     def _nothing(self, value: Any, where: str) -> _NoValue:
         if where not in self._said and not self._quiet:
             self._said.add(where)
             print_log(
-                f'Checkpoints are written without {where}: a '
-                f'{type(value).__name__} there could not be read again.',
+                f'Checkpoints are written without {where}: its '
+                f'{type(value).__name__} could not be read again.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -1,4 +1,4 @@
-"""Checkpoints that survive: written whole, deleted late, found again."""
+"""A checkpoint hook for runs that may be killed at any moment."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ from mmclip.engine.resume.plain_values import make_plain, restore_plain
 from mmclip.errors import CheckpointError, ConfigError
 from mmclip.registry import HOOKS
 
-# mmengine logs what begins with 'val' beside the metrics.
+# Not 'val...', which mmengine would log with the metrics.
 VALIDATED = 'iter_validated'
 
 
@@ -38,17 +38,17 @@ VALIDATED = 'iter_validated'
 class ReliableCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` for runs that may die at any moment.
 
-    Files are written under another name and renamed. An old checkpoint is
-    deleted only after the new one is written, and only if this run wrote it:
-    by its name, in the run's own folder, where the run was resumed from. A
-    folder is never deleted. ``--resume`` goes on from the
-    checkpoint that was written last and can be read, whatever
-    ``last_checkpoint`` says, and names those that it passed over. If that was
-    written before a validation, it validates first. Checkpoints are written
-    between two optimizer steps. Arguments are those of ``CheckpointHook``.
+    Files are written under a temporary name and renamed. An old checkpoint is
+    deleted only after the new one is written, and only if this run wrote it,
+    judging by its name and folder. Folders are never deleted. ``--resume``
+    continues from the readable checkpoint written last, whatever
+    ``last_checkpoint`` says, and reports those that it passed over. If it was
+    written before a validation, the run validates first. Checkpoints are
+    written between optimizer steps. Arguments are those of
+    ``CheckpointHook``.
     """
 
-    # mmpose's, beside those of which mmengine knows that higher is better.
+    # Metrics for which higher is better: mmengine's and mmpose's.
     _default_greater_keys = (*CheckpointHook._default_greater_keys, '/AP')
 
     file_backend: Any
@@ -57,21 +57,21 @@ class ReliableCheckpointHook(CheckpointHook):
     best_ckpt_path_dict: dict[str, str | None]
 
     def before_run(self, runner: Runner) -> None:
-        """Choose what to resume from.
+        """Choose the checkpoint to resume from.
 
         Raises:
-            CheckpointError: If there are checkpoints, and none can be read.
-            TypeError: If ``resume`` is neither True, False nor a name.
+            CheckpointError: If there are checkpoints, but none can be read.
+            TypeError: If ``resume`` is neither a bool nor a name.
         """
         use_atomic_backend()
         resume: Any = runner._resume
         if isinstance(resume, str) and resume:
-            # As FlexibleRunner takes it; Runner would not look at the name.
+            # FlexibleRunner accepts a name; Runner would ignore it.
             runner._load_from, runner._resume = resume, True
         elif resume and resume is not True:
             raise TypeError(
-                f'resume={resume!r} must be True, False or a checkpoint to go '
-                "on from (resume='FILE', as --resume FILE)."
+                f'resume={resume!r} must be True, False or a checkpoint to '
+                "resume from (resume='FILE', like --resume FILE)."
             )
         if runner._resume and runner._load_from is None:
             runner._load_from = self._find(runner)
@@ -79,7 +79,7 @@ class ReliableCheckpointHook(CheckpointHook):
             runner._resume = runner._load_from is not None
 
     def _find(self, runner: Runner) -> str | None:
-        """The main process looks, all hear of it."""
+        """Search in the main process, and tell the others."""
         found: list[str | None] = [None, None]
         opened = None
         if is_main_process():
@@ -98,21 +98,21 @@ class ReliableCheckpointHook(CheckpointHook):
         return opened or found[0]
 
     def before_train(self, runner: Runner) -> None:
-        """Make up for what a process that was killed left undone.
+        """Finish what a killed process left undone.
 
-        A file that is half written is removed. A validation that the
-        checkpoint does not know of is made again: mmengine would go on with
-        the next epoch, and that of the last could never be the best.
+        Half-written files are removed. A validation that the checkpoint does
+        not know of is repeated: mmengine would skip it, and the last epoch
+        could then never be the best.
 
         Raises:
-            ConfigError: If the checkpoints are to be written at the ends of
-                epochs, of which the loop has none, or within steps.
+            ConfigError: If checkpoints would be written after epochs in a
+                loop without epochs, or within optimizer steps.
         """
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ConfigError(
-                'This loop has no epochs, so that no checkpoint would be '
-                'written before its end: set by_epoch=False and an interval '
-                'in iterations in default_hooks.checkpoint.'
+                'This loop has no epochs, so no checkpoint would be written '
+                'before its end: set by_epoch=False and an interval in '
+                'iterations in default_hooks.checkpoint.'
             )
         check_checkpoints(runner, self)
         if not runner._resume:
@@ -127,7 +127,7 @@ class ReliableCheckpointHook(CheckpointHook):
         if runner._resume and _lacks_validation(runner):
             runner.logger.info(
                 f'Validate iteration {runner.iter}: the checkpoint was '
-                'written before that.'
+                'written before its validation.'
             )
             runner.val_loop.run()
 
@@ -138,17 +138,17 @@ class ReliableCheckpointHook(CheckpointHook):
         earlier = list_checkpoints(folder, self.filename_tmpl)
         if earlier:
             runner.logger.warning(
-                f'{folder} holds checkpoints of an earlier run, such as '
+                f'{folder} has checkpoints of an earlier run, such as '
                 f'{earlier[0].name}. Until this run has written its own, '
-                '--resume would go on from those.'
+                '--resume would continue from those.'
             )
 
     def _forget_files_of_others(self, runner: Runner) -> None:
-        """Leave what this run wrote before it was resumed to be deleted.
+        """Allow only files that this run wrote to be deleted.
 
-        What a checkpoint of another folder says was older stays, and so does
-        everything whose name this hook does not give. The checkpoint may be a
-        stranger's, and the folder may be a copy of the run's.
+        Files that a checkpoint from another folder calls older are kept, and
+        so is every file with a name that this hook does not give. The
+        checkpoint may be untrusted, and the folder a copy of the run's.
         """
         infos = runner.message_hub.runtime_info
         resumed = str(runner._load_from or runner._resume or '')
@@ -160,7 +160,7 @@ class ReliableCheckpointHook(CheckpointHook):
                 step
                 for step in steps
                 if is_step(step)
-                # mmengine deletes at once what is more than max_keep_ckpts.
+                # mmengine deletes what exceeds max_keep_ckpts at once.
                 and not Path(folder, self.filename_tmpl.format(step)).is_dir()
             ]
         names = f'best_.+_{as_pattern(self.filename_tmpl)}'.replace('/', '_')
@@ -172,13 +172,13 @@ class ReliableCheckpointHook(CheckpointHook):
                 del infos[key]
 
     def _folder(self, runner: Runner) -> str:
-        """Where checkpoints go, as ``CheckpointHook`` finds it."""
+        """Return the folder for checkpoints, as ``CheckpointHook`` does."""
         if self.out_dir is None or self.out_dir == runner.work_dir:
             return runner.work_dir
         return f'{self.out_dir.rstrip("/")}/{Path(runner.work_dir).name}'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add when it was, and what the weights are."""
+        """Add the time and a description of the weights."""
         checkpoint['meta']['written'] = time.time()
         self._said: set[str] = getattr(self, '_said', set())
         if clip := describe_run(runner, self._said):
@@ -186,7 +186,7 @@ class ReliableCheckpointHook(CheckpointHook):
         make_plain(checkpoint, self._said)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check that the run can go on from it.
+        """Check that the run can resume from the checkpoint.
 
         Raises:
             CheckpointError: If it cannot.
@@ -201,44 +201,44 @@ class ReliableCheckpointHook(CheckpointHook):
         self, runner: Runner, step: int, meta: dict
     ) -> None:
         if has_gathered(runner) and not self.by_epoch:
-            return  # a best score, which a resumed run finds again
+            return  # a best score within a step, which a resumed run repeats
         with self._delete_afterwards():
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not hasattr(self, 'file_backend'):
             return  # runner.val(), without training
-        # A checkpoint that is written from here on is one after validation.
+        # Checkpoints written from here on know of this validation.
         runner.message_hub.update_info(VALIDATED, runner.iter)
         self._choose_metric(runner, metrics)
         with self._delete_afterwards():
             super()._save_best_checkpoint(runner, metrics)
 
     def _choose_metric(self, runner: Runner, metrics: dict) -> None:
-        """Take the first number that can be compared for 'auto'.
+        """Choose the first comparable metric for 'auto'.
 
-        mmengine takes the first metric, and stops the run if it is not a
-        number, or nothing says whether higher is better.
+        mmengine takes the first metric, and fails if it is not a number or
+        has no rule whether higher is better.
         """
         if not self.save_best or 'auto' not in self.key_indicators:
             return
         rules = self.rules
         for name, score in metrics.items():
             if isinstance(score, Real) or getattr(score, 'ndim', None) == 0:
-                with suppress(ValueError):  # no rule is known
+                with suppress(ValueError):  # mmengine knows no rule
                     self._init_rule(rules, [name])
                     return
         self.save_best = None
         runner.logger.warning(
-            "No best checkpoint is kept, since save_best='auto' does not know "
-            f'whether higher is better for any of {", ".join(metrics)}: set '
+            "No best checkpoint is kept: save_best='auto' does not know "
+            f'whether higher is better for any of {", ".join(metrics)}. Set '
             'default_hooks.checkpoint.save_best to one of them, and rule to '
             "'greater' or 'less'."
         )
 
     @contextmanager
     def _delete_afterwards(self) -> Iterator[None]:
-        """Put off the deletions of mmengine's hook until all is written."""
+        """Postpone the hook's deletions until everything is written."""
         backend = self.file_backend
         postponed = _PostponedRemoval(backend)
         self.file_backend = postponed
@@ -258,7 +258,7 @@ class ReliableCheckpointHook(CheckpointHook):
                 backend.remove(path)
             elif backend.isdir(path):
                 print_log(
-                    f'{path} is an older checkpoint, and stays: folders are '
+                    f'{path} is an older checkpoint but is kept: folders are '
                     'not deleted.',
                     logger='current',
                     level=logging.WARNING,
@@ -266,7 +266,7 @@ class ReliableCheckpointHook(CheckpointHook):
 
 
 def _lacks_validation(runner: Runner) -> bool:
-    """Whether one follows what the loop has done, and was not finished."""
+    """Tell whether a validation is due that was not finished."""
     loop = runner.train_loop
     if runner.val_loop is None:
         return False
@@ -287,14 +287,14 @@ def _lacks_validation(runner: Runner) -> bool:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether a file lies in a folder, or would be there at an address."""
+    """Tell whether a file is directly in a folder, local or remote."""
     if '://' in path or '://' in folder:
         return path.rpartition('/')[0] == folder
     return Path(path).resolve().parent == Path(folder).resolve()
 
 
 class _PostponedRemoval:
-    """A file backend that only notes what is to be removed."""
+    """A file backend that only records what to remove."""
 
     def __init__(self, backend: Any):
         self._backend = backend

@@ -1,8 +1,8 @@
-"""What a checkpoint was written with, compared with what a config says.
+"""Comparison of a checkpoint's settings with a config's.
 
-mmengine lets the state in a checkpoint replace rates, decays and schedules
-that the config sets, without a word. What else decides a training, such as
-the batch size, is not in that state, and noted in ``meta['settings']``.
+mmengine silently lets the state in a checkpoint replace the config's learning
+rates, weight decays and schedules. Other settings that affect training, such
+as the batch size, are not in that state; ``meta['settings']`` records them.
 """
 
 import reprlib
@@ -25,10 +25,10 @@ from mmclip.engine.resume.run_settings import (
 from mmclip.errors import CheckpointError
 
 KEY = 'settings'
-# Sections that cannot change, or only between two epochs.
+# Sections that cannot change at all ('state'), or only between epochs.
 KINDS = dict(loop='state', optimizer='state', data='data')
-# Sections in which a missing key says nothing: it could not be told, or torch
-# is of another version.
+# Sections in which a missing key means nothing: it was unknown, or torch has
+# another version.
 IN_PART = ('data', 'defaults')
 # What the state of schedulers holds besides settings.
 PROGRESS = {
@@ -46,16 +46,16 @@ SCALER = ('growth_factor', 'backoff_factor', 'growth_interval')
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that a run has otherwise than its checkpoint.
+    """A setting that differs between a run and its checkpoint.
 
     Args:
-        key (str): The setting, as configs name it where they can.
-        old (Any): What the checkpoint was written with.
-        new (Any): What the config says.
+        key (str): The setting, named as in configs if possible.
+        old (Any): The checkpoint's value.
+        new (Any): The config's value.
         kind (str): ``'setting'`` can change at any iteration, ``'data'`` only
-            between two epochs, ``'state'`` not in a run that goes on;
-            ``'end'``, of a schedule that goes on beyond the checkpoint, has
-            made no difference so far.
+            between two epochs, ``'state'`` never in a resumed run; ``'end'``,
+            of a schedule that lasts beyond the checkpoint, has made no
+            difference so far.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Difference:
     kind: str = 'setting'
 
     def __str__(self) -> str:
-        """Both values, shortened."""
+        """Show both values, shortened."""
         old, new = (
             value if value == NOT_SET else reprlib.repr(value)
             for value in (self.old, self.new)
@@ -73,16 +73,16 @@ class Difference:
 
 
 def find_differences(runner: Runner, checkpoint: Mapping) -> list[Difference]:
-    """Compare a run with the checkpoint that it is to go on from.
+    """Compare a run with the checkpoint that it resumes from.
 
     Args:
-        runner (Runner): With all built as the config says, before the state
-            of the checkpoint is loaded.
-        checkpoint (Mapping): One without the note is compared as far as its
-            state tells.
+        runner (Runner): A runner built from the config, before it loads the
+            checkpoint's state.
+        checkpoint (Mapping): The checkpoint. Without recorded settings, only
+            its state is compared.
 
     Raises:
-        CheckpointError: If note or state are not what a run writes.
+        CheckpointError: If settings or state are malformed.
     """
     meta = _typed(checkpoint['meta'], dict, 'meta')
     for key in 'epoch', 'iter':
@@ -104,7 +104,7 @@ def find_differences(runner: Runner, checkpoint: Mapping) -> list[Difference]:
 
 
 def read_note(checkpoint: Mapping) -> dict[str, Any]:
-    """The note of a checkpoint, or what an older one says elsewhere."""
+    """Read a checkpoint's settings, or what an older one has elsewhere."""
     note = checkpoint['meta'].get(KEY)
     if note is not None:
         return _typed(note, dict, f"meta['{KEY}']")
@@ -117,7 +117,7 @@ def read_note(checkpoint: Mapping) -> dict[str, Any]:
 
 
 def read_sampler_seed(checkpoint: Mapping) -> int | None:
-    """From what the order of images was drawn, if that is noted."""
+    """Read the seed of the order of images, if it is recorded."""
     seed = read_note(checkpoint).get('sampler_seed')
     return seed if seed is None else _typed(seed, int, 'sampler_seed')
 
@@ -125,7 +125,7 @@ def read_sampler_seed(checkpoint: Mapping) -> int | None:
 def _compare_notes(old: dict, new: dict) -> Iterator[Difference]:
     for section in new:
         if section not in old:
-            continue  # of an earlier version, or a runner without a config
+            continue  # an earlier version, or a runner without a config
         noted = _typed(old[section], dict, f"meta['{KEY}'][{section!r}]")
         kind = KINDS.get(section, 'setting')
         for key in sorted({*noted, *new[section]}, key=str):
@@ -169,13 +169,13 @@ def _compare_groups(
         }
         differing = [i for i, pair in pairs.items() if not same(*pair)]
         if differing and place not in seen:
-            i = differing[-1]  # with layer decay, that of the head
+            i = differing[-1]  # with layer decay, the head's group
             where = f' (parameter group {i})' if len(new) > 1 else ''
             yield Difference(f'{place}{where}', *pairs[i])
 
 
 def _hyperparameters(group: dict) -> dict[str, Any]:
-    """Those of a parameter group, before schedules change them."""
+    """Return a parameter group's settings before schedules change them."""
     values = {
         name: value
         for name, value in group.items()
@@ -226,7 +226,7 @@ def _compare_schedules(
             continue
         old = _schedule(_typed(state, dict, f'{key}.{i}'))
         new = _schedule(scheduler.state_dict())
-        # Those for inner use, which say what others do, come last.
+        # Private ones, which repeat others, come last.
         for name in sorted({*old, *new}, key=lambda x: (x[:1] == '_', x)):
             one, other = old.get(name, NOT_SET), new.get(name, NOT_SET)
             if not same(one, other):
@@ -239,10 +239,10 @@ def _compare_schedules(
 
 
 def _schedule(state: dict) -> dict[str, Any]:
-    """The settings in the state of a schedule, as built or as written."""
+    """Return the settings in a schedule's state, as built or as written."""
     return {
         name: plain(
-            # Checkpoints hold its Counter as a dict.
+            # Checkpoints have its Counter as a dict.
             Counter(value)
             if name == 'milestones' and isinstance(value, Mapping)
             else value
@@ -250,12 +250,12 @@ def _schedule(state: dict) -> dict[str, Any]:
         for name, value in state.items()
         if isinstance(name, str)
         and name not in PROGRESS
-        and not callable(value)  # noted by read_settings, and not written
+        and not callable(value)  # recorded by read_settings instead
     }
 
 
 def _part(value: Any, key: str, name: str) -> Any:
-    """Of one of several optimizers, or of the only one."""
+    """Return the state of one of several optimizers, or of the only one."""
     _, _, part = key.partition('.')
     if part:
         value = _typed(value, dict, name).get(part)
@@ -266,7 +266,7 @@ def _typed(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind):
         raise CheckpointError(
             f'The checkpoint cannot be resumed from: its {name} should be a '
-            f'{kind.__name__} and is a {type(value).__name__}. To start from '
+            f'{kind.__name__} but is a {type(value).__name__}. To start from '
             'its weights, set load_from.'
         )
     return value

@@ -1,4 +1,4 @@
-"""What a run trains with, as plain values that a checkpoint can hold."""
+"""The settings that a run trains with, as plain values for checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,8 @@ from mmclip.engine.resume.plain_values import plain
 LENGTH = 'train_dataloader (iterations per epoch)'
 SAMPLER_SEED = 'train_dataloader.sampler.seed'
 BATCH = 'train_dataloader.batch_size x processes'
-# Where weights and images come from, how memory is saved, how a model is
-# tested, and what becomes of images that could not be trained on.
+# Sources of weights and images, saving of memory, testing, and treatment of
+# unreadable images, none of which affects what is trained.
 NOT_TRAINING = {
     'backend_args',
     'file_client_args',
@@ -31,17 +31,18 @@ Settings = dict[str, dict[str, Any]]  # by section, then by key
 
 
 def read_settings(runner: Runner) -> Settings:
-    """What a run trains with, beside the state of optimizer and schedulers.
+    """Read a run's settings, besides the state of optimizer and schedulers.
 
-    Files are described by their names, so that they may be moved. What has
-    no part in the weights is left out, such as workers and intervals.
+    Files are described by their names, so that they may be moved. Settings
+    that do not affect the weights, such as workers and intervals, are left
+    out.
 
     Args:
-        runner (Runner): With all built that training needs.
+        runner (Runner): A runner that is ready to train.
 
     Returns:
-        dict: Plain values by key, in sections; model and pipeline only where
-            the runner has a config of them.
+        dict: Plain values by key, in sections; model and pipeline only if the
+            runner has a config of them.
     """
     settings: Settings = dict(
         loop={'train_cfg.type': type(runner.train_loop).__name__},
@@ -56,7 +57,7 @@ def read_settings(runner: Runner) -> Settings:
             for name, value in dict(
                 vars(scheduler), type=type(scheduler)
             ).items()
-            if callable(value)  # which checkpoints do not hold
+            if callable(value)  # not in the checkpoint's own state
         },
         ema={},
     )
@@ -68,7 +69,7 @@ def read_settings(runner: Runner) -> Settings:
             f'{optimizer}.{name}': plain(value)
             for name, value in built.optimizer.defaults.items()
         }
-        # Those of DeepSpeed have neither counts nor clipping of their own.
+        # DeepSpeed's wrappers have neither counts nor clipping.
         counts = getattr(built, '_accumulative_counts', None)
         clip_grad = getattr(built, 'clip_grad_kwargs', None) or {}
         settings['optim_wrapper'] |= {
@@ -123,18 +124,18 @@ def _describe_data(runner: Runner) -> dict[str, Any]:
         found[LENGTH] = len(loader)
     config = runner.cfg.get('train_dataloader')
     if isinstance(config, Mapping) and 'seed' in (config.get('sampler') or ()):
-        found[SAMPLER_SEED] = config['sampler']['seed']  # else the run's
+        found[SAMPLER_SEED] = config['sampler']['seed']  # or the run's seed
     return found
 
 
 def find_sampler(runner: Runner) -> Any:
-    """What gives the order of the training images."""
+    """Return the sampler that orders the training images."""
     loader = runner.train_dataloader
     return getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
 
 def wrappers_by_key(runner: Runner) -> dict[str, OptimWrapper]:
-    """The optimizer wrapper or wrappers, by their place in a config."""
+    """Return the optimizer wrappers by their place in a config."""
     wrapper = runner.optim_wrapper
     if isinstance(wrapper, OptimWrapperDict):
         return {
@@ -145,7 +146,7 @@ def wrappers_by_key(runner: Runner) -> dict[str, OptimWrapper]:
 
 
 def schedulers_by_key(runner: Runner) -> dict[str, list[_ParamScheduler]]:
-    """The lists of parameter schedulers, by their place in a config."""
+    """Return the lists of parameter schedulers by their place in a config."""
     schedulers = runner.param_schedulers or []
     if isinstance(schedulers, dict):
         return {
@@ -156,7 +157,7 @@ def schedulers_by_key(runner: Runner) -> dict[str, list[_ParamScheduler]]:
 
 
 def flatten(value: Any, key: str) -> dict[str, Any]:
-    """The leaves of nested dicts, and of lists of them, by dotted key."""
+    """Collect the leaves of nested dicts and lists of dicts by dotted key."""
     if isinstance(value, Mapping):
         children = [
             (f'{key}.{name}', child)

@@ -6,8 +6,8 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-# Ctrl-C; docker stop, kill and Slurm's time limit; Slurm's --signal; a
-# terminal that closes. Windows has not all of them.
+# Ctrl-C; docker stop, kill and Slurm's time limit; Slurm's --signal; a closed
+# terminal. Windows lacks some of them.
 STOPPING = [
     signal.Signals[name]
     for name in ('SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGHUP')
@@ -16,17 +16,18 @@ STOPPING = [
 
 
 class Stopped(SystemExit, KeyboardInterrupt):
-    """A run that ends because of a signal, with the exit code 128 + number.
+    """The end of a run because of a signal, with exit code 128 + number.
 
-    It is a ``KeyboardInterrupt`` too, since that is what Ctrl-C was.
+    It is also a ``KeyboardInterrupt``, which Ctrl-C normally raises.
     """
 
 
 def is_heard(number: signal.Signals) -> bool:
-    """Whether a signal may be taken over.
+    """Tell whether to handle a signal.
 
-    What is ignored at the start, such as SIGHUP by ``nohup``, stays ignored.
-    Ctrl-C does not: a shell lets all that it runs in the background ignore it.
+    Signals that are ignored from the start, such as SIGHUP under ``nohup``,
+    stay ignored. Ctrl-C is an exception, because shells make background jobs
+    ignore it.
     """
     handler = signal.getsignal(number)
     if number == signal.SIGINT:
@@ -35,14 +36,15 @@ def is_heard(number: signal.Signals) -> bool:
 
 
 def end_at_once(several: bool) -> None:
-    """Let a signal end this process until the training begins.
+    """Let a signal end this process at once, until training begins.
 
     There is nothing to save yet, and an exception could be caught: mmengine
-    would take one for a fault of the config that it reads.
+    would mistake it for an error in the config that it reads.
 
     Args:
-        several (bool): Whether this is one process of several. It may wait
-            for another one that is gone, deaf to all but the default action.
+        several (bool): Whether this is one of several processes. It may be
+            waiting for one that is gone, and then only the default action
+            ends it.
     """
     for number in STOPPING:
         if is_heard(number):
@@ -54,11 +56,11 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def obey_the_parent_alone(_: object = None) -> None:
-    """Let a data worker ignore signals, but for the parent's SIGTERM.
+    """Make a data worker ignore signals, except the parent's SIGTERM.
 
-    A signal reaches workers too where it goes to a group or a whole job, and
-    a run whose workers are gone can write no checkpoint. torch sets a handler
-    of its own for SIGTERM afterwards, so all are blocked.
+    A signal to a process group or a whole job also reaches workers, and a run
+    without its workers cannot write a checkpoint. torch later sets its own
+    handler for SIGTERM, so all signals are blocked.
     """
     ignored = set(STOPPING)
     if hasattr(signal, 'sigwaitinfo'):
@@ -66,7 +68,7 @@ def obey_the_parent_alone(_: object = None) -> None:
         waiting.daemon = True
         signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
         waiting.start()
-    else:  # macOS, where nobody could tell whose SIGTERM it is
+    else:  # macOS, where the sender of SIGTERM is unknown
         signal.pthread_sigmask(signal.SIG_BLOCK, ignored - {signal.SIGTERM})
 
 

@@ -83,7 +83,7 @@ class Views(BaseTTAModel):
 
 def test_a_test_set_is_checked_with_test_time_augmentation(root):
     dataset = CustomDataset(str(root), data_prefix='val')
-    with pytest.raises(ValueError, match='and the head 10'):
+    with pytest.raises(ValueError, match='but the head has 10'):
         check_test(dataset, 10, Views)
 
 
@@ -93,7 +93,7 @@ def test_a_list_of_test_images_may_leave_classes_out(root, names):
     path.write_text('a/x.png 0\n')
     check_test(CustomDataset(str(root), ann_file=str(path), classes=names))
     path.write_text('a/x.png 3\n')
-    with pytest.raises(ValueError, match=r'beyond 2 \(3\).* at 1 image:'):
+    with pytest.raises(ValueError, match=r'beyond 2 \(3\).* for 1 image:'):
         check_test(CustomDataset(str(root), ann_file=str(path), classes=names))
 
 
@@ -140,7 +140,7 @@ def test_a_negative_label_is_named(root):
     path = root / 'list.txt'
     path.write_text('a/x.png 0\nb/x.png -1\n')
     listed = CustomDataset(str(root), data_prefix='train', ann_file=str(path))
-    with pytest.raises(ValueError, match='label -1 at 1 image;'):
+    with pytest.raises(ValueError, match='label -1 for 1 image;'):
         check_splits(listed, listed)
 
 

@@ -223,7 +223,7 @@ def test_images_in_both_sets_are_named(tree, said, how):
     check(folder(tree, 'train'), folder(tree, val))
     (line,) = said
     number = '4 of its 4' if 'folder' in how else '1 of its 5'
-    assert f'{number} images in common' in line
+    assert f'shares {number} images' in line
     assert '/a/0.png' in line
 
 
@@ -258,7 +258,7 @@ def test_large_sets_in_one_folder_are_named(tree, said):
     check(train, val, max_images=3)
     assert len(said) == 2  # that they are large
     check(train, folder(tree, 'train/../train'), max_images=3)
-    assert 'what is measured on the same images' in said[-1]
+    assert 'accuracy on training images' in said[-1]
 
 
 def test_parts_of_one_folder_are_other_images(tree, said):

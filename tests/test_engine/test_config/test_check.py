@@ -111,7 +111,7 @@ def test_a_misspelling_is_named_with_its_place(load, text, place, nearest):
         ('model.backbone.drop_pth_rate', r"mean 'drop_path_rate'\?"),
         ('train_dataloader.dataset.data_rot', r"mean 'data_root'\?"),
         # The config has computed its schedule from it.
-        ('epochs', "'epochs', which comes too late"),
+        ('epochs', "'epochs'; if it is a variable"),
     ],
 )
 def test_misspelt_options_are_errors(load, option, message):

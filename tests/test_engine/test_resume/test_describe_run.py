@@ -278,7 +278,9 @@ def test_images_that_are_prepared_differently_are_warned_of(
             capfd.readouterr()
             start(Classifier(**change))
             output = ''.join(capfd.readouterr())
-            assert ('prepared in another way' in output) == bool(words)
+            assert ('not prepared as the weights expect' in output) == bool(
+                words
+            )
             assert words is None or words in output
 
 

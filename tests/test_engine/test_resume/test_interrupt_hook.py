@@ -201,7 +201,7 @@ def test_another_thread_than_the_main_one_trains_too(train, capfd):
     with ThreadPoolExecutor() as threads:
         runner = threads.submit(train, interrupt=INTERRUPT).result()
     assert runner.iter == 6
-    assert 'none will leave a checkpoint' in capfd.readouterr().out
+    assert 'no signal will save a checkpoint' in capfd.readouterr().out
 
 
 class Pids(Dataset):

@@ -89,7 +89,7 @@ def test_what_was_written_last_counts_not_the_most_iterations(
     train(epochs=4)
     capfd.readouterr()
     train(epochs=2)
-    assert 'holds checkpoints of an earlier run' in ''.join(capfd.readouterr())
+    assert 'has checkpoints of an earlier run' in ''.join(capfd.readouterr())
     train(epochs=3, resume=True)
     assert 'resumed epoch: 2, iter: 4' in ''.join(capfd.readouterr())
 
@@ -120,7 +120,7 @@ def test_the_work_directory_may_be_named_as_the_folder(train, tmp_path, capfd):
 
 
 def test_folders_of_other_backends_are_not_looked_through(train):
-    with pytest.raises(CheckpointError, match=r's3://runs cannot be looked'):
+    with pytest.raises(CheckpointError, match=r'cannot search s3://runs'):
         train(checkpoint=dict(out_dir='s3://runs'), resume=True)
 
 
