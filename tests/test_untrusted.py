@@ -197,10 +197,10 @@ def test_a_model_config_of_others_is_taken_by_name(folder, part, values):
 
 def test_a_text_tower_is_no_larger_than_the_file(folder):
     set_in(folder, 'text_cfg', width=2**16, heads=16, layers=20)
-    with pytest.raises(CheckpointError, match='does not hold both towers'):
+    with pytest.raises(CheckpointError, match='does not have both towers'):
         load(folder)
     weights = str(folder / 'open_clip_model.safetensors')
-    with pytest.raises(CheckpointError, match='does not hold both towers'):
+    with pytest.raises(CheckpointError, match='does not have both towers'):
         OpenCLIPTextTower(config_of(folder), weights)
 
 

@@ -93,7 +93,7 @@ def test_what_is_held_out_has_every_class():
 
 
 def test_one_image_of_a_class_cannot_be_held_out():
-    with pytest.raises(ValueError, match='number 1 has one image'):
+    with pytest.raises(ValueError, match='number 1 has only one training'):
         hold_out(np.array([0, 0, 1]))
 
 

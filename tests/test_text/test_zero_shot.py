@@ -275,7 +275,7 @@ class TestRefusals:
     def test_an_image_tower_alone(self, tmp_path):
         model, config, weights = make_model(tmp_path)
         save_file(model.visual.state_dict(), weights)
-        with pytest.raises(CheckpointError, match='does not hold both towers'):
+        with pytest.raises(CheckpointError, match='does not have both towers'):
             zero_shot_checkpoint(config, weights, CLASSES, TEMPLATES)
 
     def test_a_config_that_does_not_say_the_text_tower(self, tiny_model):
@@ -285,8 +285,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ('classes', 'templates', 'message'),
         [
-            ([], TEMPLATES, '0 classes and 3 templates'),
-            (CLASSES, [], '3 classes and 0 templates'),
+            ([], TEMPLATES, 'got 0 and 3'),
+            (CLASSES, [], 'got 3 and 0'),
             (CLASSES, ['a photo'], "'a photo' has no {}"),
             (CLASSES, ['a {} of {x}'], "'a {} of {x}' must have one {}"),
             (CLASSES, ['a {} of {}'], "'a {} of {}' must have one {}"),
