@@ -1,7 +1,7 @@
 """CLIP image encoders (towers) as backbones for every OpenMMLab package.
 
-Importing it is quick, so that commands answer at once. It registers with
-mmengine and mmpretrain as soon as they are imported.
+Importing mmclip is quick, so that commands answer at once. It registers with
+mmengine and mmpretrain as soon as these are imported.
 """
 
 from mmclip.post_import import when_imported
@@ -11,10 +11,10 @@ from mmclip.version import __version__
 __all__ = ['__version__']
 
 check()
-# The schemes of checkpoint paths, all read safely.
+# Registers the schemes of checkpoint paths, all read safely.
 when_imported('mmengine.runner', 'mmclip.checkpoint')
-# The switch of mmpretrain's multimodal models, before anything reads it.
+# Switches off mmpretrain's multimodal models, before anything uses them.
 when_imported('mmpretrain.utils.dependency', 'mmclip.multimodal')
-# The names for mmpretrain's list_models and get_model.
+# Registers names for mmpretrain's list_models and get_model.
 when_imported('mmpretrain.apis.model', 'mmclip.zoo')
 del when_imported, check

@@ -1,4 +1,4 @@
-"""The command ``mmclip``: finds a command by its name, and runs it."""
+"""The command ``mmclip``, which finds a command by name and runs it."""
 
 import ast
 import importlib
@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command, or list them all.
 
     Args:
-        argv (list[str] | None): The command's name and its arguments; those
-            of this process if None.
+        argv (list[str] | None): The command's name and its arguments.
+            Defaults to None: those of this process.
 
     Returns:
         int: The exit code.
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def commands() -> dict[str, str]:
-    """Return the first line of what each command says of itself, by name."""
+    """Return the first line of each command's docstring, by name."""
     return {
         path.stem.replace('_', '-'): _first_line(path)
         for path in sorted(FOLDER.glob('[!_]*.py'))

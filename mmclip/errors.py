@@ -1,4 +1,4 @@
-"""Errors that users can mend, and helpers to word them."""
+"""Errors that users can fix, and helpers to word them."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -25,15 +25,15 @@ class ConfigError(ValueError):
 
 
 class ArgumentError(ValueError):
-    """An argument of a command or of a function has no meaning here."""
+    """An argument of a command or function is invalid."""
 
 
 class RequirementError(ImportError):
-    """A package that is needed is missing, or of the wrong version."""
+    """A required package is missing or has the wrong version."""
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss or gradient was NaN or infinite; no weight was changed by it."""
+    """A loss or gradient was NaN or infinite, and changed no weight."""
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Tables in Markdown."""
+"""Formatting of Markdown tables."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,17 +8,17 @@ def markdown_table(
     rows: Iterable[Sequence[object]],
     align: str | None = None,
 ) -> str:
-    """Make a table.
+    """Format a table.
 
     Args:
-        header (Sequence): A name for each column.
-        rows (Iterable[Sequence]): Its cells, row by row; floats have one
+        header (Sequence): The names of the columns.
+        rows (Iterable[Sequence]): The cells, row by row; floats get one
             decimal.
-        align (str | None): A letter for each column, ``l``, ``c`` or ``r``.
-            Defaults to the first on the left and the others on the right.
+        align (str | None): A letter per column, ``l``, ``c`` or ``r``.
+            Defaults to None: the first column left, the others right.
 
     Returns:
-        str: Lines, the last with its end.
+        str: The table, ending with a newline.
     """
     align = align or 'l' + 'r' * (len(header) - 1)
     marks = [{'l': ':--', 'c': ':-:', 'r': '--:'}[letter] for letter in align]

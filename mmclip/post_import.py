@@ -1,4 +1,4 @@
-"""Modules of ours that are imported together with those of others."""
+"""Imports of our modules that follow imports of other packages."""
 
 import importlib
 import importlib.util
@@ -10,10 +10,10 @@ from types import ModuleType
 
 
 def when_imported(theirs: str, ours: str) -> None:
-    """Import a module of ours as soon as one of another package is imported.
+    """Import our module as soon as another package's module is imported.
 
-    At once if that is imported already. So what registers something with
-    another package costs nothing where that package is not used.
+    If that has been imported already, import ours at once. So registering
+    with another package costs nothing if that package is not used.
 
     Args:
         theirs (str): The full name of the other package's module.
@@ -26,7 +26,7 @@ def when_imported(theirs: str, ours: str) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Wraps the loader of one module, the first time it is looked for."""
+    """A finder that wraps the loader of one module, once."""
 
     def __init__(self, theirs: str, ours: str):
         self.theirs, self.ours = theirs, ours
@@ -48,7 +48,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """Loads a module with its own loader, then imports ours."""
+    """A loader that loads a module as usual, then imports ours."""
 
     def __init__(self, loader: Loader, ours: str):
         self.loader, self.ours = loader, ours
@@ -58,7 +58,7 @@ class _Loader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module, which keeps no trace of this, then import ours."""
+        """Run the module without leaving a trace, then import ours."""
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader

@@ -1,4 +1,4 @@
-"""What a long training takes: memory, open files and the time of logging."""
+"""The memory, open files and logging time of a long training run."""
 
 import gc
 import os
@@ -62,7 +62,7 @@ work_dir = '{work_dir}'
 
 
 class HealthHook(Hook):
-    """Measures the process and its children, some times in a run."""
+    """A hook that measures the process and its children during a run."""
 
     priority = 'LOWEST'
 
@@ -71,7 +71,7 @@ class HealthHook(Hook):
         self.rows: list[dict[str, Any]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Take the time of the calls that log."""
+        """Start timing the calls that log."""
         self._seconds = 0.0
         hub = runner.message_hub
         update = hub.update_scalar
@@ -86,10 +86,10 @@ class HealthHook(Hook):
     def after_train_iter(
         self, runner: Runner, *_: object, **__: object
     ) -> None:
-        """Measure."""
+        """Measure at every interval."""
         if not self.every_n_train_iters(runner, self.interval):
             return
-        gc.collect()  # Python itself puts that off for thousands of iterations
+        gc.collect()  # Python delays this for thousands of iterations
         workers = children(os.getpid())
         histories = runner.message_hub.log_scalars.values()
         checkpoints = Path(runner.work_dir).glob('iter_*.pth')
@@ -110,35 +110,35 @@ class HealthHook(Hook):
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started and that still run."""
+    """List the running children of a process."""
     text = Path(f'/proc/{pid}/task/{pid}/children').read_text()
     return [int(child) for child in text.split()]
 
 
 def memory(pid: int) -> float:
-    """Resident memory that is not of a file, in MiB."""
+    """Return the resident memory that is not backed by files, in MiB."""
     status = Path(f'/proc/{pid}/status').read_text()
     line = next(s for s in status.splitlines() if s.startswith('RssAnon'))
     return int(line.split()[1]) / 2**10
 
 
 def open_files(pid: int) -> int:
-    """The number of open handles of a process."""
+    """Count the open file handles of a process."""
     return len(os.listdir(f'/proc/{pid}/fd'))
 
 
 def train_long(
     iterations: int, workers: int, rows: int
 ) -> list[dict[str, Any]]:
-    """Train a tiny model, and measure.
+    """Train a tiny model and measure it.
 
     Args:
-        iterations (int): How long.
-        workers (int): Data workers.
-        rows (int): How many measurements.
+        iterations (int): Length of the training.
+        workers (int): Number of data workers.
+        rows (int): Number of measurements.
 
     Returns:
-        list[dict]: The measurements, in the order of time.
+        list[dict]: The measurements in chronological order.
     """
     hook = HealthHook(iterations // rows)
     with tempfile.TemporaryDirectory() as name:

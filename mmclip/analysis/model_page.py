@@ -1,8 +1,7 @@
-"""The counted numbers of the model page.
+"""Parameters and multiply-accumulates for the model page.
 
-The parameters and multiply-accumulates of every config that
-configs/clip/metafile.yml names, there and in the results table of
-configs/clip/README.md.
+They are counted for every config in configs/clip/metafile.yml, and written
+there and into the results table of configs/clip/README.md.
 """
 
 from pathlib import Path
@@ -20,13 +19,13 @@ HEADER = '# FLOPs and Parameters: python tools/analysis_tools/model_page.py\n'
 
 
 def fill_in_model_page(root: Path) -> dict[Path, str]:
-    """Count, and make the texts of the files that hold the numbers.
+    """Count, and fill in the files that have the numbers.
 
     Args:
         root (Path): A checkout of mmclip.
 
     Returns:
-        dict[Path, str]: The texts by path, relative to ``root``.
+        dict[Path, str]: New contents by path, relative to ``root``.
     """
     text = (root / METAFILE).read_text(encoding='utf-8')
     metafile = yaml.safe_load(text)
@@ -42,7 +41,7 @@ def fill_in_model_page(root: Path) -> dict[Path, str]:
 
 
 def fill_in(metadata: dict, config: Path) -> None:
-    """Count for one config."""
+    """Count for one config, and store the numbers in its metadata."""
     cfg = load_config(config)
     complexity = count_complexity(cfg, image_size(cfg))
     metadata['FLOPs'] = complexity.macs
@@ -50,7 +49,7 @@ def fill_in(metadata: dict, config: Path) -> None:
 
 
 def results_table(models: list[dict]) -> str:
-    """The table of the model page, in Markdown."""
+    """Format the results table of the model page, in Markdown."""
     rows = []
     for model in models:
         metadata = model['Metadata']
@@ -78,6 +77,6 @@ def results_table(models: list[dict]) -> str:
 
 
 def between_marks(page: str, begin: str, table: str, end: str) -> str:
-    """Replace what stands between two marks of a page."""
+    """Replace the text between two marks of a page."""
     before, rest = page.split(begin)
     return before + begin + table + end + rest.split(end)[1]

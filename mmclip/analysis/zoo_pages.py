@@ -1,4 +1,4 @@
-"""The table of open_clip's image towers, and their rows in the metafile."""
+"""The table of open_clip's image towers, and their metafile entries."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ BEGIN, END = '<!-- table: begin -->\n', '<!-- table: end -->\n'
 
 
 def metafile() -> str:
-    """A row per pair of a name and a pretrained tag."""
+    """Make the metafile, with an entry per architecture and tag."""
     rows = []
     for name in progress(open_clip.list_models()):
         tags = open_clip.list_pretrained_tags_by_model(name)
@@ -48,14 +48,14 @@ def metafile() -> str:
 
 
 def count(tower: Tower) -> Complexity:
-    """Of one image, with the projection."""
+    """Count the cost of one image, including the projection."""
     model = dict(type='ImageClassifier', backbone=tower.backbone)
     cfg = Config(dict(default_scope='mmpretrain', model=model))
     return count_complexity(cfg, to_2tuple(tower.img_size))
 
 
 def table() -> str:
-    """Names, pairs and the largest difference of each family, in Markdown."""
+    """Format a row per family: names, pairs and the largest difference."""
     names: dict[tuple[str, str], list[str]] = defaultdict(list)
     pairs: dict[tuple[str, str], int] = defaultdict(int)
     largest: dict[tuple[str, str], float] = defaultdict(float)
@@ -86,7 +86,7 @@ def table() -> str:
 
 
 def difference(name: str, tower: Tower) -> float:
-    """Of one random image's feature."""
+    """Compare the features of one random image with open_clip's."""
     reference, backbone = make_twins(name, depth=2)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(1, 3, *to_2tuple(tower.img_size), generator=generator)
@@ -95,7 +95,7 @@ def difference(name: str, tower: Tower) -> float:
 
 
 def family(name: str, tower: Tower) -> str:
-    """What to call a tower's kind."""
+    """Name a tower's family."""
     backbone = tower.backbone
     if backbone['type'] == CLIP:
         pools = {'cls_token': 'CLIP', 'avg': 'CLIPA', 'attention': 'CoCa'}
@@ -107,5 +107,5 @@ def family(name: str, tower: Tower) -> str:
 
 
 def progress(names: Iterable[str]) -> tqdm:
-    """Show how far it is."""
+    """Show a progress bar over names."""
     return tqdm(names, unit='model', disable=None)

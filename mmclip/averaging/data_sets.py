@@ -1,4 +1,4 @@
-"""The data sets that weights between two ends are tested on."""
+"""The data sets that interpolated weights are tested on."""
 
 import copy
 from collections.abc import Sequence
@@ -20,16 +20,17 @@ NEEDED = ('test_dataloader', 'test_evaluator')
 def data_sets(
     cfg: Config, wanted: Sequence[Sequence[str]]
 ) -> dict[str, tuple[dict[str, Any], Any]]:
-    """Make the dataloader and the evaluator of each data set.
+    """Collect the dataloader and evaluator configs of each data set.
 
     Args:
-        cfg (Config): With a test set, which is called clean.
-        wanted (Sequence): For each of the others its name, and a config whose
-            test set it is or ``KEY=VALUE`` to change in the config's own.
+        cfg (Config): A config with a test set, which is called clean.
+        wanted (Sequence): For each further data set its name, followed by a
+            config whose test set it is, or by ``KEY=VALUE`` that change the
+            config's own.
 
     Raises:
         ArgumentError: If neither follows a name.
-        ConfigError: If there is nothing to change at a key.
+        ConfigError: If a key does not exist.
     """
     sets = {CLEAN: (cfg.test_dataloader, cfg.test_evaluator)}
     for name, *said in wanted:
@@ -41,8 +42,8 @@ def data_sets(
             continue
         if not said or not all('=' in pair for pair in said):
             raise ArgumentError(
-                f'{argument}: after the name comes a config file, or one or '
-                'more KEY=VALUE.'
+                f'{argument}: the name must be followed by a config file, or '
+                'by one or more KEY=VALUE.'
             )
         try:
             loader = _changed_loader(cfg, said, name)
@@ -55,11 +56,10 @@ def data_sets(
 def _changed_loader(
     cfg: Config, said: Sequence[str], name: str
 ) -> dict[str, Any]:
-    """The config's test_dataloader with what was said by KEY=VALUE.
+    """Return the config's test_dataloader with changes by KEY=VALUE.
 
     Raises:
-        ConfigError: If there is nothing to change at a key, or nothing reads
-            what would be there.
+        ConfigError: If a key does not exist or is misspelt.
     """
     pairs = (pair.split('=', 1) for pair in said)
     options = {
@@ -84,17 +84,17 @@ def _changed_loader(
 
 
 def _leave_out_foreign(dataset: dict[str, Any], kind: str, name: str) -> None:
-    """Remove, with a note, what means nothing to a data set of another type.
+    """Remove, with a note, settings that a data set of another type lacks.
 
-    Such as the ``split`` of ImageNet to one of its shifts.
+    ImageNet's ``split``, for example, means nothing to its shifts.
     """
     kept = ('type', 'data_root', 'pipeline')
     foreign = [key for key in dataset if key not in kept]
     if kind == dataset['type'] or not foreign:
         return
     print(
-        f'note: --eval {name}: {kind} takes pipeline and data_root of the '
-        f"config's {dataset['type']}, and not {', '.join(foreign)}."
+        f'note: --eval {name}: {kind} takes only pipeline and data_root from '
+        f"the config's {dataset['type']}, not {', '.join(foreign)}."
     )
     for key in foreign:
         del dataset[key]

@@ -194,7 +194,7 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
         (['--choose', '0.3,0.5'], 'the weights of one alpha'),
         (['--choose', '0:1:0.1'], 'the weights of one alpha'),
         (['--alphas', '0:2:1'], 'between 0 and 1'),
-        (['--eval', 'clean', 'a=b'], 'one name'),
+        (['--eval', 'clean', 'a=b'], 'need different names'),
         (['--eval', 'shifted'], 'one or more KEY=VALUE'),
         (['--eval', 'shifted', 'missing.py'], 'missing.py does not exist'),
         (

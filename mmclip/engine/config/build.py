@@ -1,4 +1,4 @@
-"""Runners of configs, and what is wrong with a config that cannot be built."""
+"""Building of runners, with clear errors for wrong configs."""
 
 import contextlib
 import inspect
@@ -12,18 +12,18 @@ from mmengine.runner import Runner
 
 from mmclip.errors import ConfigError, DataError
 
-# Of Python, for a call with other arguments than a function takes.
+# Python's messages for a call with wrong arguments.
 WRONG_CALL = re.compile(
     r'unexpected keyword argument|missing \d+ required|'
     r'multiple values for (keyword )?argument'
 )
-# Of inspect.signature, by which mmengine asks what an optimizer takes.
+# inspect.signature's, which mmengine calls on an optimizer.
 NO_OPTIMIZER = 'None is not a callable object'
-NOT_REGISTERED = ' registry. Please check'  # of mmengine
+NOT_REGISTERED = ' registry. Please check'  # mmengine's
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, of mmengine's class or another.
+    """Build the runner of a config, mmengine's or another.
 
     Raises:
         ConfigError: See :func:`naming_the_config`.
@@ -35,12 +35,12 @@ def build_runner(cfg: Config) -> Runner:
 
 @contextlib.contextmanager
 def naming_the_config(cfg: Config) -> Iterator[None]:
-    """Turn what mmengine raises for a wrong config into a sentence.
+    """Turn mmengine's exceptions for a wrong config into one sentence.
 
     Raises:
-        ConfigError: If a type is not registered, or a part of the config does
-            not take its arguments or refuses their values. Other exceptions
-            are not of the config's making, and pass.
+        ConfigError: If a type is not registered, or a part of the config has
+            wrong arguments or refuses their values. Other exceptions pass
+            unchanged, since the config does not cause them.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def naming_the_config(cfg: Config) -> Iterator[None]:
 
 
 def _is_refusal(error: Exception, message: str) -> bool:
-    """Whether it is what registries and constructors raise on purpose."""
+    """Tell whether a registry or constructor raises it on purpose."""
     if isinstance(error, AssertionError | ValueError):
         return bool(message)
     return bool(WRONG_CALL.search(message) or NOT_REGISTERED in message)
