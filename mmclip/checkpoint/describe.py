@@ -1,4 +1,4 @@
-"""Models with one of our backbones: what they are, and were given."""
+"""Descriptions of models with one of our backbones, and of their weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,12 +31,12 @@ def describe_model(
     pipeline: Sequence[Any] | None,
     classes: Sequence[str] | None,
 ) -> Clip | None:
-    """Describe a model with one of our backbones, as it is.
+    """Describe a model with one of our backbones in its current state.
 
     Args:
-        model (nn.Module): Of any package, perhaps wrapped.
+        model (nn.Module): A model of any package; may be wrapped.
         pipeline (Sequence | None): The transforms of its test images.
-        classes (Sequence[str] | None): Names in the order of the labels.
+        classes (Sequence[str] | None): Class names in the order of the labels.
 
     Returns:
         dict | None: ``meta['clip']``; None if there is no such backbone.
@@ -60,23 +60,23 @@ def compare_with_model(
     where: str,
     names: Iterable[str] = TOWER,
 ) -> Clip | None:
-    """Refuse weights of another model; say if they do not describe themselves.
+    """Refuse weights of another model; log if they lack a description.
 
-    The backbone remembers what they say, see :func:`loaded_clip`.
+    The backbone keeps the description, see :func:`loaded_clip`.
 
     Args:
-        checkpoint (Mapping): As it was read.
+        checkpoint (Mapping): The checkpoint as it was read.
         model (nn.Module): A model, or a part of one.
-        where (str): What errors call the checkpoint, such as its path.
-        names (Iterable[str]): Of the facts to compare. Defaults to those of
-            the tower.
+        where (str): The checkpoint's name in errors, such as its path.
+        names (Iterable[str]): The facts to compare. Defaults to those of the
+            tower.
 
     Returns:
-        dict | None: What the checkpoint says of itself; None if it does not,
-        or the model has no backbone of ours.
+        dict | None: The checkpoint's description of itself; None if it has
+        none, or the model has no backbone of ours.
 
     Raises:
-        CheckpointError: Naming all that differs.
+        CheckpointError: If anything differs; lists all of it.
     """
     clip, backbone = read_clip(checkpoint, where), find_backbone(model)
     if backbone is None:
@@ -85,8 +85,8 @@ def compare_with_model(
         print_log(f'{where} {UNSAID}', logger='current')
     elif unlike := unlike_model(clip, model, names):
         raise CheckpointError(
-            f'{where} is of another model: {"; ".join(unlike)}. Give the '
-            'config what the checkpoint says, or take other weights.'
+            f'{where} is from another model: {"; ".join(unlike)}. Change the '
+            'config to match the checkpoint, or use other weights.'
         )
     backbone.__dict__[_NOTE] = clip
     return clip
@@ -95,12 +95,12 @@ def compare_with_model(
 def unlike_model(
     clip: Clip, model: nn.Module, names: Iterable[str]
 ) -> list[str]:
-    """What weights say of their model that is not so of this one.
+    """List how a model differs from the one that weights describe.
 
     Args:
-        clip (dict): Of :func:`read_clip`.
-        model (nn.Module): With a backbone of ours.
-        names (Iterable[str]): Of the facts to compare.
+        clip (dict): The description, from :func:`read_clip`.
+        model (nn.Module): A model with a backbone of ours.
+        names (Iterable[str]): The facts to compare.
     """
     return differences(clip, _as_it_is(model, find_backbone(model)), names)
 
@@ -110,15 +110,16 @@ def unlike_images(
     pipeline: Sequence[Any] | None,
     names: Iterable[str] = PREPROCESS,
 ) -> list[str]:
-    """How images are prepared otherwise than for the weights of a model.
+    """List how the preprocessing differs from what a model's weights need.
 
     Args:
-        model (nn.Module): Of any package, perhaps wrapped.
+        model (nn.Module): A model of any package; may be wrapped.
         pipeline (Sequence | None): The transforms of its test images.
-        names (Iterable[str]): Of the facts to compare. Defaults to all.
+        names (Iterable[str]): The facts to compare. Defaults to all.
 
     Returns:
-        list[str]: Empty also if the weights do not say it.
+        list[str]: The differences; none if the weights do not describe their
+        preprocessing.
     """
     clip = loaded_clip(model)
     if clip is None:
@@ -129,24 +130,24 @@ def unlike_images(
 
 
 def loaded_clip(model: nn.Module) -> Clip | None:
-    """What the weights said that a model's backbone was given last, if any."""
+    """Return the description of the weights last loaded into a backbone."""
     backbone = find_backbone(model)
     return None if backbone is None else backbone.__dict__.get(_NOTE)
 
 
 def unwrapped(model: Any) -> Any:
-    """A model without what makes it parallel, or averages over views."""
+    """Return a model without wrappers for parallelism or averaged views."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
 
 
 def find_backbone(model: nn.Module) -> Any:
-    """The backbone of ours in a model, None if there is none.
+    """Return the backbone of ours in a model, None if there is none.
 
-    It may be the model itself, or be wrapped by LoRA. Of several it is that
-    which the model calls ``backbone``; several others that are not alike (a
-    teacher and a student) count as none.
+    It may be the model itself, or be wrapped by LoRA. If there are several,
+    the one that the model calls ``backbone`` is returned; without such a one,
+    several that differ (a teacher and a student) count as none.
     """
     model = unwrapped(model)
     found = {
@@ -164,9 +165,9 @@ def find_backbone(model: nn.Module) -> Any:
 
 
 def kind_of(module: Any) -> str | None:
-    """``type`` of a backbone of ours, or of what is derived from one.
+    """Return the ``type`` of a backbone of ours, None for other modules.
 
-    None for other modules.
+    A subclass has the ``type`` of the backbone that it derives from.
     """
     for cls in type(module).__mro__:
         name = f'mmclip.{cls.__name__}'
@@ -178,21 +179,20 @@ def kind_of(module: Any) -> str | None:
 def preprocess_of(
     model: Any, pipeline: Sequence[Any] | None, img_size: Any
 ) -> dict[str, Any] | None:
-    """How a model and its pipeline prepare images.
+    """Describe how a model and its pipeline prepare images.
 
-    Images are blue first, as OpenMMLab's loaders give them, until they are
-    converted.
+    OpenMMLab's loaders give images in BGR order, until they are converted.
 
     Args:
-        model (nn.Module): With ``data_preprocessor``.
+        model (nn.Module): A model with a ``data_preprocessor``.
         pipeline (Sequence | None): The transforms of its test images.
-        img_size (int | tuple[int, int]): Of its backbone.
+        img_size (int | tuple[int, int]): The image size of its backbone.
 
     Returns:
         dict | None: As in ``meta['clip']``; None if nothing normalises.
     """
     normaliser: Any = getattr(model, 'data_preprocessor', None)
-    # mmdet's for several branches holds the one that normalises.
+    # mmdet's multi-branch preprocessor wraps the one that normalises.
     normaliser = getattr(normaliser, 'data_preprocessor', normaliser)
     if getattr(normaliser, '_enable_normalize', hasattr(normaliser, 'mean')):
         mean = normaliser.mean.flatten().tolist()
@@ -213,7 +213,7 @@ def preprocess_of(
         return None
     order = slice(None) if is_rgb else slice(None, None, -1)
     preprocess = dict(
-        # As many digits as float32 has.
+        # The precision of float32.
         mean=[round(value / 255, 7) for value in mean[order]],
         std=[round(value / 255, 7) for value in std[order]],
         **read_pipeline(pipeline or (), img_size),
@@ -222,7 +222,7 @@ def preprocess_of(
 
 
 def pipeline_of(loader: Any) -> Sequence[Any] | None:
-    """The transforms of a dataloader's config; None if it does not list them.
+    """Return the transforms in a dataloader's config, None if not listed.
 
     Args:
         loader (Any): The config of a dataloader, or a dataloader.
@@ -237,7 +237,7 @@ def pipeline_of(loader: Any) -> Sequence[Any] | None:
 def _same_digits(
     preprocess: dict[str, Any] | None, before: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """With the source's own numbers, where they are the same but rounded."""
+    """Use the source's own numbers where ours differ only by rounding."""
     if preprocess is None or before is None:
         return preprocess
     colours = ('mean', 'std')

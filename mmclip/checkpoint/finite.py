@@ -1,4 +1,4 @@
-"""No weights that are NaN or infinite."""
+"""The check that weights are finite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +15,13 @@ def check_finite(
 
     Args:
         weights (Mapping[str, Any]): A state dict.
-        what (object): Whose they are, for the message: a path.
+        what (object): Its name in errors, such as a path.
         model (nn.Module | None): The model that they are for, if there is
-            one. A buffer that is infinite in it, such as a mask, may be so.
+            one. A buffer that has infinite values there, such as a mask, may
+            have them here.
 
     Raises:
-        CheckpointError: If there are any, with the first of their names.
+        CheckpointError: If there are any; names the first few.
     """
     wrong = [
         key
@@ -34,7 +35,7 @@ def check_finite(
         wrong = [key for key in wrong if key not in masks]
     if wrong:
         raise CheckpointError(
-            f'{what} is refused: {len(wrong)} of its tensors hold NaN or '
+            f'{what} is refused: {len(wrong)} of its tensors have NaN or '
             f'infinite values: {some(wrong)}. Use a checkpoint from before '
             'the training diverged.'
         )

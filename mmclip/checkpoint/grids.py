@@ -1,8 +1,8 @@
-"""How the patch grid of a position embedding travels with its weights.
+"""Patch grids of position embeddings, kept with the weights.
 
-``load_state_dict`` sees tensors, and the metadata that torch keeps with them.
-Our backbones write their grid there, and so does our reader where only
-``meta['clip']`` says it.
+``load_state_dict`` sees tensors and the metadata that torch keeps with them.
+Our backbones write their grid into that metadata, and so does our reader for
+files that have it in ``meta['clip']`` only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,24 +14,24 @@ from mmclip.checkpoint.towers.tower import OTHER
 from mmclip.pos_embed import IMAGE_SIZE, PATCH_GRID
 
 _POS_EMBED = 'pos_embed'
-# What may stand before the tensors of the tower that meta['clip'] describes.
+# Possible prefixes of the tensors of the tower that meta['clip'] describes.
 _WRAPPERS = {'module', 'backbone', '_orig_mod'}
 
 
 def tell_grid(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
-    """Put the grid that a checkpoint says where ``load_state_dict`` looks.
+    """Copy a checkpoint's patch grid to where ``load_state_dict`` looks.
 
     Args:
-        checkpoint (dict): As it was read; changed in place.
-        where (str): What errors call it, such as its path.
+        checkpoint (dict): The checkpoint as it was read; changed in place.
+        where (str): Its name in errors, such as its path.
 
     Raises:
-        CheckpointError: If its description of itself is malformed.
+        CheckpointError: If its ``meta['clip']`` is malformed.
     """
     clip = read_clip(checkpoint, where)
     state_dict = checkpoint.get('state_dict')
     if not isinstance(state_dict, dict) or not _has_names(state_dict):
-        return checkpoint  # whoever loads it says so
+        return checkpoint  # refused when it is loaded
     names = [key for key in state_dict if _is_of_the_tower(key)]
     if clip is None and any(told_grid(state_dict, key) for key in names):
         return checkpoint
@@ -52,23 +52,26 @@ def tell_grid(checkpoint: dict[str, Any], where: str) -> dict[str, Any]:
 def set_grid(
     state_dict: Any, grid: Sequence[int], key: str = _POS_EMBED
 ) -> None:
-    """Say the grid of a position embedding in a state dict, in place.
+    """Record the grid of a position embedding in a state dict, in place.
 
     Args:
-        state_dict (OrderedDict): Of :func:`without_prefix`.
+        state_dict (OrderedDict): As :func:`without_prefix` returns it.
         grid (tuple[int, int]): Rows and columns of patches.
-        key (str): Of the position embedding. Defaults to ``'pos_embed'``.
+        key (str): The position embedding's key. Defaults to ``'pos_embed'``.
     """
     module = key.removesuffix(_POS_EMBED).removesuffix('.')
     _tell(state_dict, module, PATCH_GRID, list(grid))
 
 
 def told_grid(state_dict: Mapping[str, Any], key: str = _POS_EMBED) -> Any:
-    """What a state dict says of the grid of a position embedding, if it does.
+    """Return the grid of a position embedding that a state dict records.
 
     Args:
-        state_dict (Mapping): Perhaps with torch's metadata.
-        key (str): Of the position embedding. Defaults to ``'pos_embed'``.
+        state_dict (Mapping): A state dict, with or without torch's metadata.
+        key (str): The position embedding's key. Defaults to ``'pos_embed'``.
+
+    Returns:
+        The grid, or None if none is recorded.
     """
     module = key.removesuffix(_POS_EMBED).removesuffix('.')
     known = metadata_of(state_dict).get(module)

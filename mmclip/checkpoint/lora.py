@@ -1,4 +1,4 @@
-"""From a model with LoRA to an ordinary one with the same outputs."""
+"""Merging of LoRA into ordinary weights with the same outputs."""
 
 import copy
 from typing import Any
@@ -26,24 +26,23 @@ def merge_lora(
     """Add the updates of LoRA to the weights that they update.
 
     Args:
-        cfg (Config): With a ``model`` whose backbone is a ``LoRAModel``.
-        checkpoint (dict): Of a training with it.
+        cfg (Config): A config whose model has a ``LoRAModel`` as backbone.
+        checkpoint (dict): A checkpoint that was trained with it.
 
     Returns:
         tuple[Config, dict]: The config and the checkpoint of the same model
         without LoRA.
 
     Raises:
-        CheckpointError: If the backbone is no ``LoRAModel``, the checkpoint
-            does not fit, or it was trained on other base weights.
+        CheckpointError: If the backbone is not a ``LoRAModel``, the
+            checkpoint does not fit, or it was trained on other base weights.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(copy.deepcopy(cfg.model))
     if not isinstance(getattr(model, 'backbone', None), LoRAModel):
         raise CheckpointError(
-            "The config's backbone is not a LoRAModel, so that there is "
-            'nothing to merge; name the config that the checkpoint was '
-            'trained with.'
+            "The config's backbone is not a LoRAModel, so there is nothing "
+            'to merge. Give the config that the checkpoint was trained with.'
         )
     state_dict = weights_of(checkpoint, 'The checkpoint')
     check_finite(state_dict, 'The checkpoint', model)
@@ -68,9 +67,9 @@ def merge_lora(
 
 
 def merge_modules(model: nn.Module) -> None:
-    """Replace, in place, every LoRA layer and model by what it wraps.
+    """Replace every LoRA layer and model with what it wraps, in place.
 
-    The sums are computed in float64 and rounded to the dtype of the weights.
+    Sums are computed in float64 and rounded to the dtype of the weights.
     """
     for name, module in list(model.named_modules()):
         if isinstance(module, LoRALinear):

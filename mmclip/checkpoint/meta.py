@@ -1,8 +1,8 @@
-"""``meta['clip']``: what weights say of themselves.
+"""``meta['clip']``: the description that weights carry with them.
 
-Whatever is written has it: converted, trained, averaged and exported weights.
-Files come from strangers, so that what they say is taken by name and type, and
-from here alone. Two descriptions are compared by :func:`facts`.
+Converted, trained, averaged and exported weights all have one. Files come
+from strangers, so only this module reads descriptions, and takes only known
+names with values of the right type. :func:`facts` makes them comparable.
 """
 
 import inspect
@@ -36,7 +36,7 @@ from mmclip.untrusted.rules import (
 from mmclip.version import __version__
 
 Clip = dict[str, Any]
-# How a tower is trained and frozen does not describe it.
+# Arguments of the backbone that do not change what a tower computes.
 _TRAINING = (
     'drop_path_rate',
     'patch_dropout',
@@ -45,7 +45,7 @@ _TRAINING = (
     'with_cp',
     'frozen',
 )
-# What stands in it, by part and key, and what the values have to be.
+# The contents, by part and key, with the check of each value.
 PARTS: dict[str, dict[str, Check]] = {
     'backbone': {k: BACKBONE[k] for k in BACKBONE if k not in _TRAINING}
     | dict(type=choice(*BACKBONES)),
@@ -67,7 +67,7 @@ PARTS: dict[str, dict[str, Check]] = {
     ),
     'versions': dict.fromkeys(('mmclip', 'open_clip', 'timm', 'torch'), NAME),
 }
-# Of the keys that are not parts.
+# Keys that are not in a part.
 ALONE: dict[str, Check] = dict(
     img_size=SIZE,
     classes=optional(
@@ -78,7 +78,7 @@ ALONE: dict[str, Check] = dict(
     ),
 )
 
-# Names of facts. What decides the outputs of a tower besides its tensors:
+# Names of facts. What determines a tower's outputs besides its tensors:
 TOWER = (
     'type',
     'model',
@@ -92,16 +92,16 @@ TOWER = (
     'pre_norm',
     'pool',
 )
-# What is made of them:
+# Which outputs are used, and how:
 OUTPUTS = ('out_type', 'out_indices', 'head')
 GRID = ('patch_grid',)
-# And how images are prepared:
+# How images are prepared:
 PREPROCESS = tuple(PARTS['preprocess'])
 PREPROCESS_TOLERANCE = 1e-4  # of mean and std: a fortieth of a grey level
-# After the name of a file of others:
+# Follows the name of a file that mmclip did not write:
 UNSAID = (
-    "has no meta['clip']: its activation, heads, epsilon and pooling are not "
-    'compared, only keys and shapes.'
+    "has no meta['clip']: only keys and shapes are compared, not activation, "
+    'heads, epsilon and pooling.'
 )
 
 
@@ -113,7 +113,7 @@ def make_clip(
     head: Mapping[str, Any] | None = None,
     classes: Iterable[str] | None = None,
 ) -> Clip:
-    """Make ``meta['clip']`` of a tower.
+    """Make the ``meta['clip']`` of a tower.
 
     Args:
         backbone (Mapping): ``type`` and arguments of one of our backbones.
@@ -122,11 +122,11 @@ def make_clip(
         preprocess (Mapping | None): ``mean`` and ``std`` of pixels in 0..1,
             in the order red, green, blue; ``interpolation``, ``resize_mode``
             and ``crop_pct`` as far as they are known; ``channels='BGR'`` if
-            the tower is given blue first. None if nothing is known.
+            the tower takes BGR images. None if nothing is known.
         source (Mapping | None): ``library``, ``name``, ``tag`` and ``file``
-            of the weights that these come from.
+            of the original weights.
         head (Mapping | None): ``type``, ``num_classes``, ``in_channels``.
-        classes (Iterable[str] | None): Names, in the order of the labels.
+        classes (Iterable[str] | None): Class names in the order of the labels.
     """
     height, width = to_2tuple(img_size)
     clip = dict(
@@ -145,40 +145,40 @@ def make_clip(
         clip['head'] = dict(head)
     if classes is not None:
         clip['classes'] = [str(name) for name in classes]
-    # Lists for tuples: the same from a .pth and from a JSON header.
+    # Tuples become lists: a .pth file and a JSON header give the same.
     return check_clip(json.loads(json.dumps(clip)), 'the description')
 
 
 def read_clip(
     checkpoint: Mapping[str, Any], where: str = 'the checkpoint'
 ) -> Clip | None:
-    """``meta['clip']`` of a checkpoint, as far as its keys are known.
+    """Return the known keys of a checkpoint's ``meta['clip']``.
 
     Args:
-        checkpoint (Mapping): As it was read.
-        where (str): What errors call it, such as its path.
+        checkpoint (Mapping): The checkpoint as it was read.
+        where (str): Its name in errors, such as its path.
 
     Returns:
-        dict | None: With ``backbone``, ``img_size`` (None if it is not said)
-        and ``preprocess`` (or None); of the others what there is. None if
-        the checkpoint does not describe itself.
+        dict | None: Always with ``backbone``, ``img_size`` (None if unknown)
+        and ``preprocess`` (None if unknown); other keys if they are there.
+        None if the checkpoint has no ``meta['clip']``.
 
     Raises:
-        CheckpointError: If a value is not what its name says.
+        CheckpointError: If a value has the wrong type or is out of bounds.
     """
     clip = _meta(checkpoint, where).get('clip')
     return None if clip is None else check_clip(clip, where)
 
 
 def check_clip(clip: Any, where: str) -> Clip:
-    """A description as :func:`read_clip` gives it.
+    """Check a description, and return it as :func:`read_clip` does.
 
     Args:
-        clip (Any): What stands at ``meta['clip']``.
-        where (str): What errors call the file.
+        clip (Any): The value of ``meta['clip']``.
+        where (str): The file's name in errors.
 
     Raises:
-        CheckpointError: If a value is not what its name says.
+        CheckpointError: If a value has the wrong type or is out of bounds.
     """
     where = f"{where}: meta['clip']"
     _check_dict(clip, where)
@@ -191,12 +191,12 @@ def check_clip(clip: Any, where: str) -> Clip:
     is_other = backbone.get('type') == OTHER
     for key in ('type', *(('model',) if is_other else ('arch', 'act'))):
         if key not in backbone:
-            raise CheckpointError(f"{where}['backbone'] does not say {key!r}.")
+            raise CheckpointError(f"{where}['backbone'] lacks {key!r}.")
     size = known.setdefault('img_size', backbone.get('img_size'))
     own = backbone.get('img_size', size)
     if size is not None and [*to_2tuple(own)] != [*to_2tuple(size)]:
         raise CheckpointError(
-            f'{where} says two image sizes: {size}, and of the backbone {own}.'
+            f'{where} gives two image sizes: {size}, and {own} in backbone.'
         )
     known.setdefault('preprocess', None)
     return known
@@ -205,7 +205,7 @@ def check_clip(clip: Any, where: str) -> Clip:
 def classes_of(
     checkpoint: Mapping[str, Any], where: str = 'the checkpoint'
 ) -> list[str] | None:
-    """The names of a checkpoint's classes, None if it names none.
+    """Return the class names in a checkpoint, None if it has none.
 
     Raises:
         CheckpointError: If they are not a list.
@@ -226,17 +226,19 @@ def classes_of(
 
 
 def facts(clip: Mapping[str, Any]) -> dict[str, Any]:
-    """What a description says, as it is compared: one value a name.
+    """Return a description as comparable facts, with one value per name.
 
-    Presets are numbers here, and what is unsaid of a tower is the default of
-    its backbone. Nothing is built: numbers of a file make no layers.
+    Presets are expanded to numbers, and arguments that a tower's description
+    leaves out have the defaults of its backbone. Nothing is built, so numbers
+    in a file cannot allocate layers.
 
     Args:
-        clip (Mapping): Of :func:`read_clip`, or a part of it.
+        clip (Mapping): A description from :func:`read_clip`, or a part of it.
 
     Returns:
         dict: By the names in ``TOWER``, ``OUTPUTS``, ``GRID`` and
-        ``PREPROCESS``; of all but the first what is said.
+        ``PREPROCESS``. Facts in ``TOWER`` are complete; others are there if
+        the description has them.
 
     Raises:
         CheckpointError: If no backbone has such arguments.
@@ -258,12 +260,14 @@ def differences(
     names: Iterable[str],
     called: tuple[str, str] = ('checkpoint', 'here'),
 ) -> list[str]:
-    """What two descriptions say of the same thing, and not alike.
+    """List the facts on which two descriptions disagree.
+
+    Facts that only one of them has are not compared.
 
     Args:
         one (Mapping): A description.
-        other (Mapping): Another.
-        names (Iterable[str]): Of the facts to compare.
+        other (Mapping): Another description.
+        names (Iterable[str]): The facts to compare.
         called (tuple[str, str]): What to call the two.
 
     Raises:
@@ -280,7 +284,7 @@ def differences(
 
 
 def patch_grid(clip: Clip | None) -> tuple[int, int] | None:
-    """Rows and columns of patches that weights were made for, if they say."""
+    """Return the rows and columns of patches of weights, None if unknown."""
     grid = facts(clip).get('patch_grid') if clip else None
     return None if grid is None else (grid[0], grid[1])
 
@@ -316,7 +320,7 @@ def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same(name: str, one: Any, other: Any) -> bool:
-    if name == 'head':  # whatever scope names it
+    if name == 'head':  # in any scope
         return one.rpartition('.')[2] == other.rpartition('.')[2]
     if name in ('mean', 'std', 'crop_pct'):
         return np.allclose(one, other, rtol=0, atol=PREPROCESS_TOLERANCE)
@@ -324,7 +328,7 @@ def _same(name: str, one: Any, other: Any) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """Lists for tuples, as a description has them."""
+    """Turn tuples into lists, as a description has them."""
     if isinstance(value, dict):
         return {key: _listed(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The initializers that load weights: all of them, or none."""
+"""Initializers that load weights completely or not at all."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,27 +40,27 @@ PREFIX = 'backbone.'
 
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedCLIP:
-    """Load a CLIP image tower into a backbone, completely or not at all.
+    """Load a CLIP image encoder (tower) into a backbone.
 
-    Every tensor of the backbone must be in the checkpoint with its shape, and
-    every tensor of the checkpoint's backbone must be used. Three things are
-    done on purpose, and logged: position embeddings are resized for another
-    image size, a projection that the backbone has no place for is left out,
-    and so is what ``fresh`` names. The properties in ``meta['clip']``
-    (activation, heads, epsilon, pooling ...) must be the backbone's own.
+    All of it is loaded, or none: every tensor of the backbone must be in the
+    checkpoint with the same shape, and every tensor of the checkpoint's
+    backbone must be used. There are three exceptions, which are logged:
+    position embeddings are resized for another image size, a projection is
+    left out if the backbone has none, and so is what ``fresh`` names. The
+    properties in ``meta['clip']`` (activation, heads, epsilon, pooling ...)
+    must match the backbone.
 
     Args:
         checkpoint (str): ``'open_clip://NAME/TAG'``, ``'timm://NAME.TAG'``,
-            ``'hf-hub:ORG/REPOSITORY'``, ``'local-dir:FOLDER'``, a file of
-            ``tools/model_converters``, or any checkpoint whose backbone has
-            mmpretrain's names, a classifier's too; any path that mmengine
-            can load.
+            ``'hf-hub:ORG/REPOSITORY'``, ``'local-dir:FOLDER'``, a file made
+            by ``mmclip convert``, or any other path that mmengine can load,
+            if the backbone in it, or in a classifier, has mmpretrain's names.
         fresh (Sequence[str]): Parts of the backbone that keep their random
             initialisation, such as ``['ln1']`` for the final norm. Defaults
             to none.
         img_size (int | Sequence[int] | None): Image height and width in
-            pixels that the weights are for, where the file does not say it:
-            without it only square grids are resized. Defaults to None.
+            pixels that the weights are for. Only needed if the file does not
+            say and the patch grid is not square. Defaults to None.
 
     Raises:
         CheckpointError: When called, if anything does not fit.
@@ -77,16 +77,16 @@ class PretrainedCLIP:
         self.img_size = img_size
 
     def __call__(self, module: nn.Module) -> None:
-        """Load the weights into ``module``, a backbone of mmclip."""
+        """Load the weights into ``module``, an mmclip backbone."""
         if kind_of(module) is None:
             raise CheckpointError(
-                'mmclip.PretrainedCLIP belongs in the init_cfg of a '
-                f'backbone of mmclip, not of a {type(module).__name__}.'
+                'mmclip.PretrainedCLIP belongs in the init_cfg of an mmclip '
+                f'backbone, not of a {type(module).__name__}.'
             )
         self.load(self.read(), module)
 
     def load(self, checkpoint: dict[str, Any], module: nn.Module) -> None:
-        """Load a checkpoint that was read before."""
+        """Load a checkpoint that has been read already."""
         state_dict = self.prepare(checkpoint, module)
         fresh = keep_fresh(state_dict, module, self.fresh)
         if fresh:
@@ -106,14 +106,14 @@ class PretrainedCLIP:
     def prepare(
         self, checkpoint: dict[str, Any], module: nn.Module
     ) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, as they are for this backbone.
+        """Return the tensors of a checkpoint, prepared for this backbone.
 
         Args:
-            checkpoint (dict): As it was read.
-            module (nn.Module): A backbone of mmclip, on any device.
+            checkpoint (dict): The checkpoint as it was read.
+            module (nn.Module): An mmclip backbone, on any device.
 
         Returns:
-            dict[str, Tensor]: In the backbone's names; not yet compared with
+            dict[str, Tensor]: By the backbone's names; not yet compared with
             its keys and shapes.
 
         Raises:
@@ -131,11 +131,11 @@ class PretrainedCLIP:
         return state_dict
 
     def read(self) -> dict[str, Any]:
-        """Read the checkpoint, or say what to write instead.
+        """Read the checkpoint.
 
         Raises:
             CheckpointError: If it is a folder or cannot be read.
-            FileNotFoundError: If there is none.
+            FileNotFoundError: If it does not exist.
         """
         if problem := not_a_file(self.checkpoint):
             raise CheckpointError(problem)
@@ -153,7 +153,7 @@ class PretrainedCLIP:
         if len(others) == len(state_dict):
             return state_dict
         if others:
-            self._log(f'Left out (no part of the backbone): {others}.')
+            self._log(f'Left out (not part of the backbone): {others}.')
         return without_prefix(state_dict, PREFIX)
 
     def _resize(
@@ -166,7 +166,7 @@ class PretrainedCLIP:
             if grid is not None and tuple(grid) != given:
                 raise CheckpointError(
                     f'{self.checkpoint} has a patch grid of {tuple(grid)}, '
-                    f'and img_size={self.img_size} would be {given}: leave '
+                    f'but img_size={self.img_size} gives {given}. Leave '
                     'img_size out.'
                 )
             grid = given
@@ -191,7 +191,7 @@ class PretrainedCLIP:
     def _drop_unwanted(
         self, state_dict: dict[str, Tensor], module: Any
     ) -> None:
-        """Leave out the ends of a tower that the backbone is built without."""
+        """Leave out the final parts that the backbone does not have."""
         for part in ('proj', 'proj_bias', 'attn_pool'):
             keys = [k for k in state_dict if k.split('.')[0] == part]
             if keys and getattr(module, part, None) is None:
@@ -207,18 +207,18 @@ class PretrainedCLIP:
 
 @MMENGINES.register_module(name='Pretrained', force=True)
 class StrictPretrained(PretrainedInit):
-    """Load a module's weights as mmengine's ``Pretrained``, all or none.
+    """Load a module's weights as mmengine's ``Pretrained`` does, all or none.
 
-    mmengine's own warns of weights that are missing or misshapen, and goes on
-    with random ones. What a file has besides, such as a head, is left out.
-    What it says of a backbone of ours must be so, and the grid of its
-    position embedding is used.
+    mmengine's own only warns of missing or misshapen weights, and leaves them
+    random. Extra weights in the file, such as a head, are left out. If the
+    file describes a backbone of ours, the description must match, and its
+    patch grid is used.
 
     Args:
         checkpoint (str): The file, or any path that mmengine can load.
-        prefix (str | None): What stands before the names of the module's
-            weights in the file. Defaults to None.
-        map_location (str): Where to load to. Defaults to ``'cpu'``.
+        prefix (str | None): The prefix of the module's weights in the file.
+            Defaults to None.
+        map_location (str): The device to load to. Defaults to ``'cpu'``.
         fresh (Sequence[str]): Parts of the module that keep their random
             initialisation, such as ``['ln2']``. Defaults to none.
 
@@ -249,7 +249,7 @@ class StrictPretrained(PretrainedInit):
             weights_of(dict(state_dict=used), self.checkpoint)
         check_finite(used, self.checkpoint, module)
         fresh = keep_fresh(weights, module, self.fresh)
-        held = set(weights)  # modules leave out what they compute themselves
+        held = set(weights)  # loading removes what modules compute themselves
         try:
             found = module.load_state_dict(weights, strict=False)
         except CheckpointError:
@@ -279,7 +279,7 @@ class StrictPretrained(PretrainedInit):
         state_dict = without_prefix(without_wrapper(weights), prefix)
         if not state_dict:
             raise CheckpointError(
-                f'{self.checkpoint} holds no weights below {prefix!r}.'
+                f'{self.checkpoint} has no weights with prefix {prefix!r}.'
             )
         return state_dict
 
@@ -292,9 +292,9 @@ class StrictPretrained(PretrainedInit):
             f"whose init_cfg has type='Pretrained': {some(problems)}. "
             + (
                 advice
-                or 'Move the init_cfg to the part that the file is of, set '
+                or 'Move the init_cfg to the part that the file is for, give '
                 "the prefix of that part in the file (prefix='backbone.'), or "
-                "name what is to stay random in it (fresh=['head'])."
+                "name the parts that stay random (fresh=['head'])."
             )
         )
 
@@ -302,11 +302,11 @@ class StrictPretrained(PretrainedInit):
 def keep_fresh(
     state_dict: dict[str, Any], module: nn.Module, parts: Sequence[str]
 ) -> list[str]:
-    """Put a module's own weights into a state dict that is to be loaded.
+    """Replace parts of a state dict with a module's own weights.
 
     Args:
         state_dict (dict): Changed in place.
-        module (nn.Module): What it is to be loaded into.
+        module (nn.Module): The module that it will be loaded into.
         parts (Sequence[str]): The names of parts of the module.
 
     Returns:
@@ -330,10 +330,10 @@ def keep_fresh(
 
 
 def _is_made_anew(key: str, module: nn.Module, held: set[str]) -> bool:
-    """Whether a missing key is not a weight, but what a model computes itself.
+    """Return whether a missing key is a buffer that the model computes itself.
 
-    Such as Swin's tables of positions, which loading leaves out on purpose, or
-    BEiT's indices.
+    Examples are Swin's position tables, which loading leaves out on purpose,
+    and BEiT's indices.
     """
     if key in dict(module.named_parameters(remove_duplicate=False)):
         return False
@@ -346,6 +346,6 @@ def _say_images(clip: Clip) -> str:
     if not clip['preprocess']:
         return 'It does not say how images must be prepared.'
     return (
-        f'Images must be prepared so: {clip["preprocess"]} (mean and std of '
-        'pixels in 0..1; mmpretrain takes them times 255).'
+        f'Images must be prepared with {clip["preprocess"]} (mean and std '
+        'for pixels in 0..1; mmpretrain takes them times 255).'
     )

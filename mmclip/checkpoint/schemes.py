@@ -1,10 +1,9 @@
-"""Checkpoint paths of OpenMMLab's configs, read by our safe reader.
+"""Loaders for the checkpoint paths in OpenMMLab's configs.
 
 mmengine's own loaders fail on mmengine's own checkpoints with torch >= 2.6, or
-would execute what they hold; so all of its schemes are served here. The
-others convert on the fly; downloads and their caches are those of open_clip,
-timm and huggingface_hub, which lock them, so that the ranks of a node download
-once.
+could execute code in them, so all of its schemes use our safe reader. Our own
+schemes convert on the fly. open_clip, timm and huggingface_hub download for
+them, with caches that they lock, so each node downloads a file once.
 """
 
 import difflib
@@ -34,12 +33,15 @@ def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
-    """Download a checkpoint into torch's hub folder, once a node; read it."""
-    # Files of two repositories may have one name, and are not the same.
+    """Read a checkpoint after downloading it into torch's hub folder.
+
+    Each node downloads it once.
+    """
+    # Different files of two repositories may have the same name.
     folder = Path(torch.hub.get_dir()) / 'checkpoints' / _short_hash(url)
     name = os.path.basename(urlparse(url).path)
     if name in ('', '.', '..'):
-        raise CheckpointError(f'{url} names no file.')
+        raise CheckpointError(f'{url} does not name a file.')
     return read_from_web(
         url, folder / name, lambda path: _read(path, map_location)
     )
@@ -49,24 +51,24 @@ def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     prefixes=[r'(\S+\:)?s3://', r'(\S+\:)?petrel://'], force=True
 )
 def load_from_ceph(url: str, map_location: Any = None) -> dict[str, Any]:
-    """Fetch a checkpoint with mmengine's petrel backend; read it."""
+    """Fetch a checkpoint with mmengine's petrel backend, and read it."""
     backend = get_file_backend(url, backend_args=dict(backend='petrel'))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / os.path.basename(urlparse(url).path)
         path.write_bytes(backend.get(url))
         try:
             return _read(path, map_location)
-        except CheckpointError as error:  # the file is gone by now
+        except CheckpointError as error:  # name the URL, not a temporary file
             reason = str(error).replace(str(path), url)
             raise CheckpointError(reason) from error
 
 
 @CheckpointLoader.register_scheme(prefixes='pavi://', force=True)
 def load_from_pavi(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Refuse what only a package that is not public could fetch."""
+    """Refuse ``pavi://``, whose package is not public."""
     raise CheckpointError(
-        f'{path} is not fetched here: download it with the package pavi, and '
-        'name the file.'
+        f'{path} cannot be downloaded here. Download it with the package '
+        'pavi, and give the file.'
     )
 
 
@@ -76,7 +78,7 @@ def load_from_pavi(path: str, map_location: Any = None) -> dict[str, Any]:
 def load_from_torchvision(
     path: str, map_location: Any = None
 ) -> dict[str, Any]:
-    """Download ``torchvision://NAME``; read it."""
+    """Download and read ``torchvision://NAME``."""
     url = _look_up(path, catalogue.get_torchvision_models())
     return load_from_http(url, map_location)
 
@@ -85,7 +87,7 @@ def load_from_torchvision(
     prefixes=('open-mmlab://', 'openmmlab://'), force=True
 )
 def load_from_openmmlab(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Download ``open-mmlab://NAME``, or find it in mmengine's home."""
+    """Read ``open-mmlab://NAME``, from the web or from mmengine's home."""
     scheme, _, name = path.partition('://')
     name = catalogue.get_deprecated_model_names().get(name, name)
     url = _look_up(f'{scheme}://{name}', catalogue.get_external_models())
@@ -97,7 +99,7 @@ def load_from_openmmlab(path: str, map_location: Any = None) -> dict[str, Any]:
 
 @CheckpointLoader.register_scheme(prefixes='mmcls://', force=True)
 def load_from_mmcls(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Download ``mmcls://NAME``; read its backbone."""
+    """Download ``mmcls://NAME``, and read its backbone."""
     url = _look_up(path, catalogue.get_mmcls_models())
     checkpoint = load_from_http(url, map_location)
     return catalogue._process_mmcls_checkpoint(checkpoint)
@@ -137,7 +139,7 @@ def load_from_timm(path: str, map_location: Any = None) -> dict[str, Any]:
 
 @CheckpointLoader.register_scheme(prefixes='hf-hub:')
 def load_from_hub(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Convert ``hf-hub:ORG/REPOSITORY``, of open_clip or transformers."""
+    """Convert ``hf-hub:ORG/REPOSITORY``, from open_clip or transformers."""
     from mmclip.checkpoint.towers.sources import convert_repository
 
     checkpoint = convert_repository(path.removeprefix('hf-hub:'))
@@ -146,7 +148,7 @@ def load_from_hub(path: str, map_location: Any = None) -> dict[str, Any]:
 
 @CheckpointLoader.register_scheme(prefixes='local-dir:')
 def load_from_folder(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Convert ``local-dir:FOLDER``, of open_clip or transformers."""
+    """Convert ``local-dir:FOLDER``, from open_clip or transformers."""
     from mmclip.checkpoint.towers.sources import convert_folder
 
     checkpoint = convert_folder(path.removeprefix('local-dir:'))
@@ -156,11 +158,11 @@ def load_from_folder(path: str, map_location: Any = None) -> dict[str, Any]:
 def _read(path: str | Path, map_location: Any) -> dict[str, Any]:
     """Read a checkpoint for mmengine, without the config in it.
 
-    mmengine's Inferencers execute that as Python if they are given no other.
+    mmengine's Inferencers would execute that config as Python.
     """
     if isinstance(path, OpenedPath) and path.weights is not None:
         checkpoint = path.weights.read(map_location)
-        path.weights = None  # nobody else needs its memory
+        path.weights = None  # frees their memory
     else:
         checkpoint = read_checkpoint(path, map_location)
     meta = checkpoint.get('meta')
@@ -179,12 +181,12 @@ def _moved(checkpoint: dict[str, Any], map_location: Any) -> dict[str, Any]:
 
 def _look_up(path: str, urls: dict[str, str | None]) -> str:
     scheme, _, name = path.partition('://')
-    # torchvision lists models without weights, too.
+    # torchvision also lists models without weights.
     known = {name: url for name, url in urls.items() if url}
     if name not in known:
         near = difflib.get_close_matches(name, known, 3)
         raise CheckpointError(
-            f'{scheme}:// has no model {name!r}; near are '
+            f'{scheme}:// has no model {name!r}; similar names: '
             f'{", ".join(near) or "none"}.'
         )
     return known[name]

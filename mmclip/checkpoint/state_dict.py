@@ -1,4 +1,4 @@
-"""State dicts: finding them in checkpoints, and other names for tensors."""
+"""State dicts: finding them in checkpoints, checking and renaming keys."""
 
 import re
 from collections import OrderedDict
@@ -9,38 +9,38 @@ from torch import Tensor
 
 from mmclip.errors import CheckpointError, some
 
-# Of torch.compile, FSDP and activation checkpointing.
+# Added to keys by torch.compile, FSDP and activation checkpointing.
 _WRAPPERS = re.compile(
     r'\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
 )
 
 
 def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:
-    """The state dict that a checkpoint has or is.
+    """Return the state dict that a checkpoint has or is.
 
     Args:
-        checkpoint (Mapping): As it was read.
-        where (object): What errors call it, such as its path.
+        checkpoint (Mapping): The checkpoint as it was read.
+        where (object): Its name in errors, such as its path.
 
     Returns:
-        dict[str, Tensor]: Perhaps with torch's metadata.
+        dict[str, Tensor]: The state dict, with torch's metadata if it has any.
 
     Raises:
-        CheckpointError: If it is not names and tensors.
+        CheckpointError: If keys are not strings or values not tensors.
     """
     weights = checkpoint.get('state_dict', checkpoint)
     check_names(weights, where)
     if not weights:
-        raise CheckpointError(f'{where} holds no state dict.')
+        raise CheckpointError(f'{where} has no state dict.')
     others = [k for k, v in weights.items() if not isinstance(v, Tensor)]
     if not others:
         return weights
     wrappers = [key for key in others if isinstance(weights[key], Mapping)]
     raise CheckpointError(
-        f'{where} holds no state dict: {some(others)} '
+        f'{where} has no state dict: {some(others)} '
         f'{"is not a tensor" if len(others) == 1 else "are not tensors"}'
         + (
-            f'; if the weights are in {some(wrappers)}, save that dict alone, '
+            f'. If the weights are in {some(wrappers)}, save that dict alone, '
             "or as 'state_dict'."
             if wrappers
             else '.'
@@ -49,32 +49,33 @@ def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:
 
 
 def check_names(weights: Any, where: object) -> None:
-    """Refuse a state dict with keys that are not names.
+    """Refuse a state dict with keys that are not strings.
 
     Raises:
-        CheckpointError: Naming the first of them.
+        CheckpointError: If there are any; names the first few.
     """
     if not isinstance(weights, Mapping):
         raise CheckpointError(
-            f'{where} holds no state dict, but a {type(weights).__name__}.'
+            f'{where} has no state dict, but a {type(weights).__name__}.'
         )
     others = [key for key in weights if not isinstance(key, str)]
     if others:
         raise CheckpointError(
-            f'{where} holds no state dict: the keys must be names, and '
-            f'{some(others)} {"is" if len(others) == 1 else "are"} not.'
+            f'{where} has no state dict: keys must be strings; found '
+            f'{some(others)}.'
         )
 
 
 def without_wrapper(state_dict: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
-    """Keys without what wrappers of torch put into them.
+    """Remove what torch's wrappers add to keys.
 
-    Such as ``module.`` of data-parallel training before all, which mmengine's
-    runners take away, too, and ``_orig_mod.`` of ``torch.compile`` anywhere.
+    Examples are ``module.`` before all keys, from data-parallel training
+    (mmengine's runners remove it too), and ``_orig_mod.`` anywhere, from
+    ``torch.compile``.
     """
     plain = renamed(state_dict, lambda key: _WRAPPERS.sub('', key))
     if len(plain) < len(state_dict):
-        plain = renamed(state_dict, str)  # what would be one is not the same
+        plain = renamed(state_dict, str)  # different keys would become one
     wrapped = all(key.startswith('module.') for key in plain)
     return without_prefix(plain, 'module.' if wrapped else '')
 
@@ -82,11 +83,11 @@ def without_wrapper(state_dict: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
 def without_prefix(
     state_dict: Mapping[str, Any], prefix: str
 ) -> 'OrderedDict[str, Any]':
-    """The tensors below a prefix, and torch's metadata of theirs.
+    """Return the tensors with a prefix, without it, and their metadata.
 
     Args:
-        state_dict (Mapping): Perhaps with metadata.
-        prefix (str): With its dot; ``''`` for a copy of all.
+        state_dict (Mapping): A state dict, with or without torch's metadata.
+        prefix (str): The prefix with its dot; ``''`` copies everything.
     """
     return renamed(
         state_dict,
@@ -99,11 +100,11 @@ def without_prefix(
 def renamed(
     state_dict: Mapping[str, Any], rename: Callable[[str], str | None]
 ) -> 'OrderedDict[str, Any]':
-    """Tensors under other names, and torch's metadata with them.
+    """Rename tensors, and torch's metadata with them.
 
     Args:
-        state_dict (Mapping): Perhaps with metadata.
-        rename (Callable): Gives the new name; None to leave one out.
+        state_dict (Mapping): A state dict, with or without torch's metadata.
+        rename (Callable): Returns the new name; None leaves the tensor out.
     """
     part: Any = OrderedDict(
         (name, tensor)
@@ -119,7 +120,7 @@ def renamed(
 
 
 def metadata_of(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What torch keeps with a state dict, by the names of modules."""
+    """Return the metadata that torch keeps with a state dict, by module."""
     known = getattr(state_dict, '_metadata', None)
     if not isinstance(known, dict):
         return {}

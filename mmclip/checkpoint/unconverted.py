@@ -1,4 +1,4 @@
-"""Weights that a backbone of ours cannot load yet, and what makes them so."""
+"""Advice for weights that must be converted before our backbones load them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,34 +24,34 @@ CONFIGS = ('open_clip_config.json', 'config.json')
 def refuse_unconverted(
     path: str, checkpoint: Mapping[str, Any], module: nn.Module
 ) -> None:
-    """Refuse weights with other names than ours, saying how to convert them.
+    """Refuse weights with names other than ours, and say how to convert them.
 
     Args:
-        path (str): Where they come from.
-        checkpoint (Mapping): What was read there.
-        module (nn.Module): The backbone that they are for.
+        path (str): The file, or its address.
+        checkpoint (Mapping): The checkpoint as it was read.
+        module (nn.Module): The backbone that the weights are for.
 
     Raises:
-        CheckpointError: If it is not a state dict, or most of the backbone is
-            not in it under its own names.
+        CheckpointError: If it is not a state dict, or lacks most of the
+            backbone's names.
     """
     weights = without_wrapper(weights_of(checkpoint, path))
     own = module.state_dict().keys()
     known = {key.removeprefix('backbone.') for key in weights} & own
     advice = advise(path, weights)
     if advice and len(known) < len(own) / 2:
-        raise CheckpointError(f'{path} is not converted: {advice}')
+        raise CheckpointError(f'{path} is not converted yet: {advice}')
 
 
 def advise(path: str, weights: Mapping[str, Tensor]) -> str | None:
-    """Whose names weights have, and the one step to ours.
+    """Say which library's names weights have, and how to convert them.
 
     Args:
-        path (str): The file, or any address of it.
+        path (str): The file, or its address.
         weights (Mapping[str, Tensor]): A state dict.
 
     Returns:
-        str | None: Sentences; None if the names are ours or unknown.
+        str | None: The advice; None if the names are ours or unknown.
     """
     for dialect in PLAIN_DIALECTS:
         if dialect.prefix_in(weights) is not None:
@@ -59,7 +59,7 @@ def advise(path: str, weights: Mapping[str, Tensor]) -> str | None:
     else:
         if found := find_behind_prefix(weights):
             return _remove_prefix(*found)
-        # Towers that are modules of open_clip's own.
+        # Towers of open_clip that are not plain vision transformers.
         if not any(key.startswith('visual.') for key in weights):
             return None
         dialect = PLAIN_DIALECTS[0]
@@ -69,40 +69,41 @@ def advise(path: str, weights: Mapping[str, Tensor]) -> str | None:
 
 
 def not_a_file(path: str) -> str | None:
-    """What to write instead of a folder or a JSON file, None for others."""
+    """Say what to give instead of a folder or JSON file, None for others."""
     folder = Path(path).expanduser()
     if folder.suffix == '.json':
         folder = folder.parent
     elif not folder.is_dir():
         return None
     if any((folder / name).is_file() for name in CONFIGS):
-        return f"{path} is not a file of weights: write 'local-dir:{folder}'."
+        return f"{path} is not a weight file. Use 'local-dir:{folder}'."
     return (
-        f'{path} is not a file of weights: name one, or put the '
-        f"{' or '.join(CONFIGS)} beside it and write 'local-dir:{folder}'."
+        f'{path} is not a weight file. Give one, or put '
+        f"{' or '.join(CONFIGS)} next to it and use 'local-dir:{folder}'."
     )
 
 
 def _remove_prefix(prefix: str, dialect: Dialect) -> str:
-    whose = 'ours' if dialect is MMPRETRAIN else f'those of {dialect.name}'
+    whose = 'our' if dialect is MMPRETRAIN else f"{dialect.name}'s"
     return (
-        f'before its names, which are {whose}, stands {prefix!r}. Save them '
+        f'it has {whose} names with the prefix {prefix!r}. Save the weights '
         f'without it: torch.save({{k.removeprefix({prefix!r}): v for k, v in '
         f"weights.items() if k.startswith({prefix!r})}}, 'OUT.pth')."
     )
 
 
 def _command(path: str) -> str:
-    """What converts a file, as far as the file and its folder say it."""
+    """Return the command that converts a file, as far as it is known."""
     file = Path(path).expanduser()
     for config in CONFIGS:
         if (file.parent / config).is_file():
             if file.name in WEIGHT_NAMES:
-                return f"Write 'local-dir:{file.parent}' instead."
+                return f"Use 'local-dir:{file.parent}' instead."
             return f'Run {CONVERTER} {file.parent / config} {path} OUT.pth.'
     return (
         f'Run {CONVERTER} NAME {path} OUT.pth --tag TAG, where NAME is '
-        f'{_names(file)}, and TAG the pretrained tag that they follow.'
+        f'{_names(file)}, and TAG is the pretrained tag whose activation and '
+        'preprocessing they use.'
     )
 
 
@@ -111,8 +112,8 @@ def _names(file: Path) -> str:
 
     names = []
     if file.is_file():
-        with suppress(CheckpointError):  # then nothing is known of it
+        with suppress(CheckpointError):  # then no name is suggested
             names = inspect_weights(file).names
     if not names:
-        return "a model of open_clip or timm, or your model config's JSON file"
+        return "an open_clip or timm model, or your model config's JSON file"
     return f'{"one of " if len(names) > 1 else ""}{some(names)}'

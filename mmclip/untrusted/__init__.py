@@ -1,1 +1,1 @@
-"""What may be taken from files of strangers, and how it is checked."""
+"""Checks of values that come from strangers' files."""

@@ -1,7 +1,7 @@
-"""What a model config may say: open_clip's, and that of our own backbones.
+"""Permitted values in model configs: open_clip's, and our own backbones'.
 
-The numbers are bounds that no model comes near, so that none of them takes
-memory that a machine does not have before weights are there to compare.
+No real model comes near the bounds on numbers. They keep a config from
+allocating more memory than a machine has before any weights are compared.
 """
 
 import re
@@ -36,7 +36,7 @@ from mmclip.untrusted.rules import (
 
 
 def is_timm_model(name: Any) -> bool:
-    """Whether a name is one of timm's own, and not an address or a folder."""
+    """Return whether a name is timm's own, not an address or a folder."""
     import timm
 
     return (
@@ -68,7 +68,7 @@ PREPROCESS = dict(
 )
 
 
-# Fifty times that of the largest tower of open_clip.
+# Fifty times the table of open_clip's largest tower.
 MOST_IN_TABLE = 2**24
 
 
@@ -121,7 +121,7 @@ VISION: dict[str, Check] = _BLOCK | dict(
 TEXT: dict[str, Check] = _BLOCK | dict(
     context_length=whole(MOST_TOKENS),
     vocab_size=whole(MOST_WORDS),
-    hf_tokenizer_name=optional(NAME),  # the folder's own files are read
+    hf_tokenizer_name=optional(NAME),  # unused: the folder's files are read
     tokenizer_mode=optional(choice('', 'clips')),
     tokenizer_kwargs=optional(OBJECT),
     heads=whole(MOST_CHANNELS),
@@ -153,7 +153,7 @@ MULTIMODAL: dict[str, Check] = TEXT | dict(
     n_queries=whole(MOST_TOKENS),
     attn_pooler_heads=whole(MOST_CHANNELS),
 )
-# What goes on to a class inside open_clip.
+# Passed on to a class inside open_clip.
 _KWARGS = dict(
     act_kwargs=dict(approximate=choice('none', 'tanh')),
     norm_kwargs=dict(eps=number(0, 1), elementwise_affine=FLAG, bias=FLAG),
@@ -176,15 +176,14 @@ MODEL: dict[str, Check] = dict(
 
 
 def take_image_tower(config: Any, where: str) -> dict[str, Any]:
-    """What a model config of open_clip says of its image tower.
+    """Return what an open_clip model config says of its image tower.
 
     Args:
-        config (Any): With ``embed_dim`` and ``vision_cfg``.
-        where (str): Whose it is, for messages.
+        config (Any): A config with ``embed_dim`` and ``vision_cfg``.
+        where (str): Its name in messages.
 
     Returns:
-        dict: ``embed_dim``, ``vision_cfg`` and, if it is there,
-        ``quick_gelu``.
+        dict: ``embed_dim``, ``vision_cfg`` and, if present, ``quick_gelu``.
 
     Raises:
         CheckpointError: If anything is missing, unknown or out of bounds.
@@ -193,8 +192,8 @@ def take_image_tower(config: Any, where: str) -> dict[str, Any]:
     taken = take(config, {name: MODEL[name] for name in parts}, where)
     if 'vision_cfg' not in taken or 'embed_dim' not in taken:
         raise CheckpointError(
-            f'{where} is not a model config of open_clip: embed_dim and '
-            'vision_cfg are needed.'
+            f'{where} is not an open_clip model config: it needs embed_dim '
+            'and vision_cfg.'
         )
     vision = _take_part(taken['vision_cfg'], VISION, f'{where}, vision_cfg')
     _refuse_large_table(vision, where)
@@ -202,14 +201,14 @@ def take_image_tower(config: Any, where: str) -> dict[str, Any]:
 
 
 def take_whole_model(config: Any, where: str) -> dict[str, Any]:
-    """What a model config of open_clip says of both towers.
+    """Return what an open_clip model config says of both towers.
 
-    Args and errors as in :func:`take_image_tower`; nothing that it says is
-    left out.
+    Args and errors are those of :func:`take_image_tower`, but unknown keys
+    are refused.
     """
     taken = take_all(config, MODEL, where) | take_image_tower(config, where)
     if 'text_cfg' not in taken:
-        raise CheckpointError(f'{where} says nothing of a text tower.')
+        raise CheckpointError(f'{where} does not describe a text tower.')
     for part, checks in (('text_cfg', TEXT), ('multimodal_cfg', MULTIMODAL)):
         if part in taken:
             taken[part] = _take_part(taken[part], checks, f'{where}, {part}')
@@ -217,7 +216,7 @@ def take_whole_model(config: Any, where: str) -> dict[str, Any]:
 
 
 def _refuse_large_table(vision: Mapping[str, Any], where: str) -> None:
-    """Refuse positions that open_clip computes before there are weights."""
+    """Refuse large position tables, which open_clip computes at once."""
     size = vision.get('image_size', 224)
     height, width = (size, size) if isinstance(size, int) else size
     patch = vision.get('patch_size') or 16
@@ -226,7 +225,8 @@ def _refuse_large_table(vision: Mapping[str, Any], where: str) -> None:
     if is_computed and numbers > MOST_IN_TABLE:
         raise CheckpointError(
             f'{where}, vision_cfg: image_size {size} with patch_size {patch} '
-            f'is a table of {numbers:,} positions times width.'
+            f'needs a position table of {numbers:,} numbers; at most '
+            f'{MOST_IN_TABLE:,} are allowed.'
         )
 
 
@@ -261,7 +261,7 @@ def _is_arch(value: Any) -> bool:
     )
 
 
-# Arguments of our backbones. init_cfg is left alone: it holds an address.
+# Arguments of our backbones, without init_cfg, which holds an address.
 BACKBONE: dict[str, Check] = dict(
     type=NAME,
     arch=(
@@ -295,12 +295,11 @@ BACKBONE: dict[str, Check] = dict(
 
 
 def take_backbone(cfg: Any, where: str) -> dict[str, Any]:
-    """The arguments of one of our backbones, without its ``init_cfg``.
+    """Return the arguments of one of our backbones, without ``init_cfg``.
 
     Args:
-        cfg (Any): With ``type``, as it stands in a config or in
-            ``meta['clip']``.
-        where (str): Whose it is, for messages.
+        cfg (Any): A dict with ``type``, from a config or ``meta['clip']``.
+        where (str): Its name in messages.
 
     Raises:
         CheckpointError: If anything is unknown or out of bounds.

@@ -1,9 +1,8 @@
-"""What is taken from the JSON files and checkpoints of others.
+"""Rules for values from others' JSON files and checkpoints.
 
-A file chooses nothing: what it says is taken by name, with the type and within
-the bounds that are written here. The rest is refused where it would reach
-another library, and left alone where nothing reads it. No value becomes an
-address, a path, code, or a size to allocate.
+Only known names are read, with the types and bounds set here. Unknown names
+are refused if they would reach another library, and ignored otherwise. No
+value becomes an address, a path, code, or a size to allocate.
 """
 
 import json
@@ -16,7 +15,7 @@ from typing import Any
 from mmclip.errors import CheckpointError
 from mmclip.version import __version__
 
-# Far more than any model needs, and nothing that a machine could not hold.
+# Far more than any model needs, but little enough for any machine.
 MOST_LAYERS = 512
 MOST_CHANNELS = 2**16
 MOST_PIXELS = 2**14
@@ -24,7 +23,7 @@ MOST_TOKENS = 2**16
 MOST_WORDS = 2**22
 MOST_BYTES_OF_JSON = 2**24
 
-# Whether a value may be taken, and what it must be.
+# A test of a value, and the description of what it must be.
 Check = tuple[Callable[[Any], bool], str]
 
 
@@ -35,16 +34,16 @@ def read_json(
 
     Args:
         path (str | Path): The file.
-        most (int): Bytes that it may have. Defaults to 16 MiB.
+        most (int): The largest size in bytes. Defaults to 16 MiB.
 
     Raises:
-        CheckpointError: If it is not one, or larger than any description.
+        CheckpointError: If it is too large or does not hold an object.
     """
     path = Path(path)
     if path.stat().st_size > most:
         raise CheckpointError(
-            f'{path} has {path.stat().st_size:,} bytes, and may have at most '
-            f'{most:,}.'
+            f'{path} has {path.stat().st_size:,} bytes; at most {most:,} are '
+            'allowed.'
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
@@ -54,8 +53,7 @@ def read_json(
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(
-            f'{path} must hold a JSON object, and holds a '
-            f'{type(content).__name__}.'
+            f'{path} must be a JSON object, got a {type(content).__name__}.'
         )
     return content
 
@@ -63,16 +61,15 @@ def read_json(
 def take(
     values: Any, checks: Mapping[str, Check], where: str
 ) -> dict[str, Any]:
-    """Take what is known by name, and leave the rest.
+    """Return the known values of an object, and ignore the rest.
 
     Args:
-        values (Any): An object of a JSON file.
-        checks (Mapping): What is taken, and what it must be.
-        where (str): The file and the key, for messages.
+        values (Any): An object from a JSON file.
+        checks (Mapping): The known names, and the check of each value.
+        where (str): The file and key, for messages.
 
     Raises:
-        CheckpointError: If it is not an object, or a value is not what it
-            must be.
+        CheckpointError: If it is not an object, or a value fails its check.
     """
     if not isinstance(values, Mapping):
         raise CheckpointError(
@@ -94,7 +91,7 @@ def take(
 def take_all(
     values: Any, checks: Mapping[str, Check], where: str
 ) -> dict[str, Any]:
-    """The same for what reaches another library: the rest is refused."""
+    """Return the values of an object as :func:`take`, but refuse the rest."""
     taken = take(values, checks, where)
     unknown = [repr(name)[:50] for name in values if name not in checks]
     if unknown:
@@ -107,7 +104,7 @@ def take_all(
 
 
 def _shown(value: Any) -> str:
-    """At most a few dozen characters of a value, however large it is."""
+    """Return a value in at most a few dozen characters."""
     if isinstance(value, Mapping | list | tuple | set):
         return f'a {type(value).__name__} of {len(value)}'
     if isinstance(value, int) and abs(value) >= 10**18:
@@ -117,32 +114,32 @@ def _shown(value: Any) -> str:
 
 
 def is_whole(value: Any, low: int, high: int) -> bool:
-    """Whether a value is an integer, and not a bool, within two bounds."""
+    """Return whether a value is an integer, not a bool, within bounds."""
     is_int = isinstance(value, int) and not isinstance(value, bool)
     return is_int and low <= value <= high
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a finite number, and not a bool."""
+    """Return whether a value is a finite number, not a bool."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and abs(value) < 1e300 and math.isfinite(value)
 
 
 def whole(high: int, low: int = 1) -> Check:
-    """An integer within two bounds."""
-    return lambda v: is_whole(v, low, high), f'an integer of {low} to {high}'
+    """Allow integers within bounds."""
+    return lambda v: is_whole(v, low, high), f'an integer from {low} to {high}'
 
 
 def number(low: float, high: float) -> Check:
-    """A finite number within two bounds."""
+    """Allow finite numbers within bounds."""
     return (
         lambda v: is_finite(v) and low <= v <= high,
-        f'a number of {low} to {high}',
+        f'a number from {low} to {high}',
     )
 
 
 def choice(*choices: Any) -> Check:
-    """One of a few values."""
+    """Allow a few values."""
 
     def is_one(value: Any) -> bool:
         # 1 is not True, and a list cannot be looked up.
@@ -152,13 +149,13 @@ def choice(*choices: Any) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """What a check lets through, or null."""
+    """Allow what a check allows, or null."""
     is_right, wanted = check
     return lambda v: v is None or is_right(v), f'{wanted}, or null'
 
 
 def either(one: Check, other: Check) -> Check:
-    """What one of two checks lets through."""
+    """Allow what one of two checks allows."""
     return (
         lambda v: one[0](v) or other[0](v),
         f'{one[1]}, or {other[1]}',
@@ -166,7 +163,7 @@ def either(one: Check, other: Check) -> Check:
 
 
 def several(check: Check, count: int) -> Check:
-    """A list of so many values."""
+    """Allow lists of ``count`` values that a check allows."""
     is_right, wanted = check
 
     def are_right(values: Any) -> bool:

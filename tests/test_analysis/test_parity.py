@@ -27,7 +27,7 @@ def test_the_tag_of_a_local_file_decides_about_the_activation(
     converted = str(tmp_path / 'converted.pth')
     write_checkpoint(checkpoint, converted)
     arguments = (converted, 'ViT-B-32', source)
-    with pytest.raises(CheckpointError, match='pass --tag'):
+    with pytest.raises(CheckpointError, match='Pass --tag'):
         compare_with_open_clip(*arguments)
     difference = compare_with_open_clip(*arguments, 'openai')
     assert difference <= RELATIVE_TOLERANCE

@@ -156,7 +156,7 @@ def test_the_user_may_say_it(tmp_path):
     wanted = right(module.pos_embed.detach(), 1, (32, 64), (64, 32))
     torch.testing.assert_close(backbone.pos_embed.detach(), wanted)
     write_checkpoint(SAVED['described'](module), path)
-    with pytest.raises(CheckpointError, match='leave img_size out'):
+    with pytest.raises(CheckpointError, match='Leave img_size out'):
         PretrainedCLIP(str(path), img_size=(64, 32))(backbone)
 
 

@@ -116,8 +116,8 @@ def test_readers_of_files_name_the_path(tmp_path, suffix):
     wrong = changed(('backbone', 'norm_eps'), '1e-5')
     write_checkpoint(checkpoint(wrong), path)
     message = (
-        f"{path}: meta['clip']['backbone']: norm_eps must be a number of 0 to "
-        "1, got '1e-5'."
+        f"{path}: meta['clip']['backbone']: norm_eps must be a number from "
+        "0 to 1, got '1e-5'."
     )
     for use in (
         read_checkpoint,

@@ -235,7 +235,7 @@ class TestMMPretrainsCheckpoints:
         with torch.no_grad():
             torch.testing.assert_close(backbone(x)[0], reference(x)[0])
         assert "has no meta['clip']" in log()
-        assert 'Left out (no part of the backbone)' in log()
+        assert 'Left out (not part of the backbone)' in log()
 
     def test_strict_by_keys_and_shapes(self, theirs):
         arch = TINY_BACKBONE['arch'] | dict(mlp_width=64)

@@ -186,11 +186,11 @@ def test_folders_and_repositories(tiny_model, tmp_path, monkeypatch, scheme):
     ('path', 'message'),
     [
         ('open_clip://ViT-B-32', 'must be open_clip://NAME/TAG'),
-        ('open_clip://ViT-B-32/opanai', 'near are openai'),
-        ('open_clip://ViT-B-33/openai', 'nearest names are'),
+        ('open_clip://ViT-B-32/opanai', 'similar tags: openai'),
+        ('open_clip://ViT-B-33/openai', 'similar names: '),
         ('open_clip://ViT-B-16/openai', 'could not be downloaded'),
         ('timm://vit_base_patch32_clip_224', r'must be timm://NAME\.TAG'),
-        ('timm://vit_base_patch32_clip_224.x', 'there are'),
+        ('timm://vit_base_patch32_clip_224.x', 'available tags: '),
         ('timm://ViT-B-32.openai', 'timm has no weights ViT-B-32.openai'),
         ('open_clip://vit_base_patch32_clip_224/openai', 'open_clip has no'),
         (f'timm://{TIMM.replace("32", "16")}', 'could not be downloaded'),
@@ -237,7 +237,7 @@ def test_a_damaged_file_of_the_hubs_cache_is_named(
     blob = tmp_path / 'blob'
     blob.write_bytes(content)
     (snapshot / file).symlink_to(blob)
-    with pytest.raises(CheckpointError, match=f'Delete {blob} to have it'):
+    with pytest.raises(CheckpointError, match=f'Delete {blob} to download it'):
         CheckpointLoader.load_checkpoint(path)
 
 

@@ -87,7 +87,9 @@ def test_fresh_parts_keep_their_initialisation(load, weights):
 
 
 def test_nothing_below_the_prefix_is_an_error(load):
-    with pytest.raises(CheckpointError, match=r"no weights below 'model\.'"):
+    with pytest.raises(
+        CheckpointError, match=r"no weights with prefix 'model\.'"
+    ):
         load(prefixed('layer.', WEIGHTS), prefix='model')
 
 

@@ -60,8 +60,8 @@ def test_another_projects_names_are_told_and_the_command(
     path = tmp_path / 'x.pth'
     torch.save(dict(state_dict=weights) if wrapped else weights, path)
     wanted = (
-        f'{path} is not converted: it has the names of {dialect.name}. Run '
-        f'{CONVERTER} NAME {path} OUT.pth --tag TAG'
+        f'{path} is not converted yet: it has the names of {dialect.name}. '
+        f'Run {CONVERTER} NAME {path} OUT.pth --tag TAG'
     )
     with pytest.raises(CheckpointError) as error:
         build(path)
@@ -87,7 +87,7 @@ def test_the_command_works_as_it_stands_where_a_config_lies_beside(
     weights = in_names_of(OPEN_CLIP, ours, 'visual.')
     for name, message in (
         ('epoch_3.pt', f'{tmp_path}/open_clip_config.json {tmp_path}/epoch_3'),
-        ('model.safetensors', f"Write 'local-dir:{tmp_path}' instead"),
+        ('model.safetensors', f"Use 'local-dir:{tmp_path}' instead"),
     ):
         save = save_file if 'safe' in name else torch.save
         save(weights, tmp_path / name)
@@ -128,9 +128,9 @@ def test_a_backbone_that_alone_was_compiled(ours, tmp_path):
 @pytest.mark.parametrize(
     ('dialect', 'whose'),
     [
-        (None, 'ours'),
-        (OPEN_CLIP, 'those of open_clip'),
-        (HF_CLIP, 'those of Hugging Face CLIP'),
+        (None, 'our'),
+        (OPEN_CLIP, "open_clip's"),
+        (HF_CLIP, "Hugging Face CLIP's"),
     ],
 )
 def test_any_other_prefix_is_named_and_what_removes_it(
@@ -142,14 +142,14 @@ def test_any_other_prefix_is_named_and_what_removes_it(
     with pytest.raises(CheckpointError) as error:
         build(tmp_path / 'x.pth')
     message = str(error.value)
-    assert f"which are {whose}, stands '{prefix}'. Save them" in message
+    assert f"it has {whose} names with the prefix '{prefix}'. S" in message
     # The advice is Python that does it.
     monkeypatch.chdir(tmp_path)
     exec(message[message.index('torch.save(') :].rstrip('.'), dict(
         torch=torch, weights=before
     ))  # fmt: skip
     assert torch.load('OUT.pth').keys() == weights.keys()
-    with pytest.raises(CheckpointError, match=f"stand behind '{prefix}'"):
+    with pytest.raises(CheckpointError, match=f"the prefix '{prefix}'"):
         convert_source('ViT-B-32', str(tmp_path / 'x.pth'), 'openai')
 
 
@@ -158,7 +158,7 @@ def test_any_other_prefix_is_named_and_what_removes_it(
     [
         (dict(model=dict(x=torch.ones(1)), epoch=3), 'weights are in model'),
         (dict(state_dict=[torch.ones(1)]), 'no state dict, but a list'),
-        (dict(state_dict={3: torch.ones(1)}), 'names, and 3 is not'),
+        (dict(state_dict={3: torch.ones(1)}), 'keys must be strings; found 3'),
     ],
 )
 def test_what_is_no_state_dict_is_said(tmp_path, content, message):
@@ -171,10 +171,10 @@ def test_what_is_no_state_dict_is_said(tmp_path, content, message):
 @pytest.mark.parametrize('name', ['', '{}', 'model.safetensors.index.json'])
 def test_a_folder_is_to_be_written_as_one(tmp_path, config, name):
     path = tmp_path / name.format(config)
-    with pytest.raises(CheckpointError, match='name one, or put the'):
+    with pytest.raises(CheckpointError, match='Give one, or put '):
         build(path)
     (tmp_path / config).write_text('{}')
-    with pytest.raises(CheckpointError, match=f"write 'local-dir:{tmp_path}'"):
+    with pytest.raises(CheckpointError, match=f"Use 'local-dir:{tmp_path}'"):
         build(path)
 
 

@@ -118,16 +118,16 @@ def exit_message(call: Callable[..., SimpleNamespace]) -> Callable[..., str]:
 @pytest.fixture(
     params=[
         ('old.pth', 'old.pth exists; pass --force to overwrite it.'),
-        ('folder.pth', 'folder.pth is a folder: name a file.'),
+        ('folder.pth', 'folder.pth is a folder. Give a file.'),
         (
             'old.pth/new/x.pth',
-            'old.pth/new cannot be written to (Not a directory): name another '
-            'folder.',
+            'old.pth/new cannot be written to (Not a directory). Choose '
+            'another folder.',
         ),
         (
             'x.onnx',
-            'x.onnx must end in one of .pt, .pth, .bin, .safetensors: the '
-            'suffix says which format to write.',
+            'x.onnx must end in one of .pt, .pth, .bin, .safetensors, which '
+            'sets the format.',
         ),
     ],
     ids=['old', 'folder', 'nowhere', 'format'],

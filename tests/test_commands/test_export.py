@@ -87,7 +87,7 @@ def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
     [
         (('missing.pth', 'x.pt'), 'missing.pth does not exist'),
         (('source.pt', 'x.pt'), "no meta['clip']"),
-        (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'is for'),
+        (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'needs --to'),
         (('x.pth', 'folder.pt'), 'is a folder'),
         (('x.pth', 'x.onnx'), 'must end in one of'),
         (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),

@@ -154,7 +154,7 @@ def test_both_of_another_activation_than_the_config_are_refused(
     for seed, name in enumerate(ENDS):
         write_random(project, name, seed, act='gelu')
     message = curve()
-    assert 'fine_tuned.pth is of another model' in message
+    assert 'fine_tuned.pth is from another model' in message
     assert "act: checkpoint 'gelu', here 'quick_gelu'" in message
 
 

@@ -88,7 +88,7 @@ def test_an_output_is_refused_before_the_inputs_are_read(
     (tmp_path / 'work' / 'linear_probe.pth').mkdir(parents=True)
     line = ('config.py', 'no.pth', '--work-dir', 'work')
     assert exit_message(main, *line) == (
-        'error: work/linear_probe.pth is a folder: name a file.'
+        'error: work/linear_probe.pth is a folder. Give a file.'
     )
 
 

@@ -1,1 +1,1 @@
-"""Reading files safely, and writing them atomically."""
+"""Safe reading and atomic writing of files."""

@@ -1,6 +1,6 @@
-"""All that a pickle may name, and what stands for it here.
+"""All names that a pickle may use, and what replaces each of them.
 
-Nothing else is found, and nothing here makes more than it is given.
+No other name is looked up, and no replacement makes more than it is given.
 """
 
 import posixpath
@@ -34,9 +34,9 @@ _METADATA = ('version', PATCH_GRID, IMAGE_SIZE)
 
 
 def _encode(text: str, codec: str) -> bytes:
-    """The bytes that protocol 2 writes as a text."""
+    """Return the bytes that protocol 2 writes as text."""
     if codec not in ('latin1', 'latin-1'):
-        raise CheckpointError(f'it holds bytes as a text of {shown(codec)}.')
+        raise CheckpointError(f'it has bytes in the codec {shown(codec)}.')
     return text.encode('latin1')
 
 
@@ -45,19 +45,19 @@ def _no_bytes() -> bytes:
 
 
 def _plain_dict(content: Any) -> dict[Any, Any]:
-    """What a ``ConfigDict`` holds."""
+    """Return the contents of a ``ConfigDict``."""
     if type(content) is not dict:
-        raise CheckpointError(f'it makes a dict of {shown(content)}.')
+        raise CheckpointError(f'it makes a dict from {shown(content)}.')
     return content
 
 
 def _default_dict(factory: Any = None) -> dict[Any, Any]:
-    """What a ``defaultdict`` holds comes later."""
+    """Return a dict for a ``defaultdict``, whose contents come later."""
     return {}
 
 
 def _namespace() -> dict[str, Any]:
-    """The arguments of a command, which timm's and other trainings keep."""
+    """Return a dict for a command's arguments, which timm and others save."""
     return {}
 
 
@@ -70,9 +70,9 @@ def _counter(content: Any) -> Counter[Any]:
 
 
 def _fill_ordered_dict(ordered: Any, state: Any) -> None:
-    """Take what modules say of their weights; the rest could hide methods.
+    """Take modules' metadata only; other attributes could hide methods.
 
-    Nor may a file say ``assign_to_params_buffers``, by which torch would
+    ``assign_to_params_buffers`` is not taken either: it would make torch
     replace a model's parameters with tensors of the file's dtype.
     """
     if '_metadata' not in state:
@@ -99,7 +99,7 @@ def _fill_module(module: Module, state: Any) -> None:
 
 
 def _content(content: Any, *_: Any) -> Any:
-    """A typed list or dict: its contents alone."""
+    """Return the contents of a typed list or dict."""
     return content
 
 
@@ -173,7 +173,7 @@ _MMENGINE = [
         'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
     ),
 ]
-# Values, and no functions.
+# Values, not functions.
 _DTYPES = {
     str(dtype): dtype
     for dtype in vars(torch).values()
@@ -182,8 +182,8 @@ _DTYPES = {
 NAMES: dict[str, Any] = _DTYPES | {
     named.name: named for named in (*_PLAIN, *_TORCH, *_NUMPY, *_MMENGINE)
 }
-# What TorchScript writes around typed lists and dicts: their contents come
-# first, a description of the type after.
+# TorchScript's wrappers of typed lists and dicts, called with the contents and
+# then a description of the type.
 NAMES_OF_TORCHSCRIPT: dict[str, Any] = (
     NAMES
     | {

@@ -1,8 +1,8 @@
-"""Zip archives of torch, looked at before anything in them is read.
+"""Torch's zip archives, checked before anything in them is read.
 
-Python's module and torch's reader find a directory, names and contents in
-different ways. What both read differently is refused, so that what is checked
-here is what anybody reads.
+Python's module and torch's reader find the directory, names and contents in
+different ways. Archives that they would read differently are refused, so that
+what is checked here is what others read.
 """
 
 import os
@@ -19,25 +19,25 @@ import torch
 
 from mmclip.errors import CheckpointError
 
-# Vectors of a processor, and complex numbers of 16 bytes, must be aligned.
+# For vector instructions, and complex numbers of 16 bytes.
 ALIGNMENT = 16
-_CHUNK = 2**20  # bytes that are copied at once: they stay in the cache
-# Sizes and signatures are those of PKWARE's APPNOTE.TXT, 4.3.
+_CHUNK = 2**20  # bytes copied at a time, few enough for the cache
+# Sizes and signatures from PKWARE's APPNOTE.TXT, 4.3.
 _LOCAL = struct.Struct('<4s5H3I2H')
 _END = struct.Struct('<4s4H2IH')
 _END_64 = struct.Struct('<4sQ2H2I4Q')
 _LOCATOR_64 = struct.Struct('<4sIQI')
-_HAS_DESCRIPTOR = 0x08  # the sizes come after the content
+_HAS_DESCRIPTOR = 0x08  # sizes follow the content
 
 
 class Archive:
-    """An archive as torch writes it: stored files, each in one place.
+    """An archive as torch writes it, with uncompressed, separate files.
 
     Args:
         file (BinaryIO): The open file.
 
     Raises:
-        CheckpointError: If it is anything else; without the file's name.
+        CheckpointError: If it is anything else; does not name the file.
         zipfile.BadZipFile: If it is damaged.
     """
 
@@ -52,16 +52,16 @@ class Archive:
         return f'{self._folder}/{name}' in self._contents
 
     def read(self, name: str) -> bytes:
-        """The content of a file, whose check sum is compared.
+        """Return the content of a file after comparing its checksum.
 
         Raises:
-            CheckpointError: If there is none, or it is damaged.
+            CheckpointError: If it does not exist or is damaged.
         """
         name, *_ = self._find(name)
         return b''.join(self._chunks(name))
 
     def storage(self, name: str) -> torch.UntypedStorage:
-        """The content of a file, in memory; else as :meth:`read`."""
+        """Return the content of a file as :meth:`read`, as a storage."""
         if self._is_checked:
             return self.mapped(name).clone()
         name, _, size = self._find(name)
@@ -81,19 +81,18 @@ class Archive:
                     yield chunk
         except zipfile.BadZipFile as error:
             raise CheckpointError(
-                f'its {name} has another check sum than when it was written: '
-                'the file is damaged.'
+                f'its {name} has the wrong checksum: the file is damaged.'
             ) from error
         if size:
             raise CheckpointError(f'its {name} is cut short.')
 
     def mapped(self, name: str) -> torch.UntypedStorage:
-        """The content of a file, left on disk until it is used.
+        """Return the content of a file, left on disk until it is used.
 
-        Its check sum is not compared. What is not aligned is copied.
+        Its checksum is not compared. Unaligned content is copied.
 
         Raises:
-            CheckpointError: If there is none.
+            CheckpointError: If it does not exist.
         """
         _, start, size = self._find(name)
         if not size:
@@ -103,15 +102,15 @@ class Archive:
 
     @cached_property
     def _whole(self) -> torch.UntypedStorage:
-        # What is written into it is not written into the file.
+        # Writes to it do not change the file.
         whole = mmap(self._file.fileno(), 0, access=ACCESS_COPY)
         return torch.frombuffer(whole, dtype=torch.uint8).untyped_storage()
 
     def check_sums(self) -> None:
-        """Read everything once, and compare check sums.
+        """Read everything once, and compare checksums.
 
         Raises:
-            CheckpointError: If one is another.
+            CheckpointError: If one differs.
         """
         if not self._is_checked:
             for name in self._contents:
@@ -122,14 +121,14 @@ class Archive:
     def _find(self, name: str) -> tuple[str, int, int]:
         name = f'{self._folder}/{name}'
         if name not in self._contents:
-            raise CheckpointError(f'it has no {name}.')
+            raise CheckpointError(f'it lacks {name}.')
         return name, *self._contents[name]
 
 
 def _contents(
     archive: zipfile.ZipFile,
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Name, first byte and size of each file in an archive, in its order."""
+    """Yield name, first byte and size of each file, in the archive's order."""
     directory = _directory(archive)
     _refuse_tricks(archive)
     stop = 0
@@ -138,20 +137,20 @@ def _contents(
         start = _start(archive, info)
         if info.header_offset < stop or (stop == 0 and info.header_offset):
             raise CheckpointError(
-                f'its {info.filename!r} lies in another file, or behind '
-                'something else.'
+                f'its {info.filename!r} overlaps another file, or does not '
+                'start where it must.'
             )
         stop = start + info.compress_size
-        if not info.CRC:  # after set_crc32_options(False) of torch
-            del info.CRC  # zipfile compares none then
+        if not info.CRC:  # written after torch's set_crc32_options(False)
+            del info.CRC  # makes zipfile skip the comparison
         if not _is_compressed(info):
             yield info.filename, (start, info.file_size)
     if stop > directory:
-        raise CheckpointError('its last file lies in its directory.')
+        raise CheckpointError('its last file overlaps its directory.')
 
 
 def _directory(archive: zipfile.ZipFile) -> int:
-    """Where the directory begins; it must be the one that all readers find."""
+    """Return the directory's start; it must be the one all readers find."""
     file = archive.fp
     assert file is not None  # it is open
     stop = file.seek(0, os.SEEK_END) - _END.size
@@ -184,13 +183,13 @@ def _directory(archive: zipfile.ZipFile) -> int:
         or number != len(archive.infolist())
     ):
         raise CheckpointError(
-            'its directory is not where its end says; it may have two.'
+            'its directory is not where its end record says; it may have two.'
         )
     return offset
 
 
 def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
-    """Where a file's content begins; its own header must agree."""
+    """Return where a file's content starts; its own header must agree."""
     file = archive.fp
     assert file is not None  # it is open
     file.seek(info.header_offset)
@@ -215,8 +214,8 @@ def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
         or (crc, size) not in wanted
     ):
         raise CheckpointError(
-            f'its {info.filename!r} is something else in its own header than '
-            'in the directory.'
+            f'its {info.filename!r} has a header that differs from the '
+            'directory.'
         )
     return info.header_offset + _LOCAL.size + sum(lengths)
 
@@ -224,9 +223,9 @@ def _start(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
 def _refuse_tricks(archive: zipfile.ZipFile) -> None:
     """Refuse archives that torch does not write.
 
-    Their names must be plain: none twice (readers differ in which they take,
-    and torch's ignores case), none that leads elsewhere, no links. What is
-    compressed could grow a thousandfold.
+    Names must be unique (readers differ in which duplicate they take, and
+    torch's ignores case) and stay within the archive. Links are refused, and
+    so is compressed content, which could grow a thousandfold.
     """
     seen = set()
     for info in archive.infolist():

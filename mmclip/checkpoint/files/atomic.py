@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing: files appear whole or not at all."""
 
 import errno
 import os
@@ -9,34 +9,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What a killed process leaves behind begins so.
+# The prefix of files that a killed process may leave behind.
 TEMPORARY = '.mmclip-tmp-'
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Give another name to write to, which becomes ``path`` at the end.
+    """Yield a temporary path, and rename it to ``path`` at the end.
 
-    The contents are flushed to the disk before. Whatever happens, ``path``
-    stands for the old contents or for the new: a reader never finds a
-    half-written file. As with :func:`open`, a link is followed, the mode of
-    an old file stays, and that of a new one obeys the umask.
+    The contents are flushed to disk first. Whatever happens, ``path`` has the
+    old contents or the new: a reader never finds a half-written file. As with
+    :func:`open`, links are followed, an existing file keeps its mode, and the
+    mode of a new one obeys the umask.
 
     Args:
-        path (str | Path): The file to write; folders are made.
+        path (str | Path): The file to write; its folders are created.
 
     Raises:
-        OSError: If it cannot be written; an old file stays as it was.
+        OSError: If it cannot be written; an existing file stays as it was.
     """
     name, path = path, Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, f'{name} is not a regular file')
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not under path's own name, not even in part.
+    # A name that shares nothing with that of path.
     temporary = path.parent / f'{TEMPORARY}{secrets.token_hex(8)}'
     try:
         temporary.touch(exist_ok=False)
-        # As open() would give it; some libraries write files of another.
+        # The mode that open() would give; some libraries use another.
         mode = _mode(path if path.exists() else temporary)
         yield temporary
         if _mode(temporary) != mode:
@@ -46,8 +46,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise OSError(
             error.errno,
-            f'{name} could not be written ({error.strerror or error}); what '
-            'was there before is intact',
+            f'{name} could not be written ({error.strerror or error}); an '
+            'existing file is unchanged',
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,12 +56,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder with the mode that :func:`os.mkdir` gives, removed at the end.
+    """Create a folder with :func:`os.mkdir`'s mode, and remove it at the end.
 
-    It may be renamed before.
+    It may be renamed before that.
 
     Args:
-        parent (Path): The folder to make it in.
+        parent (Path): The folder to create it in.
     """
     folder = parent / f'{TEMPORARY}{secrets.token_hex(8)}'
     folder.mkdir()
@@ -88,7 +88,6 @@ def _flush_folder(folder: Path) -> None:
     try:
         _flush(folder)
     except OSError as error:
-        # Some network file systems flush files, and have no such thing for
-        # folders: then there is nothing to be done.
+        # Some network file systems can flush files but not folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise

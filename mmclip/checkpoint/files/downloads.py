@@ -1,4 +1,4 @@
-"""What all downloads have in common."""
+"""Checks that all downloads share."""
 
 import json
 import logging
@@ -15,10 +15,10 @@ from mmclip.checkpoint.files.reading import read_state_dict
 
 @contextmanager
 def only_cached_files_if_offline() -> Iterator[None]:
-    """Spare the user huggingface_hub's retries, a minute of them.
+    """Spare the user a minute of huggingface_hub's retries.
 
-    If the hub is out of reach, only files that were downloaded before are
-    used inside, and that is logged.
+    If the hub is out of reach, the block uses only files that are in the
+    cache, and this is logged.
     """
     from huggingface_hub import constants, get_session
 
@@ -29,8 +29,8 @@ def only_cached_files_if_offline() -> Iterator[None]:
         get_session().head(constants.ENDPOINT, timeout=10)
     except Exception as error:  # of whichever HTTP library it uses
         print_log(
-            f'{constants.ENDPOINT} is out of reach ({error}): only files that '
-            'were downloaded before are used.',
+            f'{constants.ENDPOINT} is out of reach ({error}): only files in '
+            'the cache are used.',
             logger='current',
             level=logging.WARNING,
         )
@@ -42,10 +42,10 @@ def only_cached_files_if_offline() -> Iterator[None]:
 
 
 def refuse_damaged(repository: str) -> None:
-    """Look at the weights that the hub's cache has of a repository.
+    """Refuse a repository with damaged weights in the hub's cache.
 
     Raises:
-        CheckpointError: If they cannot be read, naming what to delete.
+        CheckpointError: If weights cannot be read; says what to delete.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -56,10 +56,10 @@ def refuse_damaged(repository: str) -> None:
 
 
 def refuse_damaged_json(folder: Path) -> None:
-    """Look at the JSON files of a repository in the hub's cache.
+    """Refuse a repository with damaged JSON files in the hub's cache.
 
     Raises:
-        CheckpointError: If one cannot be read, naming what to delete.
+        CheckpointError: If one cannot be read; says what to delete.
     """
     for path in sorted(folder.glob('*.json')):
         with explained(path):

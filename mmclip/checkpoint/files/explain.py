@@ -1,4 +1,4 @@
-"""What is wrong with a file that cannot be read, in one sentence."""
+"""Error messages for files that cannot be read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from mmclip.errors import CheckpointError
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Raise one ``CheckpointError`` for whatever reading a file fails by."""
+    """Turn any error of reading a file into a ``CheckpointError``."""
     try:
         yield
     except Exception as error:  # of damaged files, almost any
@@ -17,7 +17,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _explain(path: Path, error: Exception) -> str:
-    """One sentence of what its library, or a check of ours, raised."""
+    """Return one sentence for an error of a library or of our own checks."""
     reason, again = str(error), _fetch_again(path)
     if isinstance(error, CheckpointError):
         return f'{path} is refused: {reason}{again}'
@@ -26,35 +26,35 @@ def _explain(path: Path, error: Exception) -> str:
         return f'{path} is empty or missing.{again}'
     if start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         return (
-            f'{path} is a web page, not weights: the download went wrong; '
-            f'open it in a browser to see why.{again}'
+            f'{path} is a web page, not weights: the download went wrong. '
+            f'Open it in a browser to see why.{again}'
         )
     if start.startswith(b'version https://git-lfs'):
         return (
-            f'{path} is a pointer of git LFS, not the weights: run git lfs '
-            'pull where it comes from.'
+            f'{path} is a Git LFS pointer, not the weights. Run git lfs pull '
+            'in its repository.'
         )
     first = reason.strip().partition('\n')[0]
     return (
-        f'{path} is not a readable checkpoint: damaged, incomplete or of '
+        f'{path} is not a readable checkpoint: damaged, incomplete or in '
         f'another format ({type(error).__name__}: {first}).{again}'
     )
 
 
 def _fetch_again(path: Path) -> str:
-    """What to delete, if another library downloaded a file; or nothing."""
+    """Say what to delete if another library downloaded the file, or ''."""
     from huggingface_hub import constants
 
     for cache in (constants.HF_HUB_CACHE, '~/.cache/clip'):  # open_clip's
         folder = Path(cache).expanduser().absolute()
         if path.absolute().is_relative_to(folder):
-            # The hub's names are links: without them it would link again.
-            return f' Delete {path.resolve()} to have it downloaded again.'
+            # Names in the hub's cache are links; deleting one is not enough.
+            return f' Delete {path.resolve()} to download it again.'
     return ''
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The beginning of a file, nothing of one that is missing."""
+    """Return the beginning of a file, nothing if it is missing."""
     if not path.is_file():
         return b''
     with open(path, 'rb') as file:

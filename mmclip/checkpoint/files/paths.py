@@ -1,4 +1,4 @@
-"""The files of weights: which there are, and which may be written."""
+"""Paths of weights: which files to read, and which may be written."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ from mmclip.checkpoint.files.explain import explained
 from mmclip.errors import CheckpointError
 
 SUFFIXES = ('.pt', '.pth', '.bin', '.safetensors')
-NO_TAG = 'none'  # of a local file that follows no pretrained tag
-# In the order in which open_clip and transformers prefer them.
+NO_TAG = 'none'  # for a local file with the settings of no pretrained tag
+# In the order of preference of open_clip and transformers.
 WEIGHT_NAMES = (
     'open_clip_model.safetensors',
     'open_clip_pytorch_model.safetensors',
@@ -24,10 +24,10 @@ WEIGHT_NAMES = (
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """The files that a file or folder of weights consists of.
+    """Return the files that a file or folder of weights consists of.
 
     Returns:
-        list[Path]: The one file; or an index, and then the files it names.
+        list[Path]: A single file, or an index and then the files it names.
 
     Raises:
         CheckpointError: If an index is damaged.
@@ -42,9 +42,9 @@ def files_of(path: str | Path) -> list[Path]:
 
 
 def is_local(pretrained: str) -> bool:
-    """Whether a name is a file, or a folder of weights, and no tag.
+    """Return whether a name is a file or folder of weights, not a tag.
 
-    A folder that happens to be called like a tag does not count.
+    A folder that merely has the name of a tag does not count.
     """
     path = Path(pretrained).expanduser()
     if not path.is_dir():
@@ -56,10 +56,10 @@ def is_local(pretrained: str) -> bool:
 
 
 def find_weights(folder: Path) -> Path:
-    """The file of weights in a folder, as open_clip and transformers name it.
+    """Find the weight file in a folder.
 
     Raises:
-        FileNotFoundError: If there is none, or several of other names.
+        FileNotFoundError: If there is none, or several with unusual names.
     """
     for name in WEIGHT_NAMES:
         if (folder / name).is_file():
@@ -68,16 +68,16 @@ def find_weights(folder: Path) -> Path:
     if len(others) == 1:
         return others[0]
     raise FileNotFoundError(
-        f'{folder} holds {len(others)} files of weights, and none with a '
-        f'usual name ({", ".join(WEIGHT_NAMES)}); name the file itself.'
+        f'{folder} has {len(others)} weight files, but none with a usual '
+        f'name ({", ".join(WEIGHT_NAMES)}). Give the file itself.'
     )
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is not a file; opening a pipe could take for ever.
+    """Refuse what is not a file; opening a pipe could block forever.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name.
+        FileNotFoundError: If it does not exist.
         CheckpointError: If it is a folder, a pipe or a device.
     """
     if path.is_file():
@@ -88,44 +88,43 @@ def check_file(path: Path) -> None:
 
 
 def check_out(path: Path, *, force: bool) -> None:
-    """Refuse a file to write before the work for it is done.
+    """Refuse an output file before any work is done.
 
     Args:
         path (Path): The file.
         force (bool): Whether it may exist.
 
     Raises:
-        CheckpointError: If it exists, is a folder, or is named as no format.
+        CheckpointError: If it exists, is a folder or has an unknown suffix.
     """
     if path.suffix not in SUFFIXES:
         raise CheckpointError(
-            f'{path} must end in one of {", ".join(SUFFIXES)}: the suffix '
-            'says which format to write.'
+            f'{path} must end in one of {", ".join(SUFFIXES)}, which sets the '
+            'format.'
         )
     check_free(path, force=force)
 
 
 def check_free(path: Path, *, force: bool) -> None:
-    """Refuse a file to write of any format, as :func:`check_out` does.
+    """Refuse an output file as :func:`check_out`, but with any suffix.
 
     Raises:
-        CheckpointError: If it is a folder, or exists and may not, or cannot be
-            written.
+        CheckpointError: If it exists, is a folder or cannot be written.
     """
     if path.is_dir():
-        raise CheckpointError(f'{path} is a folder: name a file.')
+        raise CheckpointError(f'{path} is a folder. Give a file.')
     check_folder(path.parent)
     if path.exists() and not force:
         raise CheckpointError(f'{path} exists; pass --force to overwrite it.')
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder to write into before the work for it is done.
+    """Refuse an output folder before any work is done.
 
-    What of it does not exist is made when it is needed, and not here.
+    It is not created here if it does not exist.
 
     Raises:
-        CheckpointError: If nothing can be written there.
+        CheckpointError: If it cannot be written to.
     """
     try:
         there = next(p for p in (folder, *folder.parents) if p.exists())
@@ -133,13 +132,13 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise CheckpointError(
-            f'{folder} cannot be written to ({error.strerror}): name another '
-            'folder.'
+            f'{folder} cannot be written to ({error.strerror}). Choose '
+            'another folder.'
         ) from error
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while chunk := file.read(2**20):
@@ -148,16 +147,16 @@ def sha256(path: str | Path) -> str:
 
 
 def _shards_of(index: Path) -> list[Path]:
-    """The files that an index of safetensors or torch files names."""
+    """Return the files named by an index of safetensors or torch files."""
     with explained(index):
         content = json.loads(index.read_text('utf-8'))
         names = sorted(set(content['weight_map'].values()))
-        # Names, not paths: a shard lies beside its index.
+        # Names, not paths: shards are in the folder of their index.
         shards = [index.parent / Path(name).name for name in names]
     for name, shard in zip(names, shards, strict=True):
         if shard.name != name or not shard.is_file():
             raise CheckpointError(
-                f'{index} names the file {name[:99]!r}, which is not beside '
-                'it; it is incomplete.'
+                f'{index} is incomplete: {name[:99]!r}, which it names, is '
+                'not in its folder.'
             )
     return shards

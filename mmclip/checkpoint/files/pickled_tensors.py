@@ -1,4 +1,4 @@
-"""Tensors as pickles describe them: a storage, and a view of it."""
+"""Tensors in pickles: storages and views of them."""
 
 import math
 from typing import Any
@@ -35,22 +35,22 @@ def rebuild_tensor(
     hooks: Any = None,
     metadata: Any = None,
 ) -> Tensor:
-    """A tensor of a storage, without hooks.
+    """Return a tensor that views a storage, without hooks.
 
     Args:
-        storage (Storage): Where its values are.
-        offset (int): Of the first value, in values.
-        size (tuple[int]): Of each dimension.
-        stride (tuple[int]): Steps from value to value, in values.
+        storage (Storage): The storage of its values.
+        offset (int): The index of its first value in the storage.
+        size (tuple[int]): Its size in each dimension.
+        stride (tuple[int]): The step in each dimension, in values.
         requires_grad (bool): Whether it is trained. Defaults to False.
-        hooks (Any): Are left out.
-        metadata (dict): Whether its values are conjugated or negative.
+        hooks (Any): Ignored.
+        metadata (dict): Whether its values are conjugated or negated.
 
     Raises:
         CheckpointError: If it is larger than its storage.
     """
     if not isinstance(storage, Storage) or storage.dtype is None:
-        raise CheckpointError('it holds a tensor without a storage.')
+        raise CheckpointError('it has a tensor without a storage.')
     return _view(
         storage, storage.dtype, offset, size, stride, requires_grad, metadata
     )
@@ -66,13 +66,15 @@ def rebuild_tensor_of_type(
     dtype: Any,
     metadata: Any = None,
 ) -> Tensor:
-    """As :func:`rebuild_tensor`, of types that have no storage of their own.
+    """Return a tensor of a type that has no storage class of its own.
+
+    Otherwise like :func:`rebuild_tensor`.
 
     Raises:
         CheckpointError: If it is larger than its storage.
     """
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
-        raise CheckpointError('it holds a tensor without a storage.')
+        raise CheckpointError('it has a tensor without a storage.')
     return _view(storage, dtype, offset, size, stride, requires_grad, metadata)
 
 
@@ -94,20 +96,20 @@ def _view(
         or len(size) > MOST_DIMENSIONS
         or math.prod(size) * dtype.itemsize >= 2**62
     ):
-        raise CheckpointError('it holds a tensor of an impossible shape.')
+        raise CheckpointError('it has a tensor with an impossible shape.')
     held = storage.values.nbytes() // dtype.itemsize
     steps = zip(size, stride, strict=True)
     last = offset + sum((n - 1) * step for n, step in steps)
     is_empty = 0 in size
     if max(size) > SMALL if is_empty else last >= held:
-        raise CheckpointError('it holds a tensor larger than its storage.')
+        raise CheckpointError('it has a tensor larger than its storage.')
     device = storage.values.device
     tensor = torch.empty(0, dtype=dtype, device=device)
     tensor.set_(storage.values, 0 if is_empty else offset, size, stride)
     if metadata:
         for name, value in metadata.items():
             if name not in ('conj', 'neg') or not isinstance(value, bool):
-                raise CheckpointError('it holds a tensor of unknown metadata.')
+                raise CheckpointError('it has a tensor with unknown metadata.')
         torch._utils.set_tensor_metadata(tensor, metadata)
     return tensor.requires_grad_(bool(requires_grad))
 
@@ -115,23 +117,23 @@ def _view(
 def rebuild_parameter(
     tensor: Any, requires_grad: bool, hooks: Any, state: Any = None
 ) -> nn.Parameter:
-    """A parameter, without hooks and without attributes that it was given.
+    """Return a parameter, without its hooks and attributes.
 
     Raises:
-        CheckpointError: If it is not made of a tensor.
+        CheckpointError: If it is not made from a tensor.
     """
     if not isinstance(tensor, Tensor):
-        raise CheckpointError('it holds a parameter without a tensor.')
+        raise CheckpointError('it has a parameter without a tensor.')
     return nn.Parameter(tensor, bool(requires_grad))
 
 
 def rebuild_from_type(
     rebuild: Any, kind: Any, args: Any, state: Any
 ) -> Tensor:
-    """A tensor that had attributes, without them.
+    """Return a tensor without its attributes.
 
     Raises:
-        CheckpointError: If it is of a class that is not torch's own.
+        CheckpointError: If its class is not torch's own.
     """
     if (
         not isinstance(rebuild, Named)
@@ -139,7 +141,7 @@ def rebuild_from_type(
         or not isinstance(kind, Named)
         or kind.name not in ('torch.Tensor', 'torch.nn.parameter.Parameter')
     ):
-        raise CheckpointError('it holds a tensor of an unknown class.')
+        raise CheckpointError('it has a tensor of an unknown class.')
     return rebuild.call(*parts_of(args))
 
 

@@ -1,4 +1,4 @@
-"""The one reader of weights: what is opened once is checked once, and lazy.
+"""The reader of weights: opens a file once, checks it once, and is lazy.
 
 Everything else that reads weights is a view of :class:`Weights`.
 """
@@ -32,61 +32,62 @@ from mmclip.checkpoint.meta import Clip, read_clip
 from mmclip.checkpoint.state_dict import weights_of, without_wrapper
 from mmclip.errors import CheckpointError
 
-# Bytes of a file's views beyond what it holds: expanded numbers do no harm.
+# Bytes that tensors may claim beyond their storages; expanded numbers do.
 MOST_INFLATION = 2**20
-MOST_VIEWS = 64  # of a file's bytes: a layer may be in all of a model's places
+MOST_VIEWS = 64  # times that a file's bytes may be used, by shared layers
 
 
 def open_weights(path: str | Path) -> 'Weights':
-    """Open a file or folder of weights without executing what it holds.
+    """Open a file or folder of weights without executing anything in it.
 
-    Beyond tensors and plain containers only what mmengine's own checkpoints
-    need is admitted; :mod:`.allow_list` lists all of it. Opening takes time
-    and memory in proportion to the file, or ends in an error. Of TorchScript
-    archives the tensors alone are read, not the program. Configs that mmengine
-    would execute are dropped, and paths of earlier checkpoints become names
+    Besides tensors and plain containers, only what mmengine's own checkpoints
+    need is allowed; :mod:`.allow_list` lists it. Opening takes time and memory
+    in proportion to the file, or fails. From TorchScript archives only the
+    tensors are read, not the program. Configs that mmengine would execute are
+    dropped, and paths of earlier checkpoints become names
     (:mod:`.run_state`).
 
     Args:
         path (str | Path): A ``.safetensors`` file, any torch file, an index of
-            several, or a folder of Hugging Face.
+            several, or a folder from Hugging Face.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If a file is damaged or holds Python objects.
+        CheckpointError: If a file is damaged or contains Python objects.
     """
     weights = Weights(path)
-    _ = weights.content  # or it would be refused at the first use
+    _ = weights.content  # refuses a bad file now, not at its first use
     return weights
 
 
 def read_checkpoint(
     path: str | Path, map_location: Any = 'cpu'
 ) -> dict[str, Any]:
-    """Read all that a checkpoint file holds into memory.
+    """Read a whole checkpoint file into memory.
 
     Args:
-        path (str | Path): As of :func:`open_weights`, but no folder.
+        path (str | Path): A path as for :func:`open_weights`, but not a
+            folder.
         map_location (Any): As in :func:`torch.load`.
 
     Returns:
-        dict: What the file holds.
+        dict: The contents of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is damaged or holds Python objects.
+        CheckpointError: If the file is damaged or contains Python objects.
     """
     check_file(Path(path).expanduser())
     return Weights(path).read(map_location)
 
 
 def read_state_dict(path: str | Path) -> 'Weights':
-    """Open a file or folder that must hold a state dict.
+    """Open a file or folder that must contain a state dict.
 
-    Args and errors as of :func:`open_weights`.
+    Args and errors are those of :func:`open_weights`.
 
     Raises:
-        CheckpointError: If there is none, or a check sum is another.
+        CheckpointError: Also if there is no state dict, or a checksum differs.
     """
     weights = Weights(path)
     len(weights)
@@ -94,17 +95,17 @@ def read_state_dict(path: str | Path) -> 'Weights':
 
 
 class Weights(Mapping[str, Tensor]):
-    """The weights in a file or folder, and what else is there.
+    """A mapping of the weights in a file or folder, with its other contents.
 
-    A mapping of the tensors of the state dict, on the CPU, by names without
-    what wrappers of torch put into them. Tensors stay on disk until they are
-    used; before the first, the check sums of the file are compared.
+    It maps names, without what torch's wrappers add to them, to the tensors
+    of the state dict, on the CPU. Tensors stay on disk until they are used;
+    checksums are compared before the first is.
 
     Args:
         path (str | Path): The file or folder.
 
     Attributes:
-        path (Path): The file, or the index of several.
+        path (Path): The file, or the index of several files.
         kind (str): ``'torch'``, ``'torch before 1.6'``, ``'TorchScript'`` or
             ``'safetensors'``.
     """
@@ -116,36 +117,36 @@ class Weights(Mapping[str, Tensor]):
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """All that it holds; check sums of its tensors are not compared."""
+        """Return all contents, without comparing checksums of tensors."""
         return self._load('cpu', mapped=True)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What it says besides weights, empty if that is nothing."""
+        """Return the metadata, empty if there is none."""
         meta = self.content.get('meta')
         return meta if isinstance(meta, dict) else {}
 
     @property
     def clip(self) -> Clip | None:
-        """``meta['clip']``, None if it has none."""
+        """Return ``meta['clip']``, None if there is none."""
         return read_clip(self.content, str(self.path))
 
     def read(self, map_location: Any = 'cpu') -> dict[str, Any]:
-        """All that it holds, in memory.
+        """Read all contents into memory.
 
         Args:
             map_location (Any): As in :func:`torch.load`.
 
         Raises:
-            CheckpointError: If a check sum is another.
+            CheckpointError: If a checksum differs.
         """
         return self._load(map_location, mapped=False)
 
     def check_sums(self) -> None:
-        """Compare the check sums of all tensors, once, if there are any.
+        """Compare the checksums of all tensors once, if there are any.
 
         Raises:
-            CheckpointError: If one is another.
+            CheckpointError: If one differs.
         """
         for path, file in self._files.items():
             if isinstance(file, ZippedFile):
@@ -153,19 +154,19 @@ class Weights(Mapping[str, Tensor]):
                     file.check_sums()
 
     def __getitem__(self, key: str) -> Tensor:
-        """One tensor, copied if it is not aligned in its file."""
+        """Return a tensor, copied if it is not aligned in its file."""
         return aligned(self._tensors[key])
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the tensors."""
+        """Iterate over the names of the tensors."""
         return iter(self._tensors)
 
     def __len__(self) -> int:
-        """The number of tensors."""
+        """Return the number of tensors."""
         return len(self._tensors)
 
     @property
-    def _metadata(self) -> Any:  # where torch looks for it
+    def _metadata(self) -> Any:  # the name that torch looks for
         return self._tensors._metadata  # type: ignore[attr-defined]
 
     @cached_property
@@ -189,25 +190,25 @@ class Weights(Mapping[str, Tensor]):
 
 
 class OpenedPath(str):
-    """The path of weights that are open: who loads it opens nothing.
+    """The path of open weights, which are used instead of opening it again.
 
     Args:
-        weights (Weights): Of the path; for the first who loads it.
+        weights (Weights): The open weights, for the first load of the path.
     """
 
     weights: Weights | None
 
     def __new__(cls, weights: Weights) -> 'OpenedPath':
-        """Make the text."""
+        """Create the string, and keep the weights with it."""
         path = super().__new__(cls, weights.path)
         path.weights = weights
         return path
 
 
 def _open(path: Path) -> ZippedFile | LegacyFile | SafetensorsFile:
-    """Open a file as what its content says that it is."""
+    """Open a file in the format that its content has."""
     check_file(path)
-    file = open(path, 'rb')  # noqa: SIM115 - for as long as it is in use
+    file = open(path, 'rb')  # noqa: SIM115 - stays open while in use
     try:
         with explained(path):
             start, size = file.read(512), os.fstat(file.fileno()).st_size
@@ -226,10 +227,11 @@ def _open(path: Path) -> ZippedFile | LegacyFile | SafetensorsFile:
 
 
 def _checked(content: Any, path: Path) -> dict[str, Any]:
-    """What is taken of a file's content."""
+    """Check a file's content, and drop what is not taken from it."""
     if not isinstance(content, dict):
         raise CheckpointError(
-            f'{path} holds a {type(content).__name__}, not a dict of weights.'
+            f'{path} contains a {type(content).__name__}, not a dict of '
+            'weights.'
         )
     _refuse_inflated(path, content)
     forget_choices(content)
@@ -237,7 +239,7 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:
-    """A view can claim any size; its first copy would take the memory."""
+    """Refuse views that claim more bytes than there are; copies take them."""
     inflation, left = 0, MOST_INFLATION + MOST_VIEWS * path.stat().st_size
     for parents, key, tensor in _tensors(checkpoint):
         if tensor.layout != torch.strided or tensor.is_meta:
@@ -249,19 +251,19 @@ def _refuse_inflated(path: Path, checkpoint: dict[str, Any]) -> None:
         if inflation > MOST_INFLATION:
             raise CheckpointError(
                 f'{path} is refused: {_name(*parents, key)} claims '
-                f'{claimed:,} bytes, and there are {held:,}.'
+                f'{claimed:,} bytes, but there are only {held:,}.'
             )
         if left < 0:
             raise CheckpointError(
-                f'{path} is refused: its tensors share their bytes, and claim '
-                f'more than {MOST_VIEWS} times the file together.'
+                f'{path} is refused: its tensors share their bytes, and '
+                f'together claim more than {MOST_VIEWS} times its size.'
             )
 
 
 def _tensors(
     checkpoint: Any,
 ) -> Iterator[tuple[tuple[Any, ...], Any, torch.Tensor]]:
-    """All tensors with their keys, each container looked into once."""
+    """Yield all tensors with their keys, visiting each container once."""
     left: list[tuple[tuple[Any, ...], Any]] = [((), checkpoint)]
     seen = {id(checkpoint)}
     while left:

@@ -1,7 +1,7 @@
-"""What a training's checkpoint says of its run, without what it would choose.
+"""Run state in checkpoints, without what could execute or delete anything.
 
-mmengine executes configs that it finds in a checkpoint, and deletes what the
-checkpoint says was an older one.
+mmengine executes configs that it finds in a checkpoint, and deletes files that
+the checkpoint names as older checkpoints.
 """
 
 import re
@@ -14,15 +14,15 @@ _EXECUTED = dict(meta='config', runtime_info='cfg')
 
 
 def forget_choices(checkpoint: dict[str, Any]) -> None:
-    """Leave of a run's state what chooses nothing outside of it.
+    """Remove from a run's state what could act on anything outside of it.
 
-    Configs that mmengine would execute go; so do scores and numbers of
-    checkpoints that are not numbers. Of the paths of earlier checkpoints, the
-    names are left if a run could have made them: whose they are, the hook
-    knows that deletes them.
+    Configs that mmengine would execute are removed, and so are scores and
+    checkpoint numbers that are not numbers. Paths of earlier checkpoints are
+    reduced to names, if a run could have made them; the hook that deletes
+    checkpoints knows which are its own.
 
     Args:
-        checkpoint (dict): As it was read; changed in place.
+        checkpoint (dict): The checkpoint as it was read; changed in place.
     """
     meta = checkpoint.get('meta')
     if isinstance(meta, dict):
@@ -47,12 +47,12 @@ def forget_choices(checkpoint: dict[str, Any]) -> None:
 
 
 def is_step(value: Any) -> bool:
-    """Whether a value can be a number of epochs or iterations."""
+    """Return whether a value can be a number of epochs or iterations."""
     return is_whole(value, 0, 10**15)
 
 
 def _plain(value: Any) -> Any:
-    """Python's number of numpy's or torch's; others as they are."""
+    """Turn a number of numpy or torch into Python's; keep other values."""
     return value.item() if getattr(value, 'ndim', None) == 0 else value
 
 
@@ -61,7 +61,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _name(path: Any) -> str | None:
-    """The last part of a path, if it is an ordinary name of a file."""
+    """Return the last part of a path, if it is an ordinary file name."""
     name = re.split(r'[/\\]', path)[-1] if isinstance(path, str) else ''
     return (
         name

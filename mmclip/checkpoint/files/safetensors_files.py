@@ -11,14 +11,14 @@ from mmclip.checkpoint.files.unpickler import refuse_knots
 
 
 class SafetensorsFile:
-    """A file of safetensors, which has no check sums.
+    """A safetensors file, which has no checksums.
 
     Args:
         path (Path): The file.
 
     Raises:
-        CheckpointError: If its description of itself is refused; without the
-            file's name.
+        CheckpointError: If ``clip`` in its header is refused; does not name
+            the file.
         SafetensorError: If it is damaged.
     """
 
@@ -33,12 +33,13 @@ class SafetensorsFile:
             refuse_knots(self._meta, len(header))
 
     def load(self, map_location: Any, *, mapped: bool) -> dict[str, Any]:
-        """What was written, see :mod:`.writing`; of others the tensors.
+        """Return what :mod:`.writing` wrote, or the tensors of other files.
 
         Args:
-            map_location (Any): Where the tensors shall be, if it is a device.
-            mapped (bool): Leave them on disk until they are used; those that
-                are not aligned there must be copied then.
+            map_location (Any): The device of the tensors; ignored if it is
+                not a device.
+            mapped (bool): Leave tensors on disk until they are used; the
+                caller must then copy unaligned ones.
         """
         is_device = isinstance(map_location, str | torch.device)
         device = map_location if is_device else 'cpu'
@@ -52,20 +53,20 @@ class SafetensorsFile:
 
 
 def aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor, copied if it is not aligned in its file."""
+    """Return a tensor, copied if it is not aligned in its file."""
     is_aligned = tensor.data_ptr() % tensor.itemsize == 0
     return tensor if is_aligned else tensor.clone()
 
 
 def is_safetensors(start: bytes, size: int, suffix: str) -> bool:
-    """Whether a file is one of safetensors, by what it begins with.
+    """Return whether a file is in safetensors format, from its first bytes.
 
-    One that begins as nothing that torch writes is what its suffix says.
+    The suffix decides if it starts like no file of torch either.
 
     Args:
-        start (bytes): Nine bytes at least, if there are as many.
-        size (int): Of the file.
-        suffix (str): Of its name.
+        start (bytes): Its first bytes: at least nine, if it has as many.
+        size (int): Its size.
+        suffix (str): Its suffix.
     """
     if len(start) > 8 and start[8:9] == b'{':
         return int.from_bytes(start[:8], 'little') < size

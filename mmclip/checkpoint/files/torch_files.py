@@ -1,11 +1,11 @@
 """Files of ``torch.save`` and ``torch.jit``, read without torch's own loader.
 
-``torch.load(weights_only=True)`` executes nothing either, but makes tensors
-of any size out of a number, and takes a minute for a kilobyte of containers
-that hold one another. It also accepts names that other libraries admit.
-``torch.jit.load`` compiles and may run the program in an archive, as OpenAI
-published CLIP; here only the pickle with the attributes is read, which gives
-an inert object for every module of the program.
+``torch.load(weights_only=True)`` executes nothing either, but a number in a
+file can make it allocate tensors of any size, and a kilobyte of nested
+containers can take it a minute. It also accepts names that other libraries
+allow. ``torch.jit.load`` compiles, and may run, the program in archives such
+as OpenAI's CLIP; here only the pickle with the attributes is read, which
+gives an inert object for every module of the program.
 """
 
 import io
@@ -30,17 +30,17 @@ from mmclip.checkpoint.files.unpickler import Module, Unpickler, shown
 from mmclip.errors import CheckpointError
 
 Place = Callable[[torch.UntypedStorage, str], torch.UntypedStorage]
-# What files before torch 1.6 begin with, before their contents.
+# The first values in files from before torch 1.6.
 _BEGINNING = (0x1950A86A20F9469CFC6C, 1001)
-# Of a dotted name; those of CLIP's towers have less than a hundred characters.
+# Characters of a dotted name; CLIP's towers need fewer than a hundred.
 _MAX_NAME = 500
 
 
 def is_zipped(start: bytes, file: BinaryIO) -> bool:
-    """Whether a file is a zip, damaged perhaps.
+    """Return whether a file is a zip file, even a damaged one.
 
     Args:
-        start (bytes): What it begins with.
+        start (bytes): Its first bytes.
         file (BinaryIO): The open file.
     """
     try:
@@ -51,7 +51,7 @@ def is_zipped(start: bytes, file: BinaryIO) -> bool:
 
 
 class ZippedFile(Archive):
-    """A zip archive of torch, of ``torch.save`` or of TorchScript."""
+    """A zip archive from ``torch.save`` or TorchScript."""
 
     def __init__(self, file: BinaryIO):
         super().__init__(file)
@@ -61,16 +61,16 @@ class ZippedFile(Archive):
         self.kind = 'TorchScript' if self._is_script else 'torch'
 
     def load(self, map_location: Any, *, mapped: bool) -> Any:
-        """What was saved; of TorchScript the parameters and buffers.
+        """Return what was saved, or a program's parameters and buffers.
 
         Args:
             map_location (Any): As in :func:`torch.load`.
             mapped (bool): Leave tensors on disk until they are used, and do
-                not compare their check sums.
+                not compare their checksums.
 
         Raises:
-            CheckpointError: If it holds anything else than it may, or claims
-                more than it has; without the file's name.
+            CheckpointError: If it contains anything that is not allowed, or
+                claims more than it has; does not name the file.
         """
         if map_location is None and self._is_script:
             map_location = 'cpu'
@@ -87,7 +87,7 @@ class ZippedFile(Archive):
             if key not in storages:
                 values = read(f'data/{key}')
                 if is_foreign and dtype is not None:
-                    values = values.clone()  # others may map it, too
+                    values = values.clone()  # others may have mapped it too
                     values.byteswap(dtype)
                 storages[key] = place(values, location)
             return _of_size(storages[key], nbytes, key)
@@ -103,11 +103,11 @@ class ZippedFile(Archive):
 
 
 class LegacyFile:
-    """A file of ``torch.save`` before torch 1.6, which has no check sums.
+    """A file from ``torch.save`` before torch 1.6, which has no checksums.
 
     Args:
         file (BinaryIO): The open file.
-        size (int): Its bytes.
+        size (int): Its size in bytes.
     """
 
     kind = 'torch before 1.6'
@@ -116,10 +116,11 @@ class LegacyFile:
         self._file, self._size = file, size
 
     def load(self, map_location: Any, *, mapped: bool) -> Any:
-        """What was saved, in memory; otherwise as of :class:`ZippedFile`.
+        """Return what was saved, always in memory.
 
-        The values of storages come after the pickle; what it claims is made
-        if the file can hold it, and filled then.
+        Otherwise like :class:`ZippedFile`. The values of storages follow the
+        pickle: storages are allocated if the file is large enough for them,
+        and filled afterwards.
         """
         file, size, place = self._file, self._size, _place(map_location)
         storages: dict[Any, tuple[torch.UntypedStorage, int]] = {}
@@ -134,7 +135,7 @@ class LegacyFile:
                 if left < 0:
                     raise CheckpointError(
                         f'its storage {key} claims {nbytes:,} bytes, more '
-                        'than the file has.'
+                        'than are left in the file.'
                     )
                 empty = torch.UntypedStorage(nbytes)
                 itemsize = 1 if dtype is None else dtype.itemsize
@@ -143,8 +144,8 @@ class LegacyFile:
 
         file.seek(0)
         if tuple(Unpickler(file, size, {}).load() for _ in '12') != _BEGINNING:
-            raise UnpicklingError('it does not begin as files of torch do')
-        Unpickler(file, size, {}).load()  # the machine that wrote it
+            raise UnpicklingError('it does not start like a torch file')
+        Unpickler(file, size, {}).load()  # about the machine that wrote it
         content = Unpickler(file, size, NAMES, storage_of).load()
         for key in Unpickler(file, size, {}).load():
             if not isinstance(key, str | int) or key not in storages:
@@ -157,7 +158,7 @@ class LegacyFile:
             count = file.readinto(values.numpy())  # type: ignore[attr-defined]
             if number * itemsize != len(values) or count != len(values):
                 raise CheckpointError(
-                    f'its storage {key} claims {len(values):,} bytes, and '
+                    f'its storage {key} claims {len(values):,} bytes, but '
                     f'has {number * itemsize:,}.'
                 )
             storage.copy_(values.untyped_storage())
@@ -167,17 +168,17 @@ class LegacyFile:
 
 
 class _ProgramUnpickler(Unpickler):
-    """Knows the modules of a program, whatever they are called."""
+    """An unpickler that accepts modules of a program by any name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for."""
+        """Return what a name stands for."""
         if module == '__torch__' or module.startswith('__torch__.'):
             return MODULE
         return super().find_class(module, name)
 
 
 def _tensors_of(root: Any) -> dict[str, Tensor]:
-    """The tensors below a module of a program, by their dotted names."""
+    """Return the tensors below a program's module, by dotted names."""
     tensors: dict[str, Tensor] = {}
     pending = [('', root)]
     while pending:
@@ -186,7 +187,7 @@ def _tensors_of(root: Any) -> dict[str, Tensor]:
             tensors[name] = value.detach()
         elif isinstance(value, Module):
             if len(name) > _MAX_NAME:
-                raise CheckpointError('its modules have endless names.')
+                raise CheckpointError('the names of its modules are too long.')
             pending += [
                 (f'{name}.{key}' if name else str(key), child)
                 for key, child in reversed(value.attributes.items())
@@ -201,14 +202,14 @@ def _of_size(
 ) -> torch.UntypedStorage:
     if storage.nbytes() != nbytes:
         raise CheckpointError(
-            f'its storage {key} has {storage.nbytes():,} bytes and claims '
+            f'its storage {key} has {storage.nbytes():,} bytes but claims '
             f'{nbytes:,}.'
         )
     return storage
 
 
 def _place(map_location: Any) -> Place:
-    """Puts a storage where it shall be, as :func:`torch.load` does."""
+    """Return a function that moves storages as :func:`torch.load` does."""
 
     def place(
         storage: torch.UntypedStorage, location: str

@@ -1,11 +1,11 @@
-"""Reading a pickle in time and memory that its length bounds.
+"""A pickle reader whose time and memory are bounded by the pickle's length.
 
-pickle's own machine runs here with the few instructions that torch writes.
-Every name in a pickle stands for a function of ours, which a table lists, and
-for nothing else: classes and functions of libraries accept too much. A file
-of a kilobyte can also ask for much work with harmless things: containers that
-hold one another, keys that take long to compare, the same text copied a
-million times. So what is copied, compared and nested is counted.
+pickle's own machine runs here, with only the few instructions that torch
+writes. Every name in a pickle stands for a function of ours, listed in a
+table: classes and functions of libraries accept too much. Even harmless parts
+of a kilobyte can cause much work: nested containers, keys that are slow to
+compare, a text that is copied a million times. So copies, comparisons and
+nesting are counted.
 """
 
 import _compat_pickle
@@ -21,20 +21,20 @@ from mmengine.logging import HistoryBuffer
 
 from mmclip.errors import CheckpointError
 
-# How often a file's bytes may be copied, and its values be in many places;
-# small files have little to divide by.
+# How often a file's bytes may be copied and its values used again, and an
+# allowance for small files.
 MOST_COPIES = 16
 SMALL = 2**16
 MOST_DEPTH = 100
-# Python hashes texts with a secret, but anyone can find numbers and tuples
-# that all land in one place of a dict, where each is compared with all. So
-# many keys may be in a dict or set that has such ones.
+# Python salts the hashes of texts, but anyone can find numbers and tuples that
+# all collide in a dict, where each is compared with all others. These are the
+# most keys of a dict or set that has such keys.
 MOST_NUMBERS_AS_KEYS = 10**5
 MOST_TUPLES_AS_KEYS = 10**3
 MOST_PARTS_OF_A_KEY = 16
 MOST_DIGITS_OF_A_STORAGE = 50
-_SIZE_OF_A_VALUE = 64  # that a function makes, in bytes at least
-_SIZE_OF_A_PART = 16  # of a container, in bytes at least
+_SIZE_OF_A_VALUE = 64  # least bytes of a value that a function makes
+_SIZE_OF_A_PART = 16  # least bytes of an item in a container
 _PLAIN_KEYS = (str, bytes, bool, type(None), torch.dtype, torch.device)
 
 _OPCODES = (
@@ -52,15 +52,15 @@ _OPCODES = (
 
 @dataclass(frozen=True)
 class Named:
-    """What a name in a pickle stands for.
+    """The replacement for a name in a pickle.
 
     Args:
         name (str): The name, with its module.
-        call (Callable): Makes the value; None if nothing needs to.
-        fill (Callable): Takes the value and its state, if it has one.
-        is_hollow (bool): Whether the value needs its state.
-        keys (Callable): What it hashes of its arguments.
-        dtype (torch.dtype): Of a kind of storage.
+        call (Callable): Makes the value; None if it is never called.
+        fill (Callable): Applies a state to the value, if it has one.
+        is_hollow (bool): Whether the value is unusable without its state.
+        keys (Callable): Returns those arguments that ``call`` hashes.
+        dtype (torch.dtype): The dtype, if it is a class of storages.
     """
 
     name: str
@@ -73,48 +73,47 @@ class Named:
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """The bytes of tensors, and the type that the pickle gives them."""
+    """The bytes of tensors, with the dtype that the pickle gives them."""
 
     values: torch.UntypedStorage
     dtype: torch.dtype | None
 
 
 class Module:
-    """What is left of a module of a program: its attributes."""
+    """A module of a program, reduced to its attributes."""
 
     def __init__(self) -> None:
         self.attributes: dict[Any, Any] = {}
 
 
 class _Dispatch(dict[int, Any]):
-    """What each instruction does."""
+    """The functions for the instructions; others are refused."""
 
     def __missing__(self, code: int) -> Any:
         raise pickle.UnpicklingError(
             f'its pickle has the instruction {code:#x}, which torch does not '
-            'write with the pickle_protocol that it has by default'
+            'write with its default pickle_protocol'
         )
 
 
-# The one in C reserves memory for the highest number that a pickle gives to an
-# object: five bytes ask for up to 64 GiB.
+# Not the one in C: it reserves memory for the highest memo number in a pickle,
+# so that five bytes can ask for up to 64 GiB.
 class Unpickler(pickle._Unpickler):
-    """Reads one pickle.
+    """A reader of one pickle.
 
     Args:
-        file (Any): A binary file, at the pickle.
-        size (int): The number of bytes that it can have.
-        names (Mapping): What the names in it stand for: :class:`Named`, or a
+        file (Any): A binary file, positioned at the pickle.
+        size (int): The largest size of the pickle in bytes.
+        names (Mapping): The replacement for each name: :class:`Named`, or a
             value.
-        storage_of (Callable): Finds a storage by the key, the number of bytes,
-            the type and the device that the pickle tells. By default there is
-            none.
+        storage_of (Callable): Returns a storage for the key, number of bytes,
+            dtype and device in the pickle. By default there are no storages.
 
     Raises:
-        CheckpointError: If it is refused; without the file's name.
+        CheckpointError: If it is refused; does not name the file.
     """
 
-    # As pickle's own class has them.
+    # Attributes of pickle's own class.
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -128,7 +127,7 @@ class Unpickler(pickle._Unpickler):
         storage_of: Callable[..., torch.UntypedStorage] | None = None,
     ):
         super().__init__(file, encoding='utf-8')
-        # A file's own read() makes room for all that it is asked for.
+        # A file's own read() allocates as much as it is asked for.
         self._file_read = lambda count: file.read(min(count, size))
         self._names = names
         self._storage_of = storage_of
@@ -140,37 +139,37 @@ class Unpickler(pickle._Unpickler):
         """Read the value."""
         value = super().load()
         if any(named.is_hollow for _, named in self._fillers.values()):
-            raise CheckpointError('it makes something and leaves it empty.')
+            raise CheckpointError('it makes an object and leaves it empty.')
         refuse_knots(value, self._most)
         return value
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for."""
-        # Protocol 2 writes the names of Python 2.
+        """Return what a name stands for."""
+        # Protocol 2 writes Python 2's names.
         module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         if (module, name) == ('builtins', 'long'):
             name = 'int'
         named = self._names.get(f'{module}.{name}')
         if named is None:
             raise CheckpointError(
-                f'besides tensors it holds {module[:99]}.{name[:99]}, and '
-                'loading that could execute code; save its state dict alone.'
+                f'besides tensors it contains {module[:99]}.{name[:99]}, and '
+                'loading that could execute code. Save its state dict alone.'
             )
         return named
 
     def persistent_load(self, pid: Any) -> Storage:
-        """The storage that a reference means."""
+        """Return the storage that a reference stands for."""
         kind, named, key, location, numel, *view = parts_of(pid)
         if kind != 'storage' or self._storage_of is None or any(view):
-            raise CheckpointError(f'it holds a reference to {shown(kind)}.')
+            raise CheckpointError(f'it has a reference to {shown(kind)}.')
         if not isinstance(key, str | int) or not isinstance(location, str):
-            raise CheckpointError('it holds a storage without a name.')
+            raise CheckpointError('it has a storage without a name.')
         if len(str(key)) > MOST_DIGITS_OF_A_STORAGE:
-            raise CheckpointError(f'it holds a storage named {shown(key)}.')
+            raise CheckpointError(f'it has a storage named {shown(key)}.')
         if not isinstance(numel, int) or not 0 <= numel < 2**60:
             raise CheckpointError(f'its storage {key} claims {shown(numel)}.')
         if not isinstance(named, Named) or 'Storage' not in named.name:
-            raise CheckpointError('it holds a storage of an unknown type.')
+            raise CheckpointError('it has a storage of an unknown type.')
         itemsize = 1 if named.dtype is None else named.dtype.itemsize
         values = self._storage_of(key, numel * itemsize, named.dtype, location)
         return Storage(values, named.dtype)
@@ -189,10 +188,10 @@ class Unpickler(pickle._Unpickler):
         return value
 
     def _spend(self, values: Iterable[Any]) -> None:
-        """Count what a function may copy."""
+        """Count the bytes that a function may copy."""
         self._copied += _SIZE_OF_A_VALUE + sum(map(_size, values))
         if self._copied > self._most:
-            raise CheckpointError('it copies the same values many times.')
+            raise CheckpointError('it copies the same values too often.')
 
     def _reduce(self) -> None:
         args = self.stack.pop()
@@ -206,7 +205,7 @@ class Unpickler(pickle._Unpickler):
         state, value = self.stack.pop(), self.stack[-1]
         _, named = self._fillers.pop(id(value), (None, None))
         if named is None or named.fill is None:
-            raise CheckpointError('it alters something that has no state.')
+            raise CheckpointError('it sets the state of a stateless value.')
         is_dict = type(state) is dict
         self._spend(state.values() if is_dict else parts_of(state))
         named.fill(value, state)
@@ -219,7 +218,7 @@ class Unpickler(pickle._Unpickler):
 
     def _extend(self, values: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise CheckpointError('it appends to what is not a list.')
+            raise CheckpointError('it appends, but not to a list.')
         self.stack[-1].extend(values)
 
     def _setitem(self) -> None:
@@ -232,7 +231,7 @@ class Unpickler(pickle._Unpickler):
     def _update(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) not in (dict, OrderedDict):
-            raise CheckpointError('it sets items of what is not a dict.')
+            raise CheckpointError('it sets items, but not of a dict.')
         for key, value in zip(items[::2], items[1::2], strict=True):
             _check_key(key, len(target))
             target[key] = value
@@ -252,7 +251,7 @@ class Unpickler(pickle._Unpickler):
 
 
 def _check_key(key: Any, others: int) -> None:
-    """Refuse a key that is slow to compare with the others of a container."""
+    """Refuse a key that may be slow to compare with a container's others."""
     if type(key) in _PLAIN_KEYS:
         return
     most = MOST_NUMBERS_AS_KEYS
@@ -269,23 +268,23 @@ def _check_key(key: Any, others: int) -> None:
         raise CheckpointError(f'it has {shown(key)} as a key.')
     if others >= most:
         raise CheckpointError(
-            f'it has more than {most:,} keys in one dict or set, and '
-            f'{shown(key)} is one.'
+            f'it has more than {most:,} keys such as {shown(key)} in one dict '
+            'or set.'
         )
 
 
 def parts_of(value: Any) -> Any:
-    """What is in a tuple or list, and in nothing else.
+    """Return the items of a tuple or list, and refuse other values.
 
-    A tensor can be taken apart, too, into as many as it claims to hold.
+    A tensor could be iterated too, over as many values as it claims to have.
     """
     if not isinstance(value, tuple | list):
-        raise CheckpointError(f'it takes {shown(value)} for a tuple.')
+        raise CheckpointError(f'it uses {shown(value)} as a tuple.')
     return value
 
 
 def shown(value: Any) -> str:
-    """A value for a message; of containers, which may be endless, the type."""
+    """Return a value for a message, or only the type of a container."""
     if isinstance(value, Named):
         return value.name
     if isinstance(value, str | int):
@@ -294,7 +293,7 @@ def shown(value: Any) -> str:
 
 
 def _size(value: Any) -> int:
-    """How much there is to copy, in bytes or so."""
+    """Return roughly how many bytes there are to copy."""
     if isinstance(value, np.ndarray | np.generic):
         return 1 + value.nbytes
     if isinstance(value, str | bytes):
@@ -305,20 +304,20 @@ def _size(value: Any) -> int:
 
 
 def refuse_knots(value: Any, most: int) -> None:
-    """Refuse containers that are deep, or many when they are written out.
+    """Refuse containers that are nested deeply, or hold too many parts.
 
-    A list that holds another twice, and that a third twice, has, after some
-    dozens, more parts than anyone can visit.
+    If a list holds a second list twice, which holds a third twice, and so on,
+    a few dozen lists have more parts than anyone can visit.
 
     Args:
-        value (Any): What was read.
-        most (int): The number of parts that it may have, each counted as
-            often as it is held.
+        value (Any): The value that was read.
+        most (int): The largest number of parts, each counted as often as it
+            is held.
 
     Raises:
         CheckpointError: If it has more, or is nested too deeply.
     """
-    # The parts and the depth of each container; None as long as it is open.
+    # Number of parts and depth of each container; None while it is visited.
     known: dict[int, tuple[int, int] | None] = {}
     left = [(value, False)]
     while left:
@@ -366,7 +365,7 @@ def _parts(holder: Any) -> Iterable[Any]:
 
 def _weight(value: Any) -> int:
     if isinstance(value, Named | Storage):
-        raise CheckpointError('it holds a type, and no values of it.')
+        raise CheckpointError('it has a type instead of a value.')
     if isinstance(value, HistoryBuffer):
         return sum(map(_size, value.data)) // 8
     return 1 + _size(value) // 8

@@ -1,4 +1,4 @@
-"""Files of the web, kept if they are whole and can be read."""
+"""Downloads from the web, kept only if they are whole and can be read."""
 
 import hashlib
 import http.client
@@ -23,53 +23,52 @@ from mmclip.errors import CheckpointError
 from mmclip.version import __version__
 
 Contents = TypeVar('Contents')
-# Seconds in which a server has to send something, and not next to nothing.
+# Seconds without data, or with too little of it, after which we give up.
 TIMEOUT = 60.0
 SLOWEST = 1000  # bytes per second
-# A name says its hash as those of torch.hub and of mmengine's
-# `publish_model` do: NAME-<8 or more digits of the SHA-256>.SUFFIX
+# The hash in a name, as torch.hub and mmengine's `publish_model` write it:
+# NAME-<8 or more digits of the SHA-256>.SUFFIX
 _HASH = re.compile(r'-([0-9a-f]{8,64})\.\w+')
 
 
 def read_from_web(
     url: str, path: Path, read: Callable[[Path], Contents]
 ) -> Contents:
-    """Read a file of the web, which is downloaded if it was not before.
+    """Read a file from the web, after downloading it if necessary.
 
-    It is kept only if it is whole, has the hash that its name says, and can
-    be read; and a file that was kept and is damaged since is downloaded again.
-    Of several processes one downloads.
+    It is kept only if it is whole, matches the hash in its name, and can be
+    read. A kept file that is damaged is downloaded again. Only one of several
+    processes downloads.
 
     Args:
-        url (str): ``http://`` or ``https://``.
-        path (Path): Where it is kept.
+        url (str): An address with ``http://`` or ``https://``.
+        path (Path): Where to keep the file.
         read (Callable): Reads the file at a path; raises ``CheckpointError``
             if it cannot.
 
     Raises:
         CheckpointError: If it cannot be downloaded, kept or read; nothing is
-            left behind then.
+            left behind.
     """
     if path.exists():
         try:
             return read(path)
         except CheckpointError as error:
             print_log(
-                f'{error} It is downloaded again from {url}.',
+                f'{error} Downloading it again from {url}.',
                 logger='current',
                 level=logging.WARNING,
             )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f'{path}.lock'):
-            # Another process may have brought it by now.
+            # Another process may have downloaded it meanwhile.
             found = _read_if_whole(path, read)
             return _download(url, path, read) if found is None else found
     except OSError as error:
         raise CheckpointError(
-            f'{url} cannot be kept as {path} ({error.strerror or error}): '
-            'set TORCH_HOME to a folder with enough space that can be '
-            'written to.'
+            f'{url} cannot be saved as {path} ({error.strerror or error}). '
+            'Set TORCH_HOME to a writable folder with enough space.'
         ) from error
 
 
@@ -87,8 +86,8 @@ def _read_if_whole(
 def _download(
     url: str, path: Path, read: Callable[[Path], Contents]
 ) -> Contents:
-    # With its suffix, by which it is read. What a killed process left there
-    # is overwritten.
+    # Keeps the suffix, which readers look at; overwrites what a killed process
+    # left behind.
     part = path.with_name(TEMPORARY + path.name)
     try:
         _check_hash(path.name, _fetch(url, part))
@@ -97,8 +96,8 @@ def _download(
     except (CheckpointError, _Failure) as error:
         reason = str(error).replace(str(part), 'the file')
         raise CheckpointError(
-            f'{url} could not be downloaded: {reason} Nothing was kept: try '
-            'again, or fetch it by other means and name the file.'
+            f'{url} could not be downloaded: {reason} Nothing was kept. Try '
+            'again, or fetch it by other means and give the file.'
         ) from error
     finally:
         part.unlink(missing_ok=True)
@@ -106,11 +105,11 @@ def _download(
 
 
 class _Failure(Exception):
-    """What went wrong, in a sentence."""
+    """An error of a download, with a sentence as its message."""
 
 
 def _fetch(url: str, path: Path) -> str:
-    """Write what a server sends into a file; the SHA-256 of it."""
+    """Write what a server sends to a file, and return its SHA-256."""
     agent = {'User-Agent': f'mmclip/{__version__}'}
     with _explained():
         request = urllib.request.Request(url, headers=agent)
@@ -148,17 +147,17 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Put into a sentence what a server or the way to it fails by."""
+    """Turn errors of the server or network into a :class:`_Failure`."""
     try:
         yield
     except urllib.error.HTTPError as error:
         error.close()
         raise _Failure(
-            f'the server answers {error.code} {error.reason}.'
+            f'the server answered {error.code} {error.reason}.'
         ) from error
     except TimeoutError as error:
         raise _Failure(
-            f'the server sent nothing, or next to nothing, for {TIMEOUT:g} '
+            f'the server sent nothing, or almost nothing, for {TIMEOUT:g} '
             'seconds.'
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -168,9 +167,9 @@ def _explained() -> Iterator[None]:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """The opener of urllib without ``ftp:``, ``file:`` and ``data:``.
+    """Return urllib's opener without ``ftp:``, ``file:`` and ``data:``.
 
-    An address, and where it redirects to, is of the web or refused.
+    Only web addresses are allowed, also after redirects.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -190,21 +189,22 @@ def _check_hash(name: str, sha256: str) -> None:
     said = _HASH.search(name)
     if not said or _is_date(said[1]) or sha256.startswith(said[1]):
         return
-    if said[1].isdecimal():  # one hash in fifty; a number of steps is likelier
+    if said[1].isdecimal():  # one hash in fifty; more likely a step number
         print_log(
-            f'{said[1]} in the name {name} is not how its SHA-256 begins '
+            f'{said[1]} in the name {name} is not the start of its SHA-256 '
             f'({sha256}).',
             logger='current',
             level=logging.WARNING,
         )
         return
     raise _Failure(
-        f'by its name its SHA-256 begins with {said[1]}, and it is {sha256}.'
+        f'its name says that its SHA-256 begins with {said[1]}, but it is '
+        f'{sha256}.'
     )
 
 
 def _is_date(digits: str) -> bool:
-    """Whether this is a day such as 20221226, which is not a hash."""
+    """Return whether digits are a date such as 20221226, not a hash."""
     try:
         return 2000 <= datetime.strptime(digits, '%Y%m%d').year < 2100
     except ValueError:

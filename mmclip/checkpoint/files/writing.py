@@ -1,4 +1,4 @@
-"""The one writer of weights: files are whole or not there."""
+"""The writer of weights: files appear whole or not at all."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
                 try:
                     torch.save(checkpoint, file)
                 except RuntimeError as error:
-                    # torch's writer fails once more, at a place of its own.
+                    # torch's writer fails again as it closes; raise the cause.
                     if isinstance(error.__context__, OSError):
                         raise error.__context__ from None
                     raise
@@ -52,7 +52,7 @@ def _write_safetensors(checkpoint: dict[str, Any], path: Path) -> None:
     }
     try:
         save_file(tensors, path, header)
-    except SafetensorError as error:  # a full disk, above all
+    except SafetensorError as error:  # most often a full disk
         raise OSError(errno.EIO, str(error)) from error
 
 

@@ -1,8 +1,9 @@
-"""Image towers of other libraries: from each of them to ours, and back.
+"""Image encoders (towers) of other libraries, converted to ours and back.
 
-``open_clip.py``, ``timm.py`` and ``hugging_face.py`` know one library each, in
-both directions: ``X_source`` says what a tower is there and reads its weights,
-``to_X`` gives ours its form. ``dialects.py`` has the tables of names, and
-``convert.py`` applies them. A new library is a table and a file like these,
-and a line in ``sources.py`` (whose name it is) and ``export.py`` (``--to``).
+``open_clip.py``, ``timm.py`` and ``hugging_face.py`` each know one library, in
+both directions: ``X_source`` describes its tower and reads the weights,
+``to_X`` exports ours to it. ``dialects.py`` has the tables of names, and
+``convert.py`` applies them. To add a library, write a table and a file like
+these, and add a line to ``sources.py`` (which library a name belongs to) and
+to ``export.py`` (``--to``).
 """

@@ -1,4 +1,4 @@
-"""The conversion core: apply a dialect's table to a state dict, strictly."""
+"""Strict conversion of state dicts with a dialect's table of names."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,23 +17,23 @@ from mmclip.checkpoint.towers.dialects import (
 )
 from mmclip.errors import CheckpointError, some
 
-_COUNTER = 'num_batches_tracked'  # of batch norms, the only integers
+_COUNTER = 'num_batches_tracked'  # of batch norms; the only integers
 
-# A rule and what its placeholders stand for: one tensor of one block, or a
-# few that belong together.
+# A rule and the values of its placeholders: one tensor of one block, or a few
+# that belong together.
 Place = tuple[Rule, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted state dict and the account of every source key.
+    """A converted state dict, and what became of every source key.
 
     Args:
-        dialect (Dialect): Whose names the source has.
-        state_dict (dict[str, Tensor]): In our names.
-        mapped (dict[str, str]): Source key to our key, or keys.
-        left_out (dict[str, list[str]]): Source keys that belong to other
-            parts of the model, by description.
+        dialect (Dialect): The source's names.
+        state_dict (dict[str, Tensor]): The tensors by our names.
+        mapped (dict[str, str]): Our key, or keys, for each source key.
+        left_out (dict[str, list[str]]): The source keys of other parts of
+            the model, by description.
     """
 
     dialect: Dialect
@@ -43,7 +43,7 @@ class Conversion:
 
 
 def recognise(keys: Iterable[str]) -> Dialect:
-    """Tell from its keys whose names a checkpoint has.
+    """Recognise the dialect of a checkpoint from its keys.
 
     Raises:
         CheckpointError: If no plain vision transformer has such keys.
@@ -54,13 +54,12 @@ def recognise(keys: Iterable[str]) -> Dialect:
             return dialect
     if found := find_behind_prefix(keys):
         raise CheckpointError(
-            f'The names of {found[1].name} stand behind {found[0]!r}: save '
-            f'the weights without it.'
+            f"The keys are {found[1].name}'s names with the prefix "
+            f'{found[0]!r}. Save the weights without it.'
         )
     raise CheckpointError(
-        'The keys are those of no CLIP or SigLIP vision transformer that '
-        f'{", ".join(d.name for d in PLAIN_DIALECTS)} have: '
-        f'{some(keys)}.'
+        'The keys are not those of a CLIP or SigLIP vision transformer from '
+        f'{", ".join(d.name for d in PLAIN_DIALECTS)}: {some(keys)}.'
     )
 
 
@@ -69,19 +68,19 @@ def convert(
     dialect: Dialect,
     dtype: torch.dtype = torch.float32,
 ) -> Conversion:
-    """Rename the image tower's tensors into our names.
+    """Rename the image tower's tensors to our names.
 
     Tensors of other parts are not read from ``source``.
 
     Args:
-        source (Mapping[str, Tensor]): A state dict in the dialect's names.
+        source (Mapping[str, Tensor]): A state dict with the dialect's names.
         dialect (Dialect): The table of names.
-        dtype (torch.dtype): Of the result's floating-point tensors. Defaults
-            to float32.
+        dtype (torch.dtype): The dtype of the resulting floating-point
+            tensors. Defaults to float32.
 
     Raises:
         CheckpointError: If a key is neither in the table nor known to belong
-            to another part, two keys mean the same tensor, a part of a
+            to another part, two keys are for the same tensor, a part of a
             tensor is missing, or a value is an integer or not finite.
     """
     prefix = dialect.prefix_in(source)
@@ -100,7 +99,7 @@ def convert(
             ours, _to_ours(place[0], source, keys), strict=True
         ):
             if name in state_dict:
-                raise CheckpointError(f'Two source keys mean {name}: {keys}.')
+                raise CheckpointError(f'Two keys are for {name}: {keys}.')
             if tensor.is_floating_point():
                 tensor = tensor.to(dtype)
             elif not name.endswith(_COUNTER):
@@ -110,14 +109,14 @@ def convert(
             state_dict[name] = tensor
     if not_floating:
         raise CheckpointError(
-            f'{len(not_floating)} tensors hold no floating-point numbers, '
-            f'such as {source[not_floating[0]].dtype}: {some(not_floating)}; '
-            'quantised weights must be restored first.'
+            f'{len(not_floating)} tensors are not floating point but '
+            f'{source[not_floating[0]].dtype}: {some(not_floating)}. '
+            'Dequantise the weights first.'
         )
     if not_finite:
         raise CheckpointError(
-            f'{len(not_finite)} tensors hold NaN or infinite values, or too '
-            f'large ones for {dtype}: {some(not_finite)}.'
+            f'{len(not_finite)} tensors have NaN or infinite values, or '
+            f'values too large for {dtype}: {some(not_finite)}.'
         )
     return Conversion(dialect, state_dict, mapped, left_out)
 
@@ -125,12 +124,12 @@ def convert(
 def export(
     state_dict: Mapping[str, Tensor], dialect: Dialect, prefix: str = ''
 ) -> dict[str, Tensor]:
-    """Rename tensors from our names into another project's.
+    """Rename tensors from our names to another library's.
 
     Args:
-        state_dict (Mapping[str, Tensor]): In our names.
+        state_dict (Mapping[str, Tensor]): The tensors by our names.
         dialect (Dialect): The table of names.
-        prefix (str): What to put before theirs. Defaults to nothing.
+        prefix (str): The prefix of the new names. Defaults to none.
 
     Raises:
         CheckpointError: If the dialect has no name for a tensor.
@@ -168,14 +167,14 @@ def export(
 def check_complete(
     state_dict: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> None:
-    """Compare keys and shapes with those of a module.
+    """Check that keys and shapes are those of a module.
 
     Args:
-        state_dict (Mapping[str, Tensor]): What there is.
+        state_dict (Mapping[str, Tensor]): The tensors to load.
         wanted (Mapping[str, Tensor]): The module's own state dict.
 
     Raises:
-        CheckpointError: If they differ, with the first differences.
+        CheckpointError: If they differ; lists the first differences.
     """
     if problems := unlike_tensors(state_dict, wanted):
         raise CheckpointError(
@@ -186,7 +185,7 @@ def check_complete(
 def unlike_tensors(
     state_dict: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> list[str]:
-    """What would not load, one line a key."""
+    """List the tensors that would not load, with one line per key."""
     problems = [f'missing: {key}' for key in wanted if key not in state_dict]
     for key, tensor in state_dict.items():
         if key not in wanted:
@@ -202,7 +201,7 @@ def unlike_tensors(
 def _sort(
     keys: Iterable[str], dialect: Dialect, prefix: str
 ) -> tuple[dict[Place, list[str]], list[str]]:
-    """Which keys make up which tensor, and the keys that are in no rule."""
+    """Group keys by the tensor that they make up; others match no rule."""
     found: dict[Place, dict[int, str]] = {}
     others = []
     for key in keys:
@@ -213,7 +212,7 @@ def _sort(
         parts = found.setdefault(place[0], {})
         if place[1] in parts:
             raise CheckpointError(
-                f'Two source keys mean the same: {parts[place[1]]} and {key}.'
+                f'Two keys are for one tensor: {parts[place[1]]} and {key}.'
             )
         parts[place[1]] = key
     for (rule, groups), parts in found.items():
@@ -234,7 +233,7 @@ def _sort(
 def _find(
     key: str, dialect: Dialect, prefix: str, *, theirs: bool
 ) -> tuple[Place, int] | None:
-    """The rule for a key, and which of the rule's names it is."""
+    """Find the rule for a key, and which of the rule's names it is."""
     for rule in dialect.rules:
         start = '' if rule.outside else prefix
         if not key.startswith(start):
@@ -257,8 +256,8 @@ def _other_parts(
     unknown = []
     for key in keys:
         for part, expression in dialect.left_out.items():
-            # An image tower alone has no text tower, and open_clip's text
-            # blocks are called like its image blocks.
+            # Without a prefix there is no text tower; open_clip's text blocks
+            # have the same names as its image blocks.
             if part == 'text tower' and not prefix:
                 continue
             if _compile(expression).fullmatch(key):
@@ -295,7 +294,8 @@ def _to_ours(
     except (RuntimeError, TypeError) as error:
         shapes = [tuple(source[key].shape) for key in keys]
         raise CheckpointError(
-            f'{some(keys)} of shape {shapes} cannot be what their names say.'
+            f'{some(keys)} have shapes {shapes}, which do not match their '
+            'names.'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""How other projects name the tensors of an image tower.
+"""Other libraries' names for the tensors of an image tower.
 
 A dialect is data: pairs of names, read in both directions. ``{i}`` stands for
 a block's number, ``{p}`` for ``weight`` or ``bias``, ``{rest}`` for anything.
@@ -12,19 +12,19 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Rule:
-    """One tensor (or one per block) in two spellings.
+    """Two names of one tensor, or of one tensor per block.
 
-    Where a side has several names, their tensors are concatenated along the
-    first dimension to those of the other side.
+    If a side has several names, their tensors are concatenated along the
+    first dimension to get those of the other side.
 
     Args:
-        theirs (str | tuple[str, ...]): The name in the other project.
-        ours (str | tuple[str, ...]): The name in our backbones, or, for
-            a classifier's head, in the whole model.
-        new_dims (int): Leading dimensions of size one that ours has and
-            theirs has not. Defaults to 0.
+        theirs (str | tuple[str, ...]): The name in the other library.
+        ours (str | tuple[str, ...]): The name in our backbones or, for a
+            classifier's head, in the whole model.
+        new_dims (int): Leading dimensions of size one that only ours has.
+            Defaults to 0.
         transposed (bool): Whether theirs is the transpose of ours.
-        outside (bool): Whether theirs stands without the dialect's prefix.
+        outside (bool): Whether their name lacks the dialect's prefix.
         shares (tuple[int, ...]): How several names of ours divide the first
             dimension. Defaults to equal parts.
     """
@@ -38,26 +38,26 @@ class Rule:
 
     @cached_property
     def their_names(self) -> tuple[str, ...]:
-        """``theirs`` as a tuple."""
+        """Return ``theirs`` as a tuple."""
         return _tuple(self.theirs)
 
     @cached_property
     def our_names(self) -> tuple[str, ...]:
-        """``ours`` as a tuple."""
+        """Return ``ours`` as a tuple."""
         return _tuple(self.ours)
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The names of one project.
+    """The tensor names of one library.
 
     Args:
-        name (str): What to call it.
-        prefixes (tuple[str, ...]): What may stand before every name.
-        anchors (tuple[str, ...]): Names that only this dialect has together.
-        rules (tuple[Rule, ...]): The image tower.
-        left_out (dict[str, str]): What else such a checkpoint holds: a
-            description and the regular expression of the keys.
+        name (str): The library's name in messages.
+        prefixes (tuple[str, ...]): Possible prefixes of all names.
+        anchors (tuple[str, ...]): A set of names unique to this dialect.
+        rules (tuple[Rule, ...]): The tensors of the image tower.
+        left_out (dict[str, str]): Regular expressions for the keys of other
+            parts, by their description.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Dialect:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def prefix_in(self, keys: Iterable[str]) -> str | None:
-        """The prefix that a checkpoint has, None if it is another dialect."""
+        """Return the prefix of a checkpoint, None for other dialects."""
         known = set(keys)
         for prefix in self.prefixes:
             if any(key.startswith(prefix) for key in known) and all(
@@ -78,7 +78,7 @@ class Dialect:
 
 
 def pattern(name: str) -> re.Pattern[str]:
-    """The regular expression of a name with placeholders."""
+    """Return the regular expression for a name with placeholders."""
     escaped = re.escape(name)
     for placeholder, expression in _PLACEHOLDERS.items():
         escaped = escaped.replace(re.escape(placeholder), expression)
@@ -137,8 +137,8 @@ OPEN_CLIP = Dialect(
     },
 )
 
-# Any tower as open_clip itself names it, for OpenCLIPVisionTower; ours has the
-# same names behind `backbone.tower.`.
+# Any tower with open_clip's names, for OpenCLIPVisionTower, which has the same
+# names with the prefix `backbone.tower.`.
 OPEN_CLIP_TOWER = Dialect(
     name='open_clip',
     prefixes=('visual.', 'backbone.tower.', ''),
@@ -164,9 +164,9 @@ _TIMM_TOWER = (
     Rule('attn_pool.{rest}', 'attn_pool.{rest}'),
 )
 
-# `VisionTransformer` in timm/models/vision_transformer.py (1.0.31). Its `head`
-# is CLIP's projection here, and a classifier below. open_clip's SigLIP models
-# and MobileCLIP2-L-14 hold one as their trunk.
+# `VisionTransformer` in timm/models/vision_transformer.py (1.0.31), also the
+# trunk of open_clip's SigLIP models and MobileCLIP2-L-14. Its `head` is CLIP's
+# projection here, and a classifier below.
 TIMM = Dialect(
     name='timm',
     prefixes=('visual.trunk.', 'trunk.', ''),
@@ -209,8 +209,8 @@ _HF_LEFT_OUT = {
     **_CONTRASTIVE,
 }
 
-# transformers/models/clip/modeling_clip.py. `CLIPVisionModel` has no prefix
-# in transformers 5, and `vision_model.` before it, as the others still do.
+# transformers/models/clip/modeling_clip.py. Keys of `CLIPVisionModel` have no
+# prefix since transformers 5; before, and in other classes, `vision_model.`.
 HF_CLIP = Dialect(
     name='Hugging Face CLIP',
     prefixes=('vision_model.', ''),
@@ -251,7 +251,7 @@ HF_SIGLIP = Dialect(
     left_out=_HF_LEFT_OUT,
 )
 
-# mmpretrain's `VisionTransformer`, and ours: nothing is renamed.
+# Names of mmpretrain's `VisionTransformer`, which are also ours.
 MMPRETRAIN = Dialect(
     name='mmpretrain',
     prefixes=('backbone.', ''),
@@ -281,13 +281,13 @@ PLAIN_DIALECTS = (OPEN_CLIP, TIMM, HF_CLIP, HF_SIGLIP, MMPRETRAIN)
 
 
 def find_behind_prefix(keys: Iterable[str]) -> tuple[str, Dialect] | None:
-    """What stands before the names of a dialect, as a wrapper's ``model.``.
+    """Find a dialect with an extra prefix, such as a wrapper's ``model.``.
 
     Args:
-        keys (Iterable[str]): Of which no dialect is known without a prefix.
+        keys (Iterable[str]): Keys in which no dialect was recognised.
 
     Returns:
-        tuple[str, Dialect] | None: The prefix and the dialect, if there are.
+        tuple[str, Dialect] | None: The prefix and the dialect, if found.
     """
     keys = list(keys)
     for dialect in PLAIN_DIALECTS:

@@ -1,4 +1,4 @@
-"""From our checkpoints back to open_clip, timm and Hugging Face."""
+"""Export of our checkpoints to open_clip, timm and Hugging Face."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from mmclip.errors import CheckpointError, some
 TARGETS = ('open_clip', 'timm', 'hf')
 _HEAD = 'head.fc.'
 _WEIGHTS = 'model.safetensors'
-# What may stand beside them in a folder.
+# Written next to them in a folder.
 _FILES = ('config.json', 'preprocessor_config.json')
 
 
@@ -34,25 +34,25 @@ def export_checkpoint(
     to: str,
     base: Mapping[str, Tensor] | None = None,
 ) -> Export:
-    """Rename the tower of a checkpoint of ours, converted or fine-tuned.
+    """Rename the tower of one of our checkpoints, converted or fine-tuned.
 
     Args:
-        checkpoint (Mapping): With ``state_dict`` and, for what the tensors
-            do not tell, ``meta['clip']``.
+        checkpoint (Mapping): The checkpoint, with ``state_dict`` and
+            ``meta['clip']``.
         to (str): ``'open_clip'``, ``'timm'`` or ``'hf'``.
-        base (Mapping[str, Tensor] | None): For open_clip: the whole model
-            whose text tower, and projection if ours has none, go with it.
+        base (Mapping[str, Tensor] | None): For open_clip: a whole model. Its
+            text tower is exported too, and its projection if ours has none.
 
     Raises:
-        CheckpointError: If it is not a checkpoint of ours or does not fit its
-            backbone, or the other project has no place for something in it.
+        CheckpointError: If it is not one of our checkpoints or does not fit
+            its backbone, or the other library has no place for a part of it.
     """
     said = read_clip(checkpoint)
     if said is None:
         raise CheckpointError(
-            "The checkpoint has no meta['clip'], which says what its tensors "
-            f'do not (heads, activation). Convert it first: {CONVERTER} NAME '
-            'FILE OUT.pth --tag TAG.'
+            "The checkpoint has no meta['clip'], so its activation and number "
+            f'of heads are unknown. Convert it first: {CONVERTER} NAME FILE '
+            'OUT.pth --tag TAG.'
         )
     tower, head = _split(weights_of(checkpoint, 'The checkpoint'))
     module = build_backbone(said['backbone'], 'meta', len(tower))
@@ -69,7 +69,7 @@ def export_checkpoint(
     if to == 'open_clip':
         exported = to_open_clip(tower, head, clip, base)
     elif base is not None:
-        raise CheckpointError('--base is for open_clip.')
+        raise CheckpointError('--base needs --to open_clip.')
     else:
         _refuse_what_only_open_clip_has(clip['backbone'], to)
         rename = to_timm if to == 'timm' else to_hugging_face
@@ -83,12 +83,12 @@ def write_export(exported: Export, out: Path) -> None:
     """Write an exported tower, whole or not at all.
 
     Args:
-        exported (Export): Of :func:`export_checkpoint`.
-        out (Path): A ``.safetensors`` or torch file; a folder, for
-            ``from_pretrained``, if there are JSON files beside the weights.
+        exported (Export): The tower from :func:`export_checkpoint`.
+        out (Path): A ``.safetensors`` or torch file, or a folder for
+            ``from_pretrained`` if JSON files come with the weights.
 
     Raises:
-        OSError: If it cannot be written; what was there is as before.
+        OSError: If it cannot be written; existing files stay as they were.
     """
     if not exported.files:
         is_safe = out.suffix == '.safetensors'
@@ -100,14 +100,14 @@ def write_export(exported: Export, out: Path) -> None:
     for name in (_WEIGHTS, *_FILES):
         if (out / name).is_symlink():  # as in the hub's cache
             raise CheckpointError(
-                f'{out / name} is a link: export to another folder.'
+                f'{out / name} is a link. Export to another folder.'
             )
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out) as folder:
         new = Path(folder)
         for name, content in exported.files.items():
             (new / name).write_text(json.dumps(content, indent=2) + '\n')
         write_checkpoint(_described(exported), new / _WEIGHTS)
-        # The weights go first and come last: without them nothing is loaded.
+        # Weights are removed first and added last: nothing loads without them.
         for name in (_WEIGHTS, *_FILES):
             (out / name).unlink(missing_ok=True)
         for name in (*exported.files, _WEIGHTS):
@@ -122,7 +122,7 @@ def _described(exported: Export) -> dict[str, Any]:
 def _split(
     state_dict: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The backbone's tensors without prefix, and the linear classifier's."""
+    """Split a state dict into backbone, without prefix, and classifier."""
     tower, head, others = {}, {}, []
     for key, tensor in state_dict.items():
         key = str(key)
@@ -135,7 +135,7 @@ def _split(
     if others or not tower:
         raise CheckpointError(
             'Only a backbone and a linear head can be exported; the '
-            f'checkpoint holds {some(others) or "no backbone"}.'
+            f'checkpoint has {some(others) or "no backbone"}.'
         )
     return tower, head
 
@@ -144,7 +144,7 @@ def _refuse_what_only_open_clip_has(backbone: dict[str, Any], to: str) -> None:
     is_clip = backbone['type'] == CLIP
     reason = None
     if backbone['type'] == OTHER:
-        reason = 'it is a tower of open_clip itself'
+        reason = 'only open_clip can build it'
     elif is_clip and backbone['pool'] != 'cls_token':
         reason = f'it pools by {backbone["pool"]}'
     elif is_clip and not backbone['pre_norm']:

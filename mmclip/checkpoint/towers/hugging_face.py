@@ -1,7 +1,7 @@
-"""Image towers in folders of Hugging Face transformers, from there and back.
+"""Image towers from Hugging Face transformers' folders, and back.
 
-A folder's ``config.json`` says what the tower is; transformers itself is
-not needed.
+A folder's ``config.json`` describes the tower; transformers itself is not
+needed.
 """
 
 import math
@@ -46,8 +46,7 @@ from mmclip.untrusted.rules import (
     whole,
 )
 
-# What transformers takes where a config says nothing:
-# models/{clip,siglip}/configuration_*.py.
+# transformers' defaults: models/{clip,siglip}/configuration_*.py.
 _COMMON = dict(
     hidden_size=768,
     intermediate_size=3072,
@@ -72,7 +71,7 @@ ACTS = {
     'gelu': 'gelu',
     'gelu_pytorch_tanh': 'gelu_tanh',
 }
-# PIL's numbers of filters.
+# PIL's numbers for filters.
 INTERPOLATIONS = {2: 'bilinear', 3: 'bicubic'}
 VISION: dict[str, Check] = dict(
     hidden_size=whole(MOST_CHANNELS),
@@ -102,27 +101,27 @@ PROCESSOR: dict[str, Check] = dict(
     crop_size=either(_SIDE, OBJECT),
 )
 SIDES: dict[str, Check] = dict(shortest_edge=_SIDE, height=_SIDE, width=_SIDE)
-# What transformers must be told of preprocessing.
+# What transformers' image processors must know.
 NEEDED = {'mean', 'std', 'interpolation', 'resize_mode'}
 
 
 def is_hugging_face_config(path: str | Path) -> bool:
-    """Whether a file is the ``config.json`` of a transformers model."""
+    """Return whether a file is a transformers model's ``config.json``."""
     path = Path(path)
     if path.suffix != '.json' or not path.is_file():
         return False
     try:
         return 'model_type' in read_json(path)
     except CheckpointError:
-        return False  # the reader of open_clip's configs says so
+        return False  # the reader of open_clip's configs reports it
 
 
 def hugging_face_source(config: str, weights: str) -> Source:
-    """A tower of transformers and its weights.
+    """Find a tower from transformers and its weights.
 
     Args:
         config (str): The ``config.json``. A ``preprocessor_config.json``
-            beside it says how images are prepared.
+            next to it says how images are prepared.
         weights (str): The folder or file of weights.
 
     Raises:
@@ -139,16 +138,16 @@ def hugging_face_source(config: str, weights: str) -> Source:
 def to_hugging_face(
     tower: Mapping[str, Tensor], head: Mapping[str, Tensor], clip: Clip
 ) -> Export:
-    """Rename a tower for transformers: for CLIP and SigLIP, or through timm.
+    """Rename a tower for transformers, as CLIP, SigLIP or a model of timm.
 
     Args:
-        tower (Mapping[str, Tensor]): In our names.
-        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        tower (Mapping[str, Tensor]): The tower's tensors by our names.
+        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
         clip (dict): ``meta['clip']`` with all of the backbone's arguments.
 
     Raises:
-        CheckpointError: If transformers cannot prepare images so, or timm
-            has no place for something.
+        CheckpointError: If transformers cannot prepare images the same way,
+            or timm has no place for a part of the tower.
     """
     backbone, preprocess = clip['backbone'], clip['preprocess'] or {}
     if reason := _why_not(backbone):
@@ -166,7 +165,7 @@ def to_hugging_face(
         )
     else:
         notes.append(
-            'no preprocessor_config.json: the checkpoint does not say all of '
+            'no preprocessor_config.json: the checkpoint does not fully say '
             'how images are prepared'
         )
     return Export(
@@ -182,8 +181,8 @@ def _find_tower(path: Path, keys: set[str]) -> Tower:
     kind = config.get('model_type')
     if not isinstance(kind, str) or kind not in DEFAULTS:
         raise CheckpointError(
-            f'{path} describes a model of type {str(kind)[:50]!r}; CLIP and '
-            f'SigLIP have {", ".join(DEFAULTS)}.'
+            f'{path} has model_type {str(kind)[:50]!r}; supported are '
+            f'{", ".join(DEFAULTS)}.'
         )
     taken = take(config, MODEL, str(path))
     vision = _vision_config(kind, config, taken, path)
@@ -221,10 +220,10 @@ def _find_tower(path: Path, keys: set[str]) -> Tower:
 def _vision_config(
     kind: str, config: dict[str, Any], taken: dict[str, Any], path: Path
 ) -> dict[str, Any]:
-    """The settings of the image tower, as transformers finds them.
+    """Return the settings of the image tower, as transformers finds them.
 
-    ``vision_config_dict``, of early CLIP models, wins over ``vision_config``
-    with its defaults, too: models/clip/configuration_clip.py.
+    ``vision_config_dict``, in early CLIP models, replaces ``vision_config``
+    entirely: models/clip/configuration_clip.py.
     """
     name = 'vision_config'
     if kind == 'clip' and taken.get('vision_config_dict') is not None:
@@ -260,19 +259,19 @@ def _preprocess(path: Path) -> dict[str, Any] | None:
 
 
 def _side(size: Any, name: str, where: str) -> int | None:
-    """A size of a processor, which older ones give as one number."""
+    """Return one side of a processor's size, which may be one number."""
     if isinstance(size, int):
         return size
     return take(_said(size), SIDES, where).get(name)
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
-    """Without nulls, which transformers writes for its defaults."""
+    """Drop nulls, which transformers writes for its defaults."""
     return {key: value for key, value in values.items() if value is not None}
 
 
 def _crop_pct(crop: int, edge: int) -> float:
-    """Their quotient, rounded so that ``crop / crop_pct`` is not below."""
+    """Return ``crop / edge``, rounded so that ``crop / crop_pct >= edge``."""
     crop_pct = crop / edge
     if math.floor(crop / crop_pct) < edge:
         crop_pct = math.nextafter(crop_pct, 0)
@@ -280,15 +279,15 @@ def _crop_pct(crop: int, edge: int) -> float:
 
 
 def _why_not(backbone: dict[str, Any]) -> str | None:
-    """Why a tower cannot be a CLIP or SigLIP model of transformers, if so."""
+    """Return why transformers' CLIP and SigLIP cannot hold a tower, if so."""
     height, width = to_2tuple(backbone['img_size'])
     if backbone['out_type'] == 'avg_featmap':
         # CLIPForImageClassification averages the patches before the norm.
         return 'it was fine-tuned with the mean of the patches after the norm'
     if height != width:
-        return f'its images are {height}x{width}, and not square'
+        return f'its images are {height}x{width}, not square'
     if backbone['type'] == SIGLIP and backbone['pool'] != 'attention':
-        return f'it pools by {backbone["pool"]}, and not by attention'
+        return f'it pools by {backbone["pool"]}, not by attention'
     if backbone.get('layer_scale_init') is not None:
         return 'it has LayerScale'
     return None
@@ -321,7 +320,7 @@ def _model_config(backbone: dict[str, Any], kind: str) -> dict[str, Any]:
 def _processor_config(
     preprocess: dict[str, Any], img_size: int, is_clip: bool
 ) -> dict[str, Any]:
-    """What transformers' image processors do the same pixels by."""
+    """Return the image processor's config that gives the same pixels."""
     crop_pct = preprocess.get('crop_pct', 1.0)
     resample = {v: k for k, v in INTERPOLATIONS.items()}
     crops = preprocess['resize_mode'] == 'shortest'
@@ -332,13 +331,13 @@ def _processor_config(
         )
     if preprocess.get('channels', 'RGB') != 'RGB':
         raise CheckpointError(
-            'transformers gives a tower red first, and this one was trained '
-            'with blue first (to_rgb=False in its data_preprocessor).'
+            'transformers prepares RGB images, but this tower was trained '
+            'with BGR images (to_rgb=False in its data_preprocessor).'
         )
     if preprocess['interpolation'] not in INTERPOLATIONS.values():
         raise CheckpointError(
-            'transformers cannot resize images by '
-            f'{preprocess["interpolation"]!r}.'
+            'transformers cannot resize images with '
+            f'{preprocess["interpolation"]!r} interpolation.'
         )
     edge = math.floor(img_size / crop_pct)
     square = dict(height=img_size, width=img_size)

@@ -1,4 +1,4 @@
-"""What a file of weights is, without being told."""
+"""Identification of weight files from their contents."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -29,22 +29,22 @@ from mmclip.untrusted.rules import read_json
 
 @dataclass
 class Findings:
-    """What there is to say about a file.
+    """The description of a weight file.
 
     Args:
-        weights (Weights): The file, open.
-        dialect (str | None): Whose names the tensors have; None if no plain
-            vision transformer has them.
-        dtypes (dict[str, int]): How many tensors there are of which dtype.
-        parts (dict[str, int]): How many tensors there are of which part.
-        shapes (dict): The numbers that the shapes tell: ``width``, ``depth``,
+        weights (Weights): The open file.
+        dialect (str | None): The library whose names the tensors have; None
+            if they are not those of a plain vision transformer.
+        dtypes (dict[str, int]): The number of tensors of each dtype.
+        parts (dict[str, int]): The number of tensors of each part.
+        shapes (dict): What the shapes tell: ``width``, ``depth``,
             ``mlp_width``, ``patch_size``, ``img_size``, ``proj_dim``.
-        meta (dict | None): Our own ``meta['clip']``, or what a Hugging Face
-            config beside the weights says.
-        names (list[str]): The models of open_clip with such a tower.
-        activations (dict[str, list[str]]): Which of their tags have which
+        meta (dict | None): Our ``meta['clip']``, or the same from a Hugging
+            Face config next to the weights.
+        names (list[str]): The open_clip models with such a tower.
+        activations (dict[str, list[str]]): The tags of these models, by
             activation.
-        conversion (Conversion | None): The tensors in our names.
+        conversion (Conversion | None): The tensors by our names.
         problem (str | None): Why they cannot be converted.
     """
 
@@ -61,10 +61,10 @@ class Findings:
 
 
 def inspect_weights(path: str | Path) -> Findings:
-    """Find out what a file or folder of weights is.
+    """Identify a file or folder of weights.
 
     Args:
-        path (str | Path): Of open_clip, OpenAI, timm, Hugging Face,
+        path (str | Path): Weights from open_clip, OpenAI, timm, Hugging Face,
             mmpretrain or mmclip.
 
     Raises:
@@ -78,11 +78,11 @@ def inspect_weights(path: str | Path) -> Findings:
     try:
         dialect = recognise(tensors)
         found.dialect = dialect.name
-        names = convert(_zeros(tensors), dialect)  # whatever the values are
+        names = convert(_zeros(tensors), dialect)  # values do not matter yet
     except CheckpointError as error:
         found.names = _towers_of_open_clip_itself(tensors)
         if found.names:
-            found.dialect = 'open_clip, of a tower that is its own module'
+            found.dialect = 'open_clip, of a tower that only it can build'
         else:
             found.problem = str(error)
         return found
@@ -101,11 +101,11 @@ def inspect_weights(path: str | Path) -> Findings:
 
 
 def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
-    """Why weights would not load into a backbone, None if they would.
+    """Return why weights would not load into a backbone, None if they would.
 
     Args:
-        found (Findings): Of the file.
-        path (str | Path): The file, for the message.
+        found (Findings): The description of the file.
+        path (str | Path): The file's name in messages.
         backbone (dict): A backbone's config.
     """
     conversion = found.conversion
@@ -115,7 +115,7 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
             conversion = convert(found.weights, OPEN_CLIP_TOWER)
         if conversion is None:
             return found.problem or (
-                'it is a tower of open_clip itself, for '
+                'only open_clip can build this tower; use '
                 'mmclip.OpenCLIPVisionTower.'
             )
         checkpoint = dict(
@@ -138,7 +138,7 @@ def _dtypes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Other tensors of these shapes, which take no memory."""
+    """Return zeros of the same shapes, which take no memory."""
     zero = torch.zeros(())
     return {key: zero.expand(tensor.shape) for key, tensor in tensors.items()}
 
@@ -147,14 +147,14 @@ def _read_meta(path: Path, weights: Weights) -> dict[str, Any] | None:
     config = path / 'config.json'
     if path.is_dir():
         if not config.is_file() or 'model_type' not in read_json(config):
-            return None  # or it is of timm
+            return None  # not from transformers; timm has a config.json too
         tower, _ = hugging_face_source(str(config), str(path))
         return make_clip(tower.backbone, tower.img_size, tower.preprocess)
     return weights.clip
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The numbers of a tower, from its tensors in our names."""
+    """Return what the shapes of a tower's tensors, by our names, tell."""
     width, _, patch_size, _ = tensors['patch_embed.projection.weight'].shape
     blocks = {int(k.split('.')[1]) for k in tensors if k.startswith('layers.')}
     has_cls_token = 'cls_token' in tensors
@@ -181,7 +181,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def _similar(
     shapes: dict[str, Any],
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """Models of open_clip with these numbers, and their tags' activations."""
+    """Find open_clip models of these shapes, and their tags' activations."""
     import open_clip
 
     names: list[str] = []
@@ -189,7 +189,7 @@ def _similar(
     for name in open_clip.list_models():
         vision_cfg = open_clip.get_model_config(name)['vision_cfg']
         if vision_cfg.get('image_size', 224) != shapes['img_size']:
-            continue  # before its trunk is built
+            continue  # spares building its trunk
         backbone = find_tower(name, None).backbone
         if backbone['type'] == OTHER or not _fits(backbone, shapes):
             continue
@@ -218,7 +218,7 @@ def _fits(backbone: dict[str, Any], shapes: dict[str, Any]) -> bool:
 
 
 def _towers_of_open_clip_itself(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The models whose tower has exactly these keys and shapes."""
+    """Find the open_clip models whose tower has these keys and shapes."""
     import open_clip
 
     prefix = OPEN_CLIP_TOWER.prefix_in(tensors) or ''
@@ -235,7 +235,7 @@ def _towers_of_open_clip_itself(tensors: Mapping[str, Tensor]) -> list[str]:
         model_cfg = open_clip.get_model_config(name)
         is_trunk = 'timm_model_name' in model_cfg['vision_cfg']
         if is_trunk != has_trunk or model_cfg['embed_dim'] not in dims:
-            continue  # before it is built
+            continue  # spares building it
         backbone = find_tower(name, None).backbone
         if backbone['type'] != OTHER:
             continue

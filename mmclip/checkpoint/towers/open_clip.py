@@ -1,8 +1,8 @@
-"""Image towers of open_clip, from there and back.
+"""Image towers from open_clip, and back.
 
-Nothing here builds a text tower, and an image tower only without memory, on
-the meta device: configs say what the tower is, tags where the weights are and
-how images are prepared for them.
+Configs describe a tower; tags say where its weights are and how images are
+prepared. No text tower is built, and image towers only on the meta device,
+where they take no memory.
 """
 
 import copy
@@ -45,7 +45,7 @@ from mmclip.errors import CheckpointError, some
 from mmclip.untrusted.model_configs import PREPROCESS, take_image_tower
 from mmclip.untrusted.rules import read_json, take
 
-# Fields of open_clip's CLIPVisionCfg that our backbone follows, or that
+# Fields of open_clip's CLIPVisionCfg that our backbone supports, or that
 # change neither the weights nor the image feature (the last two).
 FREE_FIELDS = {
     'layers',
@@ -63,7 +63,7 @@ FREE_FIELDS = {
     'patch_dropout',
     'output_tokens',
 }
-# In OpenAI's archives; open_clip's models have no place for them.
+# In OpenAI's archives, but not in open_clip's models.
 OPENAI_BUFFERS = (
     'input_resolution',
     'context_length',
@@ -75,14 +75,14 @@ OPENAI_BUFFERS = (
 def open_clip_source(
     name: str, pretrained: str, tag: str | None = None
 ) -> Source:
-    """A tower of open_clip and its weights.
+    """Find a tower from open_clip and its weights.
 
     Args:
-        name (str): A model name of open_clip, or a JSON file with a model
+        name (str): A model name from open_clip, or a JSON file with a model
             config in its format.
         pretrained (str): A pretrained tag, or a local checkpoint file.
         tag (str | None): For a local file: the tag whose activation and
-            preprocessing it follows, ``'none'`` for the model config's own.
+            preprocessing it uses, ``'none'`` to use the model config's.
 
     Raises:
         CheckpointError: If a name or tag is unknown or ambiguous.
@@ -104,7 +104,7 @@ def find_tower(name: str, tag: str | None) -> Tower:
     """Look up the properties of an open_clip image tower.
 
     Args:
-        name (str): A model name of open_clip or a JSON config file.
+        name (str): A model name from open_clip, or a JSON config file.
         tag (str | None): One of the name's pretrained tags; None or
             ``'none'`` for the model config alone.
 
@@ -131,7 +131,7 @@ def find_tower(name: str, tag: str | None) -> Tower:
 
 
 def _given_name(name: str) -> str:
-    """What to call a tower: open_clip's own config files have one name."""
+    """Return a tower's name: the folder's for open_clip's config files."""
     path = Path(name)
     if path.name == 'open_clip_config.json':
         return path.absolute().parent.name
@@ -144,14 +144,14 @@ def find_model(
     """Look up the config of a whole open_clip model.
 
     Args:
-        name (str): A model name of open_clip or a JSON config file.
+        name (str): A model name from open_clip, or a JSON config file.
         tag (str | None): One of the name's pretrained tags; None or
             ``'none'`` for the model config alone.
 
     Returns:
         tuple[dict, dict, bool]: The model config, the preprocessing where it
-        is not open_clip's default, and whether the towers of open_clip's own
-        are QuickGELU.
+        is not open_clip's default, and whether towers that are open_clip's
+        own modules use QuickGELU.
 
     Raises:
         CheckpointError: If the name or tag is unknown.
@@ -163,8 +163,8 @@ def find_model(
         tag_cfg = _tags(name).get(_clean(tag), {})
         if not tag_cfg:
             raise CheckpointError(_unknown_tag(name, tag))
-    # Either may say it: 19 pairs have a plain name and a QuickGELU tag (the
-    # tag `openai` above all), one has a QuickGELU name and an unmarked tag.
+    # Name or tag may say it: 19 pairs have a plain name and a QuickGELU tag
+    # (mostly `openai`), one has a QuickGELU name and an unmarked tag.
     quick_gelu = bool(model_cfg.get('quick_gelu') or tag_cfg.get('quick_gelu'))
     return model_cfg, preprocess | tag_cfg, quick_gelu
 
@@ -178,15 +178,15 @@ def to_open_clip(
     """Rename a tower for open_clip.
 
     Args:
-        tower (Mapping[str, Tensor]): In our names.
-        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        tower (Mapping[str, Tensor]): The tower's tensors by our names.
+        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
         clip (dict): ``meta['clip']`` with all of the backbone's arguments.
-        base (Mapping[str, Tensor] | None): The whole model whose text tower,
-            and projection if ours has none, go with it.
+        base (Mapping[str, Tensor] | None): A whole model. Its text tower is
+            exported too, and its projection if ours has none.
 
     Raises:
-        CheckpointError: If open_clip has no place for something, or the base
-            is another model.
+        CheckpointError: If open_clip has no place for a part of the tower, or
+            the base is another model.
     """
     import open_clip
 
@@ -196,25 +196,25 @@ def to_open_clip(
     pools_otherwise = backbone['out_type'] == 'avg_featmap'
     if pools_otherwise:
         notes.append(
-            'OTHER features: it was fine-tuned with the mean of the patches, '
-            'and open_clip pools as before; timm and hf (--to) give the same'
+            'features will DIFFER: the tower was fine-tuned with the mean of '
+            'the patches, but open_clip pools as before; use --to timm or hf'
         )
     source = clip.get('source', {})
     is_theirs = source.get('name') in open_clip.list_models()
     name = repr(source['name']) if is_theirs else 'NAME'
     if backbone.get('act') == 'quick_gelu':
-        notes += ['QuickGELU: force_quick_gelu=True, or the -quickgelu name']
+        notes += ['QuickGELU: use force_quick_gelu=True or a -quickgelu name']
         name += ', force_quick_gelu=True'
     if base is None:
         if backbone['type'] == CLIP and 'proj' not in tower:
             raise CheckpointError(
-                "open_clip's tower has a projection, and the checkpoint has "
-                'none; '
+                "open_clip's tower has a projection, but the checkpoint has "
+                'none. '
                 + (
-                    'pass --to timm or --to hf, which can average patches as '
+                    'Pass --to timm or --to hf, which can average patches as '
                     'it does.'
                     if pools_otherwise
-                    else 'pass --base with the open_clip weights that '
+                    else 'Pass --base with the open_clip weights that '
                     'training started from, or --to timm or --to hf.'
                 )
             )
@@ -235,8 +235,8 @@ def to_open_clip(
     check_complete(tensors, {key: whole[key] for key in tensors})
     kept = [key for key in whole if key not in tensors]
     notes.append(
-        f'from the base: {len(kept)} tensors, of them of the image tower '
-        f'{[key for key in kept if key.startswith("visual.")]}'
+        f'from the base: {len(kept)} tensors, including the image '
+        f"tower's {[key for key in kept if key.startswith('visual.')]}"
     )
     return Export(
         whole | tensors,
@@ -246,7 +246,7 @@ def to_open_clip(
 
 
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
-    """The config of our backbone for a model config of open_clip."""
+    """Return our backbone's config for a model config of open_clip."""
     from open_clip.model import CLIPVisionCfg
 
     from mmclip.models.open_clip_tower import tower_config
@@ -265,7 +265,7 @@ def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
 
 
 def _native(cfg: Any, embed_dim: int, act: str) -> dict[str, Any] | None:
-    """For open_clip's own vision transformer, if ours can be the same."""
+    """Return the config for open_clip's own ViT, None if ours differs."""
     special = [
         field.name
         for field in dataclasses.fields(cfg)
@@ -297,7 +297,7 @@ def _native(cfg: Any, embed_dim: int, act: str) -> dict[str, Any] | None:
 
 
 def _pool(cfg: Any) -> str | None:
-    """Our name of a pooling, by ``VisionTransformer._pool`` of open_clip."""
+    """Return our name for a pooling in open_clip's ``VisionTransformer``."""
     if cfg.attentional_pool:
         plain = cfg.attentional_pool is True and cfg.pool_type == 'tok'
         return 'attention' if plain else None
@@ -308,7 +308,7 @@ def _pool(cfg: Any) -> str | None:
 
 
 def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
-    """For a trunk of timm without further layers, if ours can be the same."""
+    """Return the config for a bare trunk of timm, None if ours differs."""
     if cfg.timm_proj not in ('none', '', None) or not (
         cfg.timm_model_name.startswith('vit_')
         and cfg.timm_pool in ('token', 'map', 'avg')
@@ -325,7 +325,7 @@ def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
     return backbone
 
 
-@cache  # several names and all of their tags have the same trunk
+@cache  # shared by several names and all their tags
 def _plain_trunk(
     name: str, num_classes: int, global_pool: str
 ) -> dict[str, Any] | None:
@@ -363,13 +363,13 @@ def _download(name: str, tag: str) -> Path:
     except Exception as error:
         raise CheckpointError(
             f'The weights of {name} {tag} could not be downloaded (no '
-            f'network, or the hub is out of reach); fetch them from {where} '
+            f'network, or the hub is out of reach). Fetch them from {where} '
             f'elsewhere and pass the file: {name} FILE OUT --tag {tag}.'
         ) from error
 
 
 def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model config and the preprocessing that comes with it, if any."""
+    """Read the model config and its preprocessing, if any."""
     import open_clip
 
     if Path(name).is_file():
@@ -385,7 +385,7 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if model_cfg is None:
         near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.3)
         raise CheckpointError(
-            f'open_clip has no model {name!r}; the nearest names are '
+            f'open_clip has no model {name!r}; similar names: '
             f'{", ".join(near)}.'
             if near
             else f'open_clip has no model {name!r}; see '
@@ -395,7 +395,7 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _refuse_ambiguity(name: str) -> None:
-    """Refuse a local file without a tag where the tags differ in settings."""
+    """Refuse a local file without a tag if settings depend on the tag."""
     tags = [NO_TAG, *_tags(name)]
     by_settings: dict[str, list[str]] = {}
     for tag in tags:
@@ -413,8 +413,9 @@ def _refuse_ambiguity(name: str) -> None:
         )
         raise CheckpointError(
             f'Weights of {name} come with different settings, and the file '
-            'does not say which are its own: pass --tag with the tag that it '
-            f"follows ('{NO_TAG}': the model config alone).\n  {choices}"
+            'does not say which it needs. Pass --tag with the tag whose '
+            f"settings it uses ('{NO_TAG}' for the model config's own).\n"
+            f'  {choices}'
         )
 
 
@@ -432,18 +433,18 @@ def _unknown_tag(name: str, tag: str) -> str:
     if not known:
         return f'open_clip has no pretrained weights for {name}.'
     near = difflib.get_close_matches(_clean(tag), known, 3, 0.5)
-    what = 'near are' if near else 'there are'
+    what = 'similar tags' if near else 'its tags'
     return (
-        f'{name} has no pretrained tag {tag!r}; {what} '
+        f'{name} has no pretrained tag {tag!r}; {what}: '
         f'{", ".join(near or known)}.'
     )
 
 
 def _clean_name(name: str) -> str:
-    """``ViT-L/14`` is OpenAI's spelling; files are paths."""
+    """Return open_clip's spelling of OpenAI's ``ViT-L/14``; keep paths."""
     return name if Path(name).is_file() else name.replace('/', '-')
 
 
 def _clean(tag: str) -> str:
-    """A tag as open_clip looks it up."""
+    """Return a tag as open_clip looks it up."""
     return tag.lower().replace('-', '_')

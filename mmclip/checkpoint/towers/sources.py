@@ -1,4 +1,4 @@
-"""From any source of weights to a checkpoint of ours."""
+"""Conversion of weights from any source to our checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,19 +50,20 @@ def convert_source(
     """Convert the image tower of a CLIP model.
 
     Args:
-        name (str): A model name of open_clip or timm, or a JSON file with a
-            model config of open_clip or transformers.
-        pretrained (str): A pretrained tag of that name, or a local file or
-            folder; the names of its tensors may be those of open_clip,
-            OpenAI, timm, Hugging Face or mmpretrain.
+        name (str): A model name from open_clip or timm, or a JSON file with a
+            model config from open_clip or transformers.
+        pretrained (str): A pretrained tag of that model, or a local file or
+            folder; its tensors may have the names of open_clip, OpenAI, timm,
+            Hugging Face or mmpretrain.
         tag (str | None): For a local file: the tag whose activation and
-            preprocessing it follows, ``'none'`` for the model config's own.
+            preprocessing it uses, ``'none'`` to use the model config's.
         dtype (str): ``'float32'``, ``'float16'`` or ``'bfloat16'``. Defaults
             to ``'float32'``, whatever the source has.
 
     Returns:
         tuple[dict, Conversion]: The checkpoint (``state_dict`` with the
-        prefix ``backbone.`` and ``meta['clip']``), and the account of keys.
+        prefix ``backbone.``, and ``meta['clip']``), and what became of every
+        source key.
 
     Raises:
         CheckpointError: If anything is unknown, ambiguous or does not fit.
@@ -75,12 +76,13 @@ def convert_source(
 def convert_found(
     source: Source, pretrained: str, dtype: torch.dtype = torch.float32
 ) -> tuple[dict[str, Any], Conversion]:
-    """Convert a tower that was looked up before.
+    """Convert a tower that has been looked up already.
 
     Args:
-        source (Source): Of :func:`find_source`, or of one library's own.
-        pretrained (str): The tag, file or folder that it was found by.
-        dtype (torch.dtype): Defaults to float32.
+        source (Source): The tower, from :func:`find_source` or from the same
+            function of one library.
+        pretrained (str): The tag, file or folder that it was looked up with.
+        dtype (torch.dtype): The dtype of the result. Defaults to float32.
     """
     tower, read = source
     weights = read()
@@ -110,15 +112,15 @@ def convert_found(
 
 
 def find_source(name: str, pretrained: str, tag: str | None = None) -> Source:
-    """The tower that a name means, and its weights.
+    """Find the tower that a name stands for, and its weights.
 
     Args and errors as in :func:`convert_source`.
     """
     if is_hugging_face_config(name):
         if tag is not None:
             raise CheckpointError(
-                f'--tag {tag} is for files of open_clip and timm; {name} '
-                'says all of Hugging Face.'
+                f'--tag {tag} does not apply: {name} already states the '
+                'activation.'
             )
         return hugging_face_source(name, pretrained)
     if _is_timm_name(name):
@@ -129,16 +131,16 @@ def find_source(name: str, pretrained: str, tag: str | None = None) -> Source:
 def convert_folder(
     folder: str | Path, name: str | None = None
 ) -> dict[str, Any]:
-    """Convert from a folder of open_clip or of Hugging Face.
+    """Convert a folder from open_clip or Hugging Face transformers.
 
     Args:
-        folder (str | Path): With ``open_clip_config.json`` or, as
-            transformers writes it, ``config.json``, and the weights.
-        name (str | None): What the metadata calls it; by default the
-            folder's name.
+        folder (str | Path): A folder with ``open_clip_config.json`` (or
+            transformers' ``config.json``) and the weights.
+        name (str | None): Its name in the metadata. Defaults to the folder's
+            name.
 
     Raises:
-        FileNotFoundError: If it holds neither.
+        FileNotFoundError: If it has neither config.
     """
     folder = Path(folder).expanduser()
     for config in ('open_clip_config.json', 'config.json'):
@@ -152,14 +154,13 @@ def convert_folder(
 
 
 def convert_repository(repository: str) -> dict[str, Any]:
-    """Convert from a repository of the Hugging Face hub.
+    """Convert a repository from the Hugging Face hub.
 
     Args:
         repository (str): ``org/name``.
 
     Raises:
-        CheckpointError: If it cannot be downloaded, or what was downloaded
-            is damaged.
+        CheckpointError: If it cannot be downloaded, or the files are damaged.
     """
     folder = _download_repository(repository)
     refuse_damaged_json(folder)
@@ -187,8 +188,8 @@ def _dialect(tower: Tower, source: Any) -> Dialect:
     if dialect is TIMM and tower.library == 'timm':
         has_classifier = tower.has_classifier
         if has_classifier is None and 'head.bias' in source:
-            # timm gives CLIP's projections a bias of zeros; no training
-            # leaves a classifier's at exactly that.
+            # timm gives CLIP's projections a zero bias; that of a trained
+            # classifier is never exactly zero.
             has_classifier = bool(source['head.bias'].any())
         if has_classifier and 'head.weight' in source:
             return TIMM_CLASSIFIER
@@ -196,7 +197,7 @@ def _dialect(tower: Tower, source: Any) -> Dialect:
 
 
 def _settle_projection(conversion: Conversion, tower: Tower) -> None:
-    """Take what only the tensors tell of a projection into the config."""
+    """Complete the config with what only the tensors tell of a projection."""
     tensors = conversion.state_dict
     if tower.library == 'timm' and 'proj' in tensors:
         tower.backbone.setdefault('proj_dim', tensors['proj'].shape[1])
@@ -204,7 +205,8 @@ def _settle_projection(conversion: Conversion, tower: Tower) -> None:
     if bias is not None and not tower.backbone.get('proj_bias'):
         if bias.any():
             raise CheckpointError(
-                'The projection has a bias, and that of this tower has none.'
+                "The checkpoint's projection has a bias, but this tower's has "
+                'none.'
             )
         del tensors['proj_bias']
         keys = [k for k, v in conversion.mapped.items() if v == 'proj_bias']
@@ -232,8 +234,8 @@ def _download_repository(repository: str) -> Path:
             return _download_files(repository)
     except Exception as error:
         raise CheckpointError(
-            f'hf-hub:{repository} could not be downloaded ({error}); fetch '
-            f'https://huggingface.co/{repository} elsewhere and name its '
+            f'hf-hub:{repository} could not be downloaded ({error}). Fetch '
+            f'https://huggingface.co/{repository} elsewhere and give its '
             'folder: local-dir:FOLDER.'
         ) from error
 
@@ -249,12 +251,12 @@ def _download_files(repository: str) -> Path:
     for name in WEIGHT_NAMES:
         try:
             hf_hub_download(repository, name)
-        except LocalEntryNotFoundError:  # of online: the network failed
+        except LocalEntryNotFoundError:  # if not offline, the network failed
             if not constants.HF_HUB_OFFLINE:
                 raise
             continue
         except EntryNotFoundError:
-            continue  # the next name; convert_folder misses the last
+            continue  # if none exists, convert_folder reports it
         if name.endswith('.index.json'):
             kind = name.split('.')[1]  # safetensors or bin
             snapshot_download(repository, allow_patterns=f'*.{kind}')

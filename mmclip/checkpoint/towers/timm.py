@@ -1,4 +1,4 @@
-"""CLIP and SigLIP image towers of timm, from there and back."""
+"""CLIP and SigLIP image towers from timm, and back."""
 
 import difflib
 from collections.abc import Mapping
@@ -32,18 +32,18 @@ from mmclip.checkpoint.towers.tower import (
 )
 from mmclip.errors import CheckpointError
 
-# What timm's tags say of preprocessing.
+# The preprocessing settings in timm's tags.
 PIXELS = ('mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
-# Our name of a way to resize, and timm's.
+# Our names for ways to resize, and timm's.
 _CROP_MODES = {'squash': 'squash', 'shortest': 'center'}
 _TIMM_ACTS = {
     'GELU': 'gelu',
     'GELUTanh': 'gelu_tanh',
     'QuickGELU': 'quick_gelu',
 }
-# A config names a model that timm has, and changes its arguments, which JSON
-# can write but for the norm: timm/models/vision_transformer.py.
-# The first is 768 wide.
+# A folder's config names one of timm's models and overrides its arguments. The
+# norm cannot be written in JSON, so there are models for each epsilon; the
+# first is 768 wide. From timm/models/vision_transformer.py.
 _NAMES = {
     1e-5: ('vit_base_patch16_clip_224', 'vit_large_patch14_clip_224'),
     1e-6: ('vit_base_patch16_224', 'vit_large_patch16_224'),
@@ -51,18 +51,18 @@ _NAMES = {
 
 
 def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
-    """A tower of timm and its weights.
+    """Find a tower from timm and its weights.
 
     Args:
-        name (str): A model name of timm, such as
+        name (str): A model name from timm, such as
             ``'vit_large_patch14_clip_336'``.
         pretrained (str): A pretrained tag, or a local checkpoint file.
-        tag (str | None): For a local file: the tag whose preprocessing it
-            follows, and whose head it has; ``'none'`` for the name's own.
+        tag (str | None): For a local file: the tag whose preprocessing and
+            head it has; ``'none'`` to use the model's defaults.
 
     Raises:
-        CheckpointError: If a name or tag is unknown, the tower is not of
-            CLIP's or SigLIP's form, or the weights want another activation.
+        CheckpointError: If a name or tag is unknown, the tower is not like
+            CLIP's or SigLIP's, or the weights need another activation.
         FileNotFoundError: If a local file is missing.
     """
     if is_local(pretrained):
@@ -76,10 +76,10 @@ def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
 
 
 def find_timm_tower(name: str, tag: str | None) -> Tower:
-    """Look up the properties of an image tower of timm.
+    """Look up the properties of an image tower from timm.
 
     Args:
-        name (str): A model name of timm, without a tag.
+        name (str): A model name from timm, without a tag.
         tag (str | None): One of its pretrained tags.
     """
     import timm
@@ -88,8 +88,8 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
     if tag is not None and tag not in tags:
         near = difflib.get_close_matches(tag, tags, 3, 0.5) or tags
         raise CheckpointError(
-            f'timm has no weights {name}.{tag}; there are '
-            f'{", ".join(near) or "none of that name"}.'
+            f'timm has no weights {name}.{tag}; available tags: '
+            f'{", ".join(near) or "none"}.'
         )
     _refuse_wrong_activation(name, tag)
     full_name = name if tag is None else f'{name}.{tag}'
@@ -101,10 +101,10 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
             f"timm's {name} is not a CLIP or SigLIP vision transformer; see "
             "timm.list_models('vit_*clip*') and 'vit_*siglip*'."
         )
-    # Tags of weights that were fine-tuned on labels have it in their name.
+    # Tags of weights that were fine-tuned on labels contain '_ft_in'.
     has_classifier = None if tag is None else '_ft_in' in f'_{tag}'
     if has_classifier is False and backbone['type'] == CLIP:
-        # timm gives a bias to projections that CLIP trains without one.
+        # timm adds a bias to projections that CLIP trains without one.
         backbone |= dict(proj_dim=model.num_classes)
         if tag is not None and tag.startswith('apple_mclip2'):
             backbone |= dict(proj_bias=True)
@@ -120,14 +120,14 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
 
 
 def backbone_from_timm(vit: Any) -> dict[str, Any] | None:
-    """The config of our backbone that holds a vision transformer of timm.
+    """Return our backbone's config for a vision transformer from timm.
 
     Args:
-        vit (nn.Module): A ``VisionTransformer`` of timm, on any device.
+        vit (nn.Module): A ``VisionTransformer`` from timm, on any device.
 
     Returns:
-        dict | None: ``type`` and arguments; None if it is none of CLIP's or
-        SigLIP's form.
+        dict | None: ``type`` and arguments; None if it is not like CLIP's or
+        SigLIP's.
     """
     from timm.layers import PatchEmbed
     from timm.models.vision_transformer import Block, VisionTransformer
@@ -184,32 +184,32 @@ def to_timm(
     """Rename a tower for timm, with its classifier if there is one.
 
     Args:
-        tower (Mapping[str, Tensor]): In our names.
-        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        tower (Mapping[str, Tensor]): The tower's tensors by our names.
+        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
         clip (dict): ``meta['clip']`` with all of the backbone's arguments.
 
     Raises:
-        CheckpointError: If timm has no place for something.
+        CheckpointError: If timm has no place for a part of the tower.
     """
     backbone, notes = clip['backbone'], []
     if head and clip.get('head', {}).get('type') == ZERO_SHOT:
         raise CheckpointError(
-            "timm's classifiers do not normalise the feature, as the "
-            f'{ZERO_SHOT} of the checkpoint does: the logits would differ.'
+            "timm's classifiers do not normalise the feature, but the "
+            f"checkpoint's {ZERO_SHOT} does: the logits would differ."
         )
     if head and 'proj' in tower:
         raise CheckpointError(
-            'timm has one head: the checkpoint has both a projection and a '
-            'classifier.'
+            'timm has a single head, but the checkpoint has both a projection '
+            'and a classifier.'
         )
     if backbone['out_type'] == 'avg_featmap':
         pool = [key for key in tower if key.startswith('attn_pool.')]
         tower = {key: tower[key] for key in tower if key not in pool}
-        notes += [f'left out, not in use: {", ".join(pool)}'] if pool else []
+        notes += [f'left out as unused: {", ".join(pool)}'] if pool else []
     if 'proj' in tower and 'proj_bias' not in tower:
         zeros = torch.zeros(tower['proj'].shape[1])
         tower = {**tower, 'proj_bias': zeros}
-        notes.append('added: a zero bias of the projection, as timm has it')
+        notes.append('added: a zero bias of the projection, which timm needs')
     dialect = TIMM_CLASSIFIER if head else TIMM
     tensors = export({**tower, **head}, dialect)
     arguments = timm_arguments(backbone, len(tensors.get('head.bias', ())))
@@ -228,34 +228,34 @@ def to_timm_folder(
     clip: Clip,
     reason: str,
 ) -> Export:
-    """Rename a tower for a folder of timm, as on the Hugging Face hub.
+    """Rename a tower for a folder in timm's format for the Hugging Face hub.
 
-    transformers loads it, too: its ``TimmWrapperModel`` and
+    transformers loads such a folder too: its ``TimmWrapperModel`` and
     ``TimmWrapperForImageClassification`` call timm.
 
     Args:
-        tower (Mapping[str, Tensor]): In our names.
-        head (Mapping[str, Tensor]): A linear classifier's; empty without.
+        tower (Mapping[str, Tensor]): The tower's tensors by our names.
+        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
         clip (dict): ``meta['clip']`` with all of the backbone's arguments.
-        reason (str): Why transformers' own models cannot be this tower.
+        reason (str): Why transformers' own models cannot hold this tower.
 
     Raises:
-        CheckpointError: If timm has no place for something.
+        CheckpointError: If timm has no place for a part of the tower.
     """
     exported = to_timm(tower, head, clip)
     num_classes = len(exported.state_dict.get('head.bias', ()))
     exported.notes.append(
-        'transformers (4.53 or newer) calls timm for it, which must be '
-        f'installed: its own models cannot be this tower, as {reason}'
+        'transformers (4.53 or newer) loads it with timm, which must be '
+        f'installed: its own models cannot hold this tower, as {reason}'
     )
     wanted = ('mean', 'std', 'interpolation', 'resize_mode')
     unsaid = [key for key in wanted if key not in (clip['preprocess'] or {})]
     if unsaid:
         exported.notes.append(
-            f'OTHER images: the checkpoint does not say {", ".join(unsaid)} '
-            "of them, for which timm takes ImageNet's mean and std, and its "
-            'own ways to resize: add those of the training to pretrained_cfg '
-            'in config.json'
+            f'images may DIFFER: the checkpoint does not say their '
+            f"{', '.join(unsaid)}, so timm uses ImageNet's mean and std and "
+            'its own way to resize; add the values used in training to '
+            'pretrained_cfg in config.json'
         )
     kind = 'AutoModelForImageClassification' if num_classes else 'AutoModel'
     exported.usage = (
@@ -267,7 +267,7 @@ def to_timm_folder(
 
 
 def timm_arguments(backbone: dict[str, Any], num_classes: int) -> dict:
-    """Arguments of timm's ``VisionTransformer`` for a backbone's config."""
+    """Return the arguments of timm's ``VisionTransformer`` for a backbone."""
     arch = backbone['arch']
     width, mlp_width = arch['width'], arch['mlp_width']
     is_clip = backbone['type'] == CLIP
@@ -287,7 +287,7 @@ def timm_arguments(backbone: dict[str, Any], num_classes: int) -> dict:
         global_pool='avg' if by_mean else pools[backbone['pool']],
         fc_norm=False,
         norm_layer=partial(torch.nn.LayerNorm, eps=backbone['norm_eps']),
-        act_layer=backbone['act'],  # timm has the same names
+        act_layer=backbone['act'],  # timm uses the same names
     )
     if (init := backbone.get('layer_scale_init')) is not None:
         arguments['init_values'] = init
@@ -295,15 +295,15 @@ def timm_arguments(backbone: dict[str, Any], num_classes: int) -> dict:
 
 
 def _refuse_ambiguity(name: str) -> None:
-    """Refuse a local file without a tag where tags differ in more than it."""
+    """Refuse a local file without a tag if settings depend on the tag."""
     import timm
 
     twin = name.replace('_clip_', '_clip_quickgelu_')
     if twin != name and timm.is_model(twin):
         raise CheckpointError(
-            f'{name} computes GELU, {twin} QuickGELU, and the file does not '
-            'say which is its own: pass --tag with the tag that it follows '
-            f"('{NO_TAG}': the activation of the name)."
+            f'{name} uses GELU, {twin} QuickGELU, and the file does not say '
+            'which it needs. Pass --tag with the tag whose activation it uses '
+            f"('{NO_TAG}' for {name}'s own)."
         )
     settings = {
         tuple(timm.models.get_pretrained_cfg_value(full, k) for k in PIXELS)
@@ -312,13 +312,13 @@ def _refuse_ambiguity(name: str) -> None:
     if len(settings) > 1:
         raise CheckpointError(
             f"timm's weights of {name} differ in preprocessing, and the file "
-            'does not say which is its own: pass --tag with the tag that it '
-            f"follows ('{NO_TAG}': what the name has by default)."
+            'does not say which it needs. Pass --tag with the tag whose '
+            f"preprocessing it uses ('{NO_TAG}' for {name}'s default)."
         )
 
 
 def _refuse_wrong_activation(name: str, tag: str | None) -> None:
-    """Timm has the same weights under a GELU and a QuickGELU name."""
+    """Refuse the GELU name of weights that also have a QuickGELU name."""
     import timm
 
     twin = name.replace('_clip_', '_clip_quickgelu_')
@@ -326,8 +326,8 @@ def _refuse_wrong_activation(name: str, tag: str | None) -> None:
         return
     if f'{twin}.{tag}' in timm.list_pretrained(f'{twin}*'):
         raise CheckpointError(
-            f'The weights {tag} were trained with QuickGELU, and {name} '
-            f'computes GELU: use {twin}.{tag}, the same file.'
+            f'The weights {tag} were trained with QuickGELU, but {name} uses '
+            f'GELU. Use {twin}.{tag}, the same file.'
         )
 
 
@@ -348,7 +348,7 @@ def _preprocess(model: nn.Module) -> dict[str, Any]:
 
 
 def _download(full_name: str) -> Mapping[str, Tensor]:
-    """As timm itself reads them: its files have several formats."""
+    """Read weights through timm, whose files have several formats."""
     import timm
 
     try:
@@ -361,7 +361,7 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
         refuse_damaged(repository)
         raise CheckpointError(
             f'The weights of {full_name} could not be downloaded (no network, '
-            'or the hub is out of reach); fetch them from '
+            'or the hub is out of reach). Fetch them from '
             f'huggingface.co/{repository} elsewhere and pass the file: '
             f'{name} FILE OUT --tag {tag}.'
         ) from error
@@ -373,15 +373,15 @@ def _one_or_two(size: tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _folder_config(clip: Clip, num_classes: int) -> dict[str, Any]:
-    """The ``config.json`` of a folder.
+    """Return the ``config.json`` of a folder.
 
     Raises:
-        CheckpointError: If no model of timm has such norms.
+        CheckpointError: If no timm model has such norms.
     """
     norm_eps, known = clip['backbone']['norm_eps'], clip['preprocess'] or {}
     if norm_eps not in _NAMES:
         raise CheckpointError(
-            f'Its norms have an epsilon of {norm_eps}, and those of timm '
+            f'Its norms have an epsilon of {norm_eps}; timm supports '
             f'{" or ".join(map(str, _NAMES))}.'
         )
     arguments = timm_arguments(clip['backbone'], num_classes)
@@ -401,8 +401,8 @@ def _folder_config(clip: Clip, num_classes: int) -> dict[str, Any]:
             crop_mode=_CROP_MODES[known['resize_mode']],
         )
     config = dict(
-        # Of another width: transformers before 4.53 ignores model_args, and
-        # must fail then rather than pool by the class token.
+        # A model of another width: transformers before 4.53 ignores
+        # model_args, and must fail rather than pool by the class token.
         architecture=_NAMES[norm_eps][arguments['embed_dim'] == 768],
         num_classes=num_classes,
         num_features=arguments['embed_dim'],

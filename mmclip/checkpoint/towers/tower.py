@@ -1,4 +1,4 @@
-"""An image tower on its way from another library, or to one."""
+"""Image towers on their way from or to another library."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,20 +22,20 @@ ZERO_SHOT = 'mmclip.ZeroShotClsHead'
 
 @dataclass(frozen=True)
 class Tower:
-    """An image tower of another project, as a backbone of ours.
+    """An image tower from another library, described as one of our backbones.
 
     Args:
         library (str): ``'open_clip'``, ``'timm'`` or ``'transformers'``.
         name (str): Its name there, or that of a config file.
-        tag (str | None): The pretrained tag whose settings these are.
-        backbone (dict): The config of our backbone that holds it.
+        tag (str | None): The pretrained tag that the settings belong to.
+        backbone (dict): The config of our backbone.
         img_size (int | tuple[int, int]): Image height and width in pixels.
         preprocess (dict | None): ``mean`` and ``std`` (of pixels in 0..1),
             ``interpolation``, ``resize_mode`` and, if images are resized to
-            more than is cropped, ``crop_pct``; None if it is not known.
-        has_classifier (bool | None): Whether timm's ``head`` is a
-            classifier, and not CLIP's projection; None if the name does not
-            tell. Defaults to False.
+            more than the crop, ``crop_pct``; None if unknown.
+        has_classifier (bool | None): Whether timm's ``head`` is a classifier
+            rather than CLIP's projection; None if the name does not tell.
+            Defaults to False.
     """
 
     library: str
@@ -47,21 +47,21 @@ class Tower:
     has_classifier: bool | None = False
 
 
-# A tower and its weights, which are read when they are asked for.
+# A tower, and a function that reads its weights.
 Source = tuple[Tower, Callable[[], Mapping[str, Tensor]]]
 
 
 @dataclass
 class Export:
-    """A tower in another project's names.
+    """A tower with another library's names.
 
     Args:
         state_dict (dict[str, Tensor]): Its tensors.
         usage (str): The call that loads it there.
         notes (list[str]): What was left out or added.
-        files (dict[str, dict]): JSON files that go beside the weights, by
-            name; with any, the weights go into a folder.
-        clip (dict | None): What a safetensors file says of it in its header.
+        files (dict[str, dict]): JSON files that go with the weights, by name;
+            if there are any, all are written into a folder.
+        clip (dict | None): The description for a safetensors file's header.
     """
 
     state_dict: dict[str, Tensor]
@@ -76,34 +76,34 @@ def build_backbone(
 ) -> Any:
     """Build one of our backbones from a config, with random weights.
 
-    Configs may come from checkpoints: nothing else is built, nor anything
-    that the checkpoint cannot fill.
+    Configs may come from checkpoints, so nothing else is built, nor anything
+    larger than the checkpoint.
 
     Args:
-        cfg (Any): ``type`` and arguments; ``init_cfg`` is not looked at.
-        device (str): ``'meta'`` for no memory. Defaults to ``'cpu'``.
-        num_tensors (int | None): How many tensors there are for it, so that
-            it cannot have more blocks. None if that is not known.
+        cfg (Any): ``type`` and arguments; ``init_cfg`` is ignored.
+        device (str): ``'meta'`` takes no memory. Defaults to ``'cpu'``.
+        num_tensors (int | None): The number of tensors for it; it may not
+            have more blocks. None if unknown.
 
     Returns:
         nn.Module: The backbone.
 
     Raises:
         CheckpointError: If it is not one of our backbones, or cannot be
-            built so.
+            built.
     """
     kind = cfg.get('type') if isinstance(cfg, Mapping) else None
     if not isinstance(kind, str) or kind not in BACKBONES:
         raise CheckpointError(
-            f'The backbone is a {str(kind)[:50]}, and must be one of '
-            f'{", ".join(BACKBONES)}.'
+            f'The backbone must be one of {", ".join(BACKBONES)}; got '
+            f'{str(kind)[:50]}.'
         )
     cfg = take_backbone(cfg, 'The backbone')
     arch = cfg.get('arch')
     depth = arch.get('depth', 0) if isinstance(arch, dict) else 0
     if num_tensors is not None and depth > num_tensors:
         raise CheckpointError(
-            f'The backbone has {depth} blocks, and there are only '
+            f'The backbone has {depth} blocks, but there are only '
             f'{num_tensors} tensors.'
         )
     try:
@@ -118,26 +118,26 @@ def build_backbone(
 
 
 def note_head(head: Mapping[str, Tensor], where: str) -> list[str]:
-    """The note on a classifier that another library has no place for."""
+    """Return a note if another library has no place for a classifier."""
     if not head:
         return []
-    return [f'left out: {", ".join(head)} ({where} have no classifier)']
+    return [f'left out: {", ".join(head)} (no classifier in {where})']
 
 
 def refuse_missing(pretrained: str, tag: str | None) -> None:
-    """Refuse what is not a local file, and not a pretrained tag either.
+    """Refuse a missing local file, or a ``--tag`` without a local file.
 
     Args:
-        pretrained (str): Of which :func:`is_local` is false.
-        tag (str | None): What was said of the settings of a local file.
+        pretrained (str): A name for which :func:`is_local` is false.
+        tag (str | None): The value of ``--tag``.
 
     Raises:
-        CheckpointError: If something was.
-        FileNotFoundError: If it is written like a file.
+        CheckpointError: If ``tag`` is given.
+        FileNotFoundError: If ``pretrained`` looks like a path.
     """
     if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
         raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
     if tag is not None:
         raise CheckpointError(
-            f'--tag {tag} is for local files, and {pretrained} is not one.'
+            f'--tag {tag} is for local files, but {pretrained} is not one.'
         )

@@ -1,4 +1,4 @@
-"""The lines of a config that use a converted checkpoint."""
+"""Config lines that use a converted checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,18 @@ from mmclip.models.architecture import ARCHS
 
 
 def config_lines(clip: dict[str, Any], path: str | Path) -> str:
-    """What to paste into the ``model`` of a config.
+    """Return the lines to paste into the ``model`` of a config.
 
-    The projection is left out but for a head that needs it: the last of
-    several maps would have another width, and a classifier's features those of
-    CLIP's text tower.
+    They leave out the projection unless a head needs it: it would change the
+    width of the last of several maps, and of a classifier's features.
 
     Args:
         clip (dict): ``meta['clip']`` of the checkpoint.
-        path (str | Path): Where it was written.
+        path (str | Path): The path of the checkpoint.
 
     Returns:
-        str: ``data_preprocessor``, if it is known how images are normalised,
-        ``backbone`` and, if there is one, ``head``.
+        str: ``data_preprocessor`` if the normalisation is known,
+        ``backbone``, and ``head`` if there is one.
     """
     lines = []
     if preprocess := clip['preprocess']:
@@ -42,10 +41,10 @@ def config_lines(clip: dict[str, Any], path: str | Path) -> str:
 
 
 def other_uses(clip: dict[str, Any]) -> str:
-    """What to change in these lines for maps, and for CLIP's embedding."""
+    """Say how to change these lines for feature maps and CLIP's embedding."""
     lines = [
-        "maps (mmsegmentation, mmdetection): add out_type='featmap' and "
-        'out_indices to the backbone, and write bgr_to_rgb for to_rgb'
+        "feature maps (mmsegmentation, mmdetection): add out_type='featmap' "
+        'and out_indices to the backbone, and change to_rgb to bgr_to_rgb'
     ]
     left = clip['backbone'].keys() - _arguments(clip).keys()
     if added := [
@@ -54,17 +53,16 @@ def other_uses(clip: dict[str, Any]) -> str:
         if key in left and clip['backbone'][key]
     ]:
         lines.append(
-            f"CLIP's embedding of images: add {', '.join(added)} to the "
-            'backbone'
+            f"CLIP's image embedding: add {', '.join(added)} to the backbone"
         )
     return '\n'.join(f'  {line}' for line in lines)
 
 
 def images(clip: dict[str, Any]) -> str:
-    """How images must be prepared, as configs of OpenMMLab say it."""
+    """Say how images must be prepared, in the terms of OpenMMLab's configs."""
     preprocess = clip['preprocess']
     if not preprocess:
-        return 'not known'
+        return 'unknown'
     others = [
         f'{key}={value!r}'
         for key, value in preprocess.items()
@@ -74,7 +72,7 @@ def images(clip: dict[str, Any]) -> str:
 
 
 def _normalisation(preprocess: dict[str, Any]) -> str:
-    """``mean`` and ``std`` of pixels in 0..255, as arguments."""
+    """Return ``mean`` and ``std`` for pixels in 0..255, as arguments."""
     arguments = data_preprocessor(preprocess)
     mean, std = (
         ', '.join(f'{value:.10g}' for value in arguments[key])
@@ -84,13 +82,13 @@ def _normalisation(preprocess: dict[str, Any]) -> str:
 
 
 def _arguments(clip: dict[str, Any]) -> dict[str, Any]:
-    """Those of the backbone, without the projection if it can be left out."""
+    """Return the backbone's arguments, without an unneeded projection."""
     backbone = dict(clip['backbone'])
     if 'model' in backbone:
         name = clip['source']['name']
         if name in open_clip.list_models():
             backbone['model'] = name
-    # CoCa's pooling is as wide as the projection.
+    # CoCa's attention pooling has the width of the projection.
     needed = clip.get('head') or backbone.get('pool') == 'attention'
     left_out = ['type'] if needed else ['type', 'proj_dim', 'proj_bias']
     return {
@@ -101,7 +99,7 @@ def _arguments(clip: dict[str, Any]) -> dict[str, Any]:
 
 
 def _arch(arch: dict[str, int]) -> str:
-    """A preset's name, or the numbers."""
+    """Return the name of a preset, or the numbers."""
     for name, preset in ARCHS.items():
         if tuple(arch.values()) == preset:
             return repr(name)

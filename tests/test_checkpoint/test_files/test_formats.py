@@ -63,7 +63,7 @@ def test_an_index_names_files_beside_it(tmp_path, kind, library):
             special(tmp_path / name, kind)
         path.write_text(json.dumps(dict(weight_map=dict(w=wrong))))
         for start in (path, tmp_path):
-            with pytest.raises(CheckpointError, match='not beside it'):
+            with pytest.raises(CheckpointError, match='not in its folder'):
                 read_state_dict(start)
 
 

@@ -133,13 +133,13 @@ def test_object_stores(evil, monkeypatch, scheme):
 
 
 def test_pavi_is_refused():
-    with pytest.raises(CheckpointError, match='name the file'):
+    with pytest.raises(CheckpointError, match='give the file'):
         CheckpointLoader.load_checkpoint('pavi://evil.pth')
 
 
 @pytest.mark.parametrize('name', ['', '..', 'a/..', 'a/'])
 def test_urls_name_a_file(name):
-    with pytest.raises(CheckpointError, match='names no file'):
+    with pytest.raises(CheckpointError, match='does not name a file'):
         CheckpointLoader.load_checkpoint(f'https://nowhere.invalid/{name}')
 
 

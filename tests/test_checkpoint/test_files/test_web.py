@@ -166,11 +166,11 @@ def load(url):
         (half_in_chunks, 'IncompleteRead'),
         (web_page, 'the file is a web page, not weights'),
         (nothing, 'the file is empty'),
-        (not_found, 'the server answers 404 Not Found'),
-        (unavailable, 'the server answers 503 Service Unavailable'),
-        (hang, r'sent nothing, or next to nothing, for 0\.2 seconds'),
-        (hang_in_the_middle, 'sent nothing, or next to nothing'),
-        (drip, 'sent nothing, or next to nothing'),
+        (not_found, 'the server answered 404 Not Found'),
+        (unavailable, 'the server answered 503 Service Unavailable'),
+        (hang, r'sent nothing, or almost nothing, for 0\.2 seconds'),
+        (hang_in_the_middle, 'sent nothing, or almost nothing'),
+        (drip, 'sent nothing, or almost nothing'),
         (close_at_once, 'closed connection|reset by peer'),
         (redirect_to_a_file, "to url 'file:///etc/hostname' is not allowed"),
         (redirect_to_ftp, 'unknown url type: ftp'),
@@ -200,7 +200,7 @@ def test_what_comes_after_the_length_is_not_read(server, cache):
 
 @pytest.mark.parametrize('suffix', ['.pth', '.pt', '.pth.tar'])
 def test_a_hash_in_the_name_is_compared(server, cache, suffix):
-    reason = f'SHA-256 begins with deadbeef, and it is {HASH}'
+    reason = f'SHA-256 begins with deadbeef, but it is {HASH}'
     with pytest.raises(CheckpointError, match=reason):
         load(f'{server.url}/x-deadbeef{suffix}')
     assert kept(cache) == []
@@ -260,7 +260,7 @@ def test_of_several_processes_one_downloads(server):
 def test_a_folder_that_cannot_be_written_is_named(server, cache):
     cache.parent.mkdir()
     cache.write_text('a file where the folder should be')
-    with pytest.raises(CheckpointError, match='set TORCH_HOME to a folder'):
+    with pytest.raises(CheckpointError, match='Set TORCH_HOME to a writable'):
         load(f'{server.url}/x.pth')
 
 

@@ -60,7 +60,7 @@ def test_rules_are_one_to_one(dialect):
 def test_weights_that_are_no_floating_point_numbers(tiny_model, dtype):
     source = tiny_model.model.state_dict()
     source['visual.proj'] = source['visual.proj'].to(dtype)
-    with pytest.raises(CheckpointError, match=rf'such as {dtype}: visual\.p'):
+    with pytest.raises(CheckpointError, match=rf'but {dtype}: visual\.p'):
         convert(source, OPEN_CLIP)
 
 

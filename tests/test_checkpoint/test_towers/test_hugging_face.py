@@ -198,7 +198,9 @@ class TestFromHuggingFace:
     def test_a_tag_is_refused(self, tmp_path):
         config = tmp_path / 'config.json'
         config.write_text('{"model_type": "clip"}')
-        with pytest.raises(CheckpointError, match='--tag openai is for files'):
+        with pytest.raises(
+            CheckpointError, match='--tag openai does not apply'
+        ):
             convert_source(str(config), str(tmp_path), 'openai')
 
     def test_other_models_are_refused(self, tmp_path):
@@ -344,7 +346,7 @@ class TestToHuggingFace:
     def test_images_that_nobody_knows_how_to_prepare_are_said(self):
         backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
         exported = export_checkpoint(make_checkpoint(backbone, a=1)[0], 'hf')
-        assert 'OTHER images' in '\n'.join(exported.notes)
+        assert 'images may DIFFER' in '\n'.join(exported.notes)
 
     def test_images_that_are_known_in_part_are_said(self):
         backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
@@ -354,7 +356,7 @@ class TestToHuggingFace:
         pretrained = exported.files['config.json']['pretrained_cfg']
         assert known.items() <= pretrained.items()
         notes = '\n'.join(exported.notes)
-        assert 'does not say interpolation, resize_mode' in notes
+        assert 'does not say their interpolation, resize_mode' in notes
 
     def test_norms_that_timm_has_not_are_refused(self):
         changes = dict(out_type='avg_featmap', norm_eps=1e-3)

@@ -92,7 +92,7 @@ def test_a_file_with_nan_has_its_shapes_and_names_still(small, tmp_path):
     nan = {'visual.proj': torch.full((64, 384), float('nan'))}
     path = save_tower('ViT-S-32', tmp_path / 'x.safetensors', **nan)
     found = inspect_weights(path)
-    assert found.problem.startswith('1 tensors hold NaN')
+    assert found.problem.startswith('1 tensors have NaN')
     assert found.shapes['width'] == 64
     assert found.names == ['ViT-S-32']
 
@@ -104,7 +104,7 @@ def test_towers_that_open_clip_alone_has(small, tmp_path, converted):
         checkpoint, _ = convert_source('RN50', str(path), 'openai')
         write_checkpoint(checkpoint, path)
     found = inspect_weights(path)
-    assert found.dialect == 'open_clip, of a tower that is its own module'
+    assert found.dialect == 'open_clip, of a tower that only it can build'
     assert found.names == ['RN50', 'RN50-quickgelu']
     backbone = dict(type='mmclip.OpenCLIPVisionTower', model='RN50')
     assert why_not(found, path, backbone) is None
@@ -124,7 +124,7 @@ def test_what_would_not_load_and_why(files):
     assert "act: checkpoint 'quick_gelu', here 'gelu'" in why_not(
         found, file, BACKBONE | dict(act='gelu')
     )
-    assert 'a ResNet, and must be' in why_not(found, file, dict(type='ResNet'))
+    assert '; got ResNet.' in why_not(found, file, dict(type='ResNet'))
 
 
 def test_all_that_would_not_load_is_listed(files):

@@ -87,7 +87,7 @@ def test_unknown_names_and_tags_get_the_nearest():
         find_tower('ViT-L14-336', 'openai')
     with pytest.raises(CheckpointError, match='laion2b_s32b_b82k'):
         find_tower('ViT-L-14', 'laion2b_s32b')
-    with pytest.raises(CheckpointError, match='there are openai'):
+    with pytest.raises(CheckpointError, match='its tags: openai'):
         find_tower('ViT-L-14-336', 'xyz')
     with pytest.raises(CheckpointError, match='no pretrained weights'):
         find_tower('ViT-S-32', 'openai')
@@ -167,7 +167,7 @@ def test_a_file_that_is_another_model_is_refused(tiny_model, tmp_path):
 def test_a_local_file_needs_a_tag_where_the_tags_differ(tiny_model, tmp_path):
     path = tmp_path / 'x.pt'
     torch.save(tiny_model.model.state_dict(), path)
-    with pytest.raises(CheckpointError, match=r'pass --tag(.|\n)*quick_gelu'):
+    with pytest.raises(CheckpointError, match=r'Pass --tag(.|\n)*quick_gelu'):
         convert_source('ViT-L-14-336', str(path))
     with pytest.raises(
         CheckpointError, match='converted as ViT-B-16-plus-240'
@@ -190,7 +190,7 @@ def test_a_tag_beside_a_tag_is_refused():
 def test_configs_that_are_none_are_refused(tmp_path):
     path = tmp_path / 'config.json'
     path.write_text('{"a": 1}')
-    with pytest.raises(CheckpointError, match='not a model config'):
+    with pytest.raises(CheckpointError, match='not an open_clip model config'):
         find_tower(str(path), None)
     path.write_text('{')
     with pytest.raises(CheckpointError, match='not a JSON file'):
@@ -297,7 +297,7 @@ class TestToOpenCLIP:
         checkpoint, path = converted
         backbone = checkpoint['meta']['clip']['backbone']
         del backbone['proj_dim'], checkpoint['state_dict']['backbone.proj']
-        with pytest.raises(CheckpointError, match='pass --base'):
+        with pytest.raises(CheckpointError, match='Pass --base'):
             export_checkpoint(checkpoint, 'open_clip')
         base = load_file(path)
         exported = export_checkpoint(checkpoint, 'open_clip', base=base)
@@ -315,7 +315,7 @@ class TestToOpenCLIP:
     def test_the_mean_of_patches_is_sent_where_it_can_go(self):
         backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
         checkpoint, _ = make_checkpoint(backbone, a=1)
-        with pytest.raises(CheckpointError, match='pass --to timm or --to hf'):
+        with pytest.raises(CheckpointError, match='Pass --to timm or --to hf'):
             export_checkpoint(checkpoint, 'open_clip')
 
     def test_another_base_is_refused(self, converted):

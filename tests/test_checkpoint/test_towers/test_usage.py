@@ -91,5 +91,5 @@ def test_towers_of_all_kinds(name, line):
 
 def test_what_is_not_known_is_not_printed(converted):
     clip = converted[0] | dict(preprocess=None)
-    assert images(clip) == 'not known'
+    assert images(clip) == 'unknown'
     assert 'data_preprocessor' not in config_lines(clip, 'x.pth')

@@ -38,7 +38,7 @@ def test_weights_that_are_missing_or_misshapen(train, tmp_path, value):
 )
 def test_weights_of_wrong_types(train, tmp_path, weights):
     torch.save(dict(state_dict=weights), tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match=r'x\.pth holds no state dict'):
+    with pytest.raises(CheckpointError, match=r'x\.pth has no state dict'):
         train(load_from=str(tmp_path / 'x.pth'), **HOOK)
 
 

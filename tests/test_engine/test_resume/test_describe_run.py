@@ -257,7 +257,7 @@ def test_weights_that_do_not_describe_themselves_get_one_note(
         ):
             capfd.readouterr()
             start()
-            note = f"{tmp_path / 'x.pth'} has no meta['clip']: its activation"
+            note = f"{tmp_path / 'x.pth'} has no meta['clip']: only keys"
             output = ''.join(capfd.readouterr())
             assert output.count(note) == (0 if described else 1)
 
