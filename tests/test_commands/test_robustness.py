@@ -221,7 +221,7 @@ def test_a_checkpoint_that_does_not_fit_stops_it(model, said):
         ),
         (
             ['config.py', 'model.pth', '--data-root', 'missing'],
-            'Give the folder that holds the folders of the data sets',
+            'Give the folder with one folder per data set',
         ),
     ],
 )
