@@ -1,7 +1,6 @@
 """Imports of our modules that follow imports of other packages."""
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -26,7 +25,11 @@ def when_imported(theirs: str, ours: str) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """A finder that wraps the loader of one module, once."""
+    """A finder that wraps the loader of one module, until it is imported.
+
+    Whoever only looks for it, as ``importlib.util.find_spec`` does, changes
+    nothing, nor does an import that fails.
+    """
 
     def __init__(self, theirs: str, ours: str):
         self.theirs, self.ours = theirs, ours
@@ -40,18 +43,21 @@ class _Finder(MetaPathFinder):
         """Find the module as if this finder were not there."""
         if fullname != self.theirs:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self.ours)
-        return spec
+        for finder in sys.meta_path:
+            if finder is not self:
+                spec = finder.find_spec(fullname, path, target)
+                if spec is not None:
+                    if spec.loader is not None:
+                        spec.loader = _Loader(spec.loader, self)
+                    return spec
+        return None
 
 
 class _Loader(Loader):
     """A loader that loads a module as usual, then imports ours."""
 
-    def __init__(self, loader: Loader, ours: str):
-        self.loader, self.ours = loader, ours
+    def __init__(self, loader: Loader, finder: _Finder):
+        self.loader, self.finder = loader, finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Create the module as its own loader does."""
@@ -63,4 +69,6 @@ class _Loader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         self.loader.exec_module(module)
-        importlib.import_module(self.ours)
+        importlib.import_module(self.finder.ours)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
