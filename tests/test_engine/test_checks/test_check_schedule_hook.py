@@ -75,7 +75,7 @@ def test_the_recipes_fit(said, name):
 @pytest.mark.parametrize(
     ('name', 'misfit'),
     [
-        ('clip-l-336', r'1 \(CosineAnnealingLR\) begins after epoch 5, where'),
+        ('clip-l-336', r'1 \(CosineAnnealingLR\) begins after epoch 5, when'),
         ('clip-l-336_lora_in1k', 'begins after epoch 5'),
         ('clip-l-336_lp-ft_in1k', r'0 \(CosineAnnealingLR\) is cut off: it'),
         ('clip-l-336_wise-ft_in1k', 'it lasts until the end of epoch 10'),

@@ -79,7 +79,7 @@ def test_another_sampler_is_warned_of(train, tmp_path, capfd):
     count = CountSteps()
     train(**THREE | dict(sampler='DefaultSampler'), custom_hooks=[count])
     assert count.steps == [3, 6, 9, 12, 15, 18, 21, 24]
-    warning = 'resumed from the end of an epoch loses the gradients'
+    warning = 'resumed at the end of an epoch loses the gradients'
     assert warning in capfd.readouterr().out
     assert (tmp_path / 'work' / 'epoch_1.pth').exists()
 
