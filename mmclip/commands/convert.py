@@ -1,4 +1,4 @@
-"""Convert the image tower of a CLIP model for OpenMMLab."""
+"""Convert the image encoder (tower) of a CLIP model for OpenMMLab."""
 
 import argparse
 import re

@@ -1,4 +1,4 @@
-"""Export the tower of an mmclip checkpoint to open_clip, timm or Hugging Face.
+"""Export an image encoder (tower) to open_clip, timm or Hugging Face.
 
 The checkpoint may be converted or fine-tuned. The exported tower gives the
 same outputs in the other library.

@@ -1,4 +1,4 @@
-"""Test the weights between a zero-shot and a fine-tuned model (WiSE-FT)."""
+"""Interpolate zero-shot and fine-tuned weights, and test them (WiSE-FT)."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Probe a tower: logistic regression and nearest neighbours on its features.
+"""Probe an image encoder (tower) with logistic regression and kNN.
 
 Follows the CLIP paper (arXiv 2103.00020, appendix A.3). Computes the features
 once and keeps them in WORK_DIR/features. Writes WORK_DIR/linear_probe.pth, a

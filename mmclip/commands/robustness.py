@@ -1,4 +1,4 @@
-"""Evaluate a model on ImageNet and those of its shifts that are on disk."""
+"""Evaluate a model on ImageNet and the shifted test sets that you have."""
 
 import argparse
 from collections.abc import Iterable, Sequence

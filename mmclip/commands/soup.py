@@ -39,8 +39,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--config',
-        help='the config of the models: needed for greedy, and validates a '
-        'uniform soup',
+        help='the config of the models; required for greedy; with it, a '
+        'uniform soup is validated too',
     )
     add('--out', type=Path, required=True, help='the file to write')
     parser.add_force()
@@ -116,7 +116,7 @@ def note_selection(cfg: Any) -> None:
     if test and test.dataset == cfg.val_dataloader.dataset:
         print(
             "note: the config's validation set is its test set; measure a "
-            'soup that was chosen on it on other images.'
+            'soup chosen on it on other images.'
         )
 
 

@@ -62,11 +62,11 @@ def fill_array(array: np.ndarray, state: Any) -> None:
 
 
 def _read(dtype: Any, shape: tuple[int, ...], content: Any) -> np.ndarray:
-    """The values, in one row."""
+    """Return the values in one row."""
     if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
-        raise CheckpointError('it holds an array of objects.')
+        raise CheckpointError('it has an array of objects.')
     if not all(isinstance(size, int) for size in parts_of(shape)):
-        raise CheckpointError('it holds an array of an impossible shape.')
+        raise CheckpointError('it has an array with an impossible shape.')
     count = math.prod(shape)
     is_real = dtype.itemsize > 0 or count == 1
     is_small = max(shape, default=0) <= max(SMALL, len(content))

@@ -326,7 +326,7 @@ def refuse_knots(value: Any, most: int) -> None:
         if not is_done:
             if id(holder) in known:
                 if known[id(holder)] is None:
-                    raise CheckpointError('it holds a list or dict in itself.')
+                    raise CheckpointError('it has a list or dict in itself.')
                 continue
             known[id(holder)] = None
             left.append((holder, True))
