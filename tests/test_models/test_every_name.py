@@ -88,7 +88,7 @@ def test_no_structure_is_left_out():
 
 
 def structure(name):
-    """What a tower is beside its sizes."""
+    """What a tower is apart from its sizes."""
     backbone = dict(find_tower(name, None).backbone)
     if backbone['type'] == OTHER:
         return OTHER

@@ -124,7 +124,7 @@ def test_a_checkpoint_without_lora_is_an_error(cfg):
 
 @pytest.mark.parametrize('ours', [True, False])
 def test_the_counter_of_the_moving_average_is_saved(cfg, ours):
-    """mmpretrain's own loses it, and a resumed average starts anew."""
+    """mmpretrain's own loses it, and a resumed average starts again."""
     if not ours:
         cfg['backbone']['type'] = 'LoRAModel'
     average = ExponentialMovingAverage(build(cfg))
