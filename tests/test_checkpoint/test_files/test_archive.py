@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint, read_state_dict
-from tests.test_checkpoint.test_files.test_pickled_numbers import (
-    number,
+from tests.test_checkpoint.test_files.pickles import (
+    both_readers,
     string,
+    tensor,
+    write,
 )
 
 MEBIBYTE = 2**20
@@ -31,59 +33,17 @@ def memory():
     resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def tensor(numel: int = 1, size: int = 1, stride: int = 1) -> bytes:
-    return (
-        b'ctorch._utils\n_rebuild_tensor_v2\n(('
-        + string('storage')
-        + b'ctorch\nFloatStorage\n'
-        + string('0')
-        + string('cpu')
-        + number(numel)
-        + b'tQK\x00('
-        + number(size)
-        + b't('
-        + number(stride)
-        + b't\x89ccollections\nOrderedDict\n)RtR'
-    )
-
-
-def write(path, *extra, is_script=False, pickled=None, storage=bytes(4)):
-    """An archive of one tensor, and more files: names or infos."""
-    state = b'(' + string('w') + (pickled or tensor()) + b'u'
-    if is_script:
-        whole = b'c__torch__\nM\n)\x81}' + state + b'b.'
-    else:
-        whole = b'}' + state + b'.'
-    with zipfile.ZipFile(path, 'w') as file:
-        file.writestr('x/data.pkl', b'\x80\x02' + whole)
-        file.writestr('x/byteorder', 'little')
-        file.writestr('x/version', '3\n')
-        if is_script:
-            file.writestr('x/constants.pkl', b'\x80\x02).')
-            file.writestr('x/code/m.py', '')
-        file.writestr('x/data/0', storage)
-        for name in extra:
-            file.writestr(name, b'more')
-    return path
-
-
 def link(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name)
     info.external_attr = 0o120777 << 16
     return info
 
 
-both_kinds = pytest.mark.parametrize('is_script', [False, True])
-both_readers = pytest.mark.parametrize(
-    'read', [read_checkpoint, read_state_dict]
-)
-
-
-@both_kinds
+@pytest.mark.parametrize('is_script', [False, True])
 @both_readers
 def test_the_crafted_archive_is_read(tmp_path, is_script, read):
-    path = write(tmp_path / 'x.pt', 'x/more', is_script=is_script)
-    assert torch.equal(read(path)['w'], torch.zeros(1))
+    path = write(tmp_path / 'x.pt', tensor(), is_script, extra=['x/more'])
+    assert torch.equal(read(path)['a'], torch.zeros(1))
 
 
 @pytest.mark.filterwarnings('ignore:Duplicate name')
@@ -101,71 +61,26 @@ def test_the_crafted_archive_is_read(tmp_path, is_script, read):
     ],
 )
 def test_tricks_with_names(tmp_path, extra, message):
-    path = write(tmp_path / 'x.pt', extra)
+    path = write(tmp_path / 'x.pt', tensor(), extra=[extra])
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-@both_kinds
-@both_readers
-@pytest.mark.parametrize(
-    'claim',
-    [
-        dict(numel=2**40, size=2**40),
-        dict(size=2**40),
-        dict(size=2**40, stride=0),
-        dict(numel=10**9, size=10**9),
-    ],
-)
-def test_claims_of_terabytes(tmp_path, memory, is_script, read, claim):
-    pickled = tensor(**claim)
-    path = write(tmp_path / 'x.pt', is_script=is_script, pickled=pickled)
-    with pytest.raises(CheckpointError):
-        read(path)
-
-
 def test_compressed_zeros(tmp_path, memory):
-    """A quarter of a gigabyte in a megabyte."""
-    info = zipfile.ZipInfo('x/data/1')
-    info.compress_type = zipfile.ZIP_DEFLATED
-    pickled = tensor().replace(string('0'), string('1'))
-    path = write(tmp_path / 'x.pt', pickled=pickled)
+    """A quarter of a gigabyte in two megabytes."""
+    of_another = tensor().replace(string('0'), string('1'))
+    path = write(tmp_path / 'x.pt', of_another)
     with (
-        zipfile.ZipFile(path, 'a') as file,
-        file.open(info, 'w') as member,
+        zipfile.ZipFile(
+            path, 'a', zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as file,
+        file.open('x/data/1', 'w') as member,
     ):
         for _ in range(256):
             member.write(bytes(MEBIBYTE))
-    assert path.stat().st_size < MEBIBYTE
+    assert path.stat().st_size < 2 * MEBIBYTE
     with pytest.raises(CheckpointError, match='compressed'):
-        read_checkpoint(path)
-
-
-def test_legacy_files_that_claim_more(tmp_path, memory):
-    path = tmp_path / 'x.bin'
-    torch.save(
-        dict(w=torch.zeros(3)), path, _use_new_zipfile_serialization=False
-    )
-    content = path.read_bytes()
-    # The number of values stands in the pickle as one byte, in the file's end
-    # as eight.
-    end = struct.pack('<q', 3) + bytes(12)
-    assert content.endswith(end)
-    path.write_bytes(
-        content.removesuffix(end) + struct.pack('<q', 2**40) + bytes(12)
-    )
-    with pytest.raises(CheckpointError):
-        read_checkpoint(path)
-
-
-@pytest.mark.parametrize('opcode', [b'(', b']'])
-def test_deeply_nested_pickles(tmp_path, opcode):
-    end = {b'(': b't', b']': b'a'}[opcode]
-    depth = 10**4
-    ends = end * (depth - (opcode == b']'))
-    path = write(tmp_path / 'x.pt', pickled=opcode * depth + ends)
-    with pytest.raises(CheckpointError):
         read_checkpoint(path)
 
 
@@ -207,25 +122,11 @@ def test_headers_of_safetensors(tmp_path, memory, length, header):
         '{"weight_map": []}',
         '{"weight_map": {"w": 3}}',
         '{"weight_map": {"w": ["x"]}}',
-        '{"weight_map": {"w": "none.safetensors"}}',
     ],
 )
 def test_indices_of_shards(tmp_path, index):
     path = tmp_path / 'model.safetensors.index.json'
     path.write_text(index)
-    with pytest.raises(CheckpointError):
-        read_state_dict(path)
-
-
-def test_shards_lie_beside_their_index(tmp_path):
-    secret = tmp_path / 'secret.safetensors'
-    header = json.dumps(dict(w=ONE)).encode()
-    secret.write_bytes(struct.pack('<Q', len(header)) + header + bytes(4))
-    folder = tmp_path / 'model'
-    folder.mkdir()
-    index = dict(weight_map=dict(w='../secret.safetensors'))
-    path = folder / 'model.safetensors.index.json'
-    path.write_text(json.dumps(index))
     with pytest.raises(CheckpointError):
         read_state_dict(path)
 
@@ -248,7 +149,7 @@ def two_directories(path):
     In that of torch, storage 0 is what Python calls storage 1.
     """
     zeros, ones = struct.pack('<f', 0.0), struct.pack('<f', 1.0)
-    write(path, storage=zeros)
+    write(path, tensor(), record=zeros)
     with zipfile.ZipFile(path) as old:
         files = {name: old.read(name) for name in old.namelist()}
     with zipfile.ZipFile(path, 'w') as new:
@@ -283,7 +184,7 @@ def test_two_directories(tmp_path):
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         assert archive.read('x/data/0') == struct.pack('<f', 0.0)
-    assert torch.load(path)['w'] == 1.0
+    assert torch.load(path)['a'] == 1.0
     with pytest.raises(CheckpointError, match='may have two'):
         read_checkpoint(path)
 
@@ -294,7 +195,7 @@ def test_ends_of_archives_that_say_something_else(tmp_path, saved):
     if saved == 'by torch':
         torch.save(dict(w=torch.zeros(1)), path)
     else:
-        write(path)
+        write(path, tensor())
     content = path.read_bytes()
     read_checkpoint(path)
     ends = [22] if saved == 'by Python' else [22, 22 + 20, 22 + 20 + 56]
@@ -320,7 +221,7 @@ def test_ends_of_archives_that_say_something_else(tmp_path, saved):
 @pytest.mark.parametrize('where', [0, 4 + 4, 14, 18, 22, 30])
 def test_headers_that_differ_from_the_directory(tmp_path, where):
     """Signature, method, check sum, sizes and name of a file in it."""
-    path = write(tmp_path / 'x.pt')
+    path = write(tmp_path / 'x.pt', tensor())
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo('x/data/0').header_offset
     data = bytearray(path.read_bytes())
@@ -338,7 +239,7 @@ def test_files_that_lie_in_one_another(tmp_path):
         file.writestr('x/data/0', bytes(4))
     hidden = inner.read_bytes()
     hidden = hidden[: hidden.index(b'PK\x01\x02')]
-    write(path, storage=hidden)
+    write(path, tensor(), record=hidden)
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo('x/data/0').header_offset

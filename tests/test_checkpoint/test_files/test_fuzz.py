@@ -9,7 +9,6 @@ import json
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +27,20 @@ from mmclip.checkpoint import (
 from mmclip.models import CLIPVisionTransformer
 from tests.test_checkpoint.conftest import Payload
 from tests.test_checkpoint.limits import outcomes
-from tests.test_checkpoint.test_files.test_bounds import (
+from tests.test_checkpoint.test_files.pickles import (
     as_key,
     call,
+    content,
     get,
     listed,
     mapped,
+    number,
     paired,
     put,
     storage,
+    string,
     tensor,
     write_all,
-)
-from tests.test_checkpoint.test_files.test_pickled_numbers import (
-    content,
-    number,
-    string,
 )
 
 pytestmark = [
@@ -95,12 +92,10 @@ def save_torchscript(path: Path) -> None:
     torch.jit.script(model()).save(str(path))
 
 
-def save_before_torch_1_6(path: Path) -> None:
-    torch.save(
-        dict(state_dict=model().state_dict()),
-        path,
-        _use_new_zipfile_serialization=False,
-    )
+def save_legacy(path: Path, weights: dict | None = None) -> None:
+    """As torch did before 1.6."""
+    weights = weights or model().state_dict()
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
 
 
 def save_index(path: Path) -> None:
@@ -118,9 +113,17 @@ def save_index(path: Path) -> None:
 FORMATS: dict[str, tuple[str, Callable, bool]] = {
     'training': ('x.pth', save_training, True),
     'torch': ('x.pth', save_weights, True),
-    'torchscript': ('x.pt', save_torchscript, True),
+    'torchscript': (
+        'x.pt',
+        lambda p: torch.jit.script(model()).save(str(p)),
+        True,
+    ),
     'safetensors': ('x.safetensors', save_weights, False),
-    'before 1.6': ('x.bin', save_before_torch_1_6, False),
+    'before 1.6': (
+        'x.bin',
+        lambda p: save_legacy(p, model().state_dict()),
+        False,
+    ),
     'shards': ('x.safetensors.index.json', save_index, False),
 }
 
@@ -147,17 +150,19 @@ def mutate(content: bytes, dice: random.Random) -> bytes:
     return bytes(data)
 
 
-@contextmanager
-def no_hang() -> Iterator[None]:
-    """Fail what takes longer than ``SECONDS``."""
+def mutants(path: Path, number_of_files: int) -> Iterator[None]:
+    """Change a file again and again; fail what takes too long with it."""
 
     def fail(*_: object) -> None:
         pytest.fail(f'A file is still being read after {SECONDS} seconds.')
 
+    content, dice = path.read_bytes(), random.Random(number_of_files)
     before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(SECONDS)
     try:
-        yield
+        for _ in range(number_of_files):
+            path.write_bytes(mutate(content, dice))
+            signal.alarm(SECONDS)
+            yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -178,15 +183,11 @@ def test_mutations(tmp_path, kind, read, number_of_files):
     name, save, has_check_sums = FORMATS[kind]
     path = tmp_path / name
     save(path)
-    content, wanted = path.read_bytes(), dict(read_state_dict(path))
-    dice = random.Random(number_of_files)
-    outcomes = {True: 0, False: 0}
-    for _ in range(number_of_files):
-        path.write_bytes(mutate(content, dice))
+    wanted, outcomes = dict(read_state_dict(path)), {True: 0, False: 0}
+    for _ in mutants(path, number_of_files):
         try:
-            with no_hang():
-                found = read(path)
-                tensors = dict(found.get('state_dict', found))
+            found = read(path)
+            tensors = dict(found.get('state_dict', found))
         except CheckpointError:
             outcomes[False] += 1
             continue
@@ -211,10 +212,8 @@ def test_mutations_of_a_payload_are_not_run(
         path,
         _use_new_zipfile_serialization=zipped,
     )
-    content, dice = path.read_bytes(), random.Random(number_of_files)
-    for _ in range(number_of_files):
-        path.write_bytes(mutate(content, dice))
-        with no_hang(), pytest.raises(CheckpointError):
+    for _ in mutants(path, number_of_files):
+        with pytest.raises(CheckpointError):
             read_checkpoint(path)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -235,19 +234,15 @@ def test_a_model_gets_all_weights_or_none(tmp_path, name, number_of_files):
     path = tmp_path / name
     weights = {f'backbone.{k}': v for k, v in backbone(1).state_dict().items()}
     if name == 'x.bin':
-        torch.save(weights, path, _use_new_zipfile_serialization=False)
+        save_legacy(path, weights)
     else:
         write_checkpoint(dict(state_dict=weights), path)
-    content, module = path.read_bytes(), backbone(0)
+    module, outcomes = backbone(0), {True: 0, False: 0}
     before = {k: v.clone() for k, v in module.state_dict().items()}
-    dice = random.Random(number_of_files)
-    outcomes = {True: 0, False: 0}
-    for _ in range(number_of_files):
-        path.write_bytes(mutate(content, dice))
+    for _ in mutants(path, number_of_files):
         module.load_state_dict(before)
         try:
-            with no_hang():
-                PretrainedCLIP(str(path))(module)
+            PretrainedCLIP(str(path))(module)
         except CheckpointError:
             outcomes[False] += 1
             for key, value in module.state_dict().items():

@@ -2,7 +2,6 @@
 
 import pickle
 import struct
-import zipfile
 
 import numpy as np
 import pytest
@@ -11,6 +10,17 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import OneCycleLR
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
+from tests.test_checkpoint.test_files.pickles import (
+    EMPTY_ARRAY,
+    array,
+    call,
+    content,
+    named,
+    number,
+    string,
+    write,
+)
+from tests.test_checkpoint.test_files.pickles import dtype as dtype_of
 
 
 class Numpy1Pickle:
@@ -81,29 +91,16 @@ def one_cycle(strategy):
     )
 
 
-def test_they_can_be_saved_again(saved, tmp_path):
-    torch.save(read_checkpoint(saved), tmp_path / 'again.pth')
+def test_they_can_be_saved_and_used_again(saved, tmp_path):
+    found = read_checkpoint(saved)
+    torch.save(found, tmp_path / 'again.pth')
     # Unsafe on purpose: what this test wrote, as mmengine would read it.
     again = torch.load(tmp_path / 'again.pth', weights_only=False)
     assert type(again['loss']) is HistoryBuffer
-
-
-def test_a_message_hub_takes_them(saved):
     hub = MessageHub('taker')
-    state = hub.state_dict() | dict(log_scalars=dict(loss=HistoryBuffer()))
-    state['log_scalars']['loss'] = read_checkpoint(saved)['loss']
+    state = hub.state_dict() | dict(log_scalars=dict(loss=found['loss']))
     hub.load_state_dict(state)
     assert hub.get_scalar('loss').current() == 0.25
-
-
-@pytest.mark.parametrize('order', ['<', '>'])
-@pytest.mark.parametrize('memory', ['C', 'F'])
-def test_any_byte_order_and_memory_order(tmp_path, order, memory):
-    values = np.arange(6, dtype=f'{order}f4').reshape(2, 3)
-    torch.save(dict(a=np.array(values, order=memory)), tmp_path / 'x.pth')
-    found = read_checkpoint(tmp_path / 'x.pth')['a']
-    assert (found == values).all()
-    assert found.dtype == np.float32
 
 
 def test_what_others_allow_is_not_allowed_here(tmp_path):
@@ -124,32 +121,22 @@ def test_what_others_allow_is_not_allowed_here(tmp_path):
         assert (tmp_path / 'witness').exists()
 
 
-# Pickles by hand: what no pickler writes.
-def string(text: str) -> bytes:
-    encoded = text.encode()
-    return b'X' + struct.pack('<I', len(encoded)) + encoded
-
-
-def number(value: int) -> bytes:
-    return b'\x8a\x08' + struct.pack('<q', value)
-
-
-def content(value: bytes) -> bytes:
-    text = string(value.decode('latin1')) + string('latin1')
-    return b'c_codecs\nencode\n(' + text + b'tR'
-
-
 def dtype(kind: str, state: bytes = b'') -> bytes:
-    return b'cnumpy\ndtype\n(' + string(kind) + b'\x89\x88tR' + state
+    return dtype_of(string(kind), state)
 
 
 def reach(owner: bytes, name: str) -> bytes:
-    return b'cbuiltins\ngetattr\n(' + owner + string(name) + b'tR'
+    return call('builtins.getattr', owner, string(name))
 
 
-HISTORY = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
-ONE_CYCLE = (
-    b'cmmengine.optim.scheduler.param_scheduler\nOneCycleParamScheduler\n'
+def versions(metadata: bytes) -> bytes:
+    state = b'}' + string('_metadata') + metadata + b's'
+    return call('collections.OrderedDict') + state + b'b'
+
+
+HISTORY = named('mmengine.logging.history_buffer.HistoryBuffer')
+ONE_CYCLE = named(
+    'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 )
 # The state of a dtype: no fields, and the flags given.
 FLAGS = b'(K\x03' + string('<') + b'NNNK\x08K\x08K%ctb'
@@ -164,69 +151,43 @@ FIELDS = (
     + number(2**40)
     + b'\x86sK\x08K\x08K\x00tb'
 )
-SCALAR = b'cnumpy._core.multiarray\nscalar\n('
-EMPTY_ARRAY = (
-    b'cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t'
-    + content(b'b')
-    + b'tR'
-)
-
-
-def array(shape: bytes, kind: bytes, values: bytes) -> bytes:
-    state = b'(K\x01(' + shape + b't' + kind + b'\x89' + values + b'tb'
-    return EMPTY_ARRAY + state
-
-
-def versions(metadata: bytes) -> bytes:
-    state = b'}' + string('_metadata') + metadata + b's'
-    return b'ccollections\nOrderedDict\n)R' + state + b'b'
-
-
-def craft(tmp_path, pickled: bytes):
-    path = tmp_path / 'crafted.pth'
-    with zipfile.ZipFile(path, 'w') as file:
-        whole = b'\x80\x02}' + string('a') + pickled + b's.'
-        file.writestr('x/data.pkl', whole)
-        file.writestr('x/version', '3\n')
-        file.writestr('x/byteorder', 'little')
-    return path
-
-
-def test_the_crafted_array_is_read(tmp_path):
-    whole = array(b'K\x01', dtype('f8'), content(struct.pack('<d', 0.5)))
-    assert read_checkpoint(craft(tmp_path, whole))['a'] == [0.5]
+SCALAR = 'numpy._core.multiarray.scalar'
+NDARRAY, TENSOR = named('numpy.ndarray'), named('torch.Tensor')
+FLOAT = named('torch.float32')
+ONE = b'K\x01\x85'
+HALF = content(struct.pack('<d', 0.5))
 
 
 @pytest.mark.parametrize(
     'attack',
     [
         # The stand-in of getattr.
-        reach(b'ctorch\nTensor\n', 'numpy'),
+        reach(TENSOR, 'numpy'),
         reach(ONE_CYCLE, 'functions'),
         reach(ONE_CYCLE, '__init__'),
         reach(reach(ONE_CYCLE, '_annealing_cos'), '__globals__'),
-        reach(b'cnumpy\nndarray\n', 'tofile'),
+        reach(NDARRAY, 'tofile'),
         reach(HISTORY, '__init__'),
         reach(HISTORY, '__class__'),
         reach(HISTORY, 'update'),
         reach(HISTORY, '__globals__'),
         reach(HISTORY + b')\x81', 'mean'),
         reach(reach(HISTORY, 'mean'), '__globals__'),
-        reach(b'cbuiltins\ngetattr\n', '__globals__'),
-        reach(b'cbuiltins\nset\n', 'mro'),
+        reach(named('builtins.getattr'), '__globals__'),
+        reach(named('builtins.set'), 'mro'),
         # Objects of Python as elements; numbers that are pointers.
         dtype('O8'),
         dtype('V8'),
-        SCALAR + dtype('O8') + content(b'A' * 8) + b'tR',
-        SCALAR + dtype('f8') + content(b'A' * 4) + b'tR',
-        SCALAR + b'ctorch\nfloat32\n' + content(b'A' * 4) + b'tR',
-        b'cnumpy\nndarray\n((K\x01t' + dtype('f8', FLAGS % 0x3F) + b'tR',
-        array(b'K\x01', b'ctorch\nfloat32\n', content(b'A' * 8)),
+        call(SCALAR, dtype('O8'), content(b'A' * 8)),
+        call(SCALAR, dtype('f8'), content(b'A' * 4)),
+        call(SCALAR, FLOAT, content(b'A' * 4)),
+        call('numpy.ndarray', ONE, dtype('f8', FLAGS % 0x3F)),
+        array(ONE, FLOAT, content(b'A' * 8)),
         # More than there is.
-        array(number(2**40), dtype('f8'), content(b'A' * 8)),
-        array(number(-1), dtype('f8'), content(b'A' * 8)),
-        array(b'K\x02', dtype('f8'), b'](K\x01K\x02e'),
-        b'cnumpy\nndarray\n((' + number(2**38) + b'ttR',
+        array(number(2**40) + b'\x85', dtype('f8'), HALF),
+        array(number(-1) + b'\x85', dtype('f8'), HALF),
+        array(b'K\x02\x85', dtype('f8'), b'](K\x01K\x02e'),
+        call('numpy.ndarray', number(2**38) + b'\x85'),
         EMPTY_ARRAY,
         # Histories of something else.
         HISTORY + b')\x81',
@@ -239,8 +200,8 @@ def test_the_crafted_array_is_read(tmp_path):
         # Classes and types as values.
         ONE_CYCLE,
         HISTORY,
-        b'cnumpy\nndarray\n',
-        b'ctorch\nTensor\n',
+        NDARRAY,
+        TENSOR,
         # Versions of modules that nobody can compare.
         versions(b'K\x03'),
         versions(b'}' + string('a') + b'K\x03s'),
@@ -254,29 +215,29 @@ def test_the_crafted_array_is_read(tmp_path):
             + b'ss'
         ),
         # Memory that the file does not hold.
-        b'cbuiltins\nbytearray\n(' + number(2**40) + b'tR',
-        b'c__builtin__\nbytearray\n(' + number(2**40) + b'tR',
+        call('builtins.bytearray', number(2**40)),
+        call('__builtin__.bytearray', number(2**40)),
     ],
 )
 def test_an_attack_is_refused(tmp_path, attack):
     with pytest.raises(CheckpointError, match=r'crafted\.pth is'):
-        read_checkpoint(craft(tmp_path, attack))
+        read_checkpoint(write(tmp_path / 'crafted.pth', attack))
 
 
-def test_flags_and_fields_of_numbers_are_ignored(tmp_path):
+@pytest.mark.parametrize('state', [b'', FLAGS % 0x3F, FIELDS])
+def test_flags_and_fields_of_numbers_are_ignored(tmp_path, state):
     """With numpy's own, such arrays follow pointers out of the file."""
-    for state in (FLAGS % 0x3F, FIELDS):
-        kind = dtype('f8', state)
-        whole = array(b'K\x01', kind, content(struct.pack('<d', 0.5)))
-        found = read_checkpoint(craft(tmp_path, whole))['a']
-        assert found.dtype == np.dtype('f8')
-        assert not found.dtype.hasobject
-        assert found.dtype.fields is None
+    whole = array(ONE, dtype('f8', state), HALF)
+    found = read_checkpoint(write(tmp_path / 'x.pth', whole))['a']
+    assert found == [0.5]
+    assert found.dtype == np.dtype('f8')
+    assert not found.dtype.hasobject
+    assert found.dtype.fields is None
 
 
 def test_histories_bring_no_methods(tmp_path):
     """mmengine's own would be changed for all histories of the process."""
-    numbers = array(b'K\x01', dtype('f8'), content(struct.pack('<d', 0.5)))
+    numbers = array(ONE, dtype('f8'), HALF)
     state = (
         b'}('
         + string('_log_history')
@@ -288,8 +249,10 @@ def test_histories_bring_no_methods(tmp_path):
         + string('statistics_methods')
         + b'}'
         + string('mean')
-        + b'cbuiltins\nset\nsu'
+        + named('builtins.set')
+        + b'su'
     )
-    found = read_checkpoint(craft(tmp_path, HISTORY + b')\x81' + state + b'b'))
+    whole = HISTORY + b')\x81' + state + b'b'
+    found = read_checkpoint(write(tmp_path / 'x.pth', whole))
     assert found['a'].current() == 0.5
     assert HistoryBuffer([1.0], [1]).statistics('mean') == 1.0

@@ -1,8 +1,6 @@
 """OpenAI's archives: all tensors, nothing executed."""
 
-import io
 import pickle
-import zipfile
 from pathlib import Path
 
 import open_clip
@@ -18,8 +16,15 @@ from mmclip.checkpoint import (
     read_state_dict,
 )
 from mmclip.checkpoint.towers.export import export_checkpoint
-from tests.test_checkpoint.test_files import test_archive
-from tests.test_checkpoint.test_files.test_pickled_numbers import string
+from tests.test_checkpoint.test_files.pickles import (
+    archive,
+    call,
+    module,
+    named,
+    string,
+    tensor,
+    write,
+)
 
 # torch.jit is deprecated, and OpenAI's files are what they are.
 pytestmark = pytest.mark.filterwarnings('ignore:.*torch.jit')
@@ -46,7 +51,7 @@ class OpenAI(nn.Module):
 
 
 @pytest.fixture
-def archive(tiny_model, tmp_path) -> Path:
+def openai(tiny_model, tmp_path) -> Path:
     path = tmp_path / 'ViT-tiny.pt'
     model = OpenAI(tiny_model.model)
     traced = torch.jit.trace(
@@ -59,24 +64,14 @@ def archive(tiny_model, tmp_path) -> Path:
     return path
 
 
-def rewrite(source: Path, target: Path, **changes: bytes) -> Path:
-    """A copy of an archive with other contents of some of its files."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, 'w') as new:
-        for info in old.infolist():
-            content = old.read(info)
-            key = info.filename.partition('/')[2].replace('.', '_')
-            new.writestr(info.filename, changes.get(key, content))
-    return target
-
-
-def test_every_tensor_as_torch_reads_it(archive):
+def test_every_tensor_as_torch_reads_it(openai):
     # Run on purpose: an archive that this file made.
-    wanted = torch.jit.load(archive).state_dict()
-    ours = read_checkpoint(archive)
+    wanted = torch.jit.load(openai).state_dict()
+    ours = read_checkpoint(openai)
     assert set(ours) == set(wanted)
-    for key, tensor in wanted.items():
-        assert ours[key].dtype == tensor.dtype
-        assert torch.equal(ours[key], tensor), key
+    for key, values in wanted.items():
+        assert ours[key].dtype == values.dtype
+        assert torch.equal(ours[key], values), key
 
 
 def test_scripted_modules_lists_and_views(tmp_path):
@@ -103,9 +98,9 @@ def test_scripted_modules_lists_and_views(tmp_path):
     assert all(torch.equal(ours[key], wanted[key]) for key in wanted)
 
 
-def test_conversion_of_an_archive(archive, tiny_model):
+def test_an_archive_is_converted_and_the_base_of_an_export(openai, tiny_model):
     checkpoint, conversion = convert_source(
-        str(tiny_model.config), str(archive)
+        str(tiny_model.config), str(openai)
     )
     tensors = checkpoint['state_dict'].values()
     assert {tensor.dtype for tensor in tensors} == {torch.float32}
@@ -114,11 +109,7 @@ def test_conversion_of_an_archive(archive, tiny_model):
         'context_length',
         'vocab_size',
     ]
-
-
-def test_an_archive_as_the_base_of_an_export(archive, tiny_model):
-    checkpoint, _ = convert_source(str(tiny_model.config), str(archive))
-    base = {**tiny_model.model.state_dict(), **read_state_dict(archive)}
+    base = {**tiny_model.model.state_dict(), **read_state_dict(openai)}
     exported = export_checkpoint(checkpoint, 'open_clip', base=base)
     tiny_model.model.load_state_dict(exported.state_dict)  # strictly
     assert (
@@ -127,127 +118,52 @@ def test_an_archive_as_the_base_of_an_export(archive, tiny_model):
     )
 
 
-class Touch:
-    """A pickle that would create a file."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize(
-    'make',
+    'name',
     [
-        lambda path: Touch(Path.touch, path),
-        lambda path: Touch(eval, f'open({str(path)!r}, "w")'),
-        lambda path: Touch(torch.save, {}, str(path)),
+        'os.mkdir',
+        'builtins.eval',
+        'torch.save',
+        'torch.load',
+        'torch.hub.load',
+        '__torch__os.system',
     ],
 )
-def test_a_crafted_archive_is_refused_and_not_executed(
-    archive, tmp_path, make
-):
-    marker = tmp_path / 'executed'
-    crafted = rewrite(
-        archive,
-        tmp_path / 'crafted.pt',
-        data_pkl=pickle.dumps(make(marker), protocol=2),
-    )
+def test_what_is_not_a_module_is_refused_and_not_called(tmp_path, name):
+    witness = tmp_path / 'witness'
+    path = write(tmp_path / 'x.pt', call(name, string(str(witness))), True)
     with pytest.raises(CheckpointError, match='could execute code'):
-        read_checkpoint(crafted)
-    assert not marker.exists()
+        read_checkpoint(path)
+    assert not witness.exists()
+    if name == 'os.mkdir':  # elsewhere it is called
+        pickle.loads(call(name, string(str(witness))) + b'.')
+        assert witness.exists()
 
 
-@pytest.mark.parametrize(
-    'name', [b'__torch__os\nsystem', b'torch\nload', b'torch.hub\nload']
-)
-def test_names_that_look_like_torchs_are_refused(archive, tmp_path, name):
-    crafted = rewrite(
-        archive, tmp_path / 'x.pt', data_pkl=b'\x80\x02c' + name + b'\n.'
-    )
-    with pytest.raises(CheckpointError, match='could execute code'):
-        read_checkpoint(crafted)
+def craft(tmp_path, content: bytes) -> Path:
+    return archive(tmp_path / 'x.pt', b'\x80\x02' + content, is_script=True)
 
 
-@pytest.mark.parametrize(
-    ('offset', 'size', 'stride'),
-    [
-        (0, (10**9,), (1,)),
-        (10**9, (1,), (1,)),
-        (0, (2, 2), (10**9, 1)),
-        (-1, (1,), (1,)),
-    ],
-)
-def test_tensors_outside_their_storage_are_refused(
-    archive, tmp_path, offset, size, stride
-):
-    class Storage:
-        pass
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value):
-            if isinstance(value, Storage):
-                return ('storage', torch.FloatStorage, '0', 'cpu', length)
-
-    with zipfile.ZipFile(archive) as old:
-        length = old.getinfo(f'{archive.stem}/data/0').file_size // 4
-    file = io.BytesIO()
-    tensor = Touch(
-        torch._utils._rebuild_tensor_v2, Storage(), offset, size, stride, False
-    )
-    Pickler(file, protocol=2).dump(tensor)
-    crafted = rewrite(archive, tmp_path / 'x.pt', data_pkl=file.getvalue())
-    with pytest.raises(CheckpointError, match=r'storage|impossible'):
-        read_checkpoint(crafted)
-
-
-def test_modules_that_hold_themselves_are_refused(archive, tmp_path):
+def test_modules_that_hold_themselves_are_refused(tmp_path):
     # A module, memoised, whose attribute is itself.
-    content = b'\x80\x02c__torch__\nM\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.'
-    crafted = rewrite(archive, tmp_path / 'x.pt', data_pkl=content)
+    content = b'c__torch__\nM\n)\x81q\x00}' + string('a') + b'h\x00sb.'
     with pytest.raises(CheckpointError, match='in itself'):
-        read_checkpoint(crafted)
+        read_checkpoint(craft(tmp_path, content))
 
 
-TENSOR = test_archive.tensor()
-
-
-@pytest.fixture
-def craft(tmp_path):
-    """An archive of one storage of one value, and the pickle given."""
-
-    def make(content: bytes) -> Path:
-        path = tmp_path / 'crafted.pt'
-        with zipfile.ZipFile(path, 'w') as file:
-            file.writestr('x/data.pkl', b'\x80\x02' + content)
-            file.writestr('x/data/0', bytes(4))
-            file.writestr('x/constants.pkl', b'\x80\x02).')
-            file.writestr('x/code/m.py', '')
-        return path
-
-    return make
-
-
-def module(attributes: bytes) -> bytes:
-    return b'c__torch__\nM\n)\x81}(' + attributes + b'ub'
-
-
-def test_the_crafted_tensor_is_read(craft):
-    path = craft(module(string('w') + TENSOR) + b'.')
-    assert torch.equal(read_checkpoint(path)['w'], torch.zeros(1))
+TENSOR = string('w') + tensor()
 
 
 @pytest.mark.parametrize(
     'target',
     [
-        TENSOR,
-        b'ctorch._utils\n_rebuild_tensor_v2\n',
-        b'ctorch.jit._pickle\nrestore_type_tag\n',
-        b'ctorch\nFloatStorage\n',
-        b'ccollections\nOrderedDict\n',
-        b'ccollections\nOrderedDict\n)R',
-        b'c__torch__\nM\n',
+        tensor(),
+        named('torch._utils._rebuild_tensor_v2'),
+        named('torch.jit._pickle.restore_type_tag'),
+        named('torch.FloatStorage'),
+        named('collections.OrderedDict'),
+        call('collections.OrderedDict'),
+        named('__torch__.M'),
     ],
 )
 @pytest.mark.parametrize(
@@ -255,48 +171,40 @@ def test_the_crafted_tensor_is_read(craft):
     [
         b'}' + string('a') + b'K\x01s',
         b'N}' + string('__defaults__') + b'(K\x01ts\x86',
+        # What torch.Tensor.__setstate__ takes: gradient, nothing, hooks.
         b'(\x89N}' + string('hook') + b'K\x01st',
     ],
 )
-def test_nothing_but_modules_can_be_altered(craft, target, state):
-    whole = module(string('w') + TENSOR + string('x') + target + state + b'b')
+def test_nothing_but_modules_can_be_altered(tmp_path, target, state):
+    whole = module(TENSOR + string('x') + target + state + b'b')
     with pytest.raises(CheckpointError):
-        read_checkpoint(craft(whole + b'.'))
+        read_checkpoint(craft(tmp_path, whole + b'.'))
 
 
-def test_tensors_get_no_hooks(craft):
-    # What torch.Tensor.__setstate__ takes: gradient, nothing, hooks.
-    hooks = b'}K\x07ctorch.jit._pickle\nrestore_type_tag\ns'
-    state = b'(\x89N' + hooks + b't'
-    content = module(string('w') + TENSOR + state + b'b') + b'.'
-    with pytest.raises(CheckpointError, match='sets the state'):
-        read_checkpoint(craft(content))
-
-
-def test_modules_in_many_places_do_not_multiply(craft):
-    content = module(string('w') + TENSOR) + b'q\x00'
+def test_modules_in_many_places_do_not_multiply(tmp_path):
+    content = module(TENSOR) + b'q\x00'
     for depth in range(40):
         last = b'h' + bytes([depth])
         content += module(string('a') + last + string('b') + last)
         content += b'q' + bytes([depth + 1])
     with pytest.raises(CheckpointError, match='too often'):
-        read_checkpoint(craft(content + b'.'))
+        read_checkpoint(craft(tmp_path, content + b'.'))
 
 
-def test_numbers_of_objects_reserve_no_memory(craft):
+def test_numbers_of_objects_reserve_no_memory(tmp_path):
     # Four bytes of a number, which the pickle module in C makes 64 GiB.
-    content = module(string('w') + TENSOR) + b'r\xff\xff\xff\xff.'
-    assert list(read_checkpoint(craft(content))) == ['w']
+    path = craft(tmp_path, module(TENSOR) + b'r\xff\xff\xff\xff.')
+    assert torch.equal(read_checkpoint(path)['w'], torch.zeros(1))
 
 
 @pytest.mark.parametrize('content', [b'', b'\x80\x02.', b'\x80\x02]q\x00.'])
-def test_a_damaged_pickle_gets_one_sentence(archive, tmp_path, content):
-    crafted = rewrite(archive, tmp_path / 'x.pt', data_pkl=content)
+def test_a_damaged_pickle_gets_one_sentence(tmp_path, content):
+    path = archive(tmp_path / 'x.pt', content, is_script=True)
     with pytest.raises(CheckpointError, match=r'x\.pt is '):
-        read_checkpoint(crafted)
+        read_checkpoint(path)
 
 
-def test_ordinary_checkpoints_are_not_programs(archive, tmp_path):
+def test_ordinary_checkpoints_are_not_programs(openai, tmp_path):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'x.pt')
     assert open_weights(tmp_path / 'x.pt').kind == 'torch'
-    assert open_weights(archive).kind == 'TorchScript'
+    assert open_weights(openai).kind == 'TorchScript'

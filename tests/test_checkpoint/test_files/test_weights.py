@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from mmclip.checkpoint import (
     CheckpointError,
@@ -18,18 +17,6 @@ WEIGHTS = dict(weight=torch.arange(6.0).reshape(2, 3))
 
 
 class TestReading:
-    @pytest.mark.parametrize('suffix', ['.pt', '.pth', '.bin'])
-    @pytest.mark.parametrize('zipped', [True, False])
-    def test_torch_files(self, tmp_path, suffix, zipped):
-        path = tmp_path / f'x{suffix}'
-        torch.save(WEIGHTS, path, _use_new_zipfile_serialization=zipped)
-        assert torch.equal(read_state_dict(path)['weight'], WEIGHTS['weight'])
-
-    def test_safetensors(self, tmp_path):
-        path = tmp_path / 'x.safetensors'
-        save_file(WEIGHTS, path)
-        assert torch.equal(read_state_dict(path)['weight'], WEIGHTS['weight'])
-
     def test_training_checkpoints(self, tmp_path):
         path = tmp_path / 'epoch_1.pt'
         state_dict = {f'module.{key}': t for key, t in WEIGHTS.items()}
@@ -42,7 +29,6 @@ class TestReading:
     @pytest.mark.parametrize(
         'where',
         [
-            None,
             'cpu',
             torch.device('cpu'),
             dict(cpu='cpu'),
@@ -67,29 +53,20 @@ class TestReading:
         with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
             read_checkpoint(tmp_path / 'nowhere.pth')
 
-    def test_a_tensor_alone_is_no_state_dict(self, tmp_path):
-        path = tmp_path / 'x.pth'
-        torch.save(torch.zeros(1), path)
-        with pytest.raises(CheckpointError, match='contains a Tensor'):
-            read_checkpoint(path)
-
-    def test_values_that_are_no_tensors_are_named(self, tmp_path):
-        path = tmp_path / 'x.pth'
-        torch.save(WEIGHTS | dict(lr=0.1), path)
-        with pytest.raises(CheckpointError, match='lr is not a tensor'):
-            read_state_dict(path)
-
-    def test_keys_that_are_no_names_are_named(self, tmp_path):
-        path = tmp_path / 'x.pth'
-        torch.save(WEIGHTS | {3: torch.zeros(1)}, path)
-        with pytest.raises(CheckpointError, match='be strings; found 3'):
-            read_state_dict(path)
-
-    def test_a_wrapper_of_another_name_gets_the_next_step(self, tmp_path):
-        path = tmp_path / 'x.pth'
-        torch.save(dict(model=WEIGHTS, epoch=3), path)
-        with pytest.raises(CheckpointError, match='are in model, save that'):
-            read_state_dict(path)
+    @pytest.mark.parametrize(
+        ('content', 'message'),
+        [
+            (torch.zeros(1), 'holds a Tensor'),
+            (WEIGHTS | dict(lr=0.1), 'lr is not a tensor'),
+            (WEIGHTS | {3: torch.zeros(1)}, 'names, and 3 is not'),
+            (dict(model=WEIGHTS, epoch=3), 'are in model, save that'),
+            (dict(state_dict=[torch.ones(1)]), 'no state dict, but a list'),
+        ],
+    )
+    def test_what_is_no_state_dict_is_said(self, tmp_path, content, message):
+        torch.save(content, tmp_path / 'x.pth')
+        with pytest.raises(CheckpointError, match=message):
+            read_state_dict(tmp_path / 'x.pth')
 
 
 class TestSafety:
@@ -185,15 +162,14 @@ def test_what_is_no_checkpoint_gets_one_sentence(
 
 
 @pytest.mark.parametrize('name', ['x.pt', 'x.safetensors'])
-@pytest.mark.parametrize('share', [0.01, 0.3, 0.7, 0.99])
-def test_truncated_files_get_one_sentence(tmp_path, name, share):
+def test_truncated_files_get_one_sentence(tmp_path, name):
     path = tmp_path / name
-    checkpoint = dict(state_dict=dict(a=torch.randn(1000)))
-    write_checkpoint(checkpoint, path)
+    write_checkpoint(dict(state_dict=dict(a=torch.randn(1000))), path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match='not a readable checkpoint'):
-        read_state_dict(path)
+    for share in (0.01, 0.3, 0.7, 0.99):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(CheckpointError, match='not a readable checkpoint'):
+            read_state_dict(path)
 
 
 @pytest.mark.parametrize('name', ['x.pth', 'x.safetensors'])
@@ -220,17 +196,10 @@ def test_scores_are_numbers_or_left_out(tmp_path, score, is_kept):
     assert found == (dict(best_score=score) if is_kept else {})
 
 
-def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
-    """A view of a terabyte, in a file of a kilobyte."""
-    path = tmp_path / 'x.pt'
-    torch.save(dict(a=torch.zeros(1).expand(2**40)), path)
-    with pytest.raises(CheckpointError, match='a claims 4,398,046,511,104'):
-        read_state_dict(path)
-
-
 @pytest.mark.parametrize(
     ('wrap', 'name'),
     [
+        (lambda w: dict(a=w), 'a'),
         (lambda w: dict(state_dict={}, ema_state_dict=dict(a=w)), 'ema_.*a'),
         (
             lambda w: dict(
@@ -244,10 +213,13 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path):
     ],
 )
 def test_inflated_tensors_are_refused_wherever_they_are(tmp_path, wrap, name):
+    """Views of a terabyte, in a file of a kilobyte."""
     path = tmp_path / 'x.pth'
     torch.save(wrap(torch.zeros(1).expand(2**40)), path)
     for read in (read_checkpoint, open_weights):
-        with pytest.raises(CheckpointError, match=f'{name} claims'):
+        with pytest.raises(
+            CheckpointError, match=rf'{name} claims [\d,]{{7}}'
+        ):
             read(path)
 
 
