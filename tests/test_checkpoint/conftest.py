@@ -1,5 +1,6 @@
 """What the tests of several sources of weights need."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from torch import nn
 
 from mmclip.analysis.parity import relative_difference
+from mmclip.checkpoint import convert_source
 from mmclip.checkpoint.towers.tower import CLIP, SIGLIP, build_backbone
-from tests.conftest import RELATIVE_TOLERANCE
+from tests.conftest import RELATIVE_TOLERANCE, TinyModel
 
 SMALL = dict(
     hidden_size=32,
@@ -21,6 +23,20 @@ SMALL = dict(
     image_size=32,
     patch_size=8,
 )
+
+
+@pytest.fixture(scope='session')
+def _converted(tmp_path_factory) -> tuple[dict, Path]:
+    folder = tmp_path_factory.mktemp('tiny')
+    tiny, source = TinyModel.create(folder / 'tiny.json'), folder / 'tiny.pt'
+    torch.save(tiny.model.state_dict(), source)
+    return convert_source(str(tiny.config), str(source))[0], source
+
+
+@pytest.fixture
+def converted(_converted) -> tuple[dict, Path]:
+    """``tiny_model`` converted, and the file that it came from."""
+    return copy.deepcopy(_converted)
 
 
 def randomized(model: nn.Module) -> nn.Module:

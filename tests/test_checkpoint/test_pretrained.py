@@ -7,24 +7,18 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
-from mmclip.checkpoint import (
-    CheckpointError,
-    convert_source,
-    write_checkpoint,
-)
+from mmclip.checkpoint import CheckpointError, write_checkpoint
 from mmclip.models import CLIPVisionTransformer
 from mmclip.pos_embed import resize_pos_embed
 from tests.test_checkpoint.conftest import TINY_BACKBONE
 
 
 @pytest.fixture
-def converted(tiny_model, tmp_path):
+def converted(converted, tmp_path):
     """The path of a converted tiny model, and its checkpoint."""
-    source, path = tmp_path / 'source.pt', tmp_path / 'converted.pth'
-    torch.save(tiny_model.model.state_dict(), source)
-    checkpoint, _ = convert_source(str(tiny_model.config), str(source))
-    write_checkpoint(checkpoint, path)
-    return path, checkpoint
+    path = tmp_path / 'converted.pth'
+    write_checkpoint(converted[0], path)
+    return path, converted[0]
 
 
 @pytest.fixture

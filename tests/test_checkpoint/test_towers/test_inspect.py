@@ -17,13 +17,10 @@ BACKBONE = TINY_BACKBONE | dict(img_size=48)
 
 
 @pytest.fixture
-def files(tiny_model, tmp_path):
+def files(converted, tmp_path):
     """One tower in every project's names."""
-    whole = tiny_model.model.state_dict()
-    save_file(whole, tmp_path / 'open_clip.safetensors')
-    checkpoint, _ = convert_source(
-        str(tiny_model.config), str(tmp_path / 'open_clip.safetensors')
-    )
+    checkpoint, source = converted
+    save_file(torch.load(source), tmp_path / 'open_clip.safetensors')
     write_checkpoint(checkpoint, tmp_path / 'mmpretrain.pth')
     for to in ('timm', 'hf'):
         exported = export_checkpoint(checkpoint, to)
