@@ -88,10 +88,17 @@ def write_tokenizer_config(folder, **values):
     (folder / 'tokenizer_config.json').write_text(config)
 
 
-def test_a_folders_own_tokenizer_is_used(folder):
-    write_tokenizer_config(folder, additional_special_tokens=None)
-    _, tokenizer = load(folder)
-    assert tokenizer(['red blue'])[0, :3].tolist() == [2, 3, 1]
+def test_a_folders_own_tokenizer_is_used_and_chooses_no_file(folder):
+    other = folder / 'other.json'
+    other.write_text('not a tokenizer')
+    paths = ('tokenizer_file', 'vocab_file', 'name_or_path')
+    for values in (
+        dict(additional_special_tokens=None),
+        dict.fromkeys(paths, str(other)),
+    ):
+        write_tokenizer_config(folder, **values)
+        _, tokenizer = load(folder)
+        assert tokenizer(['red blue'])[0, :3].tolist() == [2, 3, 1]
 
 
 @pytest.mark.parametrize('named', ['tokenizer', 'tokenizer_config', 'both'])
@@ -142,15 +149,6 @@ def test_a_tokenizer_does_not_blow_texts_up(folder, kind, steps):
         load(folder)
 
 
-def test_a_tokenizer_chooses_no_file(folder, tmp_path):
-    other = tmp_path / 'other.json'
-    other.write_text('not a tokenizer')
-    paths = ('tokenizer_file', 'vocab_file', 'name_or_path')
-    write_tokenizer_config(folder, **dict.fromkeys(paths, str(other)))
-    _, tokenizer = load(folder)
-    assert tokenizer(['red blue'])[0, :3].tolist() == [2, 3, 1]
-
-
 @pytest.mark.parametrize(
     ('part', 'values'),
     [
@@ -162,15 +160,12 @@ def test_a_tokenizer_chooses_no_file(folder, tmp_path):
         ('text_cfg', dict(vocab_size=10**12)),
         ('text_cfg', dict(context_length='77')),
         ('text_cfg', dict(hf_model_name='someone/x')),
-        ('text_cfg', dict(hf_model_name='./folder')),
         ('text_cfg', dict(tokenizer_kwargs=dict(bpe_path='/etc/passwd'))),
-        ('text_cfg', dict(tokenizer_kwargs=dict(cache_dir='elsewhere'))),
         ('text_cfg', dict(norm_kwargs=dict(device='cuda'))),
         ('text_cfg', dict(act_kwargs=dict(approximate=1))),
         ('multimodal_cfg', dict(n_queries=HUGE)),
         ('vision_cfg', dict(layers=HUGE)),
         ('vision_cfg', dict(layers=True)),
-        ('vision_cfg', dict(layers=None)),
         ('vision_cfg', dict(image_size=[HUGE, HUGE])),
         ('vision_cfg', dict(image_size=[])),
         (
@@ -180,7 +175,6 @@ def test_a_tokenizer_chooses_no_file(folder, tmp_path):
         ('vision_cfg', dict(width=float('nan'))),
         ('vision_cfg', dict(mlp_ratio='4')),
         ('vision_cfg', dict(timm_model_name='hf-hub:someone/x')),
-        ('vision_cfg', dict(timm_model_name='local-dir:/tmp')),
         ('vision_cfg', dict(timm_model_name=3)),
         ('vision_cfg', dict(timm_pool={})),
     ],
@@ -245,8 +239,14 @@ def test_files_that_hold_no_object_are_refused(tmp_path, name, content):
         convert_folder(tmp_path)
 
 
-@pytest.mark.parametrize('key', ['model_cfg', 'preprocess_cfg'])
-@pytest.mark.parametrize('value', [3, 'x', [1], {'mean': 3}])
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('model_cfg', 3),
+        ('preprocess_cfg', [1]),
+        ('preprocess_cfg', dict(mean=3)),
+    ],
+)
 def test_parts_of_the_wrong_type_are_refused(folder, key, value):
     path = folder / 'open_clip_config.json'
     config = json.loads(path.read_text()) | {key: value}
@@ -267,17 +267,13 @@ STRANGE = [
     dict(type='mmclip.OpenCLIPVisionTower', model=TIMM),
     BACKBONE | dict(arch=BACKBONE['arch'] | dict(depth=HUGE)),
     BACKBONE | dict(arch=BACKBONE['arch'] | dict(depth=500)),
-    BACKBONE | dict(arch=BACKBONE['arch'] | dict(width=10**40)),
     BACKBONE | dict(arch=[1]),
     BACKBONE | dict(arch='no such'),
     BACKBONE | dict(img_size=HUGE),
-    BACKBONE | dict(img_size={}),
     BACKBONE | dict(act=['gelu']),
     BACKBONE | dict(norm_eps='1e-5'),
     dict(type=['ResNet']),
     [1],
-    'ResNet',
-    3,
 ]
 
 
@@ -337,7 +333,6 @@ class TestHuggingFace:
         [
             dict(model_type=['clip']),
             dict(num_hidden_layers=HUGE),
-            dict(num_hidden_layers='1'),
             dict(num_hidden_layers=500),
             dict(hidden_size=None),
             dict(image_size=[8]),

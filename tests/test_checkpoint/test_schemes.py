@@ -9,19 +9,19 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
-from torch import nn
 
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint import CheckpointError
 from mmclip.models import CLIPVisionTransformer
 from tests.conftest import RELATIVE_TOLERANCE, put_into_hub_cache
-from tests.test_checkpoint.conftest import shrink, shrink_timm
+from tests.test_checkpoint.conftest import assert_same, shrink, shrink_timm
 
 NAME, TAG = 'ViT-B-32', 'openai'
 URL = f'open_clip://{NAME}/{TAG}'
 TIMM = 'vit_base_patch32_clip_224.laion2b_ft_in12k_in1k'
 
 
+PHOTOS = torch.randn(1, 3, 224, 224)
 ARCH = dict(width=64, depth=2, num_heads=2, mlp_width=128)
 
 
@@ -76,13 +76,6 @@ def backbone(**changes) -> CLIPVisionTransformer:
     return module.eval()
 
 
-def assert_same(ours, theirs) -> None:
-    x = torch.randn(1, 3, 224, 224)
-    with torch.no_grad():
-        difference = relative_difference(ours(x)[0], theirs(x))
-    assert difference <= RELATIVE_TOLERANCE
-
-
 @pytest.mark.parametrize(
     'init_cfg',
     [
@@ -91,7 +84,7 @@ def assert_same(ours, theirs) -> None:
     ],
 )
 def test_init_cfg(cached, init_cfg):
-    assert_same(backbone(init_cfg=init_cfg), cached[0])
+    assert_same(backbone(init_cfg=init_cfg), cached[0], PHOTOS)
 
 
 def test_the_wrong_activation_is_refused(cached):
@@ -115,14 +108,15 @@ def test_a_timm_classifier_with_its_head(cached):
         )
     ).eval()
     load_checkpoint(model, f'timm://{TIMM}', strict=True)
-    assert_same(lambda x: (model(x),), cached[1])
+    assert_same(model, cached[1], PHOTOS)
+    assert torch.equal(model.head.fc.weight, cached[1].head.weight)
 
 
 def test_mmpretrains_get_model(cached):
     import mmpretrain
 
     model = mmpretrain.get_model(f'clip-{NAME}_{TAG}'.lower(), pretrained=True)
-    assert_same(model.extract_feat, cached[0])
+    assert_same(model.extract_feat, cached[0], PHOTOS)
 
 
 def test_mmpretrains_feature_extractor(cached, tmp_path):
@@ -157,28 +151,33 @@ def test_names_are_listed():
         assert f'clip-{name}_{tag}'.lower() in names
 
 
-@pytest.mark.parametrize('scheme', ['local-dir:', 'hf-hub:'])
-def test_folders_and_repositories(tiny_model, tmp_path, monkeypatch, scheme):
+@pytest.fixture
+def empty_hub(tmp_path, monkeypatch):
+    """Makes a repository with a config in a hub cache of its own."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
-    folder = put_into_hub_cache(tmp_path, 'org/tiny')
-    cfg = json.loads(tiny_model.config.read_text())
-    (folder / 'open_clip_config.json').write_text(
-        json.dumps(dict(model_cfg=cfg))
-    )
-    save_file(
-        tiny_model.model.state_dict(),
-        folder / 'open_clip_pytorch_model.safetensors',
-    )
+
+    def fill(repository, tiny_model):
+        folder = put_into_hub_cache(tmp_path, repository)
+        cfg = dict(model_cfg=json.loads(tiny_model.config.read_text()))
+        (folder / 'open_clip_config.json').write_text(json.dumps(cfg))
+        return folder
+
+    return fill
+
+
+@pytest.mark.parametrize('scheme', ['local-dir:', 'hf-hub:'])
+def test_folders_and_repositories(tiny_model, empty_hub, scheme):
+    folder, weights = empty_hub('org/tiny', tiny_model), tiny_model.model
+    file = folder / 'open_clip_pytorch_model.safetensors'
+    save_file(weights.state_dict(), file)
+    name = 'org/tiny' if scheme == 'hf-hub:' else folder.name
     path = scheme + ('org/tiny' if scheme == 'hf-hub:' else str(folder))
     checkpoint = CheckpointLoader.load_checkpoint(path)
-    assert torch.equal(
-        checkpoint['state_dict']['backbone.proj'],
-        tiny_model.model.visual.proj,
-    )
-    name = 'org/tiny' if scheme == 'hf-hub:' else folder.name
+    proj = checkpoint['state_dict']['backbone.proj']
+    assert torch.equal(proj, weights.visual.proj)
     assert checkpoint['meta']['clip']['source']['name'] == name
 
 
@@ -222,22 +221,13 @@ def test_errors_are_one_sentence(cached, path, message):
     ],
 )
 def test_a_damaged_file_of_the_hubs_cache_is_named(
-    tiny_model, tmp_path, monkeypatch, path, repository, file, content
+    tiny_model, tmp_path, empty_hub, path, repository, file, content
 ):
     """The file itself: for a link to it the hub would make another."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
-    snapshot = put_into_hub_cache(tmp_path, repository)
-    cfg = json.loads(tiny_model.config.read_text())
-    (snapshot / 'open_clip_config.json').write_text(
-        json.dumps(dict(model_cfg=cfg))
-    )
     blob = tmp_path / 'blob'
     blob.write_bytes(content)
-    (snapshot / file).symlink_to(blob)
-    with pytest.raises(CheckpointError, match=f'Delete {blob} to download it'):
+    (empty_hub(repository, tiny_model) / file).symlink_to(blob)
+    with pytest.raises(CheckpointError, match=f'Delete {blob} to have it'):
         CheckpointLoader.load_checkpoint(path)
 
 
@@ -252,12 +242,3 @@ def number_of_tensors(rank):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('LOCAL_RANK', str(rank))
         return len(CheckpointLoader.load_checkpoint(URL)['state_dict'])
-
-
-def test_the_head_of_the_classifier_is_a_linear_layer(cached):
-    tensors = CheckpointLoader.load_checkpoint(f'timm://{TIMM}')['state_dict']
-    head = nn.Linear(64, 1000)
-    head.load_state_dict(
-        {k: tensors[f'head.fc.{k}'] for k in ('weight', 'bias')}
-    )
-    assert torch.equal(head.weight, cached[1].head.weight)

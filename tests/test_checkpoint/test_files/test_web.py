@@ -5,6 +5,7 @@ import io
 import resource
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -65,12 +66,12 @@ def well(handler):
     handler.send(CONTENT, Content_Length=len(CONTENT))
 
 
-def half(handler):
-    handler.send(CONTENT[: len(CONTENT) // 2], Content_Length=len(CONTENT))
+HALF, LENGTH = CONTENT[: len(CONTENT) // 2], len(CONTENT)
 
 
-def half_of_unknown_length(handler):
-    handler.send(CONTENT[: len(CONTENT) // 2])
+def hang_in_the_middle(handler):
+    handler.send(HALF, Content_Length=LENGTH)
+    handler.server.over.wait()
 
 
 def half_in_chunks(handler):
@@ -78,53 +79,36 @@ def half_in_chunks(handler):
     handler.send(b'%x\r\n' % 99999 + CONTENT, Transfer_Encoding='chunked')
 
 
-def web_page(handler):
-    handler.send(PAGE, Content_Length=len(PAGE))
-
-
-def nothing(handler):
-    handler.send(b'', Content_Length=0)
-
-
-def not_found(handler):
-    handler.send(b'no', 404)
-
-
-def unavailable(handler):
-    handler.send(b'', 503)
-
-
-def hang(handler):
-    handler.server.over.wait()
-
-
-def hang_in_the_middle(handler):
-    half(handler)
-    handler.server.over.wait()
-
-
 def drip(handler):
-    handler.send(b'', Content_Length=len(CONTENT))
+    handler.send(b'', Content_Length=LENGTH)
     for byte in CONTENT:
         if handler.server.over.wait(0.05):
             return
         handler.wfile.write(bytes([byte]))
 
 
-def close_at_once(handler):
-    handler.connection.close()
+def sends(*args, **headers):
+    return lambda handler: handler.send(*args, **headers)
 
 
-def redirect_to_a_file(handler):
-    handler.send(b'', 302, Location='file:///etc/hostname')
-
-
-def redirect_to_ftp(handler):
-    handler.send(b'', 302, Location='ftp://127.0.0.1/x.pth')
-
-
-def redirect_for_ever(handler):
-    handler.send(b'', 302, Location=handler.path)
+WRONG_ANSWERS = {
+    'ended after .* bytes': sends(HALF, Content_Length=LENGTH),
+    'the file is not a readable checkpoint': sends(HALF),
+    'IncompleteRead': half_in_chunks,
+    'the file is a web page': sends(PAGE, Content_Length=len(PAGE)),
+    'the file is empty': sends(b'', Content_Length=0),
+    'the server answers 404 Not Found': sends(b'no', 404),
+    'the server answers 503 Service Unavailable': sends(b'', 503),
+    r'nothing, for 0\.2 seconds': lambda h: h.server.over.wait(),
+    'sent nothing, or next to nothing': hang_in_the_middle,
+    'sent nothing, or next': drip,
+    'closed connection|reset by peer': lambda h: h.connection.close(),
+    "to url 'file:///etc/hostname' is not allowed": sends(
+        b'', 302, Location='file:///etc/hostname'
+    ),
+    'unknown url type: ftp': sends(b'', 302, Location='ftp://127.0.0.1/x'),
+    'infinite loop': lambda h: h.send(b'', 302, Location=h.path),
+}
 
 
 @pytest.fixture
@@ -158,27 +142,9 @@ def load(url):
     return CheckpointLoader.load_checkpoint(url, 'cpu')['state_dict']['x']
 
 
-@pytest.mark.parametrize(
-    ('answer', 'reason'),
-    [
-        (half, 'ended after .* bytes'),
-        (half_of_unknown_length, 'the file is not a readable checkpoint'),
-        (half_in_chunks, 'IncompleteRead'),
-        (web_page, 'the file is a web page, not weights'),
-        (nothing, 'the file is empty'),
-        (not_found, 'the server answered 404 Not Found'),
-        (unavailable, 'the server answered 503 Service Unavailable'),
-        (hang, r'sent nothing, or almost nothing, for 0\.2 seconds'),
-        (hang_in_the_middle, 'sent nothing, or almost nothing'),
-        (drip, 'sent nothing, or almost nothing'),
-        (close_at_once, 'closed connection|reset by peer'),
-        (redirect_to_a_file, "to url 'file:///etc/hostname' is not allowed"),
-        (redirect_to_ftp, 'unknown url type: ftp'),
-        (redirect_for_ever, 'infinite loop'),
-    ],
-)
-def test_what_fails_is_said_and_not_kept(server, cache, answer, reason):
-    server.answer = answer
+@pytest.mark.parametrize('reason', WRONG_ANSWERS)
+def test_what_fails_is_said_and_not_kept(server, cache, reason):
+    server.answer = WRONG_ANSWERS[reason]
     url = f'{server.url}/x.pth'
     with pytest.raises(CheckpointError, match=f'^{url} .*{reason}'):
         load(url)
@@ -189,10 +155,7 @@ def test_what_fails_is_said_and_not_kept(server, cache, answer, reason):
 
 
 def test_what_comes_after_the_length_is_not_read(server, cache):
-    def more(handler):
-        handler.send(CONTENT + b'more', Content_Length=len(CONTENT))
-
-    server.answer = more
+    server.answer = sends(CONTENT + b'more', Content_Length=LENGTH)
     load(f'{server.url}/x.pth')
     (path,) = cache.rglob('x.pth')
     assert path.read_bytes() == CONTENT
@@ -208,13 +171,9 @@ def test_a_hash_in_the_name_is_compared(server, cache, suffix):
 
 
 @pytest.mark.parametrize('name', ['x-20221226.pth', 'x-b16.pth', 'x-1234.pth'])
-def test_a_date_is_no_hash(server, name):
-    load(f'{server.url}/{name}?download=true')
-
-
-def test_a_second_time_nothing_is_asked(server):
+def test_a_date_is_no_hash_and_nothing_is_asked_a_second_time(server, name):
     for _ in range(2):
-        load(f'{server.url}/x.pth')
+        load(f'{server.url}/{name}?download=true')
     assert server.asked == 1
 
 
@@ -226,7 +185,7 @@ def test_a_damaged_file_of_the_cache_is_downloaded_again(
     load(url)
     (path,) = cache.rglob('x.pth')
     path.write_bytes(damage)
-    server.answer = not_found
+    server.answer = sends(b'no', 404)
     with pytest.raises(CheckpointError, match='404'):
         load(url)
     server.answer = well
@@ -242,19 +201,9 @@ def test_of_several_processes_one_downloads(server):
         well(handler)
 
     server.answer = slowly
-    found = []
-    threads = [
-        threading.Thread(
-            target=lambda: found.append(load(f'{server.url}/x.pth'))
-        )
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(load, [f'{server.url}/x.pth'] * 4))) == 4
     assert server.asked == 1
-    assert len(found) == 4
 
 
 def test_a_folder_that_cannot_be_written_is_named(server, cache):
