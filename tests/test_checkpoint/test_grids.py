@@ -110,9 +110,12 @@ def test_from_the_true_grid_by_every_way(tmp_path, kind, source, target):
 
 def test_by_torch_alone():
     module, backbone = build(CLIP, (32, 64)), build(CLIP, (64, 32))
-    backbone.load_state_dict(module.state_dict())
+    weights = module.state_dict()
+    before = {key: tensor.clone() for key, tensor in weights.items()}
+    backbone.load_state_dict(weights)
     wanted = right(module.pos_embed.detach(), 1, (32, 64), (64, 32))
     torch.testing.assert_close(backbone.pos_embed.detach(), wanted)
+    torch.testing.assert_close(dict(weights), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

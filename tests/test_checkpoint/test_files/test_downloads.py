@@ -1,5 +1,7 @@
 """What happens where the hub is out of reach."""
 
+from types import SimpleNamespace
+
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
@@ -15,17 +17,6 @@ from mmclip.checkpoint.files.paths import WEIGHT_NAMES
 from mmclip.checkpoint.towers.sources import convert_repository
 
 
-class Session:
-    """Stands for the network: it answers, or it does not."""
-
-    def __init__(self, error=None):
-        self.error = error
-
-    def head(self, *args, **kwargs):
-        if self.error:
-            raise self.error
-
-
 class Missing(EntryNotFoundError):
     """What the hub answers about a file that a repository lacks."""
 
@@ -35,8 +26,14 @@ class Missing(EntryNotFoundError):
 
 @pytest.fixture
 def network(monkeypatch):
+    """Sets what the hub answers: an error, or nothing at all."""
+
     def _set(error=None):
-        session = Session(error)
+        def head(*args, **kwargs):
+            if error:
+                raise error
+
+        session = SimpleNamespace(head=head)
         monkeypatch.setattr(huggingface_hub, 'get_session', lambda: session)
         monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
 

@@ -31,13 +31,6 @@ def test_values_are_unchanged(tiny_model):
         assert torch.equal(tensor.flatten(), source[theirs].flatten())
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_becomes_float32(tiny_model, dtype):
-    source = tiny_model.model.to(dtype).state_dict()
-    converted = convert(source, OPEN_CLIP).state_dict.values()
-    assert {tensor.dtype for tensor in converted} == {torch.float32}
-
-
 def test_unknown_keys_are_named(tiny_model):
     source = tiny_model.model.state_dict() | {
         'visual.transformer.resblocks.0.attn.in_proj_wieght': torch.zeros(1),
@@ -70,14 +63,7 @@ def test_counters_of_batch_norms_stay_integers():
     assert converted == {'tower.bn1.num_batches_tracked': torch.tensor(3)}
 
 
-def test_check_complete_is_short():
-    found = {str(i): torch.zeros(1) for i in range(300)}
-    with pytest.raises(CheckpointError) as error:
-        check_complete(found, {})
-    assert str(error.value).endswith('unexpected: 4 (1,) and 295 more.')
-
-
-def test_check_complete_lists_every_difference():
+def test_check_complete_lists_every_difference_and_is_short():
     wanted = dict(a=torch.zeros(2), b=torch.zeros(3), c=torch.zeros(4))
     found = dict(a=torch.zeros(2), b=torch.zeros(5), d=torch.zeros(6))
     with pytest.raises(CheckpointError) as error:
@@ -87,3 +73,5 @@ def test_check_complete_lists_every_difference():
     assert 'shape: b is (5,), wanted (3,)' in message
     assert 'unexpected: d (6,)' in message
     assert message.startswith('3 keys')
+    with pytest.raises(CheckpointError, match=r'4 \(1,\) and 295 more\.$'):
+        check_complete({str(i): torch.zeros(1) for i in range(300)}, {})

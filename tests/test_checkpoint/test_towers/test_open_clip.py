@@ -56,14 +56,20 @@ def test_the_whole_zoo_is_covered():
 
 
 @pytest.mark.parametrize(('name', 'tag'), PAIRS)
-def test_every_tag_has_its_own_activation(name, tag):
+def test_every_tag_has_its_own_activation_and_preprocessing(name, tag):
+    wanted = open_clip.get_pretrained_cfg(name, tag)
     by_name = open_clip.get_model_config(name).get('quick_gelu', False)
-    by_tag = open_clip.get_pretrained_cfg(name, tag).get('quick_gelu', False)
-    backbone = find_tower(name, tag).backbone
-    if backbone['type'] == CLIP and not has_trunk_of_timm(name):
-        assert (backbone['act'] == 'quick_gelu') == (by_name or by_tag)
+    tower = find_tower(name, tag)
+    if tower.backbone['type'] == CLIP and not has_trunk_of_timm(name):
+        is_quick = by_name or wanted.get('quick_gelu', False)
+        assert (tower.backbone['act'] == 'quick_gelu') == is_quick
     else:  # timm's towers and ResNets follow neither
-        assert backbone.get('act') != 'quick_gelu'
+        assert tower.backbone.get('act') != 'quick_gelu'
+    ours = tower.preprocess
+    assert ours['interpolation'] == wanted['interpolation']
+    assert ours['resize_mode'] == wanted['resize_mode']
+    assert ours['mean'] == list(wanted['mean'])
+    assert ours['std'] == list(wanted['std'])
 
 
 def test_the_openai_trap():
@@ -72,25 +78,18 @@ def test_the_openai_trap():
     assert find_tower('ViT-L-14-336', 'OpenAI').backbone['act'] == 'quick_gelu'
 
 
-@pytest.mark.parametrize(('name', 'tag'), PAIRS)
-def test_every_tag_has_its_own_preprocessing(name, tag):
-    ours = find_tower(name, tag).preprocess
-    wanted = open_clip.get_pretrained_cfg(name, tag)
-    assert ours['interpolation'] == wanted['interpolation']
-    assert ours['resize_mode'] == wanted['resize_mode']
-    assert ours['mean'] == list(wanted['mean'])
-    assert ours['std'] == list(wanted['std'])
-
-
-def test_unknown_names_and_tags_get_the_nearest():
-    with pytest.raises(CheckpointError, match='ViT-L-14-336'):
-        find_tower('ViT-L14-336', 'openai')
-    with pytest.raises(CheckpointError, match='laion2b_s32b_b82k'):
-        find_tower('ViT-L-14', 'laion2b_s32b')
-    with pytest.raises(CheckpointError, match='its tags: openai'):
-        find_tower('ViT-L-14-336', 'xyz')
-    with pytest.raises(CheckpointError, match='no pretrained weights'):
-        find_tower('ViT-S-32', 'openai')
+@pytest.mark.parametrize(
+    ('name', 'tag', 'message'),
+    [
+        ('ViT-L14-336', 'openai', 'ViT-L-14-336'),
+        ('ViT-L-14', 'laion2b_s32b', 'laion2b_s32b_b82k'),
+        ('ViT-L-14-336', 'xyz', 'there are openai'),
+        ('ViT-S-32', 'openai', 'no pretrained weights'),
+    ],
+)
+def test_unknown_names_and_tags_get_the_nearest(name, tag, message):
+    with pytest.raises(CheckpointError, match=message):
+        find_tower(name, tag)
 
 
 def test_a_field_of_a_newer_open_clip_is_named(tiny_model):
@@ -143,36 +142,20 @@ def test_a_model_config_of_ones_own(tiny_model, tmp_path):
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
 
-def test_preprocessing_of_open_clips_own_folders(tiny_model, tmp_path):
-    config = tmp_path / 'open_clip_config.json'
-    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, resize_mode='squash')
-    model_cfg = json.loads(tiny_model.config.read_text())
-    config.write_text(
-        json.dumps(dict(model_cfg=model_cfg, preprocess_cfg=preprocess))
-    )
-    tower = find_tower(str(config), None)
-    assert tower.preprocess == preprocess | dict(interpolation='bicubic')
-
-
-def test_a_file_that_is_another_model_is_refused(tiny_model, tmp_path):
-    path = tmp_path / 'tiny.pt'
-    torch.save(tiny_model.model.state_dict(), path)
+def test_a_file_that_is_another_model_is_refused(converted):
     with pytest.raises(CheckpointError) as error:
-        convert_source('ViT-B-32', str(path), 'openai')
+        convert_source('ViT-B-32', str(converted[1]), 'openai')
     assert 'cannot be converted as ViT-B-32' in str(error.value)
     assert 'missing: layers.2.ln1.weight' in str(error.value)
     assert str(error.value).endswith(' more.')
 
 
-def test_a_local_file_needs_a_tag_where_the_tags_differ(tiny_model, tmp_path):
-    path = tmp_path / 'x.pt'
-    torch.save(tiny_model.model.state_dict(), path)
-    with pytest.raises(CheckpointError, match=r'Pass --tag(.|\n)*quick_gelu'):
-        convert_source('ViT-L-14-336', str(path))
-    with pytest.raises(
-        CheckpointError, match='converted as ViT-B-16-plus-240'
-    ):
-        convert_source('ViT-B-16-plus-240', str(path))
+def test_a_local_file_needs_a_tag_where_the_tags_differ(converted):
+    path = str(converted[1])
+    with pytest.raises(CheckpointError, match=r'pass --tag(.|\n)*quick_gelu'):
+        convert_source('ViT-L-14-336', path)
+    with pytest.raises(CheckpointError, match='as ViT-B-16-plus-240'):
+        convert_source('ViT-B-16-plus-240', path)
 
 
 def test_a_folder_called_like_a_tag_is_no_file(tmp_path, monkeypatch):
@@ -198,10 +181,10 @@ def test_configs_that_are_none_are_refused(tmp_path):
 
 
 def test_open_clips_folders(tiny_model, tmp_path):
-    cfg = json.loads(tiny_model.config.read_text())
-    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3)
+    model_cfg = json.loads(tiny_model.config.read_text())
+    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, resize_mode='squash')
     (tmp_path / 'open_clip_config.json').write_text(
-        json.dumps(dict(model_cfg=cfg, preprocess_cfg=preprocess))
+        json.dumps(dict(model_cfg=model_cfg, preprocess_cfg=preprocess))
     )
     save_file(
         tiny_model.model.state_dict(), tmp_path / 'open_clip_model.safetensors'
@@ -213,7 +196,9 @@ def test_open_clips_folders(tiny_model, tmp_path):
     checkpoint = convert_folder(tmp_path)
     ours = feature(checkpoint, x)
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
-    assert checkpoint['meta']['clip']['source']['name'] == tmp_path.name
+    clip = checkpoint['meta']['clip']
+    assert clip['source']['name'] == tmp_path.name
+    assert clip['preprocess'] == preprocess | dict(interpolation='bicubic')
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,19 @@ CLIP_TAGS = [
 ]
 
 
+@pytest.fixture
+def small(monkeypatch):
+    shrink_timm(monkeypatch)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of a file in which almost nothing is."""
+    save_file(dict(a=torch.zeros(1)), tmp_path / 'x.safetensors')
+    return str(tmp_path / 'x.safetensors')
+
+
+@pytest.mark.usefixtures('small')
 class TestFromTimm:
     """With the meaning of their heads."""
 
@@ -43,8 +56,7 @@ class TestFromTimm:
             'vit_base_patch32_siglip_256',
         ],
     )
-    def test_towers(self, tmp_path, monkeypatch, name):
-        shrink_timm(monkeypatch)
+    def test_towers(self, path, name):
         model = timm.create_model(name)
         randomize(model)
         for key, parameter in model.named_parameters():
@@ -52,10 +64,8 @@ class TestFromTimm:
                 parameter.data *= 6
         if model.num_classes:
             nn.init.zeros_(model.head.bias)
-        save_file(model.state_dict(), tmp_path / 'x.safetensors')
-        checkpoint, conversion = convert_source(
-            name, str(tmp_path / 'x.safetensors'), 'none'
-        )
+        save_file(model.state_dict(), path)
+        checkpoint, conversion = convert_source(name, path, 'none')
         assert conversion.dialect.name == 'timm'
         size = checkpoint['meta']['clip']['img_size']
         x = torch.randn(1, 3, size, size)
@@ -69,16 +79,13 @@ class TestFromTimm:
         wrong = feature(checkpoint, x)
         assert relative_difference(wrong, wanted) > RELATIVE_TOLERANCE
 
-    def test_a_classifier(self, tmp_path, monkeypatch):
-        shrink_timm(monkeypatch)
+    def test_a_classifier(self, path):
         name = 'vit_base_patch32_clip_224'
         model = timm.create_model(name, num_classes=1000).eval()
         randomize(model)
-        save_file(model.state_dict(), tmp_path / 'x.safetensors')
+        save_file(model.state_dict(), path)
         for tag in ('none', 'laion2b_ft_in12k_in1k'):
-            checkpoint, _ = convert_source(
-                name, str(tmp_path / 'x.safetensors'), tag
-            )
+            checkpoint, _ = convert_source(name, path, tag)
             assert 'proj_dim' not in checkpoint['meta']['clip']['backbone']
             x = torch.randn(1, 3, 224, 224)
             head = nn.Linear(64, 1000)
@@ -92,19 +99,12 @@ class TestFromTimm:
                 ours, wanted = head(feature(checkpoint, x)), model(x)
             assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
-    def test_a_projection_with_a_bias_is_no_plain_clip(
-        self, tmp_path, monkeypatch
-    ):
-        shrink_timm(monkeypatch)
+    def test_a_projection_with_a_bias_is_no_plain_clip(self, path):
         model = timm.create_model('vit_base_patch32_clip_224.openai')
         nn.init.ones_(model.head.bias)
-        save_file(model.state_dict(), tmp_path / 'x.safetensors')
+        save_file(model.state_dict(), path)
         with pytest.raises(CheckpointError, match='projection has a bias'):
-            convert_source(
-                'vit_base_patch32_clip_224',
-                str(tmp_path / 'x.safetensors'),
-                'laion2b',
-            )
+            convert_source('vit_base_patch32_clip_224', path, 'laion2b')
 
     def test_gelu_names_of_quickgelu_weights_are_refused(self):
         with pytest.raises(
@@ -113,8 +113,7 @@ class TestFromTimm:
             find_timm_tower('vit_large_patch14_clip_336', 'openai')
 
     @pytest.mark.parametrize('name', CLIP_TAGS)
-    def test_every_clip_tag_is_known(self, monkeypatch, name):
-        shrink_timm(monkeypatch)
+    def test_every_clip_tag_is_known(self, name):
         base, _, tag = name.partition('.')
         try:
             tower = find_timm_tower(base, tag)
@@ -127,21 +126,19 @@ class TestFromTimm:
         if not tower.has_classifier:
             assert tower.backbone['proj_dim'] == num_classes
 
-    def test_a_file_without_tag_is_refused_where_activations_differ(
-        self, tmp_path
+    @pytest.mark.parametrize(
+        ('size', 'tag', 'message'),
+        [
+            (224, None, 'pass --tag'),  # activations differ
+            (384, None, 'differ in preprocessing'),
+            (384, 'none', 'are those of no CLIP'),
+        ],
+    )
+    def test_a_file_needs_a_tag_where_tags_differ(
+        self, path, size, tag, message
     ):
-        path = tmp_path / 'x.safetensors'
-        save_file(dict(a=torch.zeros(1)), path)
-        with pytest.raises(CheckpointError, match='Pass --tag'):
-            convert_source('vit_base_patch32_clip_224', str(path))
-
-    def test_a_file_without_tag_is_refused_where_pixels_differ(self, tmp_path):
-        path = tmp_path / 'x.safetensors'
-        save_file(dict(a=torch.zeros(1)), path)
-        with pytest.raises(CheckpointError, match='differ in preprocessing'):
-            convert_source('vit_base_patch32_clip_384', str(path))
-        with pytest.raises(CheckpointError, match='are not those of a CLIP'):
-            convert_source('vit_base_patch32_clip_384', str(path), 'none')
+        with pytest.raises(CheckpointError, match=message):
+            convert_source(f'vit_base_patch32_clip_{size}', path, tag)
 
     def test_unknown_tags_get_the_nearest(self):
         with pytest.raises(CheckpointError, match='available tags: laion2b'):
@@ -164,18 +161,18 @@ class TestToTimm:
         ids=str,
     )
     def test_clip(self, changes):
-        checkpoint, module = make_checkpoint(CLIP_BACKBONE | changes, a=1)
-        self.assert_loads(checkpoint, module)
+        self.assert_loads(*make_checkpoint(CLIP_BACKBONE | changes, a=1))
 
-    @pytest.mark.parametrize('pool', ['attention', 'avg'])
-    def test_siglip(self, pool):
-        backbone = SIGLIP_BACKBONE | dict(pool=pool)
-        checkpoint, module = make_checkpoint(backbone, a=1)
-        self.assert_loads(checkpoint, module)
-
-    def test_a_classifier(self):
-        checkpoint, module = make_checkpoint(CLIP_BACKBONE, 5, a=1)
-        self.assert_loads(checkpoint, module)
+    @pytest.mark.parametrize(
+        ('backbone', 'num_classes'),
+        [
+            (SIGLIP_BACKBONE | dict(pool='attention'), None),
+            (SIGLIP_BACKBONE | dict(pool='avg'), None),
+            (CLIP_BACKBONE, 5),
+        ],
+    )
+    def test_siglip_and_a_classifier(self, backbone, num_classes):
+        self.assert_loads(*make_checkpoint(backbone, num_classes, a=1))
 
     def test_the_printed_call_works(self):
         checkpoint, module = make_checkpoint(CLIP_BACKBONE, 5, a=1)
@@ -198,21 +195,25 @@ class TestToTimm:
         model.load_state_dict(tensors)  # strictly
         assert_same(module, model.eval())
 
-    def test_what_timm_cannot_hold_is_refused(self):
-        for changes in (
-            dict(pool='avg'),
-            dict(pool='attention', proj_dim=8),
-            dict(pre_norm=False),
-        ):
-            checkpoint, _ = make_checkpoint(CLIP_BACKBONE | changes, a=1)
-            with pytest.raises(CheckpointError, match='timm cannot hold'):
-                export_checkpoint(checkpoint, 'timm')
-        checkpoint, _ = make_checkpoint(SIGLIP_BACKBONE, 5, a=1)
-        checkpoint['meta']['clip']['head'] = dict(type=ZERO_SHOT)
-        with pytest.raises(CheckpointError, match='do not normalise'):
-            export_checkpoint(checkpoint, 'timm')
-        checkpoint, _ = make_checkpoint(
-            CLIP_BACKBONE | dict(proj_dim=32), 5, a=1
-        )
-        with pytest.raises(CheckpointError, match='both a projection and'):
+    @pytest.mark.parametrize(
+        ('backbone', 'num_classes', 'message'),
+        [
+            (CLIP_BACKBONE | dict(pool='avg'), None, 'timm cannot hold'),
+            (
+                CLIP_BACKBONE | dict(pool='attention', proj_dim=8),
+                None,
+                'timm cannot hold',
+            ),
+            (CLIP_BACKBONE | dict(pre_norm=False), None, 'timm cannot hold'),
+            (SIGLIP_BACKBONE, 5, 'do not normalise'),
+            (CLIP_BACKBONE | dict(proj_dim=32), 5, 'both a projection and'),
+        ],
+    )
+    def test_what_timm_cannot_hold_is_refused(
+        self, backbone, num_classes, message
+    ):
+        checkpoint, _ = make_checkpoint(backbone, num_classes, a=1)
+        if backbone is SIGLIP_BACKBONE:
+            checkpoint['meta']['clip']['head'] = dict(type=ZERO_SHOT)
+        with pytest.raises(CheckpointError, match=message):
             export_checkpoint(checkpoint, 'timm')
