@@ -128,6 +128,13 @@ def finish(run: Process | subprocess.Popen, timeout: float = 300) -> str:
     return log
 
 
+def free_port() -> str:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
 @functools.cache
 def _server() -> socket.socket:
     """Start the server, which ends with this process."""
@@ -210,9 +217,7 @@ def _become(
 
 def _fork_ranks(number: int) -> None:
     """Return in each rank."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     running = set()
     for rank in range(number):
         pid = os.fork()
@@ -223,7 +228,7 @@ def _fork_ranks(number: int) -> None:
                 WORLD_SIZE=str(number),
                 LOCAL_WORLD_SIZE=str(number),
                 MASTER_ADDR='127.0.0.1',
-                MASTER_PORT=str(port),
+                MASTER_PORT=port,
             )
             return
         running.add(pid)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmpretrain
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.conftest import REPOSITORY
@@ -17,6 +19,10 @@ from tests.processes import Process, start
 Main = Callable[[list[str] | None], int]
 
 TOOLS = REPOSITORY / 'tools'
+MMPRETRAIN_TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
+TOOL_SETS = pytest.mark.parametrize(
+    'tools', [TOOLS, MMPRETRAIN_TOOLS], ids=['mmclip', 'mmpretrain']
+)
 CONFIG = """
 _base_ = ['{base}']
 pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
@@ -69,17 +75,33 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with ``images/`` of three classes and a ``config.py``."""
+    return make_project(tmp_path)
+
+
+def make_project(root: Path) -> Path:
     random = np.random.default_rng(0)
     for label, name in enumerate(['blue', 'green', 'red']):
-        folder = tmp_path / 'images' / name
+        folder = root / 'images' / name
         folder.mkdir(parents=True)
         for i in range(4):
             pixels = random.integers(0, 128, (32, 32, 3), dtype=np.uint8)
             pixels[..., 2 - label] += 127
             Image.fromarray(pixels).save(folder / f'{i}.png')
     base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
-    (tmp_path / 'config.py').write_text(CONFIG.format(base=base))
-    return tmp_path
+    (root / 'config.py').write_text(CONFIG.format(base=base))
+    return root
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """A checkpoint that, unpickled, makes the folder ``witness``."""
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'witness'),)
+
+    torch.save(dict(state_dict={}, extra=Payload()), tmp_path / 'evil.pth')
+    return tmp_path / 'evil.pth'
 
 
 @pytest.fixture
@@ -115,35 +137,9 @@ def exit_message(call: Callable[..., SimpleNamespace]) -> Callable[..., str]:
     return _exit_message
 
 
-@pytest.fixture(
-    params=[
-        ('old.pth', 'old.pth exists; pass --force to overwrite it.'),
-        ('folder.pth', 'folder.pth is a folder. Give a file.'),
-        (
-            'old.pth/new/x.pth',
-            'old.pth/new cannot be written to (Not a directory). Choose '
-            'another folder.',
-        ),
-        (
-            'x.onnx',
-            'x.onnx must end in one of .pt, .pth, .bin, .safetensors, which '
-            'sets the format.',
-        ),
-    ],
-    ids=['old', 'folder', 'nowhere', 'format'],
-)
-def refused_out(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> tuple[str, str]:
-    """A name that no checkpoint may be written to, and what is said of it."""
-    (tmp_path / 'folder.pth').mkdir()
-    (tmp_path / 'old.pth').write_text('old')
-    return request.param
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
-    """Run a Python or shell tool in ``tmp_path``.
+    """Run a Python or shell tool in ``tmp_path``, or ``ranks`` of it.
 
     The result has its ``returncode`` and all its output, ``stdout``.
     """
@@ -152,7 +148,7 @@ def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
         tool: Path,
         *args: object,
         fails: bool = False,
-        timeout: float = 600,
+        ranks: int = 0,
         **env: str,
     ) -> SimpleNamespace:
         line = [tool, *map(str, args)]
@@ -161,7 +157,7 @@ def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
         )
         process: Process | subprocess.Popen
         if tool.suffix == '.py' and 'HF_HUB_CACHE' not in env:
-            process = start(*line, **settings)
+            process = start(*line, **settings, ranks=ranks)
         else:  # which is read by imports
             process = subprocess.Popen(
                 ['bash' if tool.suffix == '.sh' else sys.executable, *line],
@@ -170,7 +166,7 @@ def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        log, _ = process.communicate(timeout=timeout)
+        log, _ = process.communicate(timeout=600)
         assert (process.returncode != 0) == fails, log
         return SimpleNamespace(returncode=process.returncode, stdout=log)
 

@@ -1,18 +1,22 @@
 """Exporting on the command line, converted and fine-tuned checkpoints."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import open_clip
 import pytest
+import timm
 import torch
+from mmengine.registry import MODELS
 from safetensors.torch import load_file, save_file
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import convert_source, write_checkpoint
 from mmclip.commands.export import main
+from mmclip.engine.config.load import load_config
 from tests.conftest import RELATIVE_TOLERANCE
-from tests.test_commands.conftest import TOOLS
+from tests.test_commands.weights import write_random
 
 
 @pytest.fixture
@@ -53,33 +57,19 @@ def test_a_folder_for_hugging_face(converted, tiny_model, tmp_path, call):
     assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
 
-def test_a_fine_tuned_classifier_for_timm(project, tmp_path, run, call):
-    run(TOOLS / 'train.py', 'config.py', '--work-dir', 'work')
-    arguments = ('work/epoch_2.pth', 'timm.safetensors', '--to', 'timm')
-    report = call(main, *arguments).out
+def test_a_fine_tuned_classifier_for_timm(project, call):
+    weights = write_random(project, 'x.pth', 0)
+    report = call(main, 'x.pth', 'timm.safetensors', '--to', 'timm').out
     code = report.split('use it as: ')[1].split('.load_state_dict')[0]
-    from functools import partial
-
-    import timm
-    from mmengine.registry import MODELS, init_default_scope
-    from mmengine.runner import load_checkpoint
-
-    from mmclip.engine.config.load import load_config
-
     # What the tool prints for users to run, of our own config.
     theirs = eval(code, dict(timm=timm, torch=torch, partial=partial))
-    theirs.load_state_dict(load_file(tmp_path / 'timm.safetensors'))
-    init_default_scope('mmpretrain')
-    ours = MODELS.build(load_config(tmp_path / 'config.py').model)
-    load_checkpoint(ours, str(tmp_path / 'work' / 'epoch_2.pth'))
+    theirs.load_state_dict(load_file(project / 'timm.safetensors'))
+    ours = MODELS.build(load_config(project / 'config.py').model)
+    ours.load_state_dict(weights)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         difference = relative_difference(theirs.eval()(x), ours.eval()(x))
     assert difference <= RELATIVE_TOLERANCE
-
-
-def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
-    assert 'pass --force' in exit_message(main, 'clip.pth', 'clip.pth')
 
 
 @pytest.mark.parametrize(
@@ -87,11 +77,8 @@ def test_an_output_that_exists_is_kept_without_force(converted, exit_message):
     [
         (('missing.pth', 'x.pt'), 'missing.pth does not exist'),
         (('source.pt', 'x.pt'), "no meta['clip']"),
-        (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'needs --to'),
-        (('x.pth', 'folder.pt'), 'is a folder'),
-        (('x.pth', 'x.onnx'), 'must end in one of'),
+        (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'is for'),
         (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
-        (('x.pth', 'x.pth/y.pt'), 'x.pth cannot be written to'),
         (('x.pth', 'x.pth/y', '--to', 'hf'), 'x.pth/y cannot be written to'),
     ],
 )
@@ -103,7 +90,6 @@ def test_errors_are_one_sentence_and_leave_no_file(
     write_checkpoint(
         convert_source(str(tiny_model.config), 'source.pt')[0], 'x.pth'
     )
-    Path('folder.pt').mkdir()
     result = call(main, *arguments)
     assert result.code == 1
     assert result.err.startswith('error: ')

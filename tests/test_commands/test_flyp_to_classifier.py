@@ -75,14 +75,6 @@ def load_scores(path):
     return torch.stack([p['pred_score'] for p in predictions])
 
 
-def test_an_output_is_refused_before_the_inputs_are_read(
-    exit_message, refused_out
-):
-    out, error = refused_out
-    line = ('no.py', 'no.pth', out)
-    assert exit_message(main, *line) == f'error: {error}'
-
-
 def test_another_model_is_refused(project, exit_message):
     torch.save(dict(state_dict={}), project / 'x.pth')
     said = exit_message(main, 'config.py', 'x.pth', 'out.pth')

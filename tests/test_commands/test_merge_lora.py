@@ -79,20 +79,6 @@ def test_train_resume_test_merge_and_export(trained, run):
     )
 
 
-def test_an_output_is_refused_before_the_inputs_are_read(
-    exit_message, refused_out
-):
-    out, error = refused_out
-    line = ('no.py', 'no.pth', out)
-    assert exit_message(main, *line) == f'error: {error}'
-
-
-def test_a_config_beside_the_output_is_kept(tmp_path, exit_message):
-    (tmp_path / 'x.py').write_text('old')
-    message = exit_message(main, 'no.py', 'no.pth', 'x.pth')
-    assert message == 'error: x.py exists; pass --force to overwrite it.'
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

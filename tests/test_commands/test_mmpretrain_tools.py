@@ -2,19 +2,17 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import matplotlib
-import mmpretrain
 import pytest
 from mmpretrain import ImageClassificationInferencer
 
 from mmclip.checkpoint import read_checkpoint
+from tests.test_commands.conftest import MMPRETRAIN_TOOLS
 from tests.test_commands.weights import CLASSES, write_random
 from tests.test_engine.conftest import train
 
 __all__ = ['train']  # a fixture
-TOOLS = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def tool(project, monkeypatch):
 
     def _tool(path, *args):
         monkeypatch.setattr(sys, 'argv', [path, *map(str, args)])
-        runpy.run_path(str(TOOLS / path), run_name='__main__')
+        runpy.run_path(str(MMPRETRAIN_TOOLS / path), run_name='__main__')
 
     return _tool
 

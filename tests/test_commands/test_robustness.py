@@ -233,13 +233,9 @@ def test_what_is_wrong_is_one_sentence(model, said, arguments, message):
 @pytest.mark.slow
 def test_two_processes_count_every_image_once(model, run):
     write_data(model / 'data')
-    script = model / 'two.sh'
-    script.write_text(
-        '$PYTHON -m torch.distributed.run --nproc_per_node 2 '
-        f'--master_port 29617 {TOOL} "$@" --launcher pytorch\n'
-    )
-    run(TOOL, 'config.py', 'model.pth', '--out', 'one')
-    run(script, 'config.py', 'model.pth', '--out', 'two')
+    line = (TOOL, 'config.py', 'model.pth', '--out')
+    run(*line, 'one')
+    run(*line, 'two', '--launcher', 'pytorch', ranks=2)
     tables = [(model / n / 'table.md').read_text() for n in ('one', 'two')]
     assert tables[0] == tables[1]
 

@@ -152,14 +152,6 @@ def test_what_is_wrong_is_named(project, soup, arguments, message):
     assert message in soup(*arguments)
 
 
-def test_an_output_is_refused_before_the_inputs_are_read(
-    exit_message, refused_out
-):
-    out, error = refused_out
-    line = ('no.pth', 'neither.pth', '--out', out)
-    assert exit_message(main, *line) == f'error: {error}'
-
-
 def test_a_file_that_exists_is_overwritten_with_force(project, soup):
     (project / 'soup.pth').write_text('old')
     assert 'wrote' in soup(*NAMES, '--force')

@@ -132,11 +132,3 @@ def test_names_in_another_order_than_the_folders_are_refused(
     model = ('ViT-B-16', 'openai', 'x.pth')
     texts = ('--classes', 'names.txt', '--data', 'images')
     assert message in exit_message(main, *model, *texts)
-
-
-def test_an_output_is_refused_before_the_inputs_are_read(
-    exit_message, refused_out
-):
-    out, error = refused_out
-    line = ('no.json', 'no.pth', out)
-    assert exit_message(main, *line) == f'error: {error}'

@@ -21,10 +21,13 @@ __all__ = ['images', 'root', 'whole']  # fixtures
 
 
 class Numbers(Dataset):
-    """Eight samples, the i-th with the value i."""
+    """A number of samples, the i-th with the value i."""
+
+    def __init__(self, number: int = 8):
+        self.number = number
 
     def __len__(self) -> int:
-        return 8
+        return self.number
 
     def __getitem__(self, index: int) -> dict:
         sample = SimpleNamespace(img_path=f'{index}.png')

@@ -17,16 +17,6 @@ HYPERPARAMETERS = ('lr', 'momentum', 'weight_decay', 'betas', 'eps')
 _names = itertools.count()
 
 
-class Images(Numbers):
-    """A number of samples, the i-th with the value i."""
-
-    def __init__(self, number: int):
-        self.number = number
-
-    def __len__(self) -> int:
-        return self.number
-
-
 class Tower(Linear):
     """The same model, with a backbone whose layers have rates of their own."""
 
@@ -165,7 +155,7 @@ def train(
         train_dataloader=dict(
             batch_size=batch_size,
             num_workers=workers,
-            dataset=Images(images),
+            dataset=Numbers(images),
             sampler=dict(type=sampler, shuffle=shuffle),
             collate_fn=dict(type='pseudo_collate'),
         ),

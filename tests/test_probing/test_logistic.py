@@ -72,8 +72,7 @@ def test_weights_and_probabilities_are_those_of_scikit_learn(
 # Classes, samples of each, channels; the distance of classes and the ratio of
 # the largest channel to the smallest, as a few of CLIP's are much larger.
 PROBLEMS = {
-    'ten': (10, 60, 24, 0.4, 1),
-    'ten, unequal channels': (10, 60, 24, 0.4, 30),
+    'ten': (10, 60, 24, 0.4, 30),
     'a thousand': (1000, 2, 16, 1.0, 1),
 }
 
@@ -92,10 +91,9 @@ def problem(name):
     return num_classes, *found
 
 
-@pytest.mark.parametrize('name', ['ten', 'ten, unequal channels'])
-def test_the_best_c_is_that_of_scikit_learn(name):
+def test_the_best_c_is_that_of_scikit_learn():
     """Of its neighbours; accuracies to 0.1 %, what is minimised to 1e-5."""
-    num_classes, x, y, x_val, y_val = problem(name)
+    num_classes, x, y, x_val, y_val = problem('ten')
     ours = sweep(partial(fit, x, y, num_classes), x_val, y_val)[0]
     solve = partial(fit_sklearn, x, y, num_classes)
     theirs = [

@@ -11,25 +11,20 @@ from mmengine.model import BaseTTAModel
 from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 
+from mmclip.datasets import ImageFolder
 from mmclip.datasets.class_order import are_same_classes, misplaced
 from mmclip.datasets.shifts import imagenet_synsets
 from tests.test_engine.splits import (
     check_splits,
     check_test,
+    listed,
+    splits_of,
     trained_on,
 )
 
 
-def check(root, num_classes=3, **dataset):
-    train, val = (
-        CustomDataset(str(root), data_prefix=split, **dataset)
-        for split in ('train', 'val')
-    )
-    check_splits(train, val, num_classes)
-
-
 def test_equal_classes_pass(root):
-    check(root)
+    check_splits(*splits_of(root))
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
@@ -37,25 +32,26 @@ def test_a_missing_folder_is_named(root, split):
     shutil.rmtree(root / split / 'b')
     other = dict(train='val', val='train')[split]
     with pytest.raises(ValueError, match=f'only in {other}: b'):
-        check(root)
+        check_splits(*splits_of(root))
 
 
+@pytest.mark.parametrize('kind', [CustomDataset, ImageFolder])
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_an_empty_folder_is_named(root, split):
+def test_an_empty_folder_is_named(root, kind, split):
     (root / split / 'b' / 'x.png').unlink()
     with pytest.raises(ValueError, match=f'{split} set has no image of b'):
-        check(root)
+        check_splits(*splits_of(root, kind))
 
 
 def test_a_head_of_another_size_is_refused(root):
     with pytest.raises(ValueError, match=r'set model\.head\.num_classes=3'):
-        check(root, num_classes=10)
+        check_splits(*splits_of(root), num_classes=10)
 
 
 def test_folders_count_where_names_are_given(root):
     (root / 'val' / 'b').rename(root / 'val' / 'd')
     with pytest.raises(ValueError, match='only in train: b; only in val: d'):
-        check(root, classes=['x', 'y', 'z'])
+        check_splits(*splits_of(root, classes=['x', 'y', 'z']))
 
 
 def test_a_test_set_of_the_classes_of_the_head_passes(root):
@@ -89,18 +85,15 @@ def test_a_test_set_is_checked_with_test_time_augmentation(root):
 
 @pytest.mark.parametrize('names', [None, ['x', 'y', 'z']])
 def test_a_list_of_test_images_may_leave_classes_out(root, names):
-    path = root / 'list.txt'
-    path.write_text('a/x.png 0\n')
-    check_test(CustomDataset(str(root), ann_file=str(path), classes=names))
-    path.write_text('a/x.png 3\n')
-    with pytest.raises(ValueError, match=r'beyond 2 \(3\).* for 1 image:'):
-        check_test(CustomDataset(str(root), ann_file=str(path), classes=names))
+    check_test(listed(root, 0, classes=names))
+    with pytest.raises(ValueError, match=r'beyond 2 \(3\).* at 1 image:'):
+        check_test(listed(root, 3, classes=names))
 
 
 def test_images_without_labels_pass(root):
     dataset = CustomDataset(str(root), data_prefix='val', with_label=False)
     check_test(dataset)
-    check(root, with_label=False)
+    check_splits(*splits_of(root, with_label=False))
 
 
 def multi_label(root, *labels):
@@ -128,20 +121,16 @@ def test_an_image_may_have_several_labels(tmp_path, labels):
 
 
 def test_a_list_of_training_images_may_leave_out_what_the_other_set_has(root):
-    path = root / 'list.txt'
-    path.write_text('a/x.png 0\nb/x.png 1\n')
-    listed = CustomDataset(str(root), data_prefix='train', ann_file=str(path))
-    check_splits(listed, CustomDataset(str(root), data_prefix='val'))
+    train = listed(root, 0, 1)
+    check_splits(train, CustomDataset(str(root), data_prefix='val'))
     with pytest.raises(ValueError, match='train set has 2 classes'):
-        check_splits(listed, listed)
+        check_splits(train, train)
 
 
 def test_a_negative_label_is_named(root):
-    path = root / 'list.txt'
-    path.write_text('a/x.png 0\nb/x.png -1\n')
-    listed = CustomDataset(str(root), data_prefix='train', ann_file=str(path))
-    with pytest.raises(ValueError, match='label -1 for 1 image;'):
-        check_splits(listed, listed)
+    train = listed(root, 0, -1)
+    with pytest.raises(ValueError, match='label -1 at 1 image;'):
+        check_splits(train, train)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +141,7 @@ def test_a_negative_label_is_named(root):
     ],
 )
 def test_wrapped_sets_are_checked(root, wrap):
-    train, val = (
-        CustomDataset(str(root), data_prefix=split, lazy_init=False)
-        for split in ('train', 'val')
-    )
+    train, val = splits_of(root)
     check_splits(wrap(train), val)
     with pytest.raises(ValueError, match='train set has 3 classes'):
         check_splits(wrap(train), val, 10)
@@ -166,10 +152,7 @@ def test_wrapped_sets_are_checked(root, wrap):
 
 
 def test_classes_in_another_order_than_the_weights_are_refused(root):
-    train, val = (
-        CustomDataset(str(root), data_prefix=split)
-        for split in ('train', 'val')
-    )
+    train, val = splits_of(root)
     for classes in ('abc', ('x', 'y', 'z'), ('a', 'y', 'z')):
         check_test(val, hook=trained_on(*classes))
         check_splits(train, val, hook=trained_on(*classes))
@@ -186,10 +169,7 @@ def test_labels_that_a_model_without_head_does_not_use(root):
 
 
 def test_captions_in_another_order_than_the_data_are_refused(root):
-    train, val = (
-        CustomDataset(str(root), data_prefix=split)
-        for split in ('train', 'val')
-    )
+    train, val = splits_of(root)
     check_splits(train, val, classes=['a', 'big b', 'c'])
     with pytest.raises(ValueError, match=r'train set and of model\.classes'):
         check_splits(train, val, classes=['b', 'a', 'c'])

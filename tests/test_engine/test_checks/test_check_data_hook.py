@@ -45,9 +45,10 @@ def tree(tmp_path):
 def said(monkeypatch):
     """What the log says."""
     lines = []
-    monkeypatch.setattr(
-        check_data_hook, 'print_log', lambda text, **_: lines.append(text)
-    )
+    for module in (check_data_hook, duplicates):
+        monkeypatch.setattr(
+            module, 'print_log', lambda text, **_: lines.append(text)
+        )
     return lines
 
 
@@ -233,23 +234,16 @@ def test_files_of_one_size_are_compared_by_all_of_their_content(tmp_path):
         (tmp_path / name).write_bytes(content)
     shutil.copy(tmp_path / 'other', tmp_path / 'copy')
     first, second = str(tmp_path / 'one'), str(tmp_path / 'other')
-    assert not duplicates.find_shared([first], [second])
+    assert not find_shared([first], [second])
     copy = str(tmp_path / 'copy')
-    found = duplicates.find_shared([first, second], [copy])
-    assert found == {copy: second}
+    assert find_shared([first, second], [copy]) == {copy: second}
 
 
-def test_not_more_is_read_than_a_limit(tmp_path, monkeypatch):
-    said = []
+def test_not_more_is_read_than_a_limit(tmp_path, monkeypatch, said):
     monkeypatch.setattr(duplicates, 'MAX_BYTES', 10_000)
-    monkeypatch.setattr(
-        duplicates, 'print_log', lambda text, **_: said.append(text)
-    )
-    paths = [str(tmp_path / name) for name in 'ab']
-    for path in paths:
-        with open(path, 'wb') as file:
-            file.write(bytes(9000))
-    assert not duplicates.find_shared(paths[:1], paths[1:])
+    for name in 'ab':
+        (tmp_path / name).write_bytes(bytes(9000))
+    assert not find_shared([str(tmp_path / 'a')], [str(tmp_path / 'b')])
     assert '2 files' in said[0]
 
 

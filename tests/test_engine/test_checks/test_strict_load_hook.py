@@ -13,6 +13,7 @@ from tests.test_engine.conftest import Linear
 
 HOOK = dict(strict_load=dict(type='mmclip.StrictLoadHook'))
 EMA = [dict(type='EMAHook', momentum=0.1)]
+BIAS = dict(state_dict='layer.bias', ema_state_dict='module.layer.bias')
 
 
 def change(path, part, key, value=None):
@@ -56,25 +57,23 @@ def test_averaged_weights_that_are_missing(train, tmp_path):
         train(resume=True, custom_hooks=EMA, **HOOK)
 
 
-@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+@pytest.mark.parametrize('part', BIAS)
 def test_both_kinds_of_weights_have_shapes(train, tmp_path, part):
     train(epochs=1, custom_hooks=EMA)
     path = tmp_path / 'work' / 'epoch_1.pth'
-    key = 'layer.bias' if part == 'state_dict' else 'module.layer.bias'
-    change(path, part, key, torch.zeros(7))
+    change(path, part, BIAS[part], torch.zeros(7))
     with pytest.raises(
         CheckpointError, match=r'size mismatch for layer\.bias'
     ):
         train(resume=True, custom_hooks=EMA, **HOOK)
 
 
-@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict'])
+@pytest.mark.parametrize('part', BIAS)
 @pytest.mark.parametrize('resume', [False, True])
 def test_weights_that_are_not_finite(train, tmp_path, part, resume):
     train(epochs=1, custom_hooks=EMA)
     path = tmp_path / 'work' / 'epoch_1.pth'
-    key = 'layer.bias' if part == 'state_dict' else 'module.layer.bias'
-    change(path, part, key, torch.full((1,), torch.nan))
+    change(path, part, BIAS[part], torch.full((1,), torch.nan))
     start = dict(resume=True) if resume else dict(load_from=str(path))
     if resume or part == 'state_dict':
         with pytest.raises(CheckpointError, match='NaN or infinite values'):
@@ -103,16 +102,13 @@ def test_averages_come_and_go_only_with_a_new_start(train, tmp_path, before):
 
 def test_averages_of_a_model_for_augmentation_are_refused():
     """mmengine would test the weights that it began with."""
+
+    class Average(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            raise NotImplementedError
+
     runner = SimpleNamespace(
-        model=Average(module=Linear()),
-        hooks=[HOOKS.build(EMA[0])],
+        model=Average(module=Linear()), hooks=[HOOKS.build(EMA[0])]
     )
     with pytest.raises(ValueError, match='EMAHook finds no averages'):
         StrictLoadHook().before_run(runner)
-
-
-class Average(BaseTTAModel):
-    """The mean of what several views give."""
-
-    def merge_preds(self, data_samples_list):
-        return [sum(views) / len(views) for views in data_samples_list]

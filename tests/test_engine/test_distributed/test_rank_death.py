@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import time
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.processes import free_port
 from tests.test_engine.runs import write_config
 
 DIST_TRAIN = REPOSITORY / 'tools' / 'dist_train.sh'
@@ -71,12 +71,6 @@ def start(
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 def seconds_to_end(run: subprocess.Popen) -> tuple[float, str]:

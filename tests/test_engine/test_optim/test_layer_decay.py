@@ -36,12 +36,16 @@ class Classifier(nn.Module):
         self.head = nn.Linear(32, 2)
 
 
-def build(model: nn.Module, **paramwise_cfg):
-    cfg = dict(
-        constructor='mmclip.LayerDecayOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', lr=LR, weight_decay=WEIGHT_DECAY),
-        paramwise_cfg=dict(layer_decay_rate=DECAY, **paramwise_cfg),
-    )
+WRAPPER = dict(
+    constructor='mmclip.LayerDecayOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=LR, weight_decay=WEIGHT_DECAY),
+    paramwise_cfg=dict(layer_decay_rate=DECAY),
+)
+
+
+def build(model: nn.Module, **settings):
+    paramwise_cfg = WRAPPER['paramwise_cfg'] | settings
+    cfg = WRAPPER | dict(paramwise_cfg=paramwise_cfg)
     return build_optim_wrapper(model, cfg).optimizer
 
 
@@ -186,95 +190,90 @@ def test_frozen_parts_are_left_out():
     assert groups['backbone.layers.1.ln1.weight']['lr'] == LR * DECAY**2
 
 
-class TestWeightDecay:
-    def test_by_default_all_decay(self):
-        groups = settings(build(Classifier(backbone())))
-        assert {g['weight_decay'] for g in groups.values()} == {WEIGHT_DECAY}
+def without_decay(groups: dict[str, dict]) -> set[str]:
+    return {n for n, g in groups.items() if g['weight_decay'] == 0}
 
-    @pytest.mark.parametrize(
-        ('key', 'changed'),
-        [
-            ('norm_decay_mult', {'layers.0.ln1.weight', 'layers.0.ln1.bias'}),
-            (
-                'bias_decay_mult',
-                {
-                    'layers.0.ln1.bias',
-                    'layers.0.attn.qkv.bias',
-                    'layers.0.attn.proj.bias',
-                    'layers.0.ffn.layers.1.bias',
-                },
-            ),
-            ('flat_decay_mult', {'layers.0.gamma1.weight'}),
-        ],
+
+def test_by_default_all_decay():
+    groups = settings(build(Classifier(backbone())))
+    assert {g['weight_decay'] for g in groups.values()} == {WEIGHT_DECAY}
+
+
+@pytest.mark.parametrize(
+    ('key', 'exempt'),
+    [
+        ('norm_decay_mult', {'ln1.weight', 'ln1.bias'}),
+        (
+            'bias_decay_mult',
+            {'ln1.bias', 'attn.qkv.bias', 'attn.proj.bias'}
+            | {'ffn.layers.1.bias'},
+        ),
+    ],
+)
+def test_each_factor_has_its_parameters(key, exempt):
+    found = without_decay(
+        settings(build(Classifier(backbone()), **{key: 0.0}))
     )
-    def test_each_factor_has_its_parameters(self, key, changed):
-        model = Classifier(backbone(layer_scale_init=0.1))
-        groups = settings(build(model, **{key: 0.0}))
-        exempt = {n for n, g in groups.items() if g['weight_decay'] == 0}
-        if key == 'flat_decay_mult':
-            assert exempt == {
-                n for n, p in model.named_parameters() if p.ndim == 1
-            }
-            return
-        assert {f'backbone.{name}' for name in changed} <= exempt
-        assert 'backbone.layers.0.attn.qkv.weight' not in exempt
-
-    def test_custom_keys_come_first_and_the_longest_counts(self):
-        custom = {
-            'layers.0': dict(decay_mult=3.0),
-            'layers.0.ln1': dict(decay_mult=2.0, lr_mult=10.0),
-        }
-        groups = settings(
-            build(
-                Classifier(backbone()),
-                norm_decay_mult=0.0,
-                custom_keys=custom,
-            )
-        )
-        ln1 = groups['backbone.layers.0.ln1.weight']
-        assert ln1['weight_decay'] == 2 * WEIGHT_DECAY
-        assert ln1['lr'] == pytest.approx(10 * LR * DECAY**DEPTH)
-        ln2 = groups['backbone.layers.0.ln2.weight']
-        assert ln2['weight_decay'] == pytest.approx(3 * WEIGHT_DECAY)
-        assert groups['backbone.ln1.weight']['weight_decay'] == 0
+    assert {f'backbone.layers.0.{name}' for name in exempt} <= found
+    assert 'backbone.layers.0.attn.qkv.weight' not in found
 
 
-class TestRefusals:
-    def test_a_misspelt_key(self):
-        with pytest.raises(
-            ConfigError, match="did you mean 'norm_decay_mult'"
-        ):
-            build(Classifier(backbone()), norm_decay_mul=0.0)
+def test_what_is_flat_may_not_decay():
+    model = Classifier(backbone(layer_scale_init=0.1))
+    found = without_decay(settings(build(model, flat_decay_mult=0.0)))
+    assert 'backbone.layers.0.attn.gamma1.weight' in found
+    assert found == {n for n, p in model.named_parameters() if p.ndim == 1}
 
-    def test_a_misspelt_custom_setting(self):
-        custom = {'cls_token': dict(decay_mul=0.0)}
-        with pytest.raises(ConfigError, match="did you mean 'decay_mult'"):
-            build(Classifier(backbone()), custom_keys=custom)
 
-    def test_a_custom_key_without_parameter(self):
-        custom = {'cls_tokn': dict(decay_mult=0.0)}
-        with pytest.raises(ValueError, match='cls_tokn matches no'):
-            build(Classifier(backbone()), custom_keys=custom)
+def test_custom_keys_come_first_and_the_longest_counts():
+    custom = {
+        'layers.0': dict(decay_mult=3.0),
+        'layers.0.ln1': dict(decay_mult=2.0, lr_mult=10.0),
+    }
+    factors = dict(norm_decay_mult=0.0, custom_keys=custom)
+    groups = settings(build(Classifier(backbone()), **factors))
+    ln1 = groups['backbone.layers.0.ln1.weight']
+    assert ln1['weight_decay'] == 2 * WEIGHT_DECAY
+    assert ln1['lr'] == pytest.approx(10 * LR * DECAY**DEPTH)
+    ln2 = groups['backbone.layers.0.ln2.weight']
+    assert ln2['weight_decay'] == pytest.approx(3 * WEIGHT_DECAY)
+    assert groups['backbone.ln1.weight']['weight_decay'] == 0
 
-    def test_a_model_without_layers(self):
-        with pytest.raises(ValueError, match='no backbone that knows'):
-            build(Classifier(nn.Linear(2, 32)))
 
-    @pytest.mark.parametrize('paramwise_cfg', [None, dict(bias_decay_mult=0)])
-    def test_no_decay_rate(self, paramwise_cfg):
-        cfg = dict(
-            constructor='mmclip.LayerDecayOptimWrapperConstructor',
-            optimizer=dict(type='AdamW', lr=LR, weight_decay=WEIGHT_DECAY),
-            paramwise_cfg=paramwise_cfg,
-        )
-        with pytest.raises(ConfigError, match='no layer_decay_rate'):
-            build_optim_wrapper(Classifier(backbone()), cfg)
+@pytest.mark.parametrize(
+    ('settings', 'error', 'message'),
+    [
+        (dict(norm_decay_mul=0.0), ConfigError, "mean 'norm_decay_mult'"),
+        (
+            dict(custom_keys={'cls_token': dict(decay_mul=0.0)}),
+            ConfigError,
+            "did you mean 'decay_mult'",
+        ),
+        (
+            dict(custom_keys={'cls_tokn': dict(decay_mult=0.0)}),
+            ValueError,
+            'cls_tokn is part of no',
+        ),
+    ],
+)
+def test_misspelt_settings_are_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        build(Classifier(backbone()), **settings)
 
-    def test_no_learning_rate(self):
-        cfg = dict(
-            constructor='mmclip.LayerDecayOptimWrapperConstructor',
-            optimizer=dict(type='AdamW'),
-            paramwise_cfg=dict(layer_decay_rate=DECAY),
-        )
-        with pytest.raises(ConfigError, match='lr is required'):
-            build_optim_wrapper(Classifier(backbone()), cfg)
+
+def test_a_model_without_layers_is_refused():
+    with pytest.raises(ValueError, match='no backbone that knows'):
+        build(Classifier(nn.Linear(2, 32)))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(paramwise_cfg=None), 'no layer_decay_rate'),
+        (dict(paramwise_cfg=dict(bias_decay_mult=0)), 'no layer_decay_rate'),
+        (dict(optimizer=dict(type='AdamW')), 'has no lr'),
+    ],
+)
+def test_what_the_rates_are_made_of_must_be_there(change, message):
+    with pytest.raises(ConfigError, match=message):
+        build_optim_wrapper(Classifier(backbone()), WRAPPER | change)

@@ -1,7 +1,9 @@
 """Whatever happens to the files, a run goes on from the newest good one."""
 
 import os
+import resource
 import shutil
+import signal
 import threading
 import time
 from functools import partial
@@ -9,12 +11,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.registry import HOOKS
 from torch.optim import SGD
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
+from mmclip.engine.resume.atomic_backend import AtomicLocalBackend
 from tests.test_engine.conftest import Linear
 
 
@@ -103,18 +105,21 @@ def test_last_checkpoint_of_a_copied_folder_is_not_followed(train, tmp_path):
     assert train(epochs=1, resume=True, work_dir='copy').iter == 2
 
 
-def test_other_names_and_folders_are_found(train, tmp_path, capfd):
-    where = dict(out_dir=str(tmp_path / 'out'), filename_tmpl='w-{:03d}.pth')
+@pytest.mark.parametrize(
+    ('out_dir', 'template', 'wanted'),
+    [
+        ('out', 'w-{:03d}.pth', 'out/work/w-002.pth'),
+        # The work directory itself.
+        ('work', 'epoch_{}.pth', 'work/epoch_2.pth'),
+    ],
+)
+def test_other_names_and_folders_are_found(
+    train, tmp_path, capfd, out_dir, template, wanted
+):
+    out_dir = str(tmp_path / out_dir)
+    where = dict(out_dir=out_dir, filename_tmpl=template)
     train(epochs=2, checkpoint=where)
-    assert (tmp_path / 'out' / 'work' / 'w-002.pth').exists()
-    train(epochs=3, checkpoint=where, resume=True)
-    assert 'resumed epoch: 2' in ''.join(capfd.readouterr())
-
-
-def test_the_work_directory_may_be_named_as_the_folder(train, tmp_path, capfd):
-    where = dict(out_dir=str(tmp_path / 'work'))
-    train(epochs=2, checkpoint=where)
-    assert (tmp_path / 'work' / 'epoch_2.pth').exists()
+    assert (tmp_path / wanted).exists()
     train(epochs=3, checkpoint=where, resume=True)
     assert 'resumed epoch: 2' in ''.join(capfd.readouterr())
 
@@ -134,39 +139,15 @@ def test_a_loop_without_epochs_wants_iterations(train, tmp_path):
 
 def test_a_copied_run_leaves_the_best_of_the_original(train, tmp_path):
     best = dict(save_best='score', rule='greater')
-    hooks = [dict(type='Validated')]
-    train(epochs=2, checkpoint=best, custom_hooks=hooks)
+    settings = dict(checkpoint=best, scores=[1, 2, 3])
+    train(epochs=2, **settings)
     original = tmp_path / 'work' / 'best_score_epoch_2.pth'
     assert original.exists()
     shutil.copytree(tmp_path / 'work', tmp_path / 'copy')
-    train(
-        epochs=3,
-        checkpoint=best,
-        custom_hooks=hooks,
-        work_dir='copy',
-        resume=True,
-    )
+    train(epochs=3, **settings, work_dir='copy', resume=True)
     assert original.exists()
-    assert [p.name for p in (tmp_path / 'copy').glob('best_*')] == [
-        'best_score_epoch_3.pth'
-    ]
-
-
-@HOOKS.register_module()
-class Validated(Hook):
-    """A validation whose score rises from epoch to epoch."""
-
-    def before_train_epoch(self, runner):
-        self._tell(runner)
-
-    def after_train(self, runner):
-        self._tell(runner)
-
-    def _tell(self, runner):
-        if runner.epoch > 0:
-            for hook in runner.hooks:
-                if isinstance(hook, CheckpointHook):
-                    hook.after_val_epoch(runner, dict(score=runner.epoch))
+    (best,) = (tmp_path / 'copy').glob('best_*')
+    assert best.name == 'best_score_epoch_3.pth'
 
 
 def test_the_beginning_is_said(train, capfd):
@@ -179,9 +160,7 @@ def test_old_checkpoints_go_after_new_ones_are_written(
     train, tmp_path, monkeypatch, keep
 ):
     """A full disk at the third epoch leaves those before it."""
-    from mmclip.engine.resume import atomic_backend
-
-    write = atomic_backend.AtomicLocalBackend.put
+    write = AtomicLocalBackend.put
     work = tmp_path / 'work'
 
     def put(self, content, path):
@@ -189,7 +168,7 @@ def test_old_checkpoints_go_after_new_ones_are_written(
             raise OSError(28, 'No space left on device')
         write(self, content, path)
 
-    monkeypatch.setattr(atomic_backend.AtomicLocalBackend, 'put', put)
+    monkeypatch.setattr(AtomicLocalBackend, 'put', put)
     with pytest.raises(OSError, match='No space left'):
         train(epochs=3, checkpoint=dict(max_keep_ckpts=keep))
     names = sorted(path.name for path in work.glob('*.pth'))
@@ -199,11 +178,6 @@ def test_old_checkpoints_go_after_new_ones_are_written(
 
 def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path):
     """A real one: a limit on the size of files."""
-    import resource
-    import signal
-
-    from mmclip.engine.resume.atomic_backend import AtomicLocalBackend
-
     path = tmp_path / 'x.pth'
     AtomicLocalBackend().put(b'old', path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

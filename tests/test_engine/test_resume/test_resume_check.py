@@ -61,14 +61,8 @@ OTHERS = {
     'optim_wrapper.optimizer.lr was 0.001 and is 0.002': dict(
         optimizer=dict(ADAMW, lr=2e-3)
     ),
-    'optim_wrapper.optimizer.weight_decay was 0.05 and is 0.1': dict(
-        optimizer=dict(ADAMW, weight_decay=0.1)
-    ),
     'optim_wrapper.optimizer.betas was [0.9, 0.999] and is [0.9, 0.98]': dict(
         optimizer=dict(ADAMW, betas=(0.9, 0.98))
-    ),
-    'optim_wrapper.optimizer.eps was 1e-08 and is 1e-06': dict(
-        optimizer=dict(ADAMW, eps=1e-6)
     ),
     "optim_wrapper.optimizer.type was 'AdamW' and is 'SGD'": dict(
         optimizer=dict(type='SGD', lr=1e-3)

@@ -1,0 +1,47 @@
+"""An output is refused before the inputs, which do not exist, are read."""
+
+from importlib import import_module
+
+import pytest
+
+EXISTS = 'exists; pass --force to overwrite it.'
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('convert no.json no.pth old.pth', f'old.pth {EXISTS}'),
+        ('export no.pth old.pth', f'old.pth {EXISTS}'),
+        ('flyp_to_classifier no.py no.pth old.pth', f'old.pth {EXISTS}'),
+        ('merge_lora no.py no.pth old.pth', f'old.pth {EXISTS}'),
+        ('merge_lora no.py no.pth x.pth', f'x.py {EXISTS}'),  # its config
+        ('soup no.pth nor.pth --out old.pth', f'old.pth {EXISTS}'),
+        (
+            'interpolate no.pth nor.pth --config no.py --out old.pth',
+            f'old.pth {EXISTS}',
+        ),
+        ('zero_shot no.json no.pth old.pth', f'old.pth {EXISTS}'),
+        # How, is the same of all.
+        (
+            'convert no.json no.pth folder.pth',
+            'folder.pth is a folder: name a file.',
+        ),
+        (
+            'convert no.json no.pth old.pth/new/x.pth',
+            'old.pth/new cannot be written to (Not a directory): name another '
+            'folder.',
+        ),
+        (
+            'convert no.json no.pth x.onnx',
+            'x.onnx must end in one of .pt, .pth, .bin, .safetensors: the '
+            'suffix says which format to write.',
+        ),
+    ],
+)
+def test_an_output_is_refused_first(tmp_path, exit_message, line, message):
+    (tmp_path / 'old.pth').write_text('old')
+    (tmp_path / 'x.py').write_text('old')
+    (tmp_path / 'folder.pth').mkdir()
+    name, *arguments = line.split()
+    main = import_module(f'mmclip.commands.{name}').main
+    assert exit_message(main, *arguments) == f'error: {message}'

@@ -1,0 +1,259 @@
+"""tools/train.py, and mmpretrain's own, on real files."""
+
+import functools
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from mmclip.checkpoint import read_checkpoint
+from mmclip.commands.train import main
+from mmclip.engine import InterruptHook
+from mmclip.engine.resume.signals import STOPPING
+from tests.processes import finish, free_port, start
+from tests.test_commands.conftest import (
+    MMPRETRAIN_TOOLS,
+    TOOL_SETS,
+    TOOLS,
+    make_project,
+)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """The work directory of a run of a set of tools; made once each."""
+
+    @functools.cache
+    def run(tools: Path) -> Path:
+        folder = make_project(tmp_path_factory.mktemp('trained'))
+        line = (tools / 'train.py', 'config.py', '--work-dir', 'work')
+        finish(start(*line, cwd=folder))
+        return folder / 'work'
+
+    return run
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(path)['state_dict']
+
+
+@TOOL_SETS
+def test_train_resume_and_test(trained, project, run, tools):
+    shutil.copytree(trained(tools), project / 'work')
+    options = ['--resume-with-new-schedule', '--cfg-options']
+    if tools == MMPRETRAIN_TOOLS:
+        options = ['--resume', '--cfg-options']
+        options += ['default_hooks.exact_resume.new_schedule=True']
+    log = run(
+        tools / 'train.py',
+        'config.py',
+        '--work-dir',
+        'work',
+        *options,
+        'train_cfg.max_epochs=3',
+        'optim_wrapper.optimizer.lr=5e-4',
+    ).stdout
+    assert 'resumed epoch: 2' in log
+    assert 'Epoch(train) [1]' not in log
+    assert 'optim_wrapper.optimizer.lr was 0.001 and is 0.0005' in log
+    checkpoint = read_checkpoint(project / 'work' / 'epoch_3.pth')
+    groups = checkpoint['optimizer']['param_groups']
+    assert max(group['initial_lr'] for group in groups) == 5e-4
+    del checkpoint['optimizer']  # as the best checkpoint has none
+    torch.save(checkpoint, project / 'weights.pth')
+    run(
+        tools / 'test.py',
+        # The run's own config says resume=True.
+        'work/config.py' if tools == TOOLS else 'config.py',
+        'weights.pth',
+        '--out',
+        'metrics.json',
+        '--out-item',
+        'metrics',
+    )
+    metrics = json.loads((project / 'metrics.json').read_text())
+    assert 0 <= metrics['accuracy/top1'] <= 100
+
+
+def test_both_sets_of_tools_train_the_same_weights(trained):
+    ours, theirs = (
+        weights(trained(tools) / 'epoch_2.pth')
+        for tools in (TOOLS, MMPRETRAIN_TOOLS)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_training_learns(project, run):
+    log = run(
+        TOOLS / 'train.py',
+        'config.py',
+        '--cfg-options',
+        'train_cfg.max_epochs=20',
+        'param_scheduler.T_max=20',
+        'optim_wrapper.optimizer.lr=5e-3',
+    ).stdout
+    assert 'accuracy/top1: 100.0000' in log
+
+
+@TOOL_SETS
+def test_malicious_checkpoints_are_not_run(evil, project, run, tools):
+    line = (tools / 'train.py', 'config.py', '--resume', evil)
+    log = run(*line, fails=True, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1').stdout
+    assert 'mkdir' in log
+    assert not (project / 'witness').exists()
+
+
+@TOOL_SETS
+def test_the_python_in_a_checkpoints_config_is_not_run(
+    trained, project, run, tools
+):
+    path = trained(tools) / 'epoch_2.pth'
+    # Unsafe on purpose: what this run wrote, with the config that ours drops.
+    checkpoint = torch.load(path, weights_only=False)
+    assert 'config' not in read_checkpoint(path)['meta']
+    witness = project / 'witness'
+    checkpoint['meta']['config'] = f'import os; os.mkdir({str(witness)!r})'
+    torch.save(checkpoint, project / 'x.pth')
+    longer = ('--cfg-options', 'train_cfg.max_epochs=3')
+    run(tools / 'train.py', 'config.py', '--resume', 'x.pth', *longer)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ("model['backbone']['act'] = 'relu'", 'CLIPVisionTransformer: act'),
+        ("model['head']['type'] = 'Linear'", 'Linear is not in the '),
+        ("loader['dataset']['data_root'] = 'no'", 'There is no folder no/'),
+        ("loader['dataset']['type'] = 'ImageNot'", 'ImageNot is not in the '),
+        ("loader['sampler']['typ'] = 1", "'typ'"),
+        ("pipeline.append(dict(type='Nothing'))", 'Nothing is not in the '),
+        ("val_evaluator['topp'] = 1", "'topp'"),
+        ("optim_wrapper['optimizer']['type'] = 'X'", 'X is not in the '),
+        ('x = y', "config.py cannot be read: NameError: name 'y' is not"),
+        ('x = (', 'config.py cannot be read: SyntaxError: '),
+        ('import no_such_module', 'cannot be read: ModuleNotFoundError: '),
+    ],
+)
+def test_what_is_wrong_in_a_config_is_one_sentence(
+    project, exit_message, line, message
+):
+    with open(project / 'config.py', 'a') as config:
+        config.write(f'{line}\n')
+    assert message in exit_message(main, 'config.py')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['no.py'], 'Config no.py does not exist'),
+        (['no_base.py'], 'no.py'),
+        (['config.py', '--resume', 'no.pth'], 'no.pth does not exist'),
+        (
+            ['config.py', '--cfg-options', 'optim_wraper.x=1'],
+            "did you mean 'optim_wrapper'?",
+        ),
+        (['config.py', '--cfg-options', 'model.x.y.z=1'], "'x'"),
+        (['config.py', '--cfg-options', 'load_from=no.pth'], 'no.pth does'),
+        (['config.py', '--work-dir', 'config.py/x'], 'config.py/x'),
+    ],
+)
+def test_what_is_wrong_in_arguments_is_one_sentence(
+    project, exit_message, arguments, message
+):
+    (project / 'no_base.py').write_text("_base_ = ['no.py']")
+    assert message in exit_message(main, *arguments)
+
+
+@pytest.mark.parametrize('value', ['lr', 'optim_wrapper.clip_grad=(1,'])
+def test_options_that_are_not_values_are_wrong_usage(call, value):
+    result = call(main, 'config.py', '--cfg-options', value)
+    assert result.code == 2
+    assert result.err.startswith(f'error: argument --cfg-options: {value!r}')
+
+
+def test_amp_no_validate_and_auto_scale_lr(project, run):
+    with open(project / 'config.py', 'a') as config:
+        config.write(
+            "optim_wrapper.update(type='AmpOptimWrapper', loss_scale=512.0)\n"
+        )
+    log = run(
+        TOOLS / 'train.py',
+        'config.py',
+        '--amp',
+        '--no-validate',
+        '--auto-scale-lr',
+        '--no-pin-memory',
+        '--no-persistent-workers',
+        '--cfg-options',
+        'train_dataloader.batch_size=6',
+    ).stdout
+    assert 'BFloat16OptimWrapper' in log
+    assert 'Epoch(val)' not in log
+    assert 'Scaling the original LR by 1.5' in log
+    for tensor in weights(project / 'work_dirs/config/epoch_2.pth').values():
+        assert tensor.isfinite().all()
+
+
+def test_auto_scale_lr_needs_to_know_what_the_rate_is_for(
+    project, exit_message
+):
+    with open(project / 'config.py', 'a') as config:
+        config.write('del auto_scale_lr\n')
+    said = exit_message(main, 'config.py', '--auto-scale-lr')
+    assert 'set auto_scale_lr=dict(base_batch_size=...)' in said
+
+
+@pytest.mark.slow
+def test_two_processes(project, run):
+    line = ('config.py', 2, '--work-dir', 'work')
+    log = run(TOOLS / 'dist_train.sh', *line, PORT=free_port()).stdout
+    assert 'accuracy/top1' in log
+    assert (project / 'work' / 'epoch_2.pth').is_file()
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'tool'),
+    [
+        ('slurm_train.sh', ['config.py'], 'train.py'),
+        ('slurm_test.sh', ['config.py', 'x.pth'], 'test.py'),
+    ],
+)
+def test_slurm(tmp_path, run, script, arguments, tool):
+    """srun is replaced by a program that prints its arguments."""
+    srun = tmp_path / 'bin' / 'srun'
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    path = f'{srun.parent}:{os.environ["PATH"]}'
+    command = run(
+        TOOLS / script, 'gpu', 'job', *arguments, '--amp', PATH=path, GPUS='4'
+    ).stdout
+    assert '--partition=gpu --job-name=job --ntasks=4' in command
+    assert f'{tool} {" ".join(arguments)} --launcher slurm --amp' in command
+
+
+@pytest.mark.parametrize('hooks', [[], [InterruptHook()]])
+def test_ctrl_c_closes_a_run_that_has_no_hook_for_it(
+    tmp_path, monkeypatch, hooks
+):
+    heard = []
+    runner = SimpleNamespace(
+        hooks=hooks,
+        train=lambda: heard.append(signal.getsignal(signal.SIGINT)),
+    )
+    (tmp_path / 'config.py').write_text('')
+    monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: runner)
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        assert main([str(tmp_path / 'config.py')]) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert (heard == [signal.default_int_handler]) == (not hooks)
