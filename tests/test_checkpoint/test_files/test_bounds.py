@@ -238,7 +238,7 @@ def test_tensors_and_storages_hold_what_they_claim(tmp_path, read):
     [
         # Its memory would hold whatever was there before.
         (b']', b'', 'no storage 0'),
-        (b']' + string('0') + b'a', struct.pack('<q', 2**40), 'and has'),
+        (b']' + string('0') + b'a', struct.pack('<q', 2**40), 'but has'),
     ],
 )
 def test_ends_of_legacy_files(tmp_path, keys, end, message):
