@@ -227,7 +227,7 @@ def test_a_damaged_file_of_the_hubs_cache_is_named(
     blob = tmp_path / 'blob'
     blob.write_bytes(content)
     (empty_hub(repository, tiny_model) / file).symlink_to(blob)
-    with pytest.raises(CheckpointError, match=f'Delete {blob} to have it'):
+    with pytest.raises(CheckpointError, match=f'Delete {blob} to download it'):
         CheckpointLoader.load_checkpoint(path)
 
 

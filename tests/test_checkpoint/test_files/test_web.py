@@ -97,11 +97,11 @@ WRONG_ANSWERS = {
     'IncompleteRead': half_in_chunks,
     'the file is a web page': sends(PAGE, Content_Length=len(PAGE)),
     'the file is empty': sends(b'', Content_Length=0),
-    'the server answers 404 Not Found': sends(b'no', 404),
-    'the server answers 503 Service Unavailable': sends(b'', 503),
+    'the server answered 404 Not Found': sends(b'no', 404),
+    'the server answered 503 Service Unavailable': sends(b'', 503),
     r'nothing, for 0\.2 seconds': lambda h: h.server.over.wait(),
-    'sent nothing, or next to nothing': hang_in_the_middle,
-    'sent nothing, or next': drip,
+    'sent nothing, or almost nothing': hang_in_the_middle,
+    'sent nothing, or almost': drip,
     'closed connection|reset by peer': lambda h: h.connection.close(),
     "to url 'file:///etc/hostname' is not allowed": sends(
         b'', 302, Location='file:///etc/hostname'

@@ -56,9 +56,9 @@ class TestReading:
     @pytest.mark.parametrize(
         ('content', 'message'),
         [
-            (torch.zeros(1), 'holds a Tensor'),
+            (torch.zeros(1), 'contains a Tensor'),
             (WEIGHTS | dict(lr=0.1), 'lr is not a tensor'),
-            (WEIGHTS | {3: torch.zeros(1)}, 'names, and 3 is not'),
+            (WEIGHTS | {3: torch.zeros(1)}, 'be strings; found 3'),
             (dict(model=WEIGHTS, epoch=3), 'are in model, save that'),
             (dict(state_dict=[torch.ones(1)]), 'no state dict, but a list'),
         ],

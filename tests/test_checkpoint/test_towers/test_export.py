@@ -64,7 +64,7 @@ WIDER = CLIP_BACKBONE['arch'] | dict(mlp_width=64)
         (
             CLIP_BACKBONE,
             {'neck.weight': torch.zeros(1)},
-            r'holds neck\.weight',
+            r'has neck\.weight',
         ),
     ],
 )

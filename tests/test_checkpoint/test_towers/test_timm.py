@@ -129,9 +129,9 @@ class TestFromTimm:
     @pytest.mark.parametrize(
         ('size', 'tag', 'message'),
         [
-            (224, None, 'pass --tag'),  # activations differ
+            (224, None, 'Pass --tag'),  # activations differ
             (384, None, 'differ in preprocessing'),
-            (384, 'none', 'are those of no CLIP'),
+            (384, 'none', 'are not those of a CLIP'),
         ],
     )
     def test_a_file_needs_a_tag_where_tags_differ(
