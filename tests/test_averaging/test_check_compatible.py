@@ -175,7 +175,7 @@ def test_what_is_not_known_is_said():
     )
     notes = check(converted(), bare)
     assert len(notes) == 2
-    assert notes[0].startswith("other.pth has no meta['clip']: its activation")
+    assert notes[0].startswith("other.pth has no meta['clip']: only keys")
     assert notes[1].startswith('other.pth does not name its classes')
 
 

@@ -24,17 +24,17 @@ EXISTS = 'exists; pass --force to overwrite it.'
         # How, is the same of all.
         (
             'convert no.json no.pth folder.pth',
-            'folder.pth is a folder: name a file.',
+            'folder.pth is a folder. Give a file.',
         ),
         (
             'convert no.json no.pth old.pth/new/x.pth',
-            'old.pth/new cannot be written to (Not a directory): name another '
-            'folder.',
+            'old.pth/new cannot be written to (Not a directory). Choose '
+            'another folder.',
         ),
         (
             'convert no.json no.pth x.onnx',
-            'x.onnx must end in one of .pt, .pth, .bin, .safetensors: the '
-            'suffix says which format to write.',
+            'x.onnx must end in one of .pt, .pth, .bin, .safetensors, which '
+            'sets the format.',
         ),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_test_set_is_checked_with_test_time_augmentation(root):
 @pytest.mark.parametrize('names', [None, ['x', 'y', 'z']])
 def test_a_list_of_test_images_may_leave_classes_out(root, names):
     check_test(listed(root, 0, classes=names))
-    with pytest.raises(ValueError, match=r'beyond 2 \(3\).* at 1 image:'):
+    with pytest.raises(ValueError, match=r'beyond 2 \(3\).* for 1 image:'):
         check_test(listed(root, 3, classes=names))
 
 
@@ -129,7 +129,7 @@ def test_a_list_of_training_images_may_leave_out_what_the_other_set_has(root):
 
 def test_a_negative_label_is_named(root):
     train = listed(root, 0, -1)
-    with pytest.raises(ValueError, match='label -1 at 1 image;'):
+    with pytest.raises(ValueError, match='label -1 for 1 image;'):
         check_splits(train, train)
 
 

@@ -252,7 +252,7 @@ def test_custom_keys_come_first_and_the_longest_counts():
         (
             dict(custom_keys={'cls_tokn': dict(decay_mult=0.0)}),
             ValueError,
-            'cls_tokn is part of no',
+            'cls_tokn matches no',
         ),
     ],
 )
@@ -271,7 +271,7 @@ def test_a_model_without_layers_is_refused():
     [
         (dict(paramwise_cfg=None), 'no layer_decay_rate'),
         (dict(paramwise_cfg=dict(bias_decay_mult=0)), 'no layer_decay_rate'),
-        (dict(optimizer=dict(type='AdamW')), 'has no lr'),
+        (dict(optimizer=dict(type='AdamW')), 'lr is required'),
     ],
 )
 def test_what_the_rates_are_made_of_must_be_there(change, message):

@@ -213,7 +213,9 @@ def test_what_does_not_fit_the_state_is_never_applied(finished):
         dict(model=Tower),
         dict(iters=12),
     ):
-        with pytest.raises(CheckpointError, match='cannot change in a run'):
+        with pytest.raises(
+            CheckpointError, match='cannot change in a resumed run'
+        ):
             train(
                 finished,
                 resume='work/epoch_2.pth',
