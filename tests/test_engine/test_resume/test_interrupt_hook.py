@@ -43,7 +43,7 @@ class Tell(Hook):
             self.batch -= 1
             if self.batch == -1:
                 for number in self.numbers:
-                    os.kill(os.getpid(), number)
+                    signal.raise_signal(number)
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def test_a_validation_within_a_step_is_finished_and_so_is_the_step(
 
 class TellInWriting(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_checkpoint_that_is_being_written_is_finished(train, tmp_path):
