@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Two processes on two cores, of one thread each: for these, for what they
@@ -17,6 +18,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmclip.analysis.parity import randomize
+from mmclip.engine.resume.signals import STOPPING
 
 # In the background, and under nohup, they are ignored, by all programs that
 # the tests start, too.
@@ -51,9 +53,16 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_default_scope() -> None:
-    """Forget the scope that an earlier test left as mmengine's default."""
+def nothing_left_behind() -> Iterator[None]:
+    """Forget the default scope and the signal handlers that a test leaves.
+
+    A command that is called in this process makes signals end it at once.
+    """
     DefaultScope._instance_dict.clear()
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def put_into_hub_cache(cache: Path, repository: str) -> Path:
