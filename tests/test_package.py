@@ -182,7 +182,7 @@ for host in ('mmengine', 'mmpretrain', 'mmseg'):
     logged = ' - mmengine - '
     heavy, scheme, *backbones = [x for x in said if logged not in x]
     assert heavy == 'set()', result.stderr
-    assert 'similar tags: openai' in scheme
+    assert 'its tags: openai' in scheme
     assert backbones == [
         f'{host} CLIPVisionTransformer'
         for host in ('mmengine', 'mmpretrain', 'mmseg')

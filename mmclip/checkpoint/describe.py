@@ -33,18 +33,13 @@ def describe_model(
 ) -> Clip | None:
     """Describe a model with one of our backbones in its current state.
 
-    Args:
-        model (nn.Module): A model of any package; may be wrapped.
-        pipeline (Sequence | None): The transforms of its test images.
-        classes (Sequence[str] | None): Class names in the order of the labels.
-
     Returns:
         dict | None: ``meta['clip']``; None if there is no such backbone.
     """
     backbone = find_backbone(model)
     if backbone is None:
         return None
-    before = loaded_clip(model) or {}
+    before = backbone.__dict__.get(_NOTE) or {}
     preprocess = preprocess_of(unwrapped(model), pipeline, backbone.img_size)
     return make_clip(
         **_as_it_is(model, backbone),
@@ -62,14 +57,7 @@ def compare_with_model(
 ) -> Clip | None:
     """Refuse weights of another model; log if they lack a description.
 
-    The backbone keeps the description, see :func:`loaded_clip`.
-
-    Args:
-        checkpoint (Mapping): The checkpoint as it was read.
-        model (nn.Module): A model, or a part of one.
-        where (str): The checkpoint's name in errors, such as its path.
-        names (Iterable[str]): The facts to compare. Defaults to those of the
-            tower.
+    The backbone keeps the description, for :func:`unlike_images`.
 
     Returns:
         dict | None: The checkpoint's description of itself; None if it has
@@ -95,13 +83,7 @@ def compare_with_model(
 def unlike_model(
     clip: Clip, model: nn.Module, names: Iterable[str]
 ) -> list[str]:
-    """List how a model differs from the one that weights describe.
-
-    Args:
-        clip (dict): The description, from :func:`read_clip`.
-        model (nn.Module): A model with a backbone of ours.
-        names (Iterable[str]): The facts to compare.
-    """
+    """List how a model differs from the one that weights describe."""
     return differences(clip, _as_it_is(model, find_backbone(model)), names)
 
 
@@ -112,27 +94,16 @@ def unlike_images(
 ) -> list[str]:
     """List how the preprocessing differs from what a model's weights need.
 
-    Args:
-        model (nn.Module): A model of any package; may be wrapped.
-        pipeline (Sequence | None): The transforms of its test images.
-        names (Iterable[str]): The facts to compare. Defaults to all.
-
     Returns:
         list[str]: The differences; none if the weights do not describe their
         preprocessing.
     """
-    clip = loaded_clip(model)
+    backbone = find_backbone(model)
+    clip = getattr(backbone, '__dict__', {}).get(_NOTE)
     if clip is None:
         return []
-    size = find_backbone(model).img_size
-    here = preprocess_of(unwrapped(model), pipeline, size)
+    here = preprocess_of(unwrapped(model), pipeline, backbone.img_size)
     return differences(clip, dict(preprocess=here), names)
-
-
-def loaded_clip(model: nn.Module) -> Clip | None:
-    """Return the description of the weights last loaded into a backbone."""
-    backbone = find_backbone(model)
-    return None if backbone is None else backbone.__dict__.get(_NOTE)
 
 
 def unwrapped(model: Any) -> Any:
@@ -183,11 +154,6 @@ def preprocess_of(
 
     OpenMMLab's loaders give images in BGR order, until they are converted.
 
-    Args:
-        model (nn.Module): A model with a ``data_preprocessor``.
-        pipeline (Sequence | None): The transforms of its test images.
-        img_size (int | tuple[int, int]): The image size of its backbone.
-
     Returns:
         dict | None: As in ``meta['clip']``; None if nothing normalises.
     """
@@ -222,11 +188,7 @@ def preprocess_of(
 
 
 def pipeline_of(loader: Any) -> Sequence[Any] | None:
-    """Return the transforms in a dataloader's config, None if not listed.
-
-    Args:
-        loader (Any): The config of a dataloader, or a dataloader.
-    """
+    """Return the transforms in a dataloader's config, None if not listed."""
     dataset = loader.get('dataset') if isinstance(loader, dict) else None
     while isinstance(dataset, dict) and 'pipeline' not in dataset:
         inner = dataset.get('datasets') or [dataset.get('dataset')]

@@ -7,7 +7,6 @@ names with values of the right type. :func:`facts` makes them comparable.
 
 import inspect
 import json
-import reprlib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +22,7 @@ from mmclip.untrusted.rules import (
     MOST_CHANNELS,
     MOST_WORDS,
     NAME,
+    OBJECT,
     PIXELS,
     SIZE,
     SPREADS,
@@ -30,6 +30,7 @@ from mmclip.untrusted.rules import (
     choice,
     number,
     optional,
+    shown,
     take,
     whole,
 )
@@ -67,6 +68,7 @@ PARTS: dict[str, dict[str, Check]] = {
     ),
     'versions': dict.fromkeys(('mmclip', 'open_clip', 'timm', 'torch'), NAME),
 }
+_META = dict(meta=optional(OBJECT))
 # Keys that are not in a part.
 ALONE: dict[str, Check] = dict(
     img_size=SIZE,
@@ -146,17 +148,13 @@ def make_clip(
     if classes is not None:
         clip['classes'] = [str(name) for name in classes]
     # Tuples become lists: a .pth file and a JSON header give the same.
-    return check_clip(json.loads(json.dumps(clip)), 'the description')
+    return _checked(json.loads(json.dumps(clip)), 'the description')
 
 
 def read_clip(
     checkpoint: Mapping[str, Any], where: str = 'the checkpoint'
 ) -> Clip | None:
     """Return the known keys of a checkpoint's ``meta['clip']``.
-
-    Args:
-        checkpoint (Mapping): The checkpoint as it was read.
-        where (str): Its name in errors, such as its path.
 
     Returns:
         dict | None: Always with ``backbone``, ``img_size`` (None if unknown)
@@ -167,26 +165,15 @@ def read_clip(
         CheckpointError: If a value has the wrong type or is out of bounds.
     """
     clip = _meta(checkpoint, where).get('clip')
-    return None if clip is None else check_clip(clip, where)
+    return None if clip is None else _checked(clip, where)
 
 
-def check_clip(clip: Any, where: str) -> Clip:
-    """Check a description, and return it as :func:`read_clip` does.
-
-    Args:
-        clip (Any): The value of ``meta['clip']``.
-        where (str): The file's name in errors.
-
-    Raises:
-        CheckpointError: If a value has the wrong type or is out of bounds.
-    """
+def _checked(clip: Any, where: str) -> Clip:
     where = f"{where}: meta['clip']"
-    _check_dict(clip, where)
-    known: Clip = {}
+    known = take(clip, ALONE, where)
     for part, fields in PARTS.items():
         if clip.get(part) is not None:
             known[part] = take(clip[part], fields, f'{where}[{part!r}]')
-    known |= take(clip, ALONE, where)
     backbone = known.get('backbone', {})
     is_other = backbone.get('type') == OTHER
     for key in ('type', *(('model',) if is_other else ('arch', 'act'))):
@@ -205,24 +192,18 @@ def check_clip(clip: Any, where: str) -> Clip:
 def classes_of(
     checkpoint: Mapping[str, Any], where: str = 'the checkpoint'
 ) -> list[str] | None:
-    """Return the class names in a checkpoint, None if it has none.
-
-    Raises:
-        CheckpointError: If they are not a list.
-    """
+    """Return the class names in a checkpoint, None if it has none."""
     clip = read_clip(checkpoint, where)
     if clip and clip.get('classes'):
         return list(clip['classes'])
     data = _meta(checkpoint, where).get('dataset_meta')
     names = data.get('classes') if isinstance(data, dict) else None
-    if names is None:
-        return None
-    if not isinstance(names, list | tuple):
+    if not isinstance(names, list | tuple | None):
         raise CheckpointError(
             f"{where}: meta['dataset_meta']['classes'] must be a list of "
-            f'names, got {_short(names)}.'
+            f'names, got {shown(names)}.'
         )
-    return [str(name) for name in names]
+    return None if names is None else [str(name) for name in names]
 
 
 def facts(clip: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,9 +212,6 @@ def facts(clip: Mapping[str, Any]) -> dict[str, Any]:
     Presets are expanded to numbers, and arguments that a tower's description
     leaves out have the defaults of its backbone. Nothing is built, so numbers
     in a file cannot allocate layers.
-
-    Args:
-        clip (Mapping): A description from :func:`read_clip`, or a part of it.
 
     Returns:
         dict: By the names in ``TOWER``, ``OUTPUTS``, ``GRID`` and
@@ -263,15 +241,6 @@ def differences(
     """List the facts on which two descriptions disagree.
 
     Facts that only one of them has are not compared.
-
-    Args:
-        one (Mapping): A description.
-        other (Mapping): Another description.
-        names (Iterable[str]): The facts to compare.
-        called (tuple[str, str]): What to call the two.
-
-    Raises:
-        CheckpointError: If no backbone has such arguments.
     """
     first, second = facts(one), facts(other)
     return [
@@ -337,17 +306,4 @@ def _listed(value: Any) -> Any:
 
 
 def _meta(checkpoint: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    meta = checkpoint.get('meta')
-    if meta is None:
-        return {}
-    _check_dict(meta, f'{where}: meta')
-    return meta
-
-
-def _check_dict(value: Any, where: str) -> None:
-    if not isinstance(value, dict):
-        raise CheckpointError(f'{where} must be a dict, got {_short(value)}.')
-
-
-def _short(value: Any) -> str:
-    return f'{reprlib.repr(value)} ({type(value).__name__})'
+    return take(checkpoint, _META, where).get('meta') or {}

@@ -32,7 +32,8 @@ from mmclip.checkpoint.unconverted import (
     refuse_unconverted,
 )
 from mmclip.errors import CheckpointError, some
-from mmclip.pos_embed import resize_pos_embed, source_grid
+from mmclip.models.loading import resize_pos_embed_on_load
+from mmclip.pos_embed import PATCH_GRID
 from mmclip.registry import WEIGHT_INITIALIZERS
 
 PREFIX = 'backbone.'
@@ -108,16 +109,9 @@ class PretrainedCLIP:
     ) -> dict[str, Tensor]:
         """Return the tensors of a checkpoint, prepared for this backbone.
 
-        Args:
-            checkpoint (dict): The checkpoint as it was read.
-            module (nn.Module): An mmclip backbone, on any device.
-
         Returns:
             dict[str, Tensor]: By the backbone's names; not yet compared with
             its keys and shapes.
-
-        Raises:
-            CheckpointError: If the metadata does not fit.
         """
         refuse_unconverted(self.checkpoint, checkpoint, module)
         state_dict = self._backbone(checkpoint)
@@ -131,12 +125,7 @@ class PretrainedCLIP:
         return state_dict
 
     def read(self) -> dict[str, Any]:
-        """Read the checkpoint.
-
-        Raises:
-            CheckpointError: If it is a folder or cannot be read.
-            FileNotFoundError: If it does not exist.
-        """
+        """Read the checkpoint."""
         if problem := not_a_file(self.checkpoint):
             raise CheckpointError(problem)
         try:
@@ -159,7 +148,6 @@ class PretrainedCLIP:
     def _resize(
         self, state_dict: dict[str, Tensor], clip: Clip | None, module: Any
     ) -> None:
-        num_prefix = module.num_prefix_tokens
         grid = patch_grid(clip) or told_grid(state_dict)
         if self.img_size is not None:
             given = module.patch_grid(*to_2tuple(self.img_size))
@@ -171,21 +159,11 @@ class PretrainedCLIP:
                 )
             grid = given
         try:
-            source = source_grid(
-                state_dict['pos_embed'].shape[1] - num_prefix,
-                module.grid,
-                grid,
+            resize_pos_embed_on_load(
+                module, state_dict, '', {PATCH_GRID: grid}
             )
         except CheckpointError as error:
             raise CheckpointError(f'{self.checkpoint}: {error}') from None
-        if source != module.grid:
-            self._log(
-                f'Resized the position embedding from a {source} to a '
-                f'{module.grid} patch grid (bicubic, antialias).'
-            )
-        state_dict['pos_embed'] = resize_pos_embed(
-            state_dict['pos_embed'], source, module.grid, num_prefix
-        )
         set_grid(state_dict, module.grid)
 
     def _drop_unwanted(
@@ -304,16 +282,8 @@ def keep_fresh(
 ) -> list[str]:
     """Replace parts of a state dict with a module's own weights.
 
-    Args:
-        state_dict (dict): Changed in place.
-        module (nn.Module): The module that it will be loaded into.
-        parts (Sequence[str]): The names of parts of the module.
-
     Returns:
         list[str]: The keys of those parts.
-
-    Raises:
-        CheckpointError: If the module has no such part.
     """
     own = module.state_dict()
     fresh = {

@@ -6,7 +6,6 @@ schemes convert on the fly. open_clip, timm and huggingface_hub download for
 them, with caches that they lock, so each node downloads a file once.
 """
 
-import difflib
 import hashlib
 import os
 import tempfile
@@ -22,7 +21,7 @@ from mmengine.runner import checkpoint as catalogue
 from mmclip.checkpoint.files.reading import OpenedPath, read_checkpoint
 from mmclip.checkpoint.files.web import read_from_web
 from mmclip.checkpoint.grids import tell_grid
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, did_you_mean
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -38,7 +37,8 @@ def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     Each node downloads it once.
     """
     # Different files of two repositories may have the same name.
-    folder = Path(torch.hub.get_dir()) / 'checkpoints' / _short_hash(url)
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = Path(torch.hub.get_dir()) / 'checkpoints' / digest
     name = os.path.basename(urlparse(url).path)
     if name in ('', '.', '..'):
         raise CheckpointError(f'{url} does not name a file.')
@@ -79,8 +79,8 @@ def load_from_torchvision(
     path: str, map_location: Any = None
 ) -> dict[str, Any]:
     """Download and read ``torchvision://NAME``."""
-    url = _look_up(path, catalogue.get_torchvision_models())
-    return load_from_http(url, map_location)
+    models = catalogue.get_torchvision_models()
+    return load_from_http(_look_up(path, models), map_location)
 
 
 @CheckpointLoader.register_scheme(
@@ -184,13 +184,7 @@ def _look_up(path: str, urls: dict[str, str | None]) -> str:
     # torchvision also lists models without weights.
     known = {name: url for name, url in urls.items() if url}
     if name not in known:
-        near = difflib.get_close_matches(name, known, 3)
         raise CheckpointError(
-            f'{scheme}:// has no model {name!r}; similar names: '
-            f'{", ".join(near) or "none"}.'
+            f'{scheme}:// has no model {name!r}{did_you_mean(name, known)}.'
         )
     return known[name]
-
-
-def _short_hash(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:16]

@@ -18,13 +18,6 @@ _WRAPPERS = re.compile(
 def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:
     """Return the state dict that a checkpoint has or is.
 
-    Args:
-        checkpoint (Mapping): The checkpoint as it was read.
-        where (object): Its name in errors, such as its path.
-
-    Returns:
-        dict[str, Tensor]: The state dict, with torch's metadata if it has any.
-
     Raises:
         CheckpointError: If keys are not strings or values not tensors.
     """
@@ -49,11 +42,7 @@ def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:
 
 
 def check_names(weights: Any, where: object) -> None:
-    """Refuse a state dict with keys that are not strings.
-
-    Raises:
-        CheckpointError: If there are any; names the first few.
-    """
+    """Refuse a state dict with keys that are not strings."""
     if not isinstance(weights, Mapping):
         raise CheckpointError(
             f'{where} has no state dict, but a {type(weights).__name__}.'
@@ -83,12 +72,7 @@ def without_wrapper(state_dict: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
 def without_prefix(
     state_dict: Mapping[str, Any], prefix: str
 ) -> 'OrderedDict[str, Any]':
-    """Return the tensors with a prefix, without it, and their metadata.
-
-    Args:
-        state_dict (Mapping): A state dict, with or without torch's metadata.
-        prefix (str): The prefix with its dot; ``''`` copies everything.
-    """
+    """Return the tensors with a prefix, without it, and their metadata."""
     return renamed(
         state_dict,
         lambda key: (
@@ -100,12 +84,7 @@ def without_prefix(
 def renamed(
     state_dict: Mapping[str, Any], rename: Callable[[str], str | None]
 ) -> 'OrderedDict[str, Any]':
-    """Rename tensors, and torch's metadata with them.
-
-    Args:
-        state_dict (Mapping): A state dict, with or without torch's metadata.
-        rename (Callable): Returns the new name; None leaves the tensor out.
-    """
+    """Rename tensors, and torch's metadata with them."""
     part: Any = OrderedDict(
         (name, tensor)
         for key, tensor in state_dict.items()

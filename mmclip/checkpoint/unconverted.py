@@ -26,11 +26,6 @@ def refuse_unconverted(
 ) -> None:
     """Refuse weights with names other than ours, and say how to convert them.
 
-    Args:
-        path (str): The file, or its address.
-        checkpoint (Mapping): The checkpoint as it was read.
-        module (nn.Module): The backbone that the weights are for.
-
     Raises:
         CheckpointError: If it is not a state dict, or lacks most of the
             backbone's names.
@@ -44,15 +39,7 @@ def refuse_unconverted(
 
 
 def advise(path: str, weights: Mapping[str, Tensor]) -> str | None:
-    """Say which library's names weights have, and how to convert them.
-
-    Args:
-        path (str): The file, or its address.
-        weights (Mapping[str, Tensor]): A state dict.
-
-    Returns:
-        str | None: The advice; None if the names are ours or unknown.
-    """
+    """Say which library's names weights have, and how to convert them."""
     for dialect in PLAIN_DIALECTS:
         if dialect.prefix_in(weights) is not None:
             break

@@ -165,13 +165,7 @@ class VisionTransformer(BaseModule):
         raise NotImplementedError
 
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
-        """Turn a block's tokens into an output.
-
-        Args:
-            x (Tensor): The tokens ``(B, T, C)``.
-            grid (tuple[int, int]): Rows and columns of patches.
-            last (bool): Whether this is the last block.
-        """
+        """Turn a block's tokens into an output."""
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
@@ -292,11 +286,6 @@ def drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
     """Keep the prefix tokens and a random share of each image's patches.
 
     Patch dropout (https://arxiv.org/abs/2212.00794), as in open_clip.
-
-    Args:
-        x (Tensor): Tokens ``(B, T, C)``.
-        rate (float): The fraction of patches to drop.
-        num_prefix_tokens (int): How many tokens precede the patches.
 
     Returns:
         Tensor: The remaining tokens, with at least one patch of each image.

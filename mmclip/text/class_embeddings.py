@@ -22,11 +22,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmclip.checkpoint.files.paths import (
-    files_of,
-    is_local,
-    sha256,
-)
+from mmclip.checkpoint.files.paths import files_of, is_local, sha256
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_model
@@ -161,12 +157,7 @@ def named_templates(templates: str | Sequence[Template]) -> list[Template]:
 def make_texts(
     classes: Sequence[str], templates: Sequence[Template]
 ) -> list[list[str]]:
-    """Fill every template with every class name.
-
-    Raises:
-        ArgumentError: If there is nothing to embed, or a template does not
-            have exactly one ``{}``.
-    """
+    """Fill every template with every class name."""
     if not classes or not templates:
         raise ArgumentError(
             f'At least one class and one template are needed; got '
@@ -204,15 +195,7 @@ def embed_with(
     *,
     progress: bool = True,
 ) -> ClassEmbeddings:
-    """Embed classes with a given model, on its device, without the cache.
-
-    Args:
-        model (nn.Module): An open_clip model; it needs no image tower.
-        tokenizer (Callable): Its tokenizer.
-        classes (Sequence[str]): Names of the classes.
-        templates (Sequence[str | Callable]): As in :func:`embed_classes`.
-        progress (bool): Whether to show a progress bar. Defaults to True.
-    """
+    """Embed classes with a given model, on its device, without the cache."""
     from open_clip import build_zero_shot_classifier
 
     device = next(model.parameters()).device

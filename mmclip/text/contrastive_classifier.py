@@ -90,13 +90,6 @@ class ContrastiveClassifier(ImageClassifier):
     ) -> dict[str, Tensor]:
         """Compute CLIP's loss of a batch.
 
-        Args:
-            inputs (Tensor): ``(B, 3, height, width)``, normalised.
-            data_samples (list): B samples with ``gt_label``.
-
-        Returns:
-            dict[str, Tensor]: ``loss``, a scalar.
-
         Raises:
             ConfigError: If a label has no class, or the features of image and
                 text differ in width.
@@ -148,12 +141,7 @@ class ContrastiveClassifier(ImageClassifier):
         return super().forward(inputs, data_samples, mode)
 
     def update_head(self, progress: bool = False) -> None:
-        """Embed the classes with the current text tower, in float32.
-
-        Args:
-            progress (bool): Whether to show a progress bar. Defaults to
-                False.
-        """
+        """Embed the classes with the current text tower, in float32."""
         device = self.head.fc.weight.device.type
         with torch.no_grad(), torch.autocast(device, enabled=False):
             found = embed_with(

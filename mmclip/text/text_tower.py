@@ -8,11 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmclip.checkpoint.files.paths import (
-    SUFFIXES,
-    files_of,
-    is_local,
-)
+from mmclip.checkpoint.files.paths import SUFFIXES, files_of, is_local
 from mmclip.errors import ConfigError
 from mmclip.registry import MODELS
 

@@ -121,17 +121,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 def check_tokens(
     tokenizer: Callable[[Any], Tensor], size: int, name: str, texts: Any
 ) -> Tensor:
-    """Tokenize texts with an untrusted tokenizer.
-
-    Args:
-        tokenizer (Callable): A tokenizer from untrusted files.
-        size (int): Size of the text tower's vocabulary; 0 if unknown.
-        name (str): The config next to it, for messages.
-        texts (str | list[str]): The texts.
-
-    Raises:
-        CheckpointError: If it fails or belongs to another model.
-    """
+    """Tokenize texts with an untrusted tokenizer."""
     try:
         tokens = tokenizer(texts)
     except Exception as error:  # transformers can raise anything
@@ -148,16 +138,7 @@ def check_tokens(
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the known parts of a tokenizer into another folder.
-
-    Args:
-        source (Path): An untrusted folder.
-        target (Path): An empty folder.
-
-    Raises:
-        CheckpointError: If the tokenizer needs its own code, or a value is
-            invalid.
-    """
+    """Copy the known parts of a tokenizer into another folder."""
     for name in VOCABULARIES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

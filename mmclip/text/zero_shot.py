@@ -70,11 +70,6 @@ def without_text_tower(
 ) -> dict[str, Any]:
     """Turn a trained ``ContrastiveClassifier`` into an image classifier.
 
-    Args:
-        checkpoint (dict): A checkpoint of its training.
-        cfg (Config): The config that it was trained with.
-        device (str): Where the text tower runs. Defaults to ``'cpu'``.
-
     Returns:
         dict: A checkpoint with ``backbone.*``, ``head.fc.*`` (the class
         embeddings by the trained text tower) and, in ``meta``, the

@@ -178,10 +178,6 @@ MODEL: dict[str, Check] = dict(
 def take_image_tower(config: Any, where: str) -> dict[str, Any]:
     """Return what an open_clip model config says of its image tower.
 
-    Args:
-        config (Any): A config with ``embed_dim`` and ``vision_cfg``.
-        where (str): Its name in messages.
-
     Returns:
         dict: ``embed_dim``, ``vision_cfg`` and, if present, ``quick_gelu``.
 
@@ -295,15 +291,7 @@ BACKBONE: dict[str, Check] = dict(
 
 
 def take_backbone(cfg: Any, where: str) -> dict[str, Any]:
-    """Return the arguments of one of our backbones, without ``init_cfg``.
-
-    Args:
-        cfg (Any): A dict with ``type``, from a config or ``meta['clip']``.
-        where (str): Its name in messages.
-
-    Raises:
-        CheckpointError: If anything is unknown or out of bounds.
-    """
+    """Return the arguments of one of our backbones, without ``init_cfg``."""
     if isinstance(cfg, Mapping):
         cfg = {key: cfg[key] for key in cfg if key != 'init_cfg'}
     return take_all(cfg, BACKBONE, where)

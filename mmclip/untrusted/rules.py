@@ -30,15 +30,7 @@ Check = tuple[Callable[[Any], bool], str]
 def read_json(
     path: str | Path, most: int = MOST_BYTES_OF_JSON
 ) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Args:
-        path (str | Path): The file.
-        most (int): The largest size in bytes. Defaults to 16 MiB.
-
-    Raises:
-        CheckpointError: If it is too large or does not hold an object.
-    """
+    """Read a JSON file that holds an object."""
     path = Path(path)
     if path.stat().st_size > most:
         raise CheckpointError(
@@ -61,19 +53,10 @@ def read_json(
 def take(
     values: Any, checks: Mapping[str, Check], where: str
 ) -> dict[str, Any]:
-    """Return the known values of an object, and ignore the rest.
-
-    Args:
-        values (Any): An object from a JSON file.
-        checks (Mapping): The known names, and the check of each value.
-        where (str): The file and key, for messages.
-
-    Raises:
-        CheckpointError: If it is not an object, or a value fails its check.
-    """
+    """Return the known values of an object, and ignore the rest."""
     if not isinstance(values, Mapping):
         raise CheckpointError(
-            f'{where} must be an object, got {_shown(values)}.'
+            f'{where} must be an object, got {shown(values)}.'
         )
     taken = {}
     for name, (is_right, wanted) in checks.items():
@@ -81,8 +64,7 @@ def take(
             continue
         if not is_right(values[name]):
             raise CheckpointError(
-                f'{where}: {name} must be {wanted}, got '
-                f'{_shown(values[name])}.'
+                f'{where}: {name} must be {wanted}, got {shown(values[name])}.'
             )
         taken[name] = values[name]
     return taken
@@ -103,7 +85,7 @@ def take_all(
     return taken
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value in at most a few dozen characters."""
     if isinstance(value, Mapping | list | tuple | set):
         return f'a {type(value).__name__} of {len(value)}'

@@ -133,7 +133,7 @@ def test_readers_of_files_name_the_path(tmp_path, suffix):
 def test_other_meta_of_strangers(meta):
     stranger = dict(meta=meta, state_dict={})
     if meta in ([], 'text'):
-        with pytest.raises(CheckpointError, match='meta must be a dict'):
+        with pytest.raises(CheckpointError, match='meta must be an object'):
             classes_of(stranger)
     else:
         assert classes_of(stranger) is None

@@ -88,8 +88,8 @@ def test_an_output_that_exists_is_kept_without_force(
 @pytest.mark.parametrize(
     ('name', 'pretrained', 'message'),
     [
-        ('ViT-L14-336', 'openai', 'similar names: ViT-L-14-336'),
-        ('ViT-L-14', 'laion2b_s32b', 'similar tags: laion2b_s32b_b82k'),
+        ('ViT-L14-336', 'openai', "did you mean 'ViT-L-14-336'"),
+        ('ViT-L-14', 'laion2b_s32b', 'its tags: '),
         ('ViT-L-14', 'missing.pt', 'Checkpoint missing.pt does not exist'),
         ('ViT-L-14-336', 'openai', 'pass the file: ViT-L-14-336 FILE OUT'),
     ],

@@ -72,12 +72,6 @@ def convert(
 
     Tensors of other parts are not read from ``source``.
 
-    Args:
-        source (Mapping[str, Tensor]): A state dict with the dialect's names.
-        dialect (Dialect): The table of names.
-        dtype (torch.dtype): The dtype of the resulting floating-point
-            tensors. Defaults to float32.
-
     Raises:
         CheckpointError: If a key is neither in the table nor known to belong
             to another part, two keys are for the same tensor, a part of a
@@ -126,11 +120,6 @@ def export(
 ) -> dict[str, Tensor]:
     """Rename tensors from our names to another library's.
 
-    Args:
-        state_dict (Mapping[str, Tensor]): The tensors by our names.
-        dialect (Dialect): The table of names.
-        prefix (str): The prefix of the new names. Defaults to none.
-
     Raises:
         CheckpointError: If the dialect has no name for a tensor.
     """
@@ -167,15 +156,7 @@ def export(
 def check_complete(
     state_dict: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> None:
-    """Check that keys and shapes are those of a module.
-
-    Args:
-        state_dict (Mapping[str, Tensor]): The tensors to load.
-        wanted (Mapping[str, Tensor]): The module's own state dict.
-
-    Raises:
-        CheckpointError: If they differ; lists the first differences.
-    """
+    """Check that keys and shapes are those of a module."""
     if problems := unlike_tensors(state_dict, wanted):
         raise CheckpointError(
             f'{len(problems)} keys do not fit the model: {some(problems)}.'

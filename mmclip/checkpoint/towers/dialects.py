@@ -281,14 +281,7 @@ PLAIN_DIALECTS = (OPEN_CLIP, TIMM, HF_CLIP, HF_SIGLIP, MMPRETRAIN)
 
 
 def find_behind_prefix(keys: Iterable[str]) -> tuple[str, Dialect] | None:
-    """Find a dialect with an extra prefix, such as a wrapper's ``model.``.
-
-    Args:
-        keys (Iterable[str]): Keys in which no dialect was recognised.
-
-    Returns:
-        tuple[str, Dialect] | None: The prefix and the dialect, if found.
-    """
+    """Find a dialect with an extra prefix, such as a wrapper's ``model.``."""
     keys = list(keys)
     for dialect in PLAIN_DIALECTS:
         for inner in dialect.prefixes:  # the longest first

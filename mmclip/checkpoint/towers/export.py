@@ -82,11 +82,6 @@ def export_checkpoint(
 def write_export(exported: Export, out: Path) -> None:
     """Write an exported tower, whole or not at all.
 
-    Args:
-        exported (Export): The tower from :func:`export_checkpoint`.
-        out (Path): A ``.safetensors`` or torch file, or a folder for
-            ``from_pretrained`` if JSON files come with the weights.
-
     Raises:
         OSError: If it cannot be written; existing files stay as they were.
     """

@@ -140,11 +140,6 @@ def to_hugging_face(
 ) -> Export:
     """Rename a tower for transformers, as CLIP, SigLIP or a model of timm.
 
-    Args:
-        tower (Mapping[str, Tensor]): The tower's tensors by our names.
-        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
-        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
-
     Raises:
         CheckpointError: If transformers cannot prepare images the same way,
             or timm has no place for a part of the tower.

@@ -101,13 +101,7 @@ def inspect_weights(path: str | Path) -> Findings:
 
 
 def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
-    """Return why weights would not load into a backbone, None if they would.
-
-    Args:
-        found (Findings): The description of the file.
-        path (str | Path): The file's name in messages.
-        backbone (dict): A backbone's config.
-    """
+    """Return why weights would not load into a backbone, if so."""
     conversion = found.conversion
     try:
         module = build_backbone({**backbone, 'init_cfg': None}, 'meta')

@@ -7,7 +7,6 @@ where they take no memory.
 
 import copy
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,10 +16,7 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
-from mmclip.checkpoint.files.paths import (
-    NO_TAG,
-    is_local,
-)
+from mmclip.checkpoint.files.paths import NO_TAG, is_local
 from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.meta import Clip
 from mmclip.checkpoint.towers.convert import check_complete, export
@@ -41,7 +37,7 @@ from mmclip.checkpoint.towers.tower import (
     note_head,
     refuse_missing,
 )
-from mmclip.errors import CheckpointError, some
+from mmclip.errors import CheckpointError, did_you_mean, some
 from mmclip.untrusted.model_configs import PREPROCESS, take_image_tower
 from mmclip.untrusted.rules import read_json, take
 
@@ -143,18 +139,10 @@ def find_model(
 ) -> tuple[dict[str, Any], dict[str, Any], bool]:
     """Look up the config of a whole open_clip model.
 
-    Args:
-        name (str): A model name from open_clip, or a JSON config file.
-        tag (str | None): One of the name's pretrained tags; None or
-            ``'none'`` for the model config alone.
-
     Returns:
         tuple[dict, dict, bool]: The model config, the preprocessing where it
         is not open_clip's default, and whether towers that are open_clip's
         own modules use QuickGELU.
-
-    Raises:
-        CheckpointError: If the name or tag is unknown.
     """
     name = _clean_name(name)
     model_cfg, preprocess = _read_config(name)
@@ -176,13 +164,6 @@ def to_open_clip(
     base: Mapping[str, Tensor] | None = None,
 ) -> Export:
     """Rename a tower for open_clip.
-
-    Args:
-        tower (Mapping[str, Tensor]): The tower's tensors by our names.
-        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
-        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
-        base (Mapping[str, Tensor] | None): A whole model. Its text tower is
-            exported too, and its projection if ours has none.
 
     Raises:
         CheckpointError: If open_clip has no place for a part of the tower, or
@@ -383,12 +364,9 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return model_cfg, preprocess
     model_cfg = open_clip.get_model_config(name)
     if model_cfg is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), 3, 0.3)
+        near = did_you_mean(name, open_clip.list_models(), 0.3)
         raise CheckpointError(
-            f'open_clip has no model {name!r}; similar names: '
-            f'{", ".join(near)}.'
-            if near
-            else f'open_clip has no model {name!r}; see '
+            f'open_clip has no model {name!r}{near}; see '
             'open_clip.list_models().'
         )
     return model_cfg, {}
@@ -432,12 +410,7 @@ def _unknown_tag(name: str, tag: str) -> str:
     known = list(_tags(name))
     if not known:
         return f'open_clip has no pretrained weights for {name}.'
-    near = difflib.get_close_matches(_clean(tag), known, 3, 0.5)
-    what = 'similar tags' if near else 'its tags'
-    return (
-        f'{name} has no pretrained tag {tag!r}; {what}: '
-        f'{", ".join(near or known)}.'
-    )
+    return f'{name} has no tag {tag!r}; its tags: {", ".join(known)}.'
 
 
 def _clean_name(name: str) -> str:

@@ -76,14 +76,7 @@ def convert_source(
 def convert_found(
     source: Source, pretrained: str, dtype: torch.dtype = torch.float32
 ) -> tuple[dict[str, Any], Conversion]:
-    """Convert a tower that has been looked up already.
-
-    Args:
-        source (Source): The tower, from :func:`find_source` or from the same
-            function of one library.
-        pretrained (str): The tag, file or folder that it was looked up with.
-        dtype (torch.dtype): The dtype of the result. Defaults to float32.
-    """
+    """Convert a tower that has been looked up already."""
     tower, read = source
     weights = read()
     local = is_local(pretrained)
@@ -138,9 +131,6 @@ def convert_folder(
             transformers' ``config.json``) and the weights.
         name (str | None): Its name in the metadata. Defaults to the folder's
             name.
-
-    Raises:
-        FileNotFoundError: If it has neither config.
     """
     folder = Path(folder).expanduser()
     for config in ('open_clip_config.json', 'config.json'):
@@ -155,9 +145,6 @@ def convert_folder(
 
 def convert_repository(repository: str) -> dict[str, Any]:
     """Convert a repository from the Hugging Face hub.
-
-    Args:
-        repository (str): ``org/name``.
 
     Raises:
         CheckpointError: If it cannot be downloaded, or the files are damaged.

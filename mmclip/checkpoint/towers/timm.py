@@ -1,6 +1,5 @@
 """CLIP and SigLIP image towers from timm, and back."""
 
-import difflib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,10 +12,7 @@ from mmclip.checkpoint.files.downloads import (
     only_cached_files_if_offline,
     refuse_damaged,
 )
-from mmclip.checkpoint.files.paths import (
-    NO_TAG,
-    is_local,
-)
+from mmclip.checkpoint.files.paths import NO_TAG, is_local
 from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.meta import Clip
 from mmclip.checkpoint.towers.convert import export
@@ -76,20 +72,14 @@ def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
 
 
 def find_timm_tower(name: str, tag: str | None) -> Tower:
-    """Look up the properties of an image tower from timm.
-
-    Args:
-        name (str): A model name from timm, without a tag.
-        tag (str | None): One of its pretrained tags.
-    """
+    """Look up the properties of an image tower from timm."""
     import timm
 
     tags = [full.partition('.')[2] for full in timm.list_pretrained(name)]
     if tag is not None and tag not in tags:
-        near = difflib.get_close_matches(tag, tags, 3, 0.5) or tags
         raise CheckpointError(
-            f'timm has no weights {name}.{tag}; available tags: '
-            f'{", ".join(near) or "none"}.'
+            f'timm has no weights {name}.{tag}; its tags: '
+            f'{", ".join(tags) or "none"}.'
         )
     _refuse_wrong_activation(name, tag)
     full_name = name if tag is None else f'{name}.{tag}'
@@ -121,9 +111,6 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
 
 def backbone_from_timm(vit: Any) -> dict[str, Any] | None:
     """Return our backbone's config for a vision transformer from timm.
-
-    Args:
-        vit (nn.Module): A ``VisionTransformer`` from timm, on any device.
 
     Returns:
         dict | None: ``type`` and arguments; None if it is not like CLIP's or
@@ -181,16 +168,7 @@ def backbone_from_timm(vit: Any) -> dict[str, Any] | None:
 def to_timm(
     tower: Mapping[str, Tensor], head: Mapping[str, Tensor], clip: Clip
 ) -> Export:
-    """Rename a tower for timm, with its classifier if there is one.
-
-    Args:
-        tower (Mapping[str, Tensor]): The tower's tensors by our names.
-        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
-        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
-
-    Raises:
-        CheckpointError: If timm has no place for a part of the tower.
-    """
+    """Rename a tower for timm, with its classifier if there is one."""
     backbone, notes = clip['backbone'], []
     if head and clip.get('head', {}).get('type') == ZERO_SHOT:
         raise CheckpointError(
@@ -232,15 +210,6 @@ def to_timm_folder(
 
     transformers loads such a folder too: its ``TimmWrapperModel`` and
     ``TimmWrapperForImageClassification`` call timm.
-
-    Args:
-        tower (Mapping[str, Tensor]): The tower's tensors by our names.
-        head (Mapping[str, Tensor]): A linear classifier's tensors, or empty.
-        clip (dict): ``meta['clip']`` with all of the backbone's arguments.
-        reason (str): Why transformers' own models cannot hold this tower.
-
-    Raises:
-        CheckpointError: If timm has no place for a part of the tower.
     """
     exported = to_timm(tower, head, clip)
     num_classes = len(exported.state_dict.get('head.bias', ()))
@@ -373,11 +342,7 @@ def _one_or_two(size: tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _folder_config(clip: Clip, num_classes: int) -> dict[str, Any]:
-    """Return the ``config.json`` of a folder.
-
-    Raises:
-        CheckpointError: If no timm model has such norms.
-    """
+    """Return the ``config.json`` of a folder."""
     norm_eps, known = clip['backbone']['norm_eps'], clip['preprocess'] or {}
     if norm_eps not in _NAMES:
         raise CheckpointError(

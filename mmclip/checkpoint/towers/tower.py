@@ -84,13 +84,6 @@ def build_backbone(
         device (str): ``'meta'`` takes no memory. Defaults to ``'cpu'``.
         num_tensors (int | None): The number of tensors for it; it may not
             have more blocks. None if unknown.
-
-    Returns:
-        nn.Module: The backbone.
-
-    Raises:
-        CheckpointError: If it is not one of our backbones, or cannot be
-            built.
     """
     kind = cfg.get('type') if isinstance(cfg, Mapping) else None
     if not isinstance(kind, str) or kind not in BACKBONES:
@@ -125,16 +118,7 @@ def note_head(head: Mapping[str, Tensor], where: str) -> list[str]:
 
 
 def refuse_missing(pretrained: str, tag: str | None) -> None:
-    """Refuse a missing local file, or a ``--tag`` without a local file.
-
-    Args:
-        pretrained (str): A name for which :func:`is_local` is false.
-        tag (str | None): The value of ``--tag``.
-
-    Raises:
-        CheckpointError: If ``tag`` is given.
-        FileNotFoundError: If ``pretrained`` looks like a path.
-    """
+    """Refuse a missing local file, or a ``--tag`` without a local file."""
     if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
         raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
     if tag is not None:

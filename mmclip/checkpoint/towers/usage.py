@@ -14,14 +14,6 @@ def config_lines(clip: dict[str, Any], path: str | Path) -> str:
 
     They leave out the projection unless a head needs it: it would change the
     width of the last of several maps, and of a classifier's features.
-
-    Args:
-        clip (dict): ``meta['clip']`` of the checkpoint.
-        path (str | Path): The path of the checkpoint.
-
-    Returns:
-        str: ``data_preprocessor`` if the normalisation is known,
-        ``backbone``, and ``head`` if there is one.
     """
     lines = []
     if preprocess := clip['preprocess']:

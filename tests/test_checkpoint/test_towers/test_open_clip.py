@@ -87,7 +87,7 @@ def test_the_openai_trap():
         ('ViT-S-32', 'openai', 'no pretrained weights'),
     ],
 )
-def test_unknown_names_and_tags_get_the_nearest(name, tag, message):
+def test_unknown_names_and_tags_get_the_known(name, tag, message):
     with pytest.raises(CheckpointError, match=message):
         find_tower(name, tag)
 
