@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
+from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import (
     PREPROCESS,
     TOWER,
@@ -17,6 +18,7 @@ from mmclip.checkpoint.meta import (
     make_clip,
     read_clip,
 )
+from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.towers.tower import BACKBONES
 from mmclip.datasets.preprocessing import read_pipeline
 from mmclip.errors import CheckpointError
@@ -78,6 +80,25 @@ def compare_with_model(
         )
     backbone.__dict__[_NOTE] = clip
     return clip
+
+
+def load_trained(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
+    """Load a checkpoint of a model's training, completely or not at all.
+
+    Raises:
+        CheckpointError: If it does not fit, or was trained on other base
+            weights.
+    """
+    what = 'The checkpoint'
+    state_dict = weights_of(checkpoint, what)
+    check_finite(state_dict, what, model)
+    compare_with_model(checkpoint, model, what)
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'{what} does not fit the config: {error}'
+        ) from None
 
 
 def unlike_model(

@@ -10,13 +10,11 @@ from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
 from torch import nn
 
 from mmclip.checkpoint.describe import (
-    compare_with_model,
     describe_model,
+    load_trained,
     pipeline_of,
 )
-from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import classes_of
-from mmclip.checkpoint.state_dict import weights_of
 from mmclip.errors import CheckpointError
 
 
@@ -44,15 +42,7 @@ def merge_lora(
             "The config's backbone is not a LoRAModel, so there is nothing "
             'to merge. Give the config that the checkpoint was trained with.'
         )
-    state_dict = weights_of(checkpoint, 'The checkpoint')
-    check_finite(state_dict, 'The checkpoint', model)
-    compare_with_model(checkpoint, model, 'The checkpoint')
-    try:
-        model.load_state_dict(state_dict)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f'The checkpoint does not fit the config: {error}'
-        ) from None
+    load_trained(checkpoint, model)
     merge_modules(model)
     merged = copy.deepcopy(cfg)
     merged.model.backbone = copy.deepcopy(cfg.model.backbone.module)

@@ -25,20 +25,13 @@ def weights_of(checkpoint: Mapping[str, Any], where: object) -> Any:
     check_names(weights, where)
     if not weights:
         raise CheckpointError(f'{where} has no state dict.')
-    others = [k for k, v in weights.items() if not isinstance(v, Tensor)]
-    if not others:
-        return weights
-    wrappers = [key for key in others if isinstance(weights[key], Mapping)]
-    raise CheckpointError(
-        f'{where} has no state dict: {some(others)} '
-        f'{"is not a tensor" if len(others) == 1 else "are not tensors"}'
-        + (
-            f'. If the weights are in {some(wrappers)}, save that dict alone, '
-            "or as 'state_dict'."
-            if wrappers
-            else '.'
+    if others := [k for k, v in weights.items() if not isinstance(v, Tensor)]:
+        raise CheckpointError(
+            f'{where} has no state dict: values must be tensors, unlike '
+            f'{some(others)}. If one of these holds the weights, save it '
+            "alone, or as 'state_dict'."
         )
-    )
+    return weights
 
 
 def check_names(weights: Any, where: object) -> None:

@@ -12,8 +12,7 @@ from mmclip.checkpoint.state_dict import weights_of, without_wrapper
 from mmclip.checkpoint.towers.dialects import (
     MMPRETRAIN,
     PLAIN_DIALECTS,
-    Dialect,
-    find_behind_prefix,
+    advise_on_prefix,
 )
 from mmclip.errors import CheckpointError, some
 
@@ -44,8 +43,8 @@ def advise(path: str, weights: Mapping[str, Tensor]) -> str | None:
         if dialect.prefix_in(weights) is not None:
             break
     else:
-        if found := find_behind_prefix(weights):
-            return _remove_prefix(*found)
+        if advice := advise_on_prefix(weights):
+            return advice
         # Towers of open_clip that are not plain vision transformers.
         if not any(key.startswith('visual.') for key in weights):
             return None
@@ -67,15 +66,6 @@ def not_a_file(path: str) -> str | None:
     return (
         f'{path} is not a weight file. Give one, or put '
         f"{' or '.join(CONFIGS)} next to it and use 'local-dir:{folder}'."
-    )
-
-
-def _remove_prefix(prefix: str, dialect: Dialect) -> str:
-    whose = 'our' if dialect is MMPRETRAIN else f"{dialect.name}'s"
-    return (
-        f'it has {whose} names with the prefix {prefix!r}. Save the weights '
-        f'without it: torch.save({{k.removeprefix({prefix!r}): v for k, v in '
-        f"weights.items() if k.startswith({prefix!r})}}, 'OUT.pth')."
     )
 
 

@@ -164,18 +164,18 @@ def make_texts(
             f'{len(classes)} and {len(templates)}.'
         )
     for template in templates:
-        if isinstance(template, str) and '{}' not in template:
-            raise ArgumentError(
-                f'The template {template!r} has no {{}} for the class.'
-            )
+        if not isinstance(template, str):
+            continue
         try:
-            if isinstance(template, str):
-                template.format('')
+            template.format('')
+            is_right = '{}' in template
         except (LookupError, ValueError):
+            is_right = False
+        if not is_right:
             raise ArgumentError(
                 f'The template {template!r} must have one {{}} for the class '
                 'and no other braces.'
-            ) from None
+            )
     return [
         [t.format(name) if isinstance(t, str) else t(name) for t in templates]
         for name in classes

@@ -5,14 +5,12 @@ a copy of the folder with only the vocabularies and known keys.
 """
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mmclip.errors import CheckpointError
@@ -196,11 +194,4 @@ def _copy_known(
             'executed: use a model whose tokenizer transformers knows.'
         )
     taken = take(config, checks, str(path))
-    left_out = sorted(set(config) - set(taken))
-    if left_out:
-        print_log(
-            f'{path}: left out {", ".join(left_out)[:200]}.',
-            logger='current',
-            level=logging.DEBUG,
-        )
     (target / name).write_text(json.dumps(taken), 'utf-8')

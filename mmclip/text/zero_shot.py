@@ -7,13 +7,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.checkpoint.describe import (
-    compare_with_model,
     describe_model,
+    load_trained,
     pipeline_of,
 )
-from mmclip.checkpoint.finite import check_finite
-from mmclip.checkpoint.state_dict import weights_of
-from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.errors import CheckpointError
 from mmclip.text.class_embeddings import Template, embed_classes
@@ -86,12 +83,8 @@ def without_text_tower(
             f'{cfg.model.type}.'
         )
     model = MODELS.build(cfg.model)
-    state_dict = weights_of(checkpoint, 'The checkpoint')
-    check_complete(state_dict, model.state_dict())
-    check_finite(state_dict, 'The checkpoint', model)
-    model.load_state_dict(state_dict)
+    load_trained(checkpoint, model)
     model.to(device).eval().update_head(progress=True)
-    compare_with_model(checkpoint, model, 'The checkpoint')
     meta: dict[str, Any] = dict(dataset_meta=dict(classes=model.classes))
     pipeline = pipeline_of(cfg.get('test_dataloader'))
     if clip := describe_model(model, pipeline, model.classes):

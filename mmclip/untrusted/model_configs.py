@@ -58,16 +58,14 @@ def _text_models_of_open_clip() -> set[str]:
     }
 
 
-INTERPOLATION = choice('bilinear', 'bicubic', 'random', 'nearest', 'lanczos')
-RESIZE_MODE = choice('shortest', 'longest', 'squash')
 PREPROCESS = dict(
     mean=PIXELS,
     std=SPREADS,
-    interpolation=INTERPOLATION,
-    resize_mode=RESIZE_MODE,
+    interpolation=choice(
+        'bilinear', 'bicubic', 'random', 'nearest', 'lanczos'
+    ),
+    resize_mode=choice('shortest', 'longest', 'squash'),
 )
-
-
 # Fifty times the table of open_clip's largest tower.
 MOST_IN_TABLE = 2**24
 

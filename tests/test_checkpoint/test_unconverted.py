@@ -122,7 +122,7 @@ def test_what_wrappers_of_torch_put_before_names_is_left_out(
 @pytest.mark.parametrize(
     ('dialect', 'whose'),
     [
-        (None, 'our'),
+        (None, "mmpretrain's"),
         (OPEN_CLIP, "open_clip's"),
         (HF_CLIP, "Hugging Face CLIP's"),
     ],

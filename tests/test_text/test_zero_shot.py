@@ -287,7 +287,7 @@ class TestRefusals:
         [
             ([], TEMPLATES, 'got 0 and 3'),
             (CLASSES, [], 'got 3 and 0'),
-            (CLASSES, ['a photo'], "'a photo' has no {}"),
+            (CLASSES, ['a photo'], "'a photo' must have one {}"),
             (CLASSES, ['a {} of {x}'], "'a {} of {x}' must have one {}"),
             (CLASSES, ['a {} of {}'], "'a {} of {}' must have one {}"),
             (CLASSES, ['a {} }'], "'a {} }' must have one {}"),

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from mmclip.checkpoint.towers.dialects import (
     PLAIN_DIALECTS,
     Dialect,
     Rule,
-    find_behind_prefix,
+    advise_on_prefix,
     pattern,
 )
 from mmclip.errors import CheckpointError, some
@@ -21,7 +20,8 @@ _COUNTER = 'num_batches_tracked'  # of batch norms; the only integers
 
 # A rule and the values of its placeholders: one tensor of one block, or a few
 # that belong together.
-Place = tuple[Rule, tuple[tuple[str, str], ...]]
+Groups = tuple[tuple[str, str], ...]
+Place = tuple[Rule, Groups]
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,8 @@ def recognise(keys: Iterable[str]) -> Dialect:
     for dialect in PLAIN_DIALECTS:
         if dialect.prefix_in(keys) is not None:
             return dialect
-    if found := find_behind_prefix(keys):
-        raise CheckpointError(
-            f"The keys are {found[1].name}'s names with the prefix "
-            f'{found[0]!r}. Save the weights without it.'
-        )
+    if advice := advise_on_prefix(keys):
+        raise CheckpointError(advice)
     raise CheckpointError(
         'The keys are not those of a CLIP or SigLIP vision transformer from '
         f'{", ".join(d.name for d in PLAIN_DIALECTS)}: {some(keys)}.'
@@ -80,17 +77,34 @@ def convert(
     prefix = dialect.prefix_in(source)
     if prefix is None:
         raise CheckpointError(f'The keys are not {dialect.name} names.')
-    places, others = _sort(source, dialect, prefix)
-    left_out = _other_parts(others, dialect, prefix)
+    places: dict[Place, dict[int, str]] = {}
+    left_out: dict[str, list[str]] = {}
+    unknown = []
+    for key in source:
+        if found := _find(key, dialect, prefix, theirs=True):
+            places.setdefault(found[0], {})[found[1]] = key
+        elif part := _other_part(key, dialect, prefix):
+            left_out.setdefault(part, []).append(key)
+        else:
+            unknown.append(key)
+    if unknown:
+        raise CheckpointError(
+            f'{len(unknown)} keys are not {dialect.name} names of a CLIP or '
+            f'SigLIP vision transformer: {some(unknown)}.'
+        )
     state_dict: dict[str, Tensor] = {}
     mapped: dict[str, str] = {}
     not_floating: list[str] = []
     not_finite: list[str] = []
-    for place, keys in places.items():
-        ours = _our_names(place)
+    for (rule, groups), parts in places.items():
+        theirs = _filled(rule.their_names, groups)
+        if missing := [n for i, n in enumerate(theirs) if i not in parts]:
+            raise CheckpointError(f'missing: {", ".join(missing)}')
+        keys = [parts[i] for i in sorted(parts)]
+        ours = _filled(rule.our_names, groups)
         mapped |= dict.fromkeys(keys, ' + '.join(ours))
         for name, tensor in zip(
-            ours, _to_ours(place[0], source, keys), strict=True
+            ours, _to_ours(rule, source, keys), strict=True
         ):
             if name in state_dict:
                 raise CheckpointError(f'Two keys are for {name}: {keys}.')
@@ -143,7 +157,7 @@ def export(
             tensor = tensor.T.contiguous()
         tensor = tensor.reshape(tensor.shape[rule.new_dims :])
         start = '' if rule.outside else prefix
-        names = [start + n.format(**dict(groups)) for n in rule.their_names]
+        names = [start + n for n in _filled(rule.their_names, groups)]
         # Clones: safetensors refuses tensors that share memory.
         parts = tensor.chunk(len(names)) if len(names) > 1 else [tensor]
         exported |= {
@@ -179,38 +193,6 @@ def unlike_tensors(
     return problems
 
 
-def _sort(
-    keys: Iterable[str], dialect: Dialect, prefix: str
-) -> tuple[dict[Place, list[str]], list[str]]:
-    """Group keys by the tensor that they make up; others match no rule."""
-    found: dict[Place, dict[int, str]] = {}
-    others = []
-    for key in keys:
-        place = _find(key, dialect, prefix, theirs=True)
-        if place is None:
-            others.append(key)
-            continue
-        parts = found.setdefault(place[0], {})
-        if place[1] in parts:
-            raise CheckpointError(
-                f'Two keys are for one tensor: {parts[place[1]]} and {key}.'
-            )
-        parts[place[1]] = key
-    for (rule, groups), parts in found.items():
-        missing = [
-            name.format(**dict(groups))
-            for i, name in enumerate(rule.their_names)
-            if i not in parts
-        ]
-        if missing:
-            raise CheckpointError(f'missing: {", ".join(missing)}')
-    places = {
-        place: [parts[i] for i in sorted(parts)]
-        for place, parts in found.items()
-    }
-    return places, others
-
-
 def _find(
     key: str, dialect: Dialect, prefix: str, *, theirs: bool
 ) -> tuple[Place, int] | None:
@@ -221,42 +203,24 @@ def _find(
             continue
         names = rule.their_names if theirs else rule.our_names
         for index, name in enumerate(names):
-            if match := _pattern(name).fullmatch(key, len(start)):
+            if match := pattern(name).fullmatch(key, len(start)):
                 return (rule, tuple(match.groupdict().items())), index
     return None
 
 
-_pattern = cache(pattern)
-_compile = cache(re.compile)
+def _other_part(key: str, dialect: Dialect, prefix: str) -> str | None:
+    """Return which other part of a model a key belongs to, if known."""
+    for part, expression in dialect.left_out.items():
+        # Without a prefix there is no text tower; open_clip's text blocks
+        # have the same names as its image blocks.
+        is_possible = prefix or part != 'text tower'
+        if is_possible and re.fullmatch(expression, key):
+            return part
+    return None
 
 
-def _other_parts(
-    keys: list[str], dialect: Dialect, prefix: str
-) -> dict[str, list[str]]:
-    left_out: dict[str, list[str]] = {}
-    unknown = []
-    for key in keys:
-        for part, expression in dialect.left_out.items():
-            # Without a prefix there is no text tower; open_clip's text blocks
-            # have the same names as its image blocks.
-            if part == 'text tower' and not prefix:
-                continue
-            if _compile(expression).fullmatch(key):
-                left_out.setdefault(part, []).append(key)
-                break
-        else:
-            unknown.append(key)
-    if unknown:
-        raise CheckpointError(
-            f'{len(unknown)} keys are not {dialect.name} names of a CLIP or '
-            f'SigLIP vision transformer: {some(unknown)}.'
-        )
-    return left_out
-
-
-def _our_names(place: Place) -> list[str]:
-    rule, groups = place
-    return [name.format(**dict(groups)) for name in rule.our_names]
+def _filled(names: tuple[str, ...], groups: Groups) -> list[str]:
+    return [name.format(**dict(groups)) for name in names]
 
 
 def _to_ours(

@@ -7,7 +7,7 @@ a block's number, ``{p}`` for ``weight`` or ``bias``, ``{rest}`` for anything.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Dialect:
         return None
 
 
+@cache
 def pattern(name: str) -> re.Pattern[str]:
     """Return the regular expression for a name with placeholders."""
     escaped = re.escape(name)
@@ -280,8 +281,8 @@ MMPRETRAIN = Dialect(
 PLAIN_DIALECTS = (OPEN_CLIP, TIMM, HF_CLIP, HF_SIGLIP, MMPRETRAIN)
 
 
-def find_behind_prefix(keys: Iterable[str]) -> tuple[str, Dialect] | None:
-    """Find a dialect with an extra prefix, such as a wrapper's ``model.``."""
+def advise_on_prefix(keys: Iterable[str]) -> str | None:
+    """Say how to remove an extra prefix, such as a wrapper's ``model.``."""
     keys = list(keys)
     for dialect in PLAIN_DIALECTS:
         for inner in dialect.prefixes:  # the longest first
@@ -294,5 +295,11 @@ def find_behind_prefix(keys: Iterable[str]) -> tuple[str, Dialect] | None:
                 for name in (inner + anchor for anchor in dialect.anchors)
             ]
             if common := set.intersection(*before):
-                return min(common), dialect
+                return (
+                    f"it has {dialect.name}'s names with the prefix "
+                    f'{(prefix := min(common))!r}. Save the weights without '
+                    f'it: torch.save({{k.removeprefix({prefix!r}): v for k, '
+                    f'v in weights.items() if k.startswith({prefix!r})}}, '
+                    "'OUT.pth')."
+                )
     return None

@@ -109,14 +109,17 @@ def find_tower(name: str, tag: str | None) -> Tower:
     """
     from open_clip.transform import PreprocessCfg
 
+    path = Path(name)
+    is_folder = path.name == 'open_clip_config.json'
     model_cfg, preprocess, quick_gelu = find_model(name, tag)
+    size = model_cfg['vision_cfg'].get('image_size', 224)
     settings = dataclasses.asdict(PreprocessCfg()) | preprocess
     return Tower(
         library='open_clip',
-        name=_given_name(name),
+        name=path.absolute().parent.name if is_folder else path.name,
         tag=None if tag == NO_TAG else tag,
         backbone=_backbone(model_cfg, quick_gelu),
-        img_size=_image_size(model_cfg),
+        img_size=size if isinstance(size, int) else tuple(size),
         preprocess=dict(
             mean=list(settings['mean']),
             std=list(settings['std']),
@@ -124,14 +127,6 @@ def find_tower(name: str, tag: str | None) -> Tower:
             resize_mode=settings['resize_mode'],
         ),
     )
-
-
-def _given_name(name: str) -> str:
-    """Return a tower's name: the folder's for open_clip's config files."""
-    path = Path(name)
-    if path.name == 'open_clip_config.json':
-        return path.absolute().parent.name
-    return path.name
 
 
 def find_model(
@@ -327,11 +322,6 @@ def _names_of(backbone: dict[str, Any]) -> tuple[Dialect, str]:
     return OPEN_CLIP, 'visual.'
 
 
-def _image_size(model_cfg: dict[str, Any]) -> int | tuple[int, int]:
-    size = model_cfg['vision_cfg'].get('image_size', 224)
-    return size if isinstance(size, int) else tuple(size)
-
-
 def _download(name: str, tag: str) -> Path:
     from open_clip.pretrained import download_pretrained
 
@@ -374,15 +364,12 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _refuse_ambiguity(name: str) -> None:
     """Refuse a local file without a tag if settings depend on the tag."""
-    tags = [NO_TAG, *_tags(name)]
     by_settings: dict[str, list[str]] = {}
-    for tag in tags:
+    for tag in [NO_TAG, *_tags(name)]:
         tower = find_tower(name, tag)
-        values = [
-            tower.backbone.get('act', ''),
-            *(tower.preprocess or {}).values(),
-        ]
-        settings = ' '.join(map(str, values))
+        preprocess = (tower.preprocess or {}).values()
+        act = tower.backbone.get('act', '')
+        settings = ' '.join(map(str, [act, *preprocess]))
         by_settings.setdefault(settings, []).append(tag)
     if len(by_settings) > 1:
         choices = '\n  '.join(

@@ -97,7 +97,7 @@ def convert_found(
     checkpoint = dict(
         meta=dict(clip=clip),
         state_dict={
-            _full_name(key): tensor
+            key if key.startswith('head.') else PREFIX + key: tensor
             for key, tensor in conversion.state_dict.items()
         },
     )
@@ -200,10 +200,6 @@ def _settle_projection(conversion: Conversion, tower: Tower) -> None:
         for key in keys:
             del conversion.mapped[key]
         conversion.left_out['zero bias of the projection'] = keys
-
-
-def _full_name(key: str) -> str:
-    return key if key.startswith('head.') else PREFIX + key
 
 
 def _is_timm_name(name: str) -> bool:

@@ -57,9 +57,9 @@ class TestReading:
         ('content', 'message'),
         [
             (torch.zeros(1), 'contains a Tensor'),
-            (WEIGHTS | dict(lr=0.1), 'lr is not a tensor'),
+            (WEIGHTS | dict(lr=0.1), 'must be tensors, unlike lr'),
             (WEIGHTS | {3: torch.zeros(1)}, 'be strings; found 3'),
-            (dict(model=WEIGHTS, epoch=3), 'are in model, save that'),
+            (dict(model=WEIGHTS, epoch=3), 'unlike model, epoch'),
             (dict(state_dict=[torch.ones(1)]), 'no state dict, but a list'),
         ],
     )

@@ -141,7 +141,7 @@ class TestFromTimm:
             convert_source(f'vit_base_patch32_clip_{size}', path, tag)
 
     def test_unknown_tags_get_the_known(self):
-        with pytest.raises(CheckpointError, match='its tags: .*laion2b'):
+        with pytest.raises(CheckpointError, match=r'its tags: .*laion2b'):
             find_timm_tower('vit_base_patch32_clip_224', 'laion2')
         with pytest.raises(CheckpointError, match='is not a CLIP or SigLIP'):
             find_timm_tower('vit_base_patch16_224', None)
