@@ -61,11 +61,9 @@ def not_a_file(path: str) -> str | None:
         folder = folder.parent
     elif not folder.is_dir():
         return None
-    if any((folder / name).is_file() for name in CONFIGS):
-        return f"{path} is not a weight file. Use 'local-dir:{folder}'."
     return (
-        f'{path} is not a weight file. Give one, or put '
-        f"{' or '.join(CONFIGS)} next to it and use 'local-dir:{folder}'."
+        f"{path} is not a weight file. Give one, or use 'local-dir:{folder}' "
+        f'if it has {" or ".join(CONFIGS)}.'
     )
 
 

@@ -163,9 +163,6 @@ def _refuse_other_images(
 def tower_config(model: str | dict[str, Any]) -> dict[str, Any]:
     """Return the part of an open_clip model config that the tower needs.
 
-    Args:
-        model (str | dict): An open_clip model name, or a model config.
-
     Returns:
         dict: Arguments for open_clip's ``_build_vision_tower``:
         ``embed_dim``, ``vision_cfg`` (only what differs from open_clip's

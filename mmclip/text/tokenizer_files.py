@@ -62,15 +62,10 @@ def _are_tokens(value: Any) -> bool:
 TOKEN: Check = (lambda v: v is None or _is_token(v), 'a token')
 TOKENS: Check = optional((_are_tokens, 'tokens'))
 SPECIAL_TOKENS = dict.fromkeys(
-    (
-        'bos_token',
-        'eos_token',
-        'unk_token',
-        'sep_token',
-        'pad_token',
-        'cls_token',
-        'mask_token',
-    ),
+    [
+        f'{name}_token'
+        for name in ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
+    ],
     TOKEN,
 ) | dict(additional_special_tokens=TOKENS, extra_special_tokens=TOKENS)
 CONFIG: dict[str, Check] = SPECIAL_TOKENS | dict(

@@ -151,10 +151,7 @@ def test_any_other_prefix_is_named_and_what_removes_it(
 @pytest.mark.parametrize('name', ['', '{}', 'model.safetensors.index.json'])
 def test_a_folder_is_to_be_written_as_one(tmp_path, config, name):
     path = tmp_path / name.format(config)
-    with pytest.raises(CheckpointError, match='Give one, or put '):
-        build(path)
-    (tmp_path / config).write_text('{}')
-    with pytest.raises(CheckpointError, match=f"Use 'local-dir:{tmp_path}'"):
+    with pytest.raises(CheckpointError, match=f"use 'local-dir:{tmp_path}'"):
         build(path)
 
 

@@ -13,7 +13,7 @@ from mmclip.checkpoint.files.atomic import TEMPORARY
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import classes_of, make_clip, read_clip
-from mmclip.checkpoint.state_dict import weights_of
+from mmclip.checkpoint.state_dict import weights_of, without_prefix
 from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.towers.hugging_face import to_hugging_face
 from mmclip.checkpoint.towers.open_clip import to_open_clip
@@ -118,15 +118,10 @@ def _split(
     state_dict: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split a state dict into backbone, without prefix, and classifier."""
-    tower, head, others = {}, {}, []
-    for key, tensor in state_dict.items():
-        key = str(key)
-        if key.startswith('backbone.'):
-            tower[key.removeprefix('backbone.')] = tensor
-        elif key.startswith(_HEAD):
-            head[key] = tensor
-        elif not key.startswith('data_preprocessor.'):
-            others.append(key)
+    tower = without_prefix(state_dict, 'backbone.')
+    head = {k: state_dict[k] for k in state_dict if k.startswith(_HEAD)}
+    known = ('backbone.', _HEAD, 'data_preprocessor.')
+    others = [key for key in state_dict if not key.startswith(known)]
     if others or not tower:
         raise CheckpointError(
             'Only a backbone and a linear head can be exported; the '

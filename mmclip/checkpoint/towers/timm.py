@@ -268,21 +268,19 @@ def _refuse_ambiguity(name: str) -> None:
     import timm
 
     twin = name.replace('_clip_', '_clip_quickgelu_')
-    if twin != name and timm.is_model(twin):
-        raise CheckpointError(
-            f'{name} uses GELU, {twin} QuickGELU, and the file does not say '
-            'which it needs. Pass --tag with the tag whose activation it uses '
-            f"('{NO_TAG}' for {name}'s own)."
-        )
     settings = {
         tuple(timm.models.get_pretrained_cfg_value(full, k) for k in PIXELS)
         for full in timm.list_pretrained(name)
     }
-    if len(settings) > 1:
+    problem = ''
+    if twin != name and timm.is_model(twin):
+        problem = f'{name} uses GELU, {twin} QuickGELU'
+    elif len(settings) > 1:
+        problem = f"timm's weights of {name} differ in preprocessing"
+    if problem:
         raise CheckpointError(
-            f"timm's weights of {name} differ in preprocessing, and the file "
-            'does not say which it needs. Pass --tag with the tag whose '
-            f"preprocessing it uses ('{NO_TAG}' for {name}'s default)."
+            f'{problem}, and the file does not say which it needs. Pass --tag '
+            f"with its tag ('{NO_TAG}' for the settings of {name})."
         )
 
 
