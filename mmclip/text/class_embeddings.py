@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -66,6 +66,7 @@ def embed_classes(
     templates: Sequence[Template],
     tag: str | None = None,
     device: str = 'cpu',
+    weights: Mapping[str, Tensor] | None = None,
 ) -> ClassEmbeddings:
     """Embed classes with the text tower of an open_clip model.
 
@@ -82,6 +83,7 @@ def embed_classes(
         tag (str | None): For a local file: the tag whose activation it uses,
             ``'none'`` for the model config's own.
         device (str): Where the text tower runs. Defaults to ``'cpu'``.
+        weights (Mapping | None): The weights, if they are open already.
 
     Raises:
         CheckpointError: If a name or tag is unknown, or the file does not
@@ -99,7 +101,7 @@ def embed_classes(
             return _check(_read(path), shape)
         except CheckpointError as error:
             _log(f'{path} is damaged and will be made again: {error}')
-    model, tokenizer = load_whole_model(name, pretrained, tag)
+    model, tokenizer = load_whole_model(name, pretrained, tag, weights)
     found = embed_with(model.to(device).eval(), tokenizer, classes, templates)
     found = replace(found, embeddings=found.embeddings.cpu())
     try:

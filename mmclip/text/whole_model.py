@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,10 @@ _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 
 
 def load_whole_model(
-    name: str, pretrained: str, tag: str | None = None
+    name: str,
+    pretrained: str,
+    tag: str | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> tuple[Any, Any]:
     """Load both towers of an open_clip model, and its tokenizer.
 
@@ -39,6 +42,7 @@ def load_whole_model(
         pretrained (str): A pretrained tag, or a local file.
         tag (str | None): For a local file: the tag whose activation it uses,
             ``'none'`` for the model config's own.
+        weights (Mapping | None): The weights, if they are open already.
 
     Returns:
         tuple: The model, open_clip's ``CLIP`` or ``CustomTextCLIP``, and the
@@ -49,8 +53,9 @@ def load_whole_model(
             those of the whole model.
         FileNotFoundError: If a local file is missing.
     """
-    _, read = open_clip_source(name, pretrained, tag)
-    tensors = {k: t for k, t in read().items() if k not in _NOT_WEIGHTS}
+    if weights is None:
+        weights = open_clip_source(name, pretrained, tag)[1]()
+    tensors = {k: t for k, t in weights.items() if k not in _NOT_WEIGHTS}
     model, tokenizer = build_whole_model(
         name,
         tag if is_local(pretrained) else pretrained,

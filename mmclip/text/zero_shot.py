@@ -11,7 +11,7 @@ from mmclip.checkpoint.describe import (
     load_trained,
     pipeline_of,
 )
-from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.checkpoint.towers.sources import convert_found, find_source
 from mmclip.errors import CheckpointError
 from mmclip.text.class_embeddings import Template, embed_classes
 
@@ -48,8 +48,12 @@ def zero_shot_checkpoint(
         FileNotFoundError: If a local file is missing.
         ValueError: If there are no classes or templates.
     """
-    checkpoint, _ = convert_source(name, pretrained, tag)
-    found = embed_classes(name, pretrained, classes, templates, tag, device)
+    tower, read = find_source(name, pretrained, tag)
+    weights = read()
+    checkpoint, _ = convert_found((tower, lambda: weights), pretrained)
+    found = embed_classes(
+        name, pretrained, classes, templates, tag, device, weights
+    )
     num_classes, width = found.embeddings.shape
     checkpoint['state_dict'] |= {
         f'head.{key}': tensor for key, tensor in found.head().items()

@@ -81,7 +81,13 @@ def convert_found(
     weights = read()
     local = is_local(pretrained)
     try:
-        conversion = _convert(tower, weights, dtype)
+        conversion = convert(weights, _dialect(tower, weights), dtype)
+        _settle_projection(conversion, tower)
+        whole = conversion.state_dict.items()
+        check_complete(
+            {k: tensor for k, tensor in whole if not k.startswith('head.')},
+            build_backbone(tower.backbone, 'meta', len(weights)).state_dict(),
+        )
     except CheckpointError as error:
         what = pretrained if local else f'{tower.name} {pretrained}'
         raise CheckpointError(
@@ -152,20 +158,6 @@ def convert_repository(repository: str) -> dict[str, Any]:
     folder = _download_repository(repository)
     refuse_damaged_json(folder)
     return convert_folder(folder, repository)
-
-
-def _convert(tower: Tower, source: Any, dtype: torch.dtype) -> Conversion:
-    conversion = convert(source, _dialect(tower, source), dtype)
-    _settle_projection(conversion, tower)
-    check_complete(
-        {
-            key: tensor
-            for key, tensor in conversion.state_dict.items()
-            if not key.startswith('head.')
-        },
-        build_backbone(tower.backbone, 'meta', len(source)).state_dict(),
-    )
-    return conversion
 
 
 def _dialect(tower: Tower, source: Any) -> Dialect:
