@@ -58,8 +58,9 @@ def resize_pos_embed_on_load(
     if source == module.grid:
         return
     print_log(
-        f'Resize {name} from a {source[0]}x{source[1]} to a '
-        f'{module.grid[0]}x{module.grid[1]} patch grid (bicubic, antialias).',
+        f'Resized the position embedding {name} from a {source[0]}x'
+        f'{source[1]} to a {module.grid[0]}x{module.grid[1]} patch grid '
+        '(bicubic, antialias).',
         logger='current',
     )
     state_dict[name] = resize_pos_embed(

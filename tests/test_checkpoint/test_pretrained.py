@@ -101,7 +101,7 @@ def test_position_embeddings_are_resized_and_said(converted, log, img_size):
         weights(checkpoint)['pos_embed'], (4, 4), backbone.grid
     )
     assert torch.equal(backbone.pos_embed, wanted)
-    assert 'Resize pos_embed from a ' in log()
+    assert 'Resized the position embedding' in log()
 
 
 @pytest.mark.parametrize(

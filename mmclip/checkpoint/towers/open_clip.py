@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
-from mmclip.checkpoint.files.paths import NO_TAG, is_local
+from mmclip.checkpoint.files.paths import (
+    NO_TAG,
+    is_local,
+)
 from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.meta import Clip
 from mmclip.checkpoint.towers.convert import check_complete, export

@@ -137,6 +137,9 @@ def convert_folder(
             transformers' ``config.json``) and the weights.
         name (str | None): Its name in the metadata. Defaults to the folder's
             name.
+
+    Raises:
+        FileNotFoundError: If it has neither config.
     """
     folder = Path(folder).expanduser()
     for config in ('open_clip_config.json', 'config.json'):
