@@ -91,11 +91,7 @@ class FullyShardStrategy(DDPStrategy):
     """
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        """Shard the blocks of the backbones, then everything else.
-
-        Raises:
-            ConfigError: If there is no process group.
-        """
+        """Shard the blocks of the backbones, then everything else."""
         if not is_distributed():
             raise ConfigError(
                 'Sharded training needs a process group, even for one '

@@ -1,6 +1,5 @@
 """Learning rates that decrease from the head to the stem."""
 
-import difflib
 import re
 from collections.abc import Collection, Iterator
 
@@ -8,7 +7,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
-from mmclip.errors import ConfigError
+from mmclip.errors import ConfigError, did_you_mean
 from mmclip.models.vit import VisionTransformer
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -196,8 +195,7 @@ def _refuse_unknown(
 ) -> None:
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f' (did you mean {near[0]!r}?)' if near else ''
             raise ConfigError(
-                f'{where} has no key {key!r}{hint}; it has {", ".join(known)}.'
+                f'{where} has no key {key!r}{did_you_mean(key, known)}; it '
+                f'has {", ".join(known)}.'
             )

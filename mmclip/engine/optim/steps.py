@@ -27,10 +27,6 @@ def check_checkpoints(runner: Runner, hook: CheckpointHook) -> None:
     not end with a step and the sampler is not ours, a warning says that a
     resumed run loses some.
 
-    Args:
-        runner (Runner): A runner about to train.
-        hook (CheckpointHook): The hook that writes its checkpoints.
-
     Raises:
         ConfigError: If an interval in iterations is not a whole number of
             steps, or our sampler does not end epochs with a step.

@@ -11,11 +11,7 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's backend for local files, which writes all or nothing."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file.
-
-        Raises:
-            OSError: If that fails; an old file stays unchanged.
-        """
+        """Write bytes to a file."""
         with atomic_file(filepath) as temporary:
             temporary.write_bytes(obj)
 

@@ -21,10 +21,6 @@ from mmclip.errors import CheckpointError
 def describe_run(runner: Runner, said: set[str]) -> Clip | None:
     """Describe a run's model for its checkpoints.
 
-    Args:
-        runner (Runner): A runner in training.
-        said (set[str]): Warnings that are not repeated; new ones are added.
-
     Returns:
         dict | None: ``meta['clip']``; None if the model has none of our
         backbones, or (with a warning) cannot be described.
@@ -56,11 +52,6 @@ def compare_with_run(
     size; a warning names the first two. Before a test, a warning says if
     images are prepared differently; training warns when it begins.
 
-    Args:
-        runner (Runner): The runner about to load it.
-        checkpoint (Mapping): The checkpoint as read.
-        path (str): What errors call it.
-
     Raises:
         CheckpointError: If anything differs; the message names it.
     """
@@ -78,12 +69,7 @@ def compare_with_run(
 
 
 def warn_of_images(runner: Runner, names: Iterable[str] = PREPROCESS) -> None:
-    """Warn if images are not prepared as the weights expect.
-
-    Args:
-        runner (Runner): A runner whose model has its weights.
-        names (Iterable[str]): The settings to compare. Defaults to all.
-    """
+    """Warn if images are not prepared as the weights expect."""
     unlike = unlike_images(runner.model, test_pipeline_of(runner), names)
     if unlike:
         runner.logger.warning(

@@ -70,27 +70,22 @@ class ExactResumeHook(Hook):
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             wanted = ResumableInfiniteSampler
-        if not isinstance(find_sampler(runner), wanted):
+        needs = {
+            f"train_dataloader.sampler.type='mmclip.{wanted.__name__}'": (
+                isinstance(find_sampler(runner), wanted)
+            ),
+            "dict(type='mmclip.SeedSample') first in the pipeline of every "
+            'data set, and no wrappers except ConcatDataset and '
+            'RepeatDataset': _seeds_samples(runner.train_dataloader.dataset),
+            'no EarlyStoppingHook, which starts counting again': not any(
+                isinstance(hook, EarlyStoppingHook) for hook in runner.hooks
+            ),
+            'randomness.seed': runner._randomness_cfg.get('seed') is not None,
+        }
+        if missing := [need for need, is_met in needs.items() if not is_met]:
             runner.logger.warning(
                 'A resumed run will not be exactly the same: that needs '
-                f"train_dataloader.sampler.type='mmclip.{wanted.__name__}'."
-            )
-        if not _seeds_samples(runner.train_dataloader.dataset):
-            runner.logger.warning(
-                'A resumed run will not be exactly the same: that needs '
-                "dict(type='mmclip.SeedSample') first in the pipeline of "
-                'every data set, and no wrappers except ConcatDataset and '
-                'RepeatDataset.'
-            )
-        if any(isinstance(h, EarlyStoppingHook) for h in runner.hooks):
-            runner.logger.warning(
-                'A resumed run may not end at the same epoch: '
-                'EarlyStoppingHook starts counting again.'
-            )
-        if runner._randomness_cfg.get('seed') is None:
-            runner.logger.warning(
-                'A resumed run will not be exactly the same: randomness.seed '
-                'is not set.'
+                f'{"; ".join(missing)}.'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

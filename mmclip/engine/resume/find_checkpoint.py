@@ -16,18 +16,12 @@ from mmclip.errors import CheckpointError
 
 
 def find_newest_checkpoint(
-    folder: Path, filename_tmpl: str | None, logger: Logger
+    folder: str | Path, filename_tmpl: str | None, logger: Logger
 ) -> OpenedPath | None:
     """Find the checkpoint written last that can be resumed from.
 
     This is not the one with the most iterations, which may be from an earlier
     run in the same folder.
-
-    Args:
-        folder (Path): The folder of the checkpoints.
-        filename_tmpl (str | None): Their names, in addition to
-            ``epoch_N.pth`` and ``iter_N.pth``, as in ``CheckpointHook``.
-        logger (Logger): Logs which are passed over, and why.
 
     Returns:
         OpenedPath | None: The file; None if there is none at all.
@@ -67,39 +61,33 @@ def find_newest_checkpoint(
 
 
 def has_checkpoints(cfg: Config) -> bool:
-    """Tell whether a run of a config has left a checkpoint, good or bad.
-
-    Raises:
-        CheckpointError: If the folder is not local.
-    """
+    """Tell whether a run of a config has left a checkpoint, good or bad."""
     hook: Mapping = cfg.get('default_hooks', {}).get('checkpoint') or {}
     folder = checkpoint_folder(cfg.work_dir, hook.get('out_dir'))
     return bool(list_checkpoints(folder, hook.get('filename_tmpl')))
 
 
-def checkpoint_folder(work_dir: str, out_dir: str | None) -> Path:
-    """Return the folder that mmengine's ``CheckpointHook`` writes to.
-
-    Raises:
-        CheckpointError: If it is not local.
-    """
+def checkpoint_folder(work_dir: str, out_dir: str | None) -> str:
+    """Return the folder that mmengine's ``CheckpointHook`` writes to."""
     if out_dir is None or out_dir == work_dir:
-        return Path(work_dir)
-    if '://' in out_dir:
+        return work_dir
+    return f'{out_dir.rstrip("/")}/{Path(work_dir).name}'
+
+
+def list_checkpoints(
+    folder: str | Path, filename_tmpl: str | None
+) -> list[Path]:
+    """List files named like a run's checkpoints, good or bad."""
+    if '://' in str(folder):
         raise CheckpointError(
-            f'--resume cannot search {out_dir}, which is not a local folder: '
+            f'--resume cannot search {folder}, which is not a local folder: '
             'pass the file, --resume CHECKPOINT.'
         )
-    return Path(out_dir) / Path(work_dir).name
-
-
-def list_checkpoints(folder: Path, filename_tmpl: str | None) -> list[Path]:
-    """List files named like a run's checkpoints, good or bad."""
     templates = ['epoch_{}.pth', 'iter_{}.pth']
     if filename_tmpl is not None:
         templates.append(filename_tmpl)
-    pattern = '|'.join(map(as_pattern, templates))
-    return [p for p in folder.glob('*') if re.fullmatch(pattern, p.name)]
+    names = re.compile('|'.join(map(as_pattern, templates)))
+    return [p for p in Path(folder).glob('*') if names.fullmatch(p.name)]
 
 
 def as_pattern(filename_tmpl: str) -> str:
@@ -108,32 +96,22 @@ def as_pattern(filename_tmpl: str) -> str:
 
 
 def check_resumable(checkpoint: Mapping, path: str) -> None:
-    """Check that a run can resume from a checkpoint.
-
-    Raises:
-        CheckpointError: If it has only weights, or no epoch and iteration.
-    """
-    missing = {'meta', 'state_dict', 'optimizer'} - set(checkpoint)
-    if missing:
+    """Check that a run can resume from a checkpoint."""
+    meta, problem = checkpoint.get('meta'), None
+    if missing := {'meta', 'state_dict', 'optimizer'} - set(checkpoint):
+        problem = f'it lacks {", ".join(sorted(missing))}'
+    elif not isinstance(meta, Mapping):
+        problem = 'its meta is not a dict'
+    elif not is_step(meta.get('epoch')) or not is_step(meta.get('iter')):
+        problem = "its meta['epoch'] or meta['iter'] is not a whole number"
+    elif not isinstance(meta.get('seed'), int | None):
+        problem = "its meta['seed'] is not a number"
+    elif not isinstance(checkpoint.get('message_hub', {}), Mapping):
+        problem = 'its message_hub is not a dict'
+    if problem is not None:
         raise CheckpointError(
-            f'{path} cannot be resumed from: it lacks '
-            f'{", ".join(sorted(missing))}. To start from its weights, set '
-            'load_from.'
-        )
-    meta = checkpoint['meta']
-    for key in ('epoch', 'iter'):
-        if not isinstance(meta, Mapping) or not is_step(meta.get(key)):
-            raise CheckpointError(
-                f"{path} cannot be resumed from: its meta['{key}'] is not a "
-                f'number of {key}s.'
-            )
-    if not isinstance(meta.get('seed'), int | None):
-        raise CheckpointError(
-            f"{path} cannot be resumed from: its meta['seed'] is not a number."
-        )
-    if not isinstance(checkpoint.get('message_hub', {}), Mapping):
-        raise CheckpointError(
-            f'{path} cannot be resumed from: its message_hub is not a dict.'
+            f'{path} cannot be resumed from: {problem}. To start from its '
+            'weights, set load_from.'
         )
 
 

@@ -6,7 +6,6 @@ start.
 """
 
 import warnings
-from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -36,11 +35,9 @@ def apply_new_settings(
             an obstacle (see :func:`find_obstacle`).
     """
     if _depends_on_validation(runner):  # then only ends differ
-        states = checkpoint['param_schedulers']
         for key, schedulers in schedulers_by_key(runner).items():
-            _, _, part = key.partition('.')
-            of_key = states[part] if isinstance(states, dict) else states
-            for state, scheduler in zip(of_key, schedulers, strict=True):
+            states = _part(checkpoint['param_schedulers'], key)
+            for state, scheduler in zip(states, schedulers, strict=True):
                 state['end'] = scheduler.end
         return
     meta = checkpoint['meta']
@@ -57,9 +54,7 @@ def apply_new_settings(
     done = min(meta['iter'], runner.train_loop.max_iters)
     bring_forward(schedulers, done, meta['epoch'], length)
     for key, wrapper in wrappers_by_key(runner).items():
-        _, _, part = key.partition('.')
-        saved = checkpoint['optimizer']
-        saved = saved[part] if part else saved
+        saved = _part(checkpoint['optimizer'], key)
         fresh = wrapper.state_dict()
         saved['param_groups'] = [
             dict(new, params=old['params'])
@@ -74,27 +69,30 @@ def apply_new_settings(
             saved['loss_scaler'] |= {
                 name: scaler[name] for name in SCALER if name in scaler
             }
-    if isinstance(runner.param_schedulers, dict):
-        checkpoint['param_schedulers'] = {
-            name: [scheduler.state_dict() for scheduler in part]
-            for name, part in runner.param_schedulers.items()
-        }
-    else:
-        checkpoint['param_schedulers'] = [s.state_dict() for s in schedulers]
+    states = {
+        key.partition('.')[2]: [scheduler.state_dict() for scheduler in part]
+        for key, part in schedulers_by_key(runner).items()
+    }
+    checkpoint['param_schedulers'] = states.get('', states)
+
+
+def _part(state: Any, key: str) -> Any:
+    """Return the state of one of several optimizers, or of the only one."""
+    _, _, part = key.partition('.')
+    return state[part] if part else state
 
 
 def bring_forward(
-    schedulers: Iterable[_ParamScheduler], iters: int, epochs: int, length: int
+    schedulers: list[_ParamScheduler], iters: int, epochs: int, length: int
 ) -> None:
     """Step schedulers as often as a run would have by now.
 
     Args:
-        schedulers (Iterable[_ParamScheduler]): New schedulers.
+        schedulers (list[_ParamScheduler]): New schedulers.
         iters (int): Number of finished iterations.
         epochs (int): Number of finished epochs.
         length (int): Iterations per epoch; 0 in a loop without epochs.
     """
-    schedulers = list(schedulers)
     by_iteration = [s for s in schedulers if not s.by_epoch]
     by_epoch = [s for s in schedulers if s.by_epoch]
     ended = 0

@@ -11,7 +11,7 @@ import logging
 import math
 import numbers
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import PurePath
 from typing import Any
 
@@ -22,7 +22,6 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmclip.errors import CheckpointError
 
 MOST_NESTED = 100
-_PLAIN = (type(None), bool, int, float, str, bytes)
 _AS_TEXT = (
     PurePath,
     datetime.date,
@@ -32,35 +31,39 @@ _AS_TEXT = (
     torch.device,
     complex,
 )
+# Subclasses of Python's types, and types of other packages.
+_FORMS: tuple[tuple[Any, Any], ...] = (
+    (str, str),
+    (bytes | bytearray, bytes),
+    (_AS_TEXT, str),
+    (np.bool_, bool),
+    (numbers.Integral, int),
+    (numbers.Real, float),
+)
 _HISTORY = {'log_history', 'count_history', 'max_length'}
 
 
-class _NoValue(Exception):
-    """A value has no plain form."""
+_NOTHING = object()  # the form of a value without a plain one
 
 
-def make_plain(
-    checkpoint: dict[str, Any], said: set[str], *, quiet: bool = False
-) -> None:
+def make_plain(checkpoint: dict[str, Any], said: set[str]) -> None:
     """Replace, in place, everything that torch's safe loader would refuse.
 
     Numbers and arrays of other packages become Python's; sets become sorted
     lists; paths, dates and dtypes become strings; histories of logged values
     become tensors (see :func:`restore_histories`). Values without a plain
-    form are left out with a warning. Weights stay as they are.
-
-    Args:
-        checkpoint (dict): The checkpoint about to be written.
-        said (set[str]): Warnings that are not repeated; new ones are added.
-        quiet (bool): Whether to suppress warnings. Defaults to False.
+    form are left out with a warning, which ``said`` keeps from being repeated;
+    functions of schedulers without one, since constructors restore them.
+    Weights stay as they are.
     """
-    for key in list(checkpoint):
-        if key.endswith('state_dict'):
-            continue  # tensors and torch's metadata
-        value = checkpoint[key]
-        if key == 'param_schedulers':
-            value = _without_functions(value)
-        checkpoint[key] = _Writer(said, quiet).convert(value, key)
+    for key, value in checkpoint.items():
+        if not key.endswith('state_dict'):  # tensors and torch's metadata
+            checkpoint[key] = _make_plain(value, key, said)
+
+
+def _make_plain(value: Any, where: str, said: set[str] | None) -> Any:
+    made = _Writer(said).convert(value, where)
+    return None if made is _NOTHING else made
 
 
 def restore_plain(runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -69,22 +72,12 @@ def restore_plain(runner: Any, checkpoint: dict[str, Any]) -> None:
     These are the histories of logged values and, if unchanged, the metainfo
     of the data set. Otherwise, mmengine would warn about another data set
     just because an array was written as a list.
-
-    Args:
-        runner (Runner): The runner about to resume.
-        checkpoint (dict): The checkpoint as read, changed in place.
-
-    Raises:
-        CheckpointError: If a history is damaged.
     """
     restore_histories(checkpoint, str(runner._load_from or runner._resume))
     metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None)
-    own = dict(dataset_meta=metainfo)
-    make_plain(own, set(), quiet=True)
+    own = _make_plain(metainfo, '', None)
     meta = checkpoint.get('meta')
-    if isinstance(meta, dict) and same(
-        meta.get('dataset_meta'), own['dataset_meta']
-    ):
+    if isinstance(meta, dict) and same(meta.get('dataset_meta'), own):
         meta['dataset_meta'] = metainfo
 
 
@@ -126,15 +119,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
-    """Rebuild the histories that :func:`make_plain` wrote as tensors.
-
-    Args:
-        checkpoint (dict): The checkpoint as read, changed in place.
-        where (str): Its path, for errors.
-
-    Raises:
-        CheckpointError: If one is damaged.
-    """
+    """Rebuild the histories that :func:`make_plain` wrote as tensors."""
     hub = checkpoint.get('message_hub')
     scalars = hub.get('log_scalars') if isinstance(hub, dict) else None
     if not isinstance(scalars, dict):
@@ -159,71 +144,38 @@ def restore_histories(checkpoint: dict[str, Any], where: str) -> None:
         )
 
 
-def _without_functions(schedulers: Any) -> Any:
-    """Drop functions from schedulers' states; constructors restore them."""
-    if isinstance(schedulers, dict):
-        return {
-            key: value
-            if key == 'param_schedulers'
-            else _without_functions(value)
-            for key, value in schedulers.items()
-            if not callable(value)
-        }
-    if isinstance(schedulers, list):
-        return [_without_functions(value) for value in schedulers]
-    return schedulers
-
-
 class _Writer:
     """A converter of one value, which converts each container once."""
 
-    def __init__(self, said: set[str], quiet: bool):
-        self._said, self._quiet = said, quiet
+    def __init__(self, said: set[str] | None):
+        self._said = said
         self._done: dict[int, Any] = {}
         self._open: set[int] = set()
 
     def convert(self, value: Any, where: str) -> Any:
-        try:
-            return self._convert(value, where)
-        except _NoValue:
-            return None
-
-    def _convert(self, value: Any, where: str) -> Any:
-        if type(value) in _PLAIN:
+        """Return the plain form of a value, or ``_NOTHING``."""
+        if value is None or type(value) in (bool, int, float, str, bytes):
             return value
         if isinstance(value, torch.Tensor):
             is_torchs = type(value).__module__.partition('.')[0] == 'torch'
             return value if is_torchs else value.as_subclass(torch.Tensor)
         if isinstance(value, enum.Enum):
-            return self._convert(value.value, where)
-        plain: Any
-        for plain in (str, int, float):  # np.float64 is a float, too
-            if isinstance(value, plain):
-                return plain(value)
-        if isinstance(value, bytes | bytearray):
-            return bytes(value)
-        if isinstance(value, _AS_TEXT):
-            return str(value)
-        if isinstance(value, np.bool_):
-            return bool(value)
-        if isinstance(value, numbers.Integral):
-            return int(value)
-        if isinstance(value, numbers.Real):
-            return float(value)
-        if isinstance(value, HistoryBuffer | np.ndarray | Iterable):
+            return self.convert(value.value, where)
+        for kind, make in _FORMS:
+            if isinstance(value, kind):
+                return make(value)
+        if isinstance(value, HistoryBuffer | Iterable):
             return self._container(value, where)
-        raise self._nothing(value, where)
+        return self._nothing(value, where)
 
     def _container(self, value: Any, where: str) -> Any:
         if id(value) in self._done:
             return self._done[id(value)][1]
         if id(value) in self._open or len(self._open) > MOST_NESTED:
-            raise self._nothing(value, where)
+            return self._nothing(value, where)
         self._open.add(id(value))
-        try:
-            made = self._make(value, where)
-        finally:
-            self._open.discard(id(value))
+        made = self._make(value, where)
+        self._open.discard(id(value))
         self._done[id(value)] = value, made  # kept alive to keep its id
         return made
 
@@ -231,42 +183,22 @@ class _Writer:
         if isinstance(value, HistoryBuffer):
             return self._history(value, where)
         if isinstance(value, np.ndarray):
-            return self._convert(value.tolist(), where)
+            return self.convert(value.tolist(), where)
         if isinstance(value, Mapping):
-            pairs = ((self._key(k), k, value[k]) for k in value)
-            return {
-                key: part
-                for key, k, v in pairs
-                for part in self._part(v, f'{where}[{k!r}]')
+            pairs = {
+                _key(key): self.convert(value[key], f'{where}[{key!r}]')
+                for key in value
             }
+            return {k: v for k, v in pairs.items() if v is not _NOTHING}
+        if not hasattr(value, '__len__'):
+            return self._nothing(value, where)
         if isinstance(value, Set):
             value = sorted(value, key=lambda v: (type(v).__name__, str(v)))
-        elif not isinstance(value, Sequence | Iterable) or not hasattr(
-            value, '__len__'
-        ):
-            raise self._nothing(value, where)
-        parts = [
-            part
-            for i, v in enumerate(value)
-            for part in self._part(v, f'{where}[{i}]')
-        ]
+        parts = [self.convert(v, f'{where}[{i}]') for i, v in enumerate(value)]
+        parts = [part for part in parts if part is not _NOTHING]
         return tuple(parts) if isinstance(value, tuple) else parts
 
-    def _part(self, value: Any, where: str) -> list[Any]:
-        """Return one value, or none if it has no plain form."""
-        try:
-            return [self._convert(value, where)]
-        except _NoValue:
-            return []
-
-    def _key(self, key: Any) -> Any:
-        if type(key) in (type(None), bool, int, float, str):
-            return key
-        if isinstance(key, np.bool_ | np.integer):
-            return key.item()
-        return str(key.value if isinstance(key, enum.Enum) else key)
-
-    def _history(self, history: HistoryBuffer, where: str) -> dict[str, Any]:
+    def _history(self, history: HistoryBuffer, where: str) -> Any:
         log, counts = history.data
         try:
             return dict(
@@ -275,10 +207,11 @@ class _Writer:
                 max_length=int(history.max_length),
             )
         except TypeError:  # not a history of numbers
-            raise self._nothing(history, where) from None
+            return self._nothing(history, where)
 
-    def _nothing(self, value: Any, where: str) -> _NoValue:
-        if where not in self._said and not self._quiet:
+    def _nothing(self, value: Any, where: str) -> Any:
+        is_known = callable(value) and where.startswith('param_schedulers')
+        if self._said is not None and where not in self._said and not is_known:
             self._said.add(where)
             print_log(
                 f'Checkpoints are written without {where}: its '
@@ -286,4 +219,12 @@ class _Writer:
                 logger='current',
                 level=logging.WARNING,
             )
-        return _NoValue()
+        return _NOTHING
+
+
+def _key(key: Any) -> Any:
+    if type(key) in (type(None), bool, int, float, str):
+        return key
+    if isinstance(key, np.bool_ | np.integer):
+        return key.item()
+    return str(key.value if isinstance(key, enum.Enum) else key)

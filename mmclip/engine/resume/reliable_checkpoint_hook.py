@@ -61,18 +61,12 @@ class ReliableCheckpointHook(CheckpointHook):
 
         Raises:
             CheckpointError: If there are checkpoints, but none can be read.
-            TypeError: If ``resume`` is neither a bool nor a name.
         """
         use_atomic_backend()
         resume: Any = runner._resume
-        if isinstance(resume, str) and resume:
+        if resume and resume is not True:
             # FlexibleRunner accepts a name; Runner would ignore it.
-            runner._load_from, runner._resume = resume, True
-        elif resume and resume is not True:
-            raise TypeError(
-                f'resume={resume!r} must be True, False or a checkpoint to '
-                "resume from (resume='FILE', like --resume FILE)."
-            )
+            runner._load_from, runner._resume = str(resume), True
         if runner._resume and runner._load_from is None:
             runner._load_from = self._find(runner)
             # mmengine would still follow last_checkpoint.
@@ -103,10 +97,6 @@ class ReliableCheckpointHook(CheckpointHook):
         Half-written files are removed. A validation that the checkpoint does
         not know of is repeated: mmengine would skip it, and the last epoch
         could then never be the best.
-
-        Raises:
-            ConfigError: If checkpoints would be written after epochs in a
-                loop without epochs, or within optimizer steps.
         """
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ConfigError(
@@ -152,7 +142,7 @@ class ReliableCheckpointHook(CheckpointHook):
         """
         infos = runner.message_hub.runtime_info
         resumed = str(runner._load_from or runner._resume or '')
-        folder = self._folder(runner)
+        folder = checkpoint_folder(runner.work_dir, self.out_dir)
         is_own = bool(runner._resume) and _is_in(resumed, folder)
         if 'keep_ckpt_ids' in infos:
             steps = infos['keep_ckpt_ids'] if is_own else []
@@ -171,12 +161,6 @@ class ReliableCheckpointHook(CheckpointHook):
             else:
                 del infos[key]
 
-    def _folder(self, runner: Runner) -> str:
-        """Return the folder for checkpoints, as ``CheckpointHook`` does."""
-        if self.out_dir is None or self.out_dir == runner.work_dir:
-            return runner.work_dir
-        return f'{self.out_dir.rstrip("/")}/{Path(runner.work_dir).name}'
-
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the time and a description of the weights."""
         checkpoint['meta']['written'] = time.time()
@@ -186,11 +170,7 @@ class ReliableCheckpointHook(CheckpointHook):
         make_plain(checkpoint, self._said)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check that the run can resume from the checkpoint.
-
-        Raises:
-            CheckpointError: If it cannot.
-        """
+        """Check that the run can resume from the checkpoint."""
         # DeepSpeed keeps the weights elsewhere.
         if runner._resume and 'state_dict' in checkpoint:
             check_resumable(checkpoint, runner._load_from or runner._resume)

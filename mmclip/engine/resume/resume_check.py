@@ -73,31 +73,22 @@ class Difference:
 
 
 def find_differences(runner: Runner, checkpoint: Mapping) -> list[Difference]:
-    """Compare a run with the checkpoint that it resumes from.
-
-    Args:
-        runner (Runner): A runner built from the config, before it loads the
-            checkpoint's state.
-        checkpoint (Mapping): The checkpoint. Without recorded settings, only
-            its state is compared.
-
-    Raises:
-        CheckpointError: If settings or state are malformed.
-    """
+    """Compare a run with the checkpoint that it resumes from."""
     meta = _typed(checkpoint['meta'], dict, 'meta')
     for key in 'epoch', 'iter':
         _typed(meta.get(key), int, f"meta['{key}']")
     found = list(_compare_notes(read_note(checkpoint), read_settings(runner)))
-    found += _compare_seeds(meta.get('seed'), runner)
+    seeds = meta.get('seed'), runner._randomness_cfg.get('seed')
+    if None not in seeds and seeds[0] != seeds[1]:
+        found.append(Difference('randomness.seed', *seeds, 'data'))
     seen = {difference.key for difference in found}
     for key, wrapper in wrappers_by_key(runner).items():
         if f'{key}.optimizer.type' not in seen:
             state = _part(checkpoint['optimizer'], key, 'optimizer')
-            found += _compare_groups(state, wrapper, key, seen)
-            found += _compare_scalers(state, wrapper, key)
+            found += _compare_optimizers(state, wrapper, key, seen)
     for key, schedulers in schedulers_by_key(runner).items():
-        states = checkpoint.get('param_schedulers')
-        if states is not None:
+        states = checkpoint.get('param_schedulers') or []
+        if states:
             states = _part(states, key, 'param_schedulers')
         found += _compare_schedules(states, schedulers, key, seen)
     return found
@@ -137,95 +128,73 @@ def _compare_notes(old: dict, new: dict) -> Iterator[Difference]:
                 yield Difference(key, one, other, kind)
 
 
-def _compare_seeds(old: Any, runner: Runner) -> Iterator[Difference]:
-    new = runner._randomness_cfg.get('seed')
-    if None not in (old, new) and old != new:
-        yield Difference('randomness.seed', old, new, 'data')
-
-
-def _compare_groups(
+def _compare_optimizers(
     state: dict, wrapper: OptimWrapper, key: str, seen: set[str]
 ) -> Iterator[Difference]:
     new = wrapper.optimizer.param_groups
-    old = _typed(state.get('param_groups'), list, f'{key} (param_groups)')
-    sizes = [
-        [
-            len(_typed(g, dict, f'{key} (group)').get('params', ()))
-            for g in part
-        ]
-        for part in (old, new)
+    old = [
+        _typed(group, dict, f'{key} (group)')
+        for group in _typed(
+            state.get('param_groups'), list, f'{key} (param_groups)'
+        )
     ]
-    if sizes[0] != sizes[1]:
+    was, is_now = ([len(g.get('params', ())) for g in x] for x in (old, new))
+    if was != is_now:
         place = f'{key} (parameters in each group)'
-        yield Difference(place, sizes[0], sizes[1], 'state')
+        yield Difference(place, was, is_now, 'state')
         return
-    old, new = (list(map(_hyperparameters, part)) for part in (old, new))
-    for name in new[0]:
-        place = f'{key}.optimizer.{name}'
-        pairs = {
-            i: (plain(one[name]), plain(other[name]))
-            for i, (one, other) in enumerate(zip(old, new, strict=True))
-            if name in one and name in other
-        }
-        differing = [i for i, pair in pairs.items() if not same(*pair)]
-        if differing and place not in seen:
-            i = differing[-1]  # with layer decay, the head's group
+    # From the last: with layer decay, the head's group.
+    for i in reversed(range(len(new))):
+        one, other = _hyperparameters(old[i]), _hyperparameters(new[i])
+        for name in other:
+            place = f'{key}.optimizer.{name}'
+            if place in seen or same(one.get(name, other[name]), other[name]):
+                continue
+            seen.add(place)
             where = f' (parameter group {i})' if len(new) > 1 else ''
-            yield Difference(f'{place}{where}', *pairs[i])
+            yield Difference(f'{place}{where}', one[name], other[name])
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    saved = state.get('loss_scaler') or {}
+    fresh = scaler.state_dict() if scaler is not None else {}
+    for name in SCALER:
+        pair = saved.get(name), fresh.get(name)
+        if None not in pair and not same(*pair):
+            yield Difference(f'{key}.loss_scale.{name}', *pair)
 
 
 def _hyperparameters(group: dict) -> dict[str, Any]:
     """Return a parameter group's settings before schedules change them."""
     values = {
-        name: value
+        name: plain(value)
         for name, value in group.items()
         if isinstance(name, str) and name not in ('params', 'param_names')
     }
-    scheduled = [
-        name.removeprefix('initial_')
-        for name in values
-        if name.startswith('initial_')
-    ]
-    for name in scheduled:
-        values[name] = values.pop(f'initial_{name}')
+    for key in [key for key in values if key.startswith('initial_')]:
+        name = key.removeprefix('initial_')
+        values[name] = values.pop(key)
         for bound in 'max', 'min':  # OneCycleLR's
             values.pop(f'{bound}_{name}', None)
     betas = values.get('betas')
-    if 'momentum' in scheduled and isinstance(betas, list | tuple):
-        values['betas'] = (values.pop('momentum'), *betas[1:])
+    if 'initial_momentum' in group and isinstance(betas, list):
+        values['betas'] = [values.pop('momentum'), *betas[1:]]
     return values
 
 
-def _compare_scalers(
-    state: dict, wrapper: OptimWrapper, key: str
-) -> Iterator[Difference]:
-    scaler = getattr(wrapper, 'loss_scaler', None)
-    old = state.get('loss_scaler') or {}
-    new = scaler.state_dict() if scaler is not None else {}
-    for name in SCALER:
-        if name in old and name in new and not same(old[name], new[name]):
-            yield Difference(f'{key}.loss_scale.{name}', old[name], new[name])
-
-
 def _compare_schedules(
-    states: Any,
+    states: list,
     schedulers: list[_ParamScheduler],
     key: str,
     seen: set[str],
 ) -> Iterator[Difference]:
-    if states is None:
-        states = []
     if len(states) != len(schedulers):
         place = f'{key} (number of schedules)'
         yield Difference(place, len(states), len(schedulers))
         return
-    for i, (state, scheduler) in enumerate(
-        zip(states, schedulers, strict=True)
-    ):
+    for i, scheduler in enumerate(schedulers):
         if f'{key}.{i}.type' in seen:
             continue
-        old = _schedule(_typed(state, dict, f'{key}.{i}'))
-        new = _schedule(scheduler.state_dict())
+        state = _typed(states[i], dict, f'{key}.{i}')
+        old, new = _schedule(state), _schedule(scheduler.state_dict())
         # Private ones, which repeat others, come last.
         for name in sorted({*old, *new}, key=lambda x: (x[:1] == '_', x)):
             one, other = old.get(name, NOT_SET), new.get(name, NOT_SET)

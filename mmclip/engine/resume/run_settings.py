@@ -37,9 +37,6 @@ def read_settings(runner: Runner) -> Settings:
     that do not affect the weights, such as workers and intervals, are left
     out.
 
-    Args:
-        runner (Runner): A runner that is ready to train.
-
     Returns:
         dict: Plain values by key, in sections; model and pipeline only if the
             runner has a config of them.
@@ -138,22 +135,19 @@ def wrappers_by_key(runner: Runner) -> dict[str, OptimWrapper]:
     """Return the optimizer wrappers by their place in a config."""
     wrapper = runner.optim_wrapper
     if isinstance(wrapper, OptimWrapperDict):
-        return {
-            f'optim_wrapper.{name}': part
-            for name, part in wrapper.optim_wrappers.items()
-        }
-    return dict(optim_wrapper=wrapper)
+        wrapper = wrapper.optim_wrappers
+    return _by_key(wrapper, 'optim_wrapper')
 
 
 def schedulers_by_key(runner: Runner) -> dict[str, list[_ParamScheduler]]:
     """Return the lists of parameter schedulers by their place in a config."""
-    schedulers = runner.param_schedulers or []
-    if isinstance(schedulers, dict):
-        return {
-            f'param_scheduler.{name}': part
-            for name, part in schedulers.items()
-        }
-    return dict(param_scheduler=schedulers)
+    return _by_key(runner.param_schedulers or [], 'param_scheduler')
+
+
+def _by_key(built: Any, key: str) -> dict[str, Any]:
+    if not isinstance(built, dict):
+        return {key: built}
+    return {f'{key}.{name}': part for name, part in built.items()}
 
 
 def flatten(value: Any, key: str) -> dict[str, Any]:

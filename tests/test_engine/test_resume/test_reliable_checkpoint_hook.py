@@ -261,11 +261,6 @@ def test_a_name_as_resume_is_the_checkpoint(train, tmp_path, capfd):
         train(epochs=3, resume='none.pth')
 
 
-def test_other_values_of_resume_are_refused(train):
-    with pytest.raises(TypeError, match=r'resume=1 must be True, False or'):
-        train(resume=1)
-
-
 class Metrics(Hook):
     """Puts other metrics in the place of what validation gave."""
 
