@@ -17,11 +17,7 @@ FEWER_BITS = frozenset(2**bits - 1 for bits in range(9, 16))
 
 
 def needs_scaling(image: Image.Image) -> bool:
-    """Tell whether Pillow's ``convert`` would mistake black and white.
-
-    Args:
-        image (Image): The image as opened.
-    """
+    """Tell whether Pillow's ``convert`` would mistake black and white."""
     deep = image.mode.startswith('I') or image.mode == 'F'
     return deep or (image.mode == 'L' and _sample_format(image) != UNSIGNED)
 
@@ -67,20 +63,13 @@ def scale(image: Image.Image, shown: Image.Image) -> tuple[np.ndarray, bool]:
 
 
 def is_dark(colours: Image.Image) -> bool:
-    """Tell whether 16-bit values are so small that fewer bits are meant.
-
-    Args:
-        colours (Image): Their high bytes.
-    """
+    """Tell whether 16-bit values are so small that fewer bits are meant."""
     highest = np.asarray(colours).max(initial=0)
     return 0 < highest < DARK >> 8
 
 
 def value_range(image: Image.Image) -> tuple[float, float]:
     """Return the lowest and highest value; PHOTOMETRIC says which is white.
-
-    Args:
-        image (Image): The image as opened; it need not be loaded.
 
     Raises:
         ValueError: If the file does not state them.

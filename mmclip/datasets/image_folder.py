@@ -20,7 +20,7 @@ from mmclip.datasets.image_tree import (
     read_tree,
     warn_of_others,
 )
-from mmclip.errors import DataError
+from mmclip.errors import DataError, some
 from mmclip.registry import DATASETS
 
 
@@ -34,19 +34,12 @@ class ImageFolder(CustomDataset):
     logged, as are files that are not images.
 
     Args:
-        data_root (str): The folder of ``data_prefix`` and ``ann_file``.
-        data_prefix (str | dict): The folder that holds the class folders, or
-            to which paths in the list are relative. Defaults to
-            ``data_root``.
-        ann_file (str): A list with a path and a label per line.
-            Defaults to none.
-        with_label (bool): Whether the images have labels. Defaults to True.
+        *args: As in ``CustomDataset``.
         extensions (Sequence[str] | None): Suffixes of the files to use.
             Defaults to None: every image, by suffix or else by content.
         metainfo (dict | None): ``classes`` are names in the order of the
             labels. Defaults to the names of the folders.
-        lazy_init (bool): Whether to list the images later. Defaults to False.
-        **kwargs: As in mmpretrain's ``BaseDataset``.
+        **kwargs: As in ``CustomDataset``.
 
     Raises:
         FileNotFoundError: On loading, if the folder or the list does not
@@ -60,25 +53,11 @@ class ImageFolder(CustomDataset):
 
     def __init__(
         self,
-        data_root: str = '',
-        data_prefix: str | dict = '',
-        ann_file: str = '',
-        with_label: bool = True,
+        *args: Any,
         extensions: Sequence[str] | None = None,
-        metainfo: dict | None = None,
-        lazy_init: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(
-            data_root=data_root,
-            data_prefix=data_prefix,
-            ann_file=ann_file,
-            with_label=with_label,
-            extensions=extensions or (),
-            metainfo=metainfo,
-            lazy_init=lazy_init,
-            **kwargs,
-        )
+        super().__init__(*args, extensions=extensions or (), **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the images as dicts."""
@@ -113,19 +92,25 @@ class ImageFolder(CustomDataset):
                 f'{self.img_prefix} has no image that can be read'
                 f'{_found(tree)}.'
             )
-        self._log_left_out(tree)
+        if tree.hidden:
+            print_log(
+                f'{self.img_prefix}: left out, because they are not images of '
+                f'a class: {describe_hidden(tree.hidden)}.',
+                logger='current',
+                level=INFO,
+            )
+        warn_of_others(tree)
         labels = {name: i for i, name in enumerate(tree.folders)}
         samples = [(path, labels.get(name)) for path, name in tree.images]
         self.images_per_folder = Counter(name for _, name in tree.images)
         return samples
 
     def _use_folders(self, tree: ImageTree) -> None:
-        loose = tree.loose()
-        if loose:
+        if loose := [path for path, folder in tree.images if not folder]:
             raise DataError(
                 f'{self.img_prefix} has {number_of(len(loose), "image")} '
                 f'{"outside its" if tree.folders else "and no"} class '
-                f'folders: {", ".join(loose[:5])}. Move each into the folder '
+                f'folders: {some(loose)}. Move each into the folder '
                 'of its class, or elsewhere; for images without labels, set '
                 'with_label=False.'
             )
@@ -137,16 +122,6 @@ class ImageFolder(CustomDataset):
             check_folders(
                 names, tree.folders, 'metainfo.classes', self.img_prefix
             )
-
-    def _log_left_out(self, tree: ImageTree) -> None:
-        if tree.hidden:
-            print_log(
-                f'{self.img_prefix}: left out, because they are not images of '
-                f'a class: {describe_hidden(tree.hidden)}.',
-                logger='current',
-                level=INFO,
-            )
-        warn_of_others(tree)
 
 
 def _found(tree: ImageTree) -> str:

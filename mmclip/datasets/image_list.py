@@ -41,11 +41,7 @@ def read_labelled_list(
 
 
 def read_list(path: str) -> list[str]:
-    """Read a path per line, ignoring blank lines.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-    """
+    """Read a path per line, ignoring blank lines."""
     return [line for _, line in _lines(path)]
 
 

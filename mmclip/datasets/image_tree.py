@@ -11,6 +11,7 @@ from mmengine.fileio import LocalBackend, get_file_backend, isdir
 from mmengine.logging import print_log
 
 from mmclip.datasets.formats import SUFFIXES, is_image
+from mmclip.errors import some
 
 # Folders and files that systems and programs create among a user's own. Names
 # that begin with a dot are treated the same.
@@ -58,10 +59,6 @@ class ImageTree:
     others: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
 
-    def loose(self) -> list[str]:
-        """List the images outside the class folders."""
-        return [path for path, folder in self.images if not folder]
-
 
 def read_tree(
     root: str, is_valid: Callable[[str], bool] | None = None
@@ -97,16 +94,7 @@ def read_tree(
 
 
 def check_folder(root: str, with_label: bool) -> None:
-    """Refuse a folder of images that does not exist.
-
-    Args:
-        root (str): The folder.
-        with_label (bool): Whether it must hold class folders.
-
-    Raises:
-        FileNotFoundError: If it does not; the message lists the folders next
-            to it.
-    """
+    """Refuse a folder of images that does not exist."""
     if isdir(root):
         return
     above = Path(os.path.abspath(root)).parent
@@ -122,11 +110,7 @@ def check_folder(root: str, with_label: bool) -> None:
 
 
 def class_folders(root: str) -> list[str]:
-    """List the class folders in a folder, in the order of their labels.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-    """
+    """List the class folders in a folder, in the order of their labels."""
     if not isdir(root):
         raise FileNotFoundError(f'There is no folder {root}.')
     names = get_file_backend(root).list_dir_or_file(root, list_file=False)
@@ -148,9 +132,6 @@ def warn_of_others(tree: ImageTree) -> None:
 def maker_of(name: str) -> str | None:
     """Say what creates a file or folder of that name, if it is not the user.
 
-    Args:
-        name (str): The name without its path.
-
     Returns:
         str | None: 'made by Jupyter' or 'hidden', for example; None for a
         user's own.
@@ -168,11 +149,7 @@ def maker_of(name: str) -> str | None:
 
 def describe_hidden(paths: Iterable[str]) -> str:
     """List up to five paths with what made them, for messages."""
-    paths = list(paths)
-    named = [f'{p} ({maker_of(PurePath(p).name)})' for p in paths[:5]]
-    return ', '.join(named) + (
-        f' and {len(paths) - 5} more' if len(paths) > 5 else ''
-    )
+    return some(f'{p} ({maker_of(PurePath(p).name)})' for p in paths)
 
 
 def number_of(count: int, noun: str) -> str:

@@ -1,10 +1,12 @@
 """ImageNet-1k, with a helpful error if it is missing."""
 
-from mmengine.fileio import isdir, list_dir_or_file
+from mmengine.fileio import isdir
 from mmpretrain.datasets import ImageNet as _ImageNet
 
 from mmclip.datasets.image_folder import ImageFolder
-from mmclip.datasets.image_tree import maker_of
+from mmclip.datasets.image_tree import class_folders
+from mmclip.datasets.shifts import imagenet_synsets
+from mmclip.errors import some
 from mmclip.registry import DATASETS
 
 LAYOUT = """{root}/
@@ -37,16 +39,12 @@ class ImageNet(ImageFolder, _ImageNet):
         return super().load_data_list()
 
     def _refuse_missing_classes(self) -> None:
-        entries = list_dir_or_file(self.img_prefix, list_file=False)
-        folders = {name for name in entries if not maker_of(name)}
+        folders = set(class_folders(self.img_prefix))
         if len(folders) == 1000 or self.ann_file or not self.with_label:
             return
-        from timm.data import ImageNetInfo
-
-        synsets = set(ImageNetInfo().label_names())
-        missing, others = synsets - folders, folders - synsets
+        synsets = set(imagenet_synsets())
         raise FileNotFoundError(
             f'{self.img_prefix} has {len(folders)} class folders instead of '
-            f'1000. Missing: {", ".join(sorted(missing)[:10]) or "none"}; '
-            f'not classes: {", ".join(sorted(others)[:10]) or "none"}.'
+            f'1000. Missing: {some(sorted(synsets - folders)) or "none"}; '
+            f'not classes: {some(sorted(folders - synsets)) or "none"}.'
         )

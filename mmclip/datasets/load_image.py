@@ -68,12 +68,7 @@ class LoadImage(BaseTransform):
         )
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Add the image, or return None to skip it.
-
-        Raises:
-            LoadImageError: If the image cannot be loaded and may not be
-                skipped.
-        """
+        """Add the image, or return None to skip it."""
         if 'img' in results:
             return results
         path = results['img_path']
@@ -87,13 +82,6 @@ class LoadImage(BaseTransform):
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
-
-    def __repr__(self) -> str:
-        """Show the settings, for logs."""
-        return (
-            f'{type(self).__name__}(on_error={self.on_error!r}, '
-            f'exif_orientation={self.exif_orientation!r})'
-        )
 
 
 def read_image(
@@ -147,9 +135,6 @@ class SkippedImages:
 
     All data workers of a process share it, however they are started, and so
     do copies of a data set.
-
-    Args:
-        limit (int): How many images may be skipped.
     """
 
     def __init__(self, limit: int):
@@ -163,11 +148,7 @@ class SkippedImages:
         self._hashes = multiprocessing.get_context('spawn').Array('Q', limit)
 
     def add(self, path: str, error: LoadImageError) -> None:
-        """Count and log a file, unless that has been done.
-
-        Raises:
-            LoadImageError: If there are too many.
-        """
+        """Count and log a file, unless that has been done."""
         digest = hashlib.blake2b(str(path).encode(), digest_size=8).digest()
         key = int.from_bytes(digest, 'big') or 1  # 0 marks a free slot
         with self._hashes.get_lock():

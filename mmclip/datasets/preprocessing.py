@@ -142,14 +142,7 @@ def _two(size: Any) -> tuple[int, int] | None:
 
 
 def data_preprocessor(preprocess: dict[str, Any]) -> dict[str, Any]:
-    """Return the config that normalises a batch of BGR pixels in 0..255.
-
-    Args:
-        preprocess (dict): From the metadata.
-
-    Returns:
-        dict: For the ``data_preprocessor`` of an mmpretrain model.
-    """
+    """Return the config that normalises a batch of BGR pixels in 0..255."""
     return dict(
         mean=[255.0 * value for value in preprocess['mean']],
         std=[255.0 * value for value in preprocess['std']],

@@ -6,7 +6,6 @@ ObjectNet by object.
 """
 
 import functools
-import json
 import os
 from collections.abc import Sequence
 from importlib import resources
@@ -20,8 +19,9 @@ from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from mmpretrain.datasets.custom import get_samples
 
 from mmclip.datasets.formats import SUFFIXES
-from mmclip.errors import DataError
+from mmclip.errors import DataError, some
 from mmclip.registry import DATASETS, TRANSFORMS
+from mmclip.untrusted.rules import read_json
 
 # Indices of the classes that a set has, in groups that count as one.
 OwnClasses = tuple[tuple[int, ...], ...]
@@ -84,7 +84,14 @@ class ShiftedImageNet(CustomDataset):
         )
         if not samples:
             raise FileNotFoundError(self._expected('no image'))
-        self._warn_of_missing({label for _, label in samples})
+        found = {label for _, label in samples}
+        if missing := [k for k, v in self.labels().items() if v not in found]:
+            MMLogger.get_current_instance().warning(
+                f'{type(self).__name__} in {self.img_prefix!r} has no image '
+                f'of {len(missing)} of its {len(self.labels())} classes '
+                f'({some(missing)}): its accuracy cannot be compared with '
+                'published ones.'
+            )
         return [
             dict(img_path=os.path.join(self.img_prefix, path), gt_label=label)
             for path, label in samples
@@ -104,13 +111,12 @@ class ShiftedImageNet(CustomDataset):
             if path.is_dir() and not path.name.startswith('.')
         } - self.ignored_folders()
         labels = self.labels()
-        unknown = sorted(names - set(labels))
-        if unknown:
+        if unknown := sorted(names - set(labels)):
             raise DataError(
-                f'{", ".join(unknown[:5])} in {self.img_prefix!r}: not a '
-                f'class folder of {type(self).__name__}, which has '
-                f'{len(labels)}, such as {next(iter(labels))!r}; give the '
-                'folder that holds these and nothing else.'
+                f'{some(unknown)} in {self.img_prefix!r}: not a class folder '
+                f'of {type(self).__name__}, which has {len(labels)}, such as '
+                f'{next(iter(labels))!r}; give the folder that holds these '
+                'and nothing else.'
             )
         return {name: labels[name] for name in names}
 
@@ -120,16 +126,6 @@ class ShiftedImageNet(CustomDataset):
             f'Expected, as published: {self.img_prefix.rstrip("/")}/'
             f'{self.LAYOUT}'
         )
-
-    def _warn_of_missing(self, found: set[int]) -> None:
-        missing = [k for k, v in self.labels().items() if v not in found]
-        if missing:
-            MMLogger.get_current_instance().warning(
-                f'{type(self).__name__} in {self.img_prefix!r} has no image '
-                f'of {len(missing)} of its {len(self.labels())} classes '
-                f'({", ".join(missing[:5])} ...): its accuracy cannot be '
-                'compared with published ones.'
-            )
 
 
 @DATASETS.register_module()
@@ -223,9 +219,7 @@ class ObjectNet(ShiftedImageNet):
             ``folder_to_objectnet_label.json`` and
             ``objectnet_to_imagenet_1k.json``. Defaults to ``mappings`` next
             to ``data_root``.
-        indices (int | Sequence[int] | None): A part of the images. Defaults
-            to all.
-        lazy_init (bool): Whether to list the images later. Defaults to False.
+        **kwargs: As in :class:`ShiftedImageNet`.
 
     Raises:
         FileNotFoundError: If a mapping file is missing.
@@ -241,19 +235,13 @@ class ObjectNet(ShiftedImageNet):
         pipeline: Sequence[Any] = (),
         *,
         mappings: str | None = None,
-        indices: int | Sequence[int] | None = None,
-        lazy_init: bool = False,
+        **kwargs: Any,
     ):
         folder = Path(data_root).expanduser()
         self._objects, self._others = _read_mappings(
             Path(mappings) if mappings else folder.parent / 'mappings'
         )
-        super().__init__(
-            data_root,
-            _cut_border(pipeline),
-            indices=indices,
-            lazy_init=lazy_init,
-        )
+        super().__init__(data_root, _cut_border(pipeline), **kwargs)
 
     def labels(self) -> dict[str, int]:
         """Return the first class of each object that ImageNet-1k has."""
@@ -350,4 +338,4 @@ def _read_json(path: Path) -> dict[str, str]:
         raise FileNotFoundError(
             f'{path} is missing; it is in the folder mappings of ObjectNet.'
         )
-    return json.loads(path.read_text(encoding='utf-8'))
+    return read_json(path)

@@ -179,8 +179,7 @@ def check_labels(dataset: Any, split: str) -> None:
             the message names them.
     """
     for part in parts_of(dataset):
-        if part.lists_as_mmpretrain():
-            count_images(part.dataset, split)
+        count_images(part.dataset, split)
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         label = info.get('gt_label')

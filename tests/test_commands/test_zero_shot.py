@@ -119,7 +119,7 @@ def test_what_is_wrong_comes_before_any_note(
     ('names', 'message'),
     [
         ('one two three', 'order of the folders: one, three, two'),
-        ('One Two THREE', "'Two' is number 1, its folder is number 2"),
+        ('One Two THREE', "'Two' is number 1 in one and 2 in the other"),
         ('one two', 'names.txt has 2 names, but images has 3 class folders'),
     ],
 )

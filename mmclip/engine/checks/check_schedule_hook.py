@@ -23,17 +23,12 @@ class CheckScheduleHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare the lengths, and suggest options that make them fit."""
-        misfits = list(find_misfits(runner))
-        if misfits:
+        if misfits := '; '.join(find_misfits(runner)):
             options = ' '.join(_in_proportion(runner))
+            proposal = f' In proportion: --cfg-options {options}'
             runner.logger.warning(
                 'The schedule does not fit the length of the run: '
-                f'{"; ".join(misfits)}.'
-                + (
-                    f' In proportion: --cfg-options {options}'
-                    if options
-                    else ''
-                )
+                f'{misfits}.{proposal if options else ""}'
             )
 
 
@@ -41,20 +36,21 @@ def find_misfits(runner: Runner) -> Iterator[str]:
     """Yield a clause for each schedule that does not fit."""
     for key, schedulers in schedulers_by_key(runner).items():
         for i, scheduler in enumerate(schedulers):
-            place = f'{key}.{i} ({type(scheduler).__name__})'
             length, last = _length(runner, scheduler), _last_step(scheduler)
             if scheduler.begin >= length:
                 begin = _when(runner, scheduler, scheduler.begin)
-                yield f'{place} begins after {begin}, when the run has ended'
+                said = f'begins after {begin}, when the run has ended'
             elif last > length:
                 end = _when(runner, scheduler, last)
-                yield f'{place} is cut off: it lasts until the end of {end}'
+                said = f'is cut off: it lasts until the end of {end}'
             elif last < length and _is_last_decay(scheduler, schedulers):
                 end = _when(runner, scheduler, last)
-                then = ''
+                said = f'is over after {end}, before the run is'
                 if last < scheduler.end:  # mmengine continues the cosine
-                    then = ', and the rate rises again'
-                yield f'{place} is over after {end}, before the run is{then}'
+                    said += ', and the rate rises again'
+            else:
+                continue
+            yield f'{key}.{i} ({type(scheduler).__name__}) {said}'
 
 
 def _length(runner: Runner, scheduler: _ParamScheduler) -> int:

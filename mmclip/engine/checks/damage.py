@@ -27,12 +27,6 @@ def find_unreadable(paths: Sequence[str]) -> list[LoadImageError]:
     Only the header and the end of each file are read. Files that look damaged
     are decoded, and so are formats without an end marker. Damage in between
     shows only when an image is loaded.
-
-    Args:
-        paths (Sequence[str]): The files.
-
-    Returns:
-        list[LoadImageError]: One for each file that cannot be loaded.
     """
     with ThreadPoolExecutor(THREADS) as threads:
         whole = threads.map(_looks_whole, paths)
@@ -90,31 +84,12 @@ def _has_end(image: Any, file: IO[bytes]) -> bool:
     if kind == 'TIFF':
         return _end_of_tiff(image) <= size
     file.seek(0)
-    if kind in ('AVIF', 'HEIF'):
-        return _end_of_boxes(file, size) <= size
     head = file.read(8)
     if kind == 'WEBP':
         return int.from_bytes(head[4:8], 'little') + 8 <= size
     if kind == 'BMP':
         return 0 < int.from_bytes(head[2:6], 'little') <= size
     return False
-
-
-def _end_of_boxes(file: IO[bytes], size: int) -> int:
-    """Find where the last box of an ISO base media file ends, in bytes."""
-    end = 0
-    while end < size:
-        file.seek(end)
-        header = file.read(16)
-        length = int.from_bytes(header[:4], 'big')
-        if length == 1:  # a 64-bit length follows the type of the box
-            length = int.from_bytes(header[8:], 'big')
-        if length == 0:  # the last box extends to the end of the file
-            return size
-        if length < 8:
-            return size + 1
-        end += length
-    return end
 
 
 def _end_of_tiff(image: Image.Image) -> int:

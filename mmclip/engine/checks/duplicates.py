@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 from mmengine.logging import print_log
 
@@ -16,10 +18,6 @@ def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
     Files are compared by inode, so that links count, then by size, then by
     their first bytes, and only then by all of their content.
 
-    Args:
-        first (Sequence[str]): Paths.
-        second (Sequence[str]): Paths.
-
     Returns:
         dict[str, str]: Each shared path in the second set, and a path in the
         first with the same content.
@@ -31,52 +29,42 @@ def find_shared(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
         for path, s in theirs.items()
         if (s.st_dev, s.st_ino) in inodes
     }
+    sizes = {path: s.st_size for path, s in (ours | theirs).items()}
     others = [path for path in theirs if path not in shared]
-    keys = {path: s.st_size for path, s in (ours | theirs).items()}
-    candidates = _alike(ours, others, keys)
-    for limit in (HEAD, None):
-        to_read = sum(keys[path] for side in candidates for path in side)
-        if limit is None and to_read > MAX_BYTES:
+    sides = _alike(list(ours), others, sizes)
+    for limit in (HEAD, -1):
+        if limit < 0 and sum(sizes[p] for p in chain(*sides)) > MAX_BYTES:
             print_log(
-                f'{sum(map(len, candidates)):,} files of training and '
-                'validation have the same sizes and beginnings, which is too '
-                'many to compare them further.',
+                f'{sum(map(len, sides)):,} files of training and validation '
+                'have the same sizes and beginnings, which is too many to '
+                'compare them further.',
                 logger='current',
             )
             return shared
-        found = {
-            path: _digest(path, limit) for side in candidates for path in side
-        }
-        candidates = _alike(*candidates, found)
-    by_content = {found[path]: path for path in candidates[0]}
-    return shared | {path: by_content[found[path]] for path in candidates[1]}
+        digests = {path: _digest(path, limit) for path in chain(*sides)}
+        sides = _alike(*sides, digests)
+    by_content = {digests[path]: path for path in sides[0]}
+    return shared | {path: by_content[digests[path]] for path in sides[1]}
 
 
 def _alike(
-    first: Iterable[str], second: Iterable[str], keys: dict
+    first: list[str], second: list[str], keys: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Keep the paths on each side whose key the other side also has."""
-    sides = (list(first), list(second))
-    values = [{keys[path] for path in side} for side in sides]
-    both = values[0] & values[1]
-    ours, theirs = ([p for p in s if keys[p] in both] for s in sides)
+    both = {keys[p] for p in first} & {keys[p] for p in second}
+    ours, theirs = ([p for p in s if keys[p] in both] for s in (first, second))
     return ours, theirs
 
 
 def _stat(paths: Sequence[str]) -> dict[str, os.stat_result]:
-    found = {}
-    for path in paths:
-        try:
-            found[path] = os.stat(path)
-        except OSError:  # unreadable files are reported elsewhere
-            continue
-    return found
+    # Unreadable files are reported elsewhere.
+    return {path: os.stat(path) for path in paths if os.path.exists(path)}
 
 
-def _digest(path: str, limit: int | None) -> bytes:
+def _digest(path: str, limit: int) -> bytes:
     try:
         with open(path, 'rb') as file:
-            content = file.read(limit if limit is not None else -1)
+            content = file.read(limit)
     except OSError:  # as above; a path equals no digest
         return os.fsencode(path)
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -10,6 +10,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import ImageNet
 
+from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.image_tree import (
     ImageTree,
     count_suffixes,
@@ -18,8 +19,8 @@ from mmclip.datasets.image_tree import (
     read_tree,
     warn_of_others,
 )
-from mmclip.engine.checks.parts import image_loaders
-from mmclip.errors import DataError
+from mmclip.engine.checks.parts import image_loaders, is_like_custom_dataset
+from mmclip.errors import DataError, some
 
 STEP = (
     "set the data set's type to 'mmclip.ImageFolder' (or mmclip.ImageNet), "
@@ -28,32 +29,36 @@ STEP = (
 
 
 def count_images(dataset: Any, split: str) -> Counter[str]:
-    """Count the images that mmpretrain's data set finds, by class folder.
+    """Count the images that a data set finds, by class folder.
 
-    Args:
-        dataset (CustomDataset): A data set without a list of images.
-        split (str): Its name, for messages.
+    There are none if a file lists them, or if it does not find them as
+    mmpretrain's ``CustomDataset`` does.
 
     Raises:
         DataError: If it treats other folders as classes, or leaves images out
             although its suffixes are the default ones.
     """
-    if not isinstance(get_file_backend(dataset.img_prefix), LocalBackend):
+    if getattr(dataset, 'ann_file', None):
+        return Counter()
+    if isinstance(dataset, ImageFolder):
+        len(dataset)  # lists its images, if that has not been done
+        return dataset.images_per_folder or Counter()
+    if not is_like_custom_dataset(type(dataset)) or not isinstance(
+        get_file_backend(dataset.img_prefix), LocalBackend
+    ):
         return Counter()
     tree = read_tree(dataset.img_prefix)
     _refuse_hidden(dataset, tree)
     warn_of_others(tree)
-    taken: Counter[str] = Counter()
-    left_out = []
-    for path, folder in tree.images:
-        is_in_class = folder or not dataset.with_label
-        if is_in_class and dataset.is_valid_file(path):
-            taken[folder] += 1
-        else:
-            left_out.append(path)
+    taken = {
+        path: folder
+        for path, folder in tree.images
+        if dataset.is_valid_file(path) and (folder or not dataset.with_label)
+    }
+    left_out = [path for path, _ in tree.images if path not in taken]
     if left_out and set(dataset.extensions) == set(ImageNet.IMG_EXTENSIONS):
         _report(dataset, split, left_out)
-    return taken
+    return Counter(taken.values())
 
 
 def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
@@ -80,22 +85,17 @@ def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
 
 
 def _report(dataset: Any, split: str, left_out: list[str]) -> None:
-    shown = ', '.join(left_out[:5])
-    more = f' and {len(left_out) - 5} more' if len(left_out) > 5 else ''
     message = (
         f'The {split} set leaves out {number_of(len(left_out), "image")} in '
-        f'{dataset.img_prefix} ({count_suffixes(left_out)}): {shown}{more}. '
-        f'{type(dataset).__name__} takes only {", ".join(_suffixes(dataset))}'
-        f', in class folders: {STEP}takes every image, or set extensions to '
-        'those that you want.'
+        f'{dataset.img_prefix} ({count_suffixes(left_out)}): {some(left_out)}.'
+        f' {type(dataset).__name__} takes only '
+        f'{", ".join(sorted(dataset.extensions))}, in class folders: {STEP}'
+        'takes every image, or set extensions to those that you want.'
     )
     loaders = list(image_loaders(dataset))
-    if loaders and all(isinstance(x, LoadImageFromFile) for x in loaders):
-        # These loaders may not be able to read them.
-        print_log(message, logger='current', level=logging.WARNING)
-        return
-    raise DataError(message)
-
-
-def _suffixes(dataset: Any) -> list[str]:
-    return sorted(dataset.extensions)
+    if not loaders or not all(
+        isinstance(load, LoadImageFromFile) for load in loaders
+    ):
+        raise DataError(message)
+    # These loaders may not be able to read them.
+    print_log(message, logger='current', level=logging.WARNING)

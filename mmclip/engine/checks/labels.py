@@ -8,11 +8,12 @@ from typing import Any
 from mmengine.logging import print_log
 from mmpretrain.datasets import KFoldDataset
 
+from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.image_list import read_labelled_list
 from mmclip.datasets.image_tree import number_of
 from mmclip.engine.checks.folders import count_images
-from mmclip.engine.checks.parts import Part, parts_of
-from mmclip.errors import DataError
+from mmclip.engine.checks.parts import Part, is_like_custom_dataset, parts_of
+from mmclip.errors import DataError, some
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,6 @@ def read_split(name: str, dataset: Any) -> Split:
     """Find out the classes of a data set.
 
     Labels are not read image by image, since there may be millions.
-
-    Args:
-        name (str): The name of the split, for messages.
-        dataset (Any): A data set, perhaps a wrapper of others.
-
-    Raises:
-        DataError: If its folders have images that it leaves out.
     """
     parts = list(parts_of(dataset))
     found = [_count(part, name) for part in parts]
@@ -80,18 +74,16 @@ def names_of(dataset: Any) -> list[str]:
 
 def _count(part: Part, split: str) -> Counter[int] | None:
     dataset = part.dataset
-    in_folders: Counter[str] = Counter()
-    if part.lists_as_mmpretrain():
-        in_folders = count_images(dataset, split)
-    elif part.lists_folders():
-        len(dataset)  # lists its images, if that has not been done
-        in_folders = dataset.images_per_folder
+    in_folders = count_images(dataset, split)
     # mmpretrain's data sets have both.
     if not hasattr(dataset, 'get_gt_labels') or not getattr(
         dataset, 'with_label', True
     ):
         return None
-    if part.has_text_list():
+    if getattr(dataset, 'ann_file', None) and (
+        isinstance(dataset, ImageFolder)
+        or is_like_custom_dataset(type(dataset))
+    ):
         samples = read_labelled_list(dataset.ann_file)
         return Counter(label for _, label in samples)
     return Counter(
@@ -100,11 +92,7 @@ def _count(part: Part, split: str) -> Counter[int] | None:
 
 
 def check_images(split: Split) -> None:
-    """Refuse classes without an image, unless the images were selected.
-
-    Raises:
-        DataError: If there are any; the message names them.
-    """
+    """Refuse classes without an image, unless the images were selected."""
     dataset = split.dataset
     if (
         isinstance(dataset, KFoldDataset)
@@ -131,18 +119,11 @@ def check_labels(split: Split, num_classes: int) -> None:
 
     Larger labels pass if there are no class names and every label up to the
     largest is used: then the head is too small.
-
-    Args:
-        split (Split): A data set with labels.
-        num_classes (int): Number of classes of the head, or 0.
-
-    Raises:
-        DataError: If there are any; the message says what labels must be.
     """
-    counts = split.counts or Counter()
-    used = sorted(counts)
-    if not used:
+    counts = split.counts
+    if not counts:
         return
+    used = sorted(counts)
     name, where = split.name, split.lists
     if used[0] < 0:
         raise DataError(
@@ -171,11 +152,9 @@ def check_labels(split: Split, num_classes: int) -> None:
     is_every_label_used = len(used) == used[-1] + 1
     fits = num_classes in (0, used[-1] + 1)
     if not fits and beyond and (split.names or not is_every_label_used):
+        images = number_of(sum(counts[label] for label in beyond), 'image')
         raise DataError(
-            f'The {name} set has labels beyond {limit - 1} '
-            f'({", ".join(map(str, beyond[:5]))}'
-            f'{" ..." if len(beyond) > 5 else ""}), the last of {limit} '
-            'classes, for '
-            f'{number_of(sum(counts[b] for b in beyond), "image")}'
-            f': correct the labels{where}.'
+            f'The {name} set has labels beyond {limit - 1} ({some(beyond)}), '
+            f'the last of {limit} classes, for {images}: correct the labels'
+            f'{where}.'
         )

@@ -8,7 +8,6 @@ from typing import Any, cast
 from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import CustomDataset, KFoldDataset
 
-from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.load_image import LoadImage
 
 LISTED = 1000  # images of a list whose folders are compared with names
@@ -30,23 +29,6 @@ class Part:
 
     dataset: Any
     is_chosen: bool
-
-    def lists_folders(self) -> bool:
-        """Tell whether ``ImageFolder`` lists its folder, not a file."""
-        return isinstance(self.dataset, ImageFolder) and not _has_list(self)
-
-    def lists_as_mmpretrain(self) -> bool:
-        """Tell the same for ``CustomDataset`` and those that work alike."""
-        alike = is_like_custom_dataset(type(self.dataset))
-        return alike and not _has_list(self)
-
-    def has_text_list(self) -> bool:
-        """Tell whether a text file has the path and label of each image."""
-        kind = type(self.dataset)
-        is_read_so = issubclass(kind, ImageFolder) or is_like_custom_dataset(
-            kind
-        )
-        return is_read_so and _has_list(self)
 
     def root(self) -> str:
         """Return the folder of its images; empty if it has none."""
@@ -131,7 +113,3 @@ def is_like_custom_dataset(kind: Any) -> bool:
         kind._find_samples is CustomDataset._find_samples
         and kind.load_data_list is CustomDataset.load_data_list
     )
-
-
-def _has_list(part: Part) -> bool:
-    return bool(part.dataset.ann_file)

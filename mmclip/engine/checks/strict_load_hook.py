@@ -112,11 +112,7 @@ class StrictLoadHook(Hook):
 
 
 def _check_types(weights: Any, where: str) -> None:
-    """Refuse anything but a state dict, in which modules' own states pass.
-
-    Raises:
-        CheckpointError: If a key is not a string or a value not a tensor.
-    """
+    """Refuse anything but a state dict, in which modules' own states pass."""
     check_names(weights, where)
     tensors = {k: weights[k] for k in weights if not k.endswith(EXTRA)}
     weights_of(dict(state_dict=tensors), where)

@@ -159,7 +159,7 @@ def test_classes_in_another_order_than_the_weights_are_refused(root):
     for classes in ('cba', 'bcd'):  # turned; a renamed to d
         with pytest.raises(ValueError, match='test set and of the checkpoint'):
             check_test(val, hook=trained_on(*classes))
-        with pytest.raises(ValueError, match="'b' is number 1 and"):
+        with pytest.raises(ValueError, match="'b' is number 1 in"):
             check_splits(train, val, hook=trained_on(*'cdb'))
 
 
