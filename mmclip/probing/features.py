@@ -22,13 +22,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from mmclip.checkpoint.files.atomic import temporary_folder
+from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.engine.checks.folders import count_images
 from mmclip.engine.checks.parts import parts_of
 from mmclip.errors import DataError
 
-FEATURES, LABELS, DONE = 'features.npy', 'labels.npy', 'done.npy'
-SOURCE = 'source.json'
+FEATURES, SOURCE = 'features.npy', 'source.json'
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,9 @@ def extract_features(
     Images of every split pass through the *test* pipeline, and the model is
     in eval mode. The cache folder is named after a hash of the model's config
     and weights (without the head), the pipeline, and the data set's paths and
-    labels; changed images under the same path go unnoticed. A row is marked
-    as done once it is on disk, so that a killed extraction continues where it
-    stopped. Damaged rows are computed again. Under ``torchrun`` each process
-    computes and writes its own rows.
+    labels; changed images under the same path go unnoticed. Rows are NaN
+    until they are computed, so that a killed extraction continues where it
+    stopped. Under ``torchrun`` each process computes its own rows.
 
     Args:
         model (nn.Module): An mmpretrain classifier with its weights.
@@ -93,15 +91,23 @@ def extract_features(
         pipeline=_plain(cfg.test_dataloader.dataset.pipeline),
         precision=str(torch.get_autocast_dtype(get_device())) if amp else None,
         num_images=len(paths),
-        images=_hash_images(paths, labels),
+        paths_and_labels=_digest('\0'.join(paths) + str(labels.tolist())),
     )
     folder = Path(cache) / _digest(json.dumps(source, sort_keys=True))[:16]
+    file = folder / FEATURES
     model.eval().to(get_device())
-    if get_rank() == 0 and not _is_whole(folder, source, labels):
-        width = next(_compute(model, cfg, dataset, [0], amp))[1].shape[1]
-        _create(folder, dict(source, width=width), labels, width)
-    barrier()  # now the files exist
-    todo = np.flatnonzero(np.load(folder / DONE) == 0)
+    if get_rank() == 0 and not _can_continue(file, len(paths)):
+        width = next(_compute(model, cfg, dataset, [0], amp)).shape[1]
+        with atomic_file(folder / SOURCE) as new:
+            text = json.dumps(source, indent=2)
+            new.write_text(text + '\n', encoding='utf-8')
+        with atomic_file(file) as new:
+            shape = len(paths), width
+            np.lib.format.open_memmap(new, 'w+', np.float32, shape)[:] = np.nan
+    barrier()  # now the file exists
+    features = np.load(file, mmap_mode='r+')
+    sums = features.sum(axis=1, dtype=np.float64)
+    todo = np.flatnonzero(~np.isfinite(sums))
     print_log(
         f'{split}: {len(paths) - len(todo)} of {len(paths)} features are in '
         f'{folder}; {len(todo)} remain to be computed.',
@@ -110,27 +116,19 @@ def extract_features(
     barrier()  # now every process knows which rows are missing
     mine = np.array_split(todo, get_world_size())[get_rank()]
     if len(mine):
-        _write(_compute(model, cfg, dataset, mine.tolist(), amp), folder, mine)
+        batches = _compute(model, cfg, dataset, mine.tolist(), amp)
+        _write(batches, features, mine, folder)
     barrier()  # now all rows are done
     classes = tuple(map(str, dataset.metainfo.get('classes') or ()))
-    return Features(
-        np.load(folder / FEATURES, mmap_mode='r'),
-        np.load(folder / LABELS),
-        classes,
-        folder,
-    )
+    features = np.load(file, mmap_mode='r')
+    return Features(features, labels, classes, folder)
 
 
 def feature_shape(model: nn.Module, cfg: Config) -> tuple[int, ...]:
-    """Return the shape of one test image's feature.
-
-    Args:
-        model (nn.Module): As in :func:`extract_features`.
-        cfg (Config): As in :func:`extract_features`.
-    """
+    """Return the shape of one test image's feature."""
     dataset = build_dataset(cfg, 'test')
     model.eval().to(get_device())
-    _, features = next(_compute(model, cfg, dataset, [0], amp=False))
+    features = next(_compute(model, cfg, dataset, [0], amp=False))
     return tuple(features.shape[1:])
 
 
@@ -169,14 +167,6 @@ def check_labels(dataset: Any, split: str) -> None:
     """Refuse a data set that does not give each image one label.
 
     It also refuses images that mmpretrain leaves out for their suffix.
-
-    Args:
-        dataset (Dataset): From :func:`build_dataset`.
-        split (str): Its name, for the message.
-
-    Raises:
-        ValueError: If images are left out, or one has several labels or none;
-            the message names them.
     """
     for part in parts_of(dataset):
         count_images(part.dataset, split)
@@ -213,10 +203,6 @@ def _list_images(dataset: Any) -> tuple[list[str], np.ndarray]:
     return paths, np.array([label for _, label in pairs], dtype=np.int64)
 
 
-def _hash_images(paths: list[str], labels: np.ndarray) -> str:
-    return _digest('\0'.join(paths) + str(labels.tolist()))
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -228,86 +214,31 @@ def _plain(cfg: Any) -> Any:
     return [_plain(v) for v in cfg] if isinstance(cfg, list | tuple) else cfg
 
 
-def _is_whole(
-    folder: Path, source: dict[str, Any], labels: np.ndarray
-) -> bool:
-    """Tell whether a folder has these features, and remove damaged files."""
-    if not folder.exists():
-        return False
-    if problem := _find_damage(folder, source, labels):
-        _warn(f'{folder} is damaged and will be made again: {problem}.')
-        for name in (FEATURES, LABELS, DONE, SOURCE):
-            (folder / name).unlink(missing_ok=True)
-        return False
-    features = np.load(folder / FEATURES, mmap_mode='r')
-    done = np.load(folder / DONE, mmap_mode='r+')
-    finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
-    if wrong := np.count_nonzero(done & ~finite):
-        _warn(
-            f'{folder} has NaN or infinite features for {wrong} images, '
-            'which will be computed again.'
-        )
-        done[~finite] = 0
-        done.flush()
-    return True
-
-
-def _find_damage(
-    folder: Path, source: dict[str, Any], labels: np.ndarray
-) -> str | None:
-    """Say what is wrong with the files in a folder, if anything."""
+def _can_continue(file: Path, num_images: int) -> bool:
+    """Tell whether a file has the rows of earlier features."""
     try:
-        said = json.loads((folder / SOURCE).read_text(encoding='utf-8'))
         # Memory-mapped, so that a wrong header cannot make it read too much.
-        features, done, kept = (
-            np.load(folder / name, mmap_mode='r')
-            for name in (FEATURES, DONE, LABELS)
-        )
-    except (OSError, ValueError, EOFError, RecursionError) as error:
-        return str(error)
-    wanted = json.loads(json.dumps(source))
-    width = features.shape[-1] if features.ndim else 0
-    # Folders of older versions do not state the width.
-    if not isinstance(said, dict) or {'width': width} | said != (
-        wanted | {'width': width}
-    ):
-        return f'{SOURCE} describes other features'
-    shape = (len(labels), width)
-    if features.shape != shape or features.dtype != np.float32:
-        return f'{FEATURES} is {features.shape} of {features.dtype}'
-    if done.shape != labels.shape or done.dtype != np.uint8 or done.max() > 1:
-        return f'{DONE} is {done.shape} of {done.dtype}'
-    if kept.dtype != labels.dtype or not np.array_equal(kept, labels):
-        return f'{LABELS} has other labels'
-    return None
-
-
-def _warn(message: str) -> None:
-    print_log(message, logger='current', level=logging.WARNING)
-
-
-def _create(
-    folder: Path, source: dict[str, Any], labels: np.ndarray, width: int
-) -> None:
-    """Create a folder with all its files and no row done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(folder.parent) as new:
-        num_images = len(labels)
-        np.lib.format.open_memmap(
-            new / FEATURES, 'w+', np.float32, (num_images, width)
-        )
-        np.save(new / DONE, np.zeros(num_images, np.uint8))
-        np.save(new / LABELS, labels)
-        text = json.dumps(source, indent=2)
-        (new / SOURCE).write_text(text + '\n', encoding='utf-8')
-        new.rename(folder)
+        found = np.load(file, mmap_mode='r')
+        problem = f'it is {found.shape} of {found.dtype}'
+        if found.dtype == np.float32 and found.shape[:-1] == (num_images,):
+            return True
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, EOFError) as error:
+        problem = str(error)
+    print_log(
+        f'{file} is damaged and will be made again: {problem}.',
+        logger='current',
+        level=logging.WARNING,
+    )
+    return False
 
 
 @torch.inference_mode()
 def _compute(
     model: Any, cfg: Config, dataset: Dataset, rows: list[int], amp: bool
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield features of rows in batches, as a count and ``(B, C)``."""
+) -> Iterator[Tensor]:
+    """Yield features of rows in batches, ``(B, C)``."""
     loader = Runner.build_dataloader(
         {
             **cfg.test_dataloader,
@@ -322,21 +253,22 @@ def _compute(
         inputs = model.data_preprocessor(batch, False)['inputs']
         with precision:
             features = model.extract_feat(inputs, stage='pre_logits')
-        yield len(features), features.float().cpu()
+        yield features.float().cpu()
 
 
 def _write(
-    batches: Iterator[tuple[int, Tensor]], folder: Path, rows: np.ndarray
+    batches: Iterator[Tensor],
+    features: np.memmap,
+    rows: np.ndarray,
+    folder: Path,
 ) -> None:
-    """Write batches into their rows, then mark these as done."""
-    features = np.load(folder / FEATURES, mmap_mode='r+')
-    done = np.load(folder / DONE, mmap_mode='r+')
+    """Write batches into their rows of a memory-mapped array."""
     written = 0
     # None: off unless in a terminal.
     disable = True if get_rank() else None
     with tqdm(total=len(rows), unit='image', disable=disable) as progress:
-        for number, batch in batches:
-            where = rows[written : written + number]
+        for batch in batches:
+            where = rows[written : written + len(batch)]
             if not batch.isfinite().all():
                 raise DataError(
                     'The model gives NaN or infinite features for images '
@@ -345,7 +277,5 @@ def _write(
                 )
             features[where] = batch.numpy()
             features.flush()
-            done[where] = 1
-            done.flush()
-            written += number
-            progress.update(number)
+            written += len(batch)
+            progress.update(len(batch))

@@ -122,7 +122,11 @@ def probe(
         return None
     _check_classes(found, model.head.fc.out_features)
     classifier, result = _train_and_test(found, report)
-    result.notes.extend(_notes_on_images(model, cfg))
+    if unlike := unlike_images(model, pipeline_of(cfg.test_dataloader)):
+        result.notes.append(
+            'images are not prepared as the weights expect: '
+            f'{"; ".join(unlike)}.'
+        )
     return result, _make_checkpoint(
         model, cfg, classifier, result, found['train'].classes
     )
@@ -167,12 +171,11 @@ def _check_classes(found: dict[str, Features], num_classes: int) -> None:
                 'set, so the same label would mean different classes: '
                 f'{sorted(set(other.classes) ^ set(train.classes))[:10]}.'
             )
-        largest = int(other.labels.max()) + 1
-        if max(len(other.classes), largest) != num_classes:
+        size = max(len(other.classes), int(other.labels.max()) + 1)
+        if size != num_classes:
             raise ConfigError(
-                f'The {split} set has {max(len(other.classes), largest)} '
-                f'classes, but the head has {num_classes}: set '
-                'model.head.num_classes.'
+                f'The {split} set has {size} classes, but the head has '
+                f'{num_classes}: set model.head.num_classes.'
             )
 
 
@@ -191,17 +194,10 @@ def _train_and_test(
     else:
         first, second = hold_out(y)
         validation = f'{len(second)} images of the train set, since {why_not}'
-        x_train, y_train, x_val, y_val = (
-            x[first],
-            y[first],
-            x[second],
-            y[second],
-        )
+        x_train, y_train = x[first], y[first]
+        x_val, y_val = x[second], y[second]
     trials = sweep(
-        lambda c: fit(x_train, y_train, num_classes, c),
-        x_val,
-        y_val,
-        report,
+        lambda c: fit(x_train, y_train, num_classes, c), x_val, y_val, report
     )
     classifier = fit(x, y, num_classes, trials[0].c)
     linear = classifier.scores(test.features).argmax(dim=1).numpy()
@@ -233,16 +229,6 @@ def _notes(found: dict[str, Features], trials: list[Trial]) -> list[str]:
     return notes
 
 
-def _notes_on_images(model: Any, cfg: Config) -> list[str]:
-    """Note where images are not prepared as the weights expect."""
-    unlike = unlike_images(model, pipeline_of(cfg.test_dataloader))
-    if not unlike:
-        return []
-    return [
-        f'images are not prepared as the weights expect: {"; ".join(unlike)}.'
-    ]
-
-
 def _why_not_validation(found: dict[str, Features]) -> str | None:
     """Say why ``C`` cannot be chosen on the config's validation set."""
     if 'val' not in found:
@@ -255,18 +241,7 @@ def _why_not_validation(found: dict[str, Features]) -> str | None:
 
 
 def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a tenth of each class, and at least one image.
-
-    Args:
-        labels (np.ndarray): ``(N,)``.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Indices to train on, and those held
-        out.
-
-    Raises:
-        ConfigError: If a class has only one image.
-    """
+    """Hold out a tenth of each class, and at least one image."""
     values, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise ConfigError(

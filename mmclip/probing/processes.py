@@ -14,9 +14,6 @@ from mmclip.errors import ArgumentError
 def start_processes(cfg: Config) -> None:
     """Join the process group, if there is one, of this machine.
 
-    Args:
-        cfg (Config): With ``launcher``.
-
     Raises:
         ArgumentError: If there are several machines: they would write to
             files of which each has its own view.

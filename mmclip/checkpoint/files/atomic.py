@@ -3,7 +3,6 @@
 import errno
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,24 +51,6 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     _flush_folder(path.parent)  # so that the renaming survives a power cut
-
-
-@contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Create a folder with :func:`os.mkdir`'s mode, and remove it at the end.
-
-    It may be renamed before that.
-
-    Args:
-        parent (Path): The folder to create it in.
-    """
-    folder = parent / f'{TEMPORARY}{secrets.token_hex(8)}'
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        if folder.exists():
-            shutil.rmtree(folder)
 
 
 def _mode(path: Path) -> int:
