@@ -19,14 +19,7 @@ HEADER = '# FLOPs and Parameters: python tools/analysis_tools/model_page.py\n'
 
 
 def fill_in_model_page(root: Path) -> dict[Path, str]:
-    """Count, and fill in the files that have the numbers.
-
-    Args:
-        root (Path): A checkout of mmclip.
-
-    Returns:
-        dict[Path, str]: New contents by path, relative to ``root``.
-    """
+    """Count, and fill in the files that have the numbers."""
     text = (root / METAFILE).read_text(encoding='utf-8')
     metafile = yaml.safe_load(text)
     for model in metafile['Models']:

@@ -110,12 +110,9 @@ def _smaller(sizes: dict[str, int]) -> Iterator[None]:
     import timm
 
     create = timm.create_model
+    names = dict(depth='depth', width='embed_dim', num_heads='num_heads')
     changes: dict[str, Any] = {
-        theirs: sizes[ours]
-        for ours, theirs in dict(
-            depth='depth', width='embed_dim', num_heads='num_heads'
-        ).items()
-        if ours in sizes
+        names[ours]: size for ours, size in sizes.items() if ours in names
     }
     if 'mlp_width' in sizes:
         changes |= dict(mlp_ratio=sizes['mlp_width'] / sizes['width'])

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import open_clip
@@ -56,33 +57,25 @@ def count(tower: Tower) -> Complexity:
 
 def table() -> str:
     """Format a row per family: names, pairs and the largest difference."""
-    names: dict[tuple[str, str], list[str]] = defaultdict(list)
-    pairs: dict[tuple[str, str], int] = defaultdict(int)
-    largest: dict[tuple[str, str], float] = defaultdict(float)
+    families: dict[tuple[str, str], list] = defaultdict(list)
     for name in progress(open_clip.list_models()):
         tower = find_tower(name, None)
-        key = (family(name, tower), tower.backbone['type'].split('.')[1])
-        names[key].append(name)
-        pairs[key] += len(open_clip.list_pretrained_tags_by_model(name))
-        largest[key] = max(largest[key], difference(name, tower))
-    rows = [
-        [
-            key[0],
-            f'`{key[1]}`',
-            len(names[key]),
-            pairs[key],
-            f'{largest[key]:.1e}',
-        ]
-        for key in sorted(names, key=lambda key: (key[1], key[0]))
-    ]
-    num_names, num_pairs = sum(map(len, names.values())), sum(pairs.values())
-    rows.append(
-        ['all', '', num_names, num_pairs, f'{max(largest.values()):.1e}']
-    )
+        backbone = tower.backbone['type'].split('.')[1]
+        pairs = len(open_clip.list_pretrained_tags_by_model(name))
+        found = pairs, difference(name, tower)
+        families[f'`{backbone}`', family(name, tower)].append(found)
+    rows = [row(*key, families[key]) for key in sorted(families)]
+    rows.append(row('', 'all', list(chain(*families.values()))))
     header = 'Family', 'Backbone', 'Names', 'Pairs'
     return markdown_table(
         [*header, 'Largest relative difference'], rows, 'llrrr'
     )
+
+
+def row(backbone: str, name: str, found: list[tuple[int, float]]) -> list:
+    """Sum up a family's names."""
+    pairs, differences = zip(*found, strict=True)
+    return [name, backbone, len(found), sum(pairs), f'{max(differences):.1e}']
 
 
 def difference(name: str, tower: Tower) -> float:

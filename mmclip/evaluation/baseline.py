@@ -44,12 +44,7 @@ class Baseline:
     models: int
 
     def predict(self, imagenet: float) -> float:
-        """Predict a standard model's accuracy under the shift, in percent.
-
-        Args:
-            imagenet (float): Its accuracy on the same classes of ImageNet, in
-                percent.
-        """
+        """Predict accuracy under the shift from that on ImageNet's classes."""
         if not 0 < imagenet < 100:
             return imagenet  # the limit of every rising line
         z = self.slope * _logit(imagenet) + self.intercept

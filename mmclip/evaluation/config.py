@@ -16,18 +16,7 @@ def load_config_with(
     options: dict[str, Any] | None = None,
     work_dir: str | None = None,
 ) -> Config:
-    """Load a config that must have certain top-level keys.
-
-    Args:
-        needed (Sequence[str]): The keys, such as ``test_dataloader``.
-        path (str | Path): See :func:`mmclip.engine.config.load_config`.
-        options (dict | None): See there.
-        work_dir (str | None): See there.
-
-    Raises:
-        ConfigError: If a key is missing, None or misspelt.
-        FileNotFoundError: If there is no such file.
-    """
+    """Load a config that must have certain top-level keys."""
     cfg = load_config(path, options, work_dir)
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:

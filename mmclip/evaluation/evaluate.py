@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -15,6 +14,7 @@ from mmclip.engine.checks.metrics import check_metrics
 from mmclip.engine.config.load import complete_dataloaders
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
 from mmclip.engine.resume.describe_run import compare_with_run
+from mmclip.evaluation.test_time_augmentation import leave_out_averaging
 
 
 def build_test_runner(cfg: Config) -> Runner:
@@ -39,7 +39,7 @@ def build_test_runner(cfg: Config) -> Runner:
     use_gloo_without_gpu(cfg)
     # Not cfg.runner_type: FlexibleRunner builds its model only in test().
     runner = Runner.from_cfg(cfg)
-    runner._hooks = [h for h in runner._hooks if not isinstance(h, EMAHook)]
+    leave_out_averaging(runner)
     runner.call_hook('before_run')
     return runner
 
