@@ -11,7 +11,6 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from functools import cached_property
-from mmap import ACCESS_COPY, mmap
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -73,7 +72,13 @@ class Archive:
         return values.untyped_storage()
 
     def _chunks(self, name: str) -> Iterator[bytes]:
-        _, size = self._contents[name]
+        start, size = self._contents[name]
+        if self._is_checked:  # and closed
+            values = torch.empty(0, dtype=torch.uint8).set_(
+                self._whole[start : start + size]
+            )
+            yield values.numpy().tobytes()
+            return
         try:
             with self._zip.open(name) as file:
                 while chunk := file.read(_CHUNK):
@@ -102,27 +107,41 @@ class Archive:
 
     @cached_property
     def _whole(self) -> torch.UntypedStorage:
-        # Writes to it do not change the file.
-        whole = mmap(self._file.fileno(), 0, access=ACCESS_COPY)
-        return torch.frombuffer(whole, dtype=torch.uint8).untyped_storage()
+        # Holds no descriptor; writes to it do not change the file.
+        size = os.fstat(self._file.fileno()).st_size
+        path = same_file(self._file)
+        return torch.UntypedStorage.from_file(path, False, size)  # type: ignore[return-value]
 
     def check_sums(self) -> None:
-        """Read everything once, and compare checksums.
+        """Read everything once, compare checksums, and close the file.
+
+        What is mapped stays readable.
 
         Raises:
             CheckpointError: If one differs.
         """
-        if not self._is_checked:
-            for name in self._contents:
-                for _ in self._chunks(name):
-                    pass
+        if self._is_checked:
+            return
+        for name in self._contents:
+            for _ in self._chunks(name):
+                pass
+        _ = self._whole
         self._is_checked = True
+        self._file.close()
 
     def _find(self, name: str) -> tuple[str, int, int]:
         name = f'{self._folder}/{name}'
         if name not in self._contents:
             raise CheckpointError(f'it lacks {name}.')
         return name, *self._contents[name]
+
+
+def same_file(file: BinaryIO) -> str:
+    """Return a path of an open file, for libraries that open it again.
+
+    Another file that has taken its name meanwhile is not opened.
+    """
+    return f'/dev/fd/{file.fileno()}'
 
 
 def _contents(

@@ -99,7 +99,8 @@ class Weights(Mapping[str, Tensor]):
 
     It maps names, without what torch's wrappers add to them, to the tensors
     of the state dict, on the CPU. Tensors stay on disk until they are used;
-    checksums are compared before the first is.
+    checksums are compared before the first is. A file that is deleted or
+    replaced meanwhile stays readable; one that is written to is refused.
 
     Args:
         path (str | Path): The file or folder.
@@ -113,7 +114,7 @@ class Weights(Mapping[str, Tensor]):
     def __init__(self, path: str | Path):
         self.path, *shards = files_of(path)
         self._files = {file: _open(file) for file in shards or [self.path]}
-        self.kind = next(iter(self._files.values())).kind
+        self.kind = next(iter(self._files.values()))[0].kind
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -148,14 +149,18 @@ class Weights(Mapping[str, Tensor]):
         Raises:
             CheckpointError: If one differs.
         """
-        for path, file in self._files.items():
+        for path, (file, opened) in self._files.items():
+            _refuse_changed(path, opened)
             if isinstance(file, ZippedFile):
                 with explained(path):
                     file.check_sums()
 
     def __getitem__(self, key: str) -> Tensor:
         """Return a tensor, copied if it is not aligned in its file."""
-        return aligned(self._tensors[key])
+        tensor = self._tensors[key]
+        for path, (_, opened) in self._files.items():
+            _refuse_changed(path, opened)
+        return aligned(tensor)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the tensors."""
@@ -177,9 +182,11 @@ class Weights(Mapping[str, Tensor]):
 
     def _load(self, map_location: Any, *, mapped: bool) -> dict[str, Any]:
         contents = {}
-        for path, file in self._files.items():
+        for path, (file, opened) in self._files.items():
+            _refuse_changed(path, opened)
             with explained(path):
                 content = file.load(map_location, mapped=mapped)
+            _refuse_changed(path, opened)
             contents[path] = _checked(content, path)
         if self.path in contents:
             return contents[self.path]
@@ -205,16 +212,20 @@ class OpenedPath(str):
         return path
 
 
-def _open(path: Path) -> ZippedFile | LegacyFile | SafetensorsFile:
+def _open(
+    path: Path,
+) -> tuple[ZippedFile | LegacyFile | SafetensorsFile, os.stat_result]:
     """Open a file in the format that its content has."""
     check_file(path)
     file = open(path, 'rb')  # noqa: SIM115 - stays open while in use
+    stat = os.fstat(file.fileno())
     try:
         with explained(path):
-            start, size = file.read(512), os.fstat(file.fileno()).st_size
+            start, size = file.read(512), stat.st_size
             opened: ZippedFile | LegacyFile | SafetensorsFile
             if is_safetensors(start, size, path.suffix):
-                opened = SafetensorsFile(path)
+                opened = SafetensorsFile(file)
+                file.close()
             elif is_zipped(start, file):
                 opened = ZippedFile(file)
             else:
@@ -223,7 +234,21 @@ def _open(path: Path) -> ZippedFile | LegacyFile | SafetensorsFile:
         file.close()
         raise
     weakref.finalize(opened, file.close)
-    return opened
+    return opened, stat
+
+
+def _refuse_changed(path: Path, opened: os.stat_result) -> None:
+    """Refuse a file that was written to; mapped tensors change with it."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return  # what was opened exists without a name
+    times = [(s.st_size, s.st_mtime_ns) for s in (opened, now)]
+    if os.path.samestat(now, opened) and times[0] != times[1]:
+        raise CheckpointError(
+            f'{path} was written to after it was opened. Start again when it '
+            'no longer changes.'
+        )
 
 
 def _checked(content: Any, path: Path) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Safetensors files with ``meta['clip']`` in the header."""
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import safe_open
 
+from mmclip.checkpoint.files.archive import same_file
 from mmclip.checkpoint.files.unpickler import refuse_knots
 
 
@@ -14,7 +14,7 @@ class SafetensorsFile:
     """A safetensors file, which has no checksums.
 
     Args:
-        path (Path): The file.
+        file (BinaryIO): The open file, which may be closed afterwards.
 
     Raises:
         CheckpointError: If ``clip`` in its header is refused; does not name
@@ -24,8 +24,8 @@ class SafetensorsFile:
 
     kind = 'safetensors'
 
-    def __init__(self, path: Path):
-        self._file = safe_open(path, framework='pt', device='cpu')
+    def __init__(self, file: BinaryIO):
+        self._file = safe_open(same_file(file), framework='pt', device='cpu')
         self._meta = {}
         header = (self._file.metadata() or {}).get('clip')
         if header is not None:
