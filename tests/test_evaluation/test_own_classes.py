@@ -4,6 +4,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.registry import METRICS
 
 from mmclip.errors import DataError
 from mmclip.evaluation import build_test_runner, evaluate
@@ -108,12 +110,37 @@ def test_an_accuracy_between_all_classes_is_refused(
         getattr(runner, split)()
 
 
-def test_a_tool_refuses_it_without_the_shipped_hooks(tmp_path, objects):
-    cfg = config(tmp_path, 'mmclip.ObjectNet', objects, type='Accuracy')
+@METRICS.register_module(force=True)
+class AccuracyOfAUser(Accuracy):
+    pass
+
+
+@pytest.mark.parametrize(
+    'metric',
+    [
+        'Accuracy',
+        'AccuracyOfAUser',
+        'mmpretrain.SingleLabelMetric',
+        'ConfusionMatrix',
+        'MultiLabelMetric',
+    ],
+)
+def test_a_tool_refuses_it_without_the_shipped_hooks(
+    tmp_path, objects, metric
+):
+    cfg = config(tmp_path, 'mmclip.ObjectNet', objects, type=metric)
     cfg.default_hooks.pop('check_classes')
     runner = build_test_runner(cfg)
     with pytest.raises(DataError, match=REFUSED):
         evaluate(runner, cfg.test_dataloader, cfg.test_evaluator)
+
+
+def test_metrics_that_need_no_classes_are_taken(tmp_path, renditions):
+    dump = dict(type='DumpResults', out_file_path=str(tmp_path / 'x.pkl'))
+    cfg = config(tmp_path, 'mmclip.ImageNetR', renditions)
+    cfg.test_evaluator = [cfg.test_evaluator, dump]
+    Runner.from_cfg(cfg).test()
+    assert (tmp_path / 'x.pkl').is_file()
 
 
 def test_the_shipped_recipe_counts_so():
