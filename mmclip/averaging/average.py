@@ -20,7 +20,7 @@ from mmclip.checkpoint.meta import (
     differences,
     read_clip,
 )
-from mmclip.checkpoint.state_dict import without_prefix
+from mmclip.checkpoint.state_dict import refuse_lora, without_prefix
 from mmclip.checkpoint.towers.convert import check_complete, unlike_tensors
 from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import ArgumentError, CheckpointError
@@ -94,7 +94,7 @@ def check_compatible(
             one holds LoRA updates.
     """
     for path, checkpoint in checkpoints.items():
-        _refuse_lora(checkpoint, path)
+        refuse_lora(checkpoint['state_dict'], path)
     clips = {path: read_clip(c, path) for path, c in checkpoints.items()}
     classes = {path: classes_of(c, path) for path, c in checkpoints.items()}
     notes = [f'{path} {UNSAID}' for path in clips if clips[path] is None]
@@ -250,21 +250,6 @@ def averaged_checkpoint(
         if clip := read_clip(checkpoints[name], name):
             meta['clip'] = clip
     return dict(meta=meta, state_dict=state_dict)
-
-
-def _refuse_lora(checkpoint: Checkpoint, path: str) -> None:
-    """Refuse LoRA: the mean of factors is not the mean of their products."""
-    keys = [
-        key
-        for key in checkpoint['state_dict']
-        if any(part.startswith('lora_') for part in key.split('.'))
-    ]
-    if keys:
-        raise CheckpointError(
-            f'{path} holds {len(keys)} LoRA tensors ({keys[0]}, ...), whose '
-            'average is not the average of the models: merge each checkpoint '
-            'first, with tools/model_converters/merge_lora.py.'
-        )
 
 
 def _unlike_classes(

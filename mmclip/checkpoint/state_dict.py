@@ -48,6 +48,28 @@ def check_names(weights: Any, where: object) -> None:
         )
 
 
+def refuse_lora(state_dict: Mapping[str, Any], what: object) -> None:
+    """Refuse updates of LoRA where the weights themselves are needed.
+
+    Updates cannot be averaged either: the mean of factors is not the mean of
+    their products.
+
+    Raises:
+        CheckpointError: If there are any.
+    """
+    keys = [
+        key
+        for key in state_dict
+        if any(part.startswith('lora_') for part in key.split('.'))
+    ]
+    if keys:
+        raise CheckpointError(
+            f'{what} holds {len(keys)} LoRA tensors ({keys[0]}, ...), not the '
+            'weights that they update: merge it first, with '
+            'tools/model_converters/merge_lora.py.'
+        )
+
+
 def without_wrapper(state_dict: Mapping[str, Any]) -> 'OrderedDict[str, Any]':
     """Remove what torch's wrappers add to keys.
 

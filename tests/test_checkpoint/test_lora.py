@@ -85,8 +85,12 @@ def test_the_result_describes_its_tower_and_exports(trained):
     assert 'head.weight' in exported.state_dict
     tower = MODELS.build(cfg.model.backbone.module)
     PretrainedCLIP('merged').load(merged, tower)
-    with pytest.raises(CheckpointError, match='do not fit the model'):
-        export_checkpoint(checkpoint_of(model), 'timm')
+    for use in (
+        lambda checkpoint: export_checkpoint(checkpoint, 'timm'),
+        lambda checkpoint: PretrainedCLIP('unmerged').load(checkpoint, tower),
+    ):
+        with pytest.raises(CheckpointError, match=r'LoRA .*merge_lora\.py'):
+            use(checkpoint_of(model))
 
 
 def test_other_base_weights_are_refused(trained, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmclip.checkpoint.state_dict import refuse_lora
 from mmclip.checkpoint.towers.dialects import (
     PLAIN_DIALECTS,
     Dialect,
@@ -172,6 +173,7 @@ def check_complete(
 ) -> None:
     """Check that keys and shapes are those of a module."""
     if problems := unlike_tensors(state_dict, wanted):
+        refuse_lora(state_dict, 'The checkpoint')
         raise CheckpointError(
             f'{len(problems)} keys do not fit the model: {some(problems)}.'
         )
