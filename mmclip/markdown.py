@@ -8,7 +8,7 @@ def markdown_table(
     rows: Iterable[Sequence[object]],
     align: str | None = None,
 ) -> str:
-    """Format a table.
+    """Format a table whose columns stand below each other.
 
     Args:
         header (Sequence): The names of the columns.
@@ -21,12 +21,22 @@ def markdown_table(
         str: The table, ending with a newline.
     """
     align = align or 'l' + 'r' * (len(header) - 1)
-    marks = [{'l': ':--', 'c': ':-:', 'r': '--:'}[letter] for letter in align]
-    lines = (
-        f'| {" | ".join(map(_cell, cells))} |\n'
-        for cells in (header, marks, *rows)
-    )
-    return ''.join(lines)
+    cells = [[_cell(value) for value in row] for row in (header, *rows)]
+    columns = [
+        _column(letter, column)
+        for letter, *column in zip(align, *cells, strict=True)
+    ]
+    lines = zip(*columns, strict=True)
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _column(letter: str, cells: Sequence[str]) -> list[str]:
+    """Return cells of one width, with the mark below the first."""
+    width = max(3, *map(len, cells))
+    pad = {'l': str.ljust, 'c': str.center, 'r': str.rjust}[letter]
+    mark = {'l': ':{}-', 'c': ':{}:', 'r': '-{}:'}[letter]
+    name, *others = (pad(cell, width) for cell in cells)
+    return [name, mark.format('-' * (width - 2)), *others]
 
 
 def _cell(value: object) -> str:

@@ -61,11 +61,11 @@ def test_the_best_is_the_smallest_of_equals():
 
 def test_the_table_has_a_row_for_each_alpha():
     assert curve_to_markdown(CURVE, 0.5) == (
-        '| alpha | clean | shifted |\n'
-        '| --: | --: | --: |\n'
-        '| 0 | 70.0 | 60.0 |\n'
+        '|   alpha |    clean |  shifted |\n'
+        '| ------: | -------: | -------: |\n'
+        '|       0 |     70.0 |     60.0 |\n'
         '| **0.5** | **90.0** | **65.0** |\n'
-        '| 1 | 90.0 | 40.0 |\n'
+        '|       1 |     90.0 |     40.0 |\n'
     )
 
 

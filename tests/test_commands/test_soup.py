@@ -72,9 +72,13 @@ def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, call):
         torch.save(checkpoint, project / name)
     more = ['--method', 'greedy', '--config', 'config.py']
     printed = call(main, *says, *more, '--out', 'soup.pth').out
-    assert '| red.pth | 57.1 | 57.1 | yes: the best alone |' in printed
-    assert '| twin.pth | 57.1 | 57.1 | yes: 57.1 before |' in printed
-    assert '| blue.pth | 28.6 | 28.6 | no: 57.1 before |' in printed
+    assert (
+        '| checkpoint | alone | soup with it | kept                |\n'
+        '| :--------- | ----: | -----------: | :------------------ |\n'
+        '| red.pth    |  57.1 |         57.1 | yes: the best alone |\n'
+        '| twin.pth   |  57.1 |         57.1 | yes: 57.1 before    |\n'
+        '| blue.pth   |  28.6 |         28.6 | no: 57.1 before     |\n'
+    ) in printed
     assert 'validation set is its test set' in printed
     made = read_checkpoint(project / 'soup.pth')
     assert made['meta']['averaged'] == {'red.pth': 0.5, 'twin.pth': 0.5}

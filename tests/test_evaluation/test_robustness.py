@@ -74,9 +74,13 @@ def test_the_table_has_a_cell_for_what_is_known_only():
     plain = Result('imagenet', 50000, 1000, 1000, 88.259, 98.5)
     shift = Result('imagenet-r', 30000, 200, 199, 83.96, 95, 97.6)
     table = to_markdown([plain, shift])
-    assert '| imagenet | 50000 | 1000 | 88.3 | 98.5 |  |  |\n' in table
-    assert '| imagenet-r | 30000 | 200 (199 found) | 84.0 |' in table
-    assert '| 97.6 | -13.6 |\n' in table
+    first, second = [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in table.splitlines()[2:4]
+    ]
+    assert first == ['imagenet', '50000', '1000', '88.3', '98.5', '', '']
+    assert second[:4] == ['imagenet-r', '30000', '200 (199 found)', '84.0']
+    assert second[-2:] == ['97.6', '-13.6']
     assert '| effective robustness |' not in table
     assert '--baseline DIR adds a column "effective robustness"' in table
 
@@ -85,7 +89,7 @@ def test_effective_robustness_is_what_exceeds_the_baseline(tmp_path):
     shift = Result('imagenet-r', 30000, 200, 200, 84, 95, 97.6, 60)
     table = write_report([shift], tmp_path, dict(checkpoint='x.pth'))
     assert '| effective robustness |' in table
-    assert '| 97.6 | -13.6 | +24.0 |' in table
+    assert '|     97.6 |      -13.6 |                +24.0 |' in table
     assert '--baseline' not in table
     report = json.loads((tmp_path / 'table.json').read_text())
     assert report['checkpoint'] == 'x.pth'

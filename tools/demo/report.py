@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.fileio import load
 from mmpretrain.evaluation import Accuracy
 
+from mmclip.markdown import markdown_table
+
 MODELS = {
     'zero_shot': 'zero-shot',
     'linear_probe': 'linear probe',
@@ -71,11 +73,11 @@ def top1(predictions: list[dict[str, Any]]) -> float:
 
 def to_markdown(table: dict[str, dict[str, float]]) -> str:
     """Format a table with a row per model."""
-    lines = [f'| | {" | ".join(SPLITS.values())} |', '| :-- | --: | --: |']
-    for model, label in MODELS.items():
-        cells = [f'{table[model][split]:.1f}' for split in SPLITS]
-        lines.append(f'| {label} | {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+    rows = [
+        [label, *(table[model][split] for split in SPLITS)]
+        for model, label in MODELS.items()
+    ]
+    return markdown_table(['', *SPLITS.values()], rows)
 
 
 def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from report import MODELS, SPLITS
 
 from mmclip.checkpoint.files.atomic import atomic_file
+from mmclip.markdown import markdown_table
 
 EXAMPLE = """example:
   python %(prog)s --seeds 0 1 2
@@ -64,7 +65,7 @@ def table_of(seed: int, folder: Path) -> dict:
 
 def to_markdown(tables: list[dict]) -> str:
     """Format mean and sample standard deviation over tables, in Markdown."""
-    lines = [f'| | {" | ".join(SPLITS.values())} |', '| :-- | --: | --: |']
+    rows = []
     for model, label in MODELS.items():
         cells = []
         for split in SPLITS:
@@ -72,8 +73,8 @@ def to_markdown(tables: list[dict]) -> str:
             cells.append(
                 f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}'
             )
-        lines.append(f'| {label} | {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+        rows.append([label, *cells])
+    return markdown_table(['', *SPLITS.values()], rows)
 
 
 if __name__ == '__main__':
