@@ -5,6 +5,7 @@ same outputs in the other library.
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,9 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     write_export(exported, args.out)
     for note in exported.notes:
         print(note)
-    print(f'use it as: {exported.usage}')
+    print(f'use it in Python as:\n\n{exported.usage(args.out)}\n')
     what = f'{args.to}, {len(exported.state_dict)} tensors'
-    print_written((args.out, what))
+    then = f'mmclip inspect {shlex.quote(str(args.out))}'
+    print_written((args.out, what), then=then)
     return 0
 
 

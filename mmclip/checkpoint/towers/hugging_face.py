@@ -165,7 +165,10 @@ def to_hugging_face(
         )
     return Export(
         export(tower, HF_CLIP if is_clip else HF_SIGLIP, 'vision_model.'),
-        f'transformers.{kind}.from_pretrained(OUT)',
+        lambda out: (
+            f'from transformers import {kind}\n\n'
+            f'model = {kind}.from_pretrained({str(out)!r})'
+        ),
         notes,
         files,
     )

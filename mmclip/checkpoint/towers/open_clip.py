@@ -7,7 +7,7 @@ where they take no memory.
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from mmclip.checkpoint.towers.tower import (
     Export,
     Source,
     Tower,
+    load_call,
     note_head,
     refuse_missing,
 )
@@ -167,8 +168,6 @@ def to_open_clip(
         CheckpointError: If open_clip has no place for a part of the tower, or
             the base is another model.
     """
-    import open_clip
-
     backbone = clip['backbone']
     dialect, prefix = _names_of(backbone)
     notes = note_head(head, 'open_clip')
@@ -178,12 +177,6 @@ def to_open_clip(
             'features will DIFFER: the tower was fine-tuned with the mean of '
             'the patches, but open_clip pools as before; use --to timm or hf'
         )
-    source = clip.get('source', {})
-    is_theirs = source.get('name') in open_clip.list_models()
-    name = repr(source['name']) if is_theirs else 'NAME'
-    if backbone.get('act') == 'quick_gelu':
-        notes += ['QuickGELU: use force_quick_gelu=True or a -quickgelu name']
-        name += ', force_quick_gelu=True'
     if base is None:
         if backbone['type'] == CLIP and 'proj' not in tower:
             raise CheckpointError(
@@ -197,11 +190,8 @@ def to_open_clip(
                     'training started from, or --to timm or --to hf.'
                 )
             )
-        usage = (
-            f'open_clip.create_model({name}).visual.load_state_dict(weights)'
-        )
         tensors = export(tower, dialect, prefix.removeprefix('visual.'))
-        return Export(tensors, usage, notes)
+        return Export(tensors, _usage(clip, notes, whole=False), notes)
     tensors = export(tower, dialect, prefix)
     whole = {key: base[key] for key in base}
     if sizes := [key for key in OPENAI_BUFFERS if key in whole]:
@@ -213,15 +203,71 @@ def to_open_clip(
         )
     check_complete(tensors, {key: whole[key] for key in tensors})
     kept = [key for key in whole if key not in tensors]
-    notes.append(
-        f'from the base: {len(kept)} tensors, including the image '
-        f"tower's {[key for key in kept if key.startswith('visual.')]}"
-    )
-    return Export(
-        whole | tensors,
-        f'open_clip.create_model({name}, pretrained=OUT)',
-        notes,
-    )
+    of_tower = [key for key in kept if key.startswith('visual.')]
+    also = f', of the image tower {", ".join(of_tower)}' if of_tower else ''
+    notes.append(f'from the base: {len(kept)} tensors{also}')
+    return Export(whole | tensors, _usage(clip, notes, whole=True), notes)
+
+
+def _usage(
+    clip: Clip, notes: list[str], *, whole: bool
+) -> Callable[[Path], str]:
+    """Return the Python that loads a tower or a whole model in open_clip."""
+    backbone, name = clip['backbone'], _find_name(clip)
+    arguments, first = [], 'import open_clip\n'
+    if name is None:
+        arguments = ['NAME']
+        notes.append(
+            'NAME is not known: no model of open_clip has this tower; add its '
+            'model config with open_clip.add_model_config'
+        )
+    elif Path(name).suffix == '.json':
+        first += f'\nopen_clip.add_model_config({name!r})\n'
+        arguments = [repr(Path(name).stem)]
+    else:
+        arguments = [repr(name)]
+        size = find_tower(name, None).img_size
+        if clip['img_size'] not in (None, size):
+            arguments.append(f'force_image_size={clip["img_size"]!r}')
+    if backbone.get('act') == 'quick_gelu':
+        arguments.append('force_quick_gelu=True')
+
+    def usage(out: Path) -> str:
+        if whole:
+            text = ', '.join([*arguments, f'pretrained={str(out)!r}'])
+            return f'{first}\nmodel = open_clip.create_model({text})'
+        line, weights = load_call(out)
+        imports = first.replace('\n', f'\n{line}\n', 1)
+        return (
+            f'{imports}\nmodel = open_clip.create_model('
+            f'{", ".join(arguments)})\n'
+            f'model.visual.load_state_dict({weights})'
+        )
+
+    return usage
+
+
+def _find_name(clip: Clip) -> str | None:
+    """Return the name or config file of an open_clip model of such a tower.
+
+    Towers may come from another library; a size may have changed since.
+    """
+    import open_clip
+
+    backbone = clip['backbone']
+    name = clip.get('source', {}).get('name')
+    if name in open_clip.list_models() or str(name).endswith('.json'):
+        return name
+    for name in open_clip.list_models():
+        cfg = open_clip.get_model_config(name)['vision_cfg']
+        if cfg.get('image_size', 224) != clip['img_size']:
+            continue  # spares building its trunk
+        theirs = find_tower(name, None).backbone
+        free = {'act'} if backbone['type'] == CLIP else set()
+        free |= {'proj_dim'} - backbone.keys()
+        if all(backbone.get(k) == theirs[k] for k in theirs.keys() - free):
+            return name
+    return None
 
 
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from mmclip.checkpoint.towers.tower import (
     Export,
     Source,
     Tower,
+    load_call,
     refuse_missing,
 )
 from mmclip.errors import CheckpointError
@@ -192,11 +194,20 @@ def to_timm(
     tensors = export({**tower, **head}, dialect)
     arguments = timm_arguments(backbone, len(tensors.get('head.bias', ())))
     norm = f'partial(torch.nn.LayerNorm, eps={backbone["norm_eps"]})'
-    text = ', '.join(
-        f'{key}={norm if key == "norm_layer" else repr(value)}'
+    text = '\n'.join(
+        f'    {key}={norm if key == "norm_layer" else repr(value)},'
         for key, value in arguments.items()
     )
-    usage = f'timm.models.VisionTransformer({text}).load_state_dict(weights)'
+
+    def usage(out: Path) -> str:
+        line, weights = load_call(out)
+        torch_too = '' if line == 'import torch' else 'import torch\n'
+        return (
+            f'from functools import partial\n\nimport timm\n{torch_too}{line}'
+            f'\n\nmodel = timm.models.VisionTransformer(\n{text}\n)\n'
+            f'model.load_state_dict({weights})'
+        )
+
     return Export(tensors, usage, notes)
 
 
@@ -227,9 +238,11 @@ def to_timm_folder(
             'pretrained_cfg in config.json'
         )
     kind = 'AutoModelForImageClassification' if num_classes else 'AutoModel'
-    exported.usage = (
-        f'transformers.{kind}.from_pretrained(OUT), or timm.create_model('
-        "'local-dir:OUT', pretrained=True)"
+    exported.usage = lambda out: (
+        f'from transformers import {kind}\n\n'
+        f'model = {kind}.from_pretrained({str(out)!r})\n\n'
+        '# or, with timm alone\nimport timm\n\n'
+        f'model = timm.create_model({f"local-dir:{out}"!r}, pretrained=True)'
     )
     exported.files = {'config.json': _folder_config(clip, num_classes)}
     return exported

@@ -57,7 +57,8 @@ class Export:
 
     Args:
         state_dict (dict[str, Tensor]): Its tensors.
-        usage (str): The call that loads it there.
+        usage (Callable): Returns the Python that loads it there, for the path
+            that it was written to.
         notes (list[str]): What was left out or added.
         files (dict[str, dict]): JSON files that go with the weights, by name;
             if there are any, all are written into a folder.
@@ -65,7 +66,7 @@ class Export:
     """
 
     state_dict: dict[str, Tensor]
-    usage: str
+    usage: Callable[[Path], str]
     notes: list[str] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     clip: dict[str, Any] | None = None
@@ -108,6 +109,16 @@ def build_backbone(
         raise CheckpointError(
             f'The backbone cannot be built: {error}'
         ) from error
+
+
+def load_call(out: Path) -> tuple[str, str]:
+    """Return the import and the call that read weights in Python."""
+    if out.suffix == '.safetensors':
+        return (
+            'from safetensors.torch import load_file',
+            f'load_file({str(out)!r})',
+        )
+    return 'import torch', f'torch.load({str(out)!r})'
 
 
 def note_head(head: Mapping[str, Tensor], where: str) -> list[str]:

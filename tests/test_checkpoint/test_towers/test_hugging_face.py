@@ -209,7 +209,8 @@ class TestToHuggingFace:
         save_file(exported.state_dict, tmp_path / 'model.safetensors')
         for name, content in exported.files.items():
             (tmp_path / name).write_text(json.dumps(content))
-        kind = getattr(transformers, exported.usage.split('.')[1])
+        words = exported.usage(tmp_path).split()
+        kind = getattr(transformers, words[words.index('import') + 1])
         model, info = kind.from_pretrained(tmp_path, output_loading_info=True)
         assert not any(info.values()), info
         assert_same(module, lambda x: getattr(model.eval()(x), key))
@@ -301,7 +302,7 @@ class TestToHuggingFace:
             transformers,
             f'AutoModel{"ForImageClassification" if num_classes else ""}',
         )
-        assert kind.__name__ in exported.usage
+        assert f'{kind.__name__}.from_' in exported.usage(tmp_path)
         if version.parse(transformers.__version__) < version.parse('4.53'):
             with pytest.raises(RuntimeError, match='size mismatch'):
                 kind.from_pretrained(tmp_path)

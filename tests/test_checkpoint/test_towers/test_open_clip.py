@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -281,15 +282,30 @@ class TestToOpenCLIP:
         base = torch.load(path)
         exported = export_checkpoint(checkpoint, 'open_clip', base=base)
         assert set(exported.state_dict) == set(base)
-        assert any("'visual.proj'" in note for note in exported.notes)
+        assert exported.notes[-1].endswith(', of the image tower visual.proj')
 
-    def test_the_call_names_what_open_clip_knows(self, converted):
+    def test_the_call_names_what_open_clip_knows(self, converted, monkeypatch):
+        monkeypatch.setattr(open_clip, 'list_models', lambda: ['ViT-B-32'])
         checkpoint, _ = converted
         source = checkpoint['meta']['clip']['source']
-        for name, printed in (('tiny', 'NAME'), ('ViT-B-32', "'ViT-B-32'")):
+        for name, printed in (
+            ('tiny', 'NAME, force'),
+            ('x.json', "'x', force"),
+            ('ViT-B-32', "'ViT-B-32', force_image_size=32, force"),
+        ):
             source['name'] = name
-            usage = export_checkpoint(checkpoint, 'open_clip').usage
-            assert usage.startswith(f'open_clip.create_model({printed}, ')
+            exported = export_checkpoint(checkpoint, 'open_clip')
+            call = f'open_clip.create_model({printed}_quick_gelu=True)'
+            assert call in exported.usage(Path('x.pt'))
+            noted = any('NAME is not known' in n for n in exported.notes)
+            assert noted == (name == 'tiny')
+
+    def test_a_tower_from_elsewhere_has_the_name_of_its_like(self):
+        backbone = find_tower('ViT-S-32', None).backbone
+        checkpoint, _ = make_checkpoint(backbone, a=1)
+        usage = export_checkpoint(checkpoint, 'open_clip').usage
+        call = "open_clip.create_model('ViT-S-32')"
+        assert call in usage(Path('x.pt'))
 
     def test_the_mean_of_patches_is_sent_where_it_can_go(self):
         backbone = CLIP_BACKBONE | dict(out_type='avg_featmap')
