@@ -8,6 +8,7 @@ them, with caches that they lock, so each node downloads a file once.
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,22 @@ from mmclip.checkpoint.files.web import read_from_web
 from mmclip.checkpoint.grids import tell_grid
 from mmclip.errors import CheckpointError, did_you_mean
 
+SCHEMES = ('open_clip://', 'timm://', 'hf-hub:', 'local-dir:', 'https://')
+
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a local checkpoint."""
+    """Read a local checkpoint.
+
+    Raises:
+        CheckpointError: If it is a misspelt scheme rather than a file.
+    """
+    scheme = re.match(r'[A-Za-z][\w.+-]+:/*', path)
+    if scheme and not os.path.exists(path):
+        raise CheckpointError(
+            f'{path} is not a file, and {scheme[0]} is none of '
+            f'{", ".join(SCHEMES)}{did_you_mean(scheme[0], SCHEMES)}.'
+        )
     return _read(path, map_location)
 
 
@@ -151,7 +164,10 @@ def load_from_folder(path: str, map_location: Any = None) -> dict[str, Any]:
     """Convert ``local-dir:FOLDER``, from open_clip or transformers."""
     from mmclip.checkpoint.towers.sources import convert_folder
 
-    checkpoint = convert_folder(path.removeprefix('local-dir:'))
+    try:
+        checkpoint = convert_folder(path.removeprefix('local-dir:'))
+    except FileNotFoundError as error:
+        raise CheckpointError(f'{path}: {error}') from None
     return _moved(checkpoint, map_location)
 
 

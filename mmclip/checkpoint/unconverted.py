@@ -16,7 +16,7 @@ from mmclip.checkpoint.towers.dialects import (
 )
 from mmclip.errors import CheckpointError, some
 
-CONVERTER = 'python tools/model_converters/openclip_to_mmcls.py'
+CONVERTER = 'mmclip convert'
 CONFIGS = ('open_clip_config.json', 'config.json')
 
 

@@ -193,7 +193,11 @@ def test_folders_and_repositories(tiny_model, empty_hub, scheme):
         ('timm://ViT-B-32.openai', 'timm has no weights ViT-B-32.openai'),
         ('open_clip://vit_base_patch32_clip_224/openai', 'open_clip has no'),
         (f'timm://{TIMM.replace("32", "16")}', 'could not be downloaded'),
-        ('hf-hub:org/nothing', 'could not be downloaded'),
+        ('hf-hub:org/nothing', 'hf download org/nothing --local-dir nothing;'),
+        ('local-dir:nowhere', 'local-dir:nowhere: The folder nowhere does no'),
+        ('openclip://ViT-B-32/openai', "did you mean 'open_clip://'"),
+        ('hf_hub:org/x', "did you mean 'hf-hub:'"),
+        ('tim://x', "did you mean 'timm://'"),
     ],
 )
 def test_errors_are_one_sentence(cached, path, message):

@@ -14,6 +14,12 @@ from tests.conftest import RELATIVE_TOLERANCE, put_into_hub_cache
 from tests.test_commands.conftest import TOOLS
 
 TOOL = TOOLS / 'model_converters' / 'openclip_to_mmcls.py'
+FETCH = (
+    'Fetch open_clip_model.safetensors from https://huggingface.co/timm/'
+    'vit_large_patch14_clip_336.openai elsewhere, put it into this folder, '
+    'and type: mmclip convert ViT-L-14-336 open_clip_model.safetensors '
+    'ViT-L-14-336.pth --tag openai;'
+)
 OFFLINE = dict(HF_HUB_OFFLINE='1')
 
 
@@ -91,11 +97,16 @@ def test_an_output_that_exists_is_kept_without_force(
         ('ViT-L14-336', 'openai', "did you mean 'ViT-L-14-336'"),
         ('ViT-L-14', 'laion2b_s32b', 'its tags: '),
         ('ViT-L-14', 'missing.pt', 'Checkpoint missing.pt does not exist'),
-        ('ViT-L-14-336', 'openai', 'pass the file: ViT-L-14-336 FILE OUT'),
+        ('x.json', 'openai', 'Model config x.json does not exist.'),
+        ('.', 'openai', '. is a folder. Give a model name, or the config'),
+        ('tiny.json', 'openia', "which has no pretrained tags; got 'openia'"),
+        ('ViT-S-32', '.', '. is a folder without weights'),
+        ('ViT-L-14-336', 'openai', FETCH),
+        ('vit_base_patch16_clip_quickgelu_224', 'openai', 'mmclip convert'),
     ],
 )
 def test_errors_are_one_sentence_and_leave_no_file(
-    tmp_path, monkeypatch, exit_message, name, pretrained, message
+    tiny_model, tmp_path, monkeypatch, exit_message, name, pretrained, message
 ):
     from huggingface_hub import constants
 

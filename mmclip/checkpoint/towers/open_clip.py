@@ -18,6 +18,7 @@ from torch import Tensor
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.files.paths import (
     NO_TAG,
+    WEIGHT_NAMES,
     is_local,
 )
 from mmclip.checkpoint.files.reading import read_state_dict
@@ -37,6 +38,7 @@ from mmclip.checkpoint.towers.tower import (
     Export,
     Source,
     Tower,
+    fetch_advice,
     load_call,
     note_head,
     refuse_missing,
@@ -147,6 +149,11 @@ def find_model(
     model_cfg, preprocess = _read_config(name)
     tag_cfg: dict[str, Any] = {}
     if tag is not None and tag != NO_TAG:
+        if Path(name).is_file():
+            raise CheckpointError(
+                f'{name} is a model config, which has no pretrained tags; got '
+                f'{tag!r}. Give it with a file of weights and without --tag.'
+            )
         tag_cfg = _tags(name).get(_clean(tag), {})
         if not tag_cfg:
             raise CheckpointError(_unknown_tag(name, tag))
@@ -375,16 +382,13 @@ def _download(name: str, tag: str) -> Path:
     from open_clip.pretrained import download_pretrained
 
     tag_cfg = _tags(name)[_clean(tag)]
-    repository = tag_cfg['hf_hub'].strip('/')
-    where = f'huggingface.co/{repository}' if repository else tag_cfg['url']
+    repository, _, file = tag_cfg['hf_hub'].rpartition('/')
     try:
         with only_cached_files_if_offline():
             return Path(download_pretrained(tag_cfg))
     except Exception as error:
         raise CheckpointError(
-            f'The weights of {name} {tag} could not be downloaded (no '
-            f'network, or the hub is out of reach). Fetch them from {where} '
-            f'elsewhere and pass the file: {name} FILE OUT --tag {tag}.'
+            fetch_advice(name, tag, repository, file or WEIGHT_NAMES[0])
         ) from error
 
 
@@ -401,6 +405,13 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             f'{name}, preprocess_cfg',
         )
         return model_cfg, preprocess
+    if Path(name).suffix == '.json':
+        raise FileNotFoundError(f'Model config {name} does not exist.')
+    if Path(name).is_dir():
+        raise CheckpointError(
+            f'{name} is a folder. Give a model name, or the config.json or '
+            'open_clip_config.json in it.'
+        )
     model_cfg = open_clip.get_model_config(name)
     if model_cfg is None:
         near = did_you_mean(name, open_clip.list_models(), 0.3)
@@ -444,9 +455,18 @@ def _tags(name: str) -> dict[str, dict[str, Any]]:
 
 def _unknown_tag(name: str, tag: str) -> str:
     known = list(_tags(name))
+    if Path(tag).is_dir():
+        return f'{tag} is a folder without weights, and not a tag of {name}.'
     if not known:
-        return f'open_clip has no pretrained weights for {name}.'
-    return f'{name} has no tag {tag!r}; its tags: {", ".join(known)}.'
+        return (
+            f'open_clip has no pretrained weights for {name}, so {tag!r} is '
+            'not a tag.'
+        )
+    return (
+        f'{name} has no pretrained tag {tag!r}'
+        f'{did_you_mean(_clean(tag), known, 0.5)}; its tags: '
+        f'{", ".join(known)}.'
+    )
 
 
 def _clean_name(name: str) -> str:

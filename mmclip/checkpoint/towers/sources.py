@@ -139,9 +139,11 @@ def convert_folder(
             name.
 
     Raises:
-        FileNotFoundError: If it has neither config.
+        FileNotFoundError: If it does not exist, or has neither config.
     """
     folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f'The folder {folder} does not exist.')
     for config in ('open_clip_config.json', 'config.json'):
         if (folder / config).is_file():
             tower, read = find_source(str(folder / config), str(folder))
@@ -211,11 +213,17 @@ def _download_repository(repository: str) -> Path:
         with only_cached_files_if_offline():
             return _download_files(repository)
     except Exception as error:
+        folder = repository.rpartition('/')[2]
         raise CheckpointError(
-            f'hf-hub:{repository} could not be downloaded ({error}). Fetch '
-            f'https://huggingface.co/{repository} elsewhere and give its '
-            'folder: local-dir:FOLDER.'
+            f'hf-hub:{repository} could not be downloaded '
+            f'({_first_sentence(error)}). Where there is a network, type: '
+            f'hf download {repository} --local-dir {folder}; put the folder '
+            f'here, and give local-dir:{folder} instead.'
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().partition('\n')[0].partition('. ')[0]
 
 
 def _download_files(repository: str) -> Path:

@@ -25,6 +25,7 @@ from mmclip.checkpoint.towers.tower import (
     Export,
     Source,
     Tower,
+    fetch_advice,
     load_call,
     refuse_missing,
 )
@@ -337,13 +338,11 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
     except Exception as error:
         cfg = timm.get_pretrained_cfg(full_name)
         repository = (cfg and cfg.hf_hub_id) or full_name
+        file = (cfg and cfg.hf_hub_filename) or 'model.safetensors'
         name, _, tag = full_name.partition('.')
         refuse_damaged(repository)
         raise CheckpointError(
-            f'The weights of {full_name} could not be downloaded (no network, '
-            'or the hub is out of reach). Fetch them from '
-            f'huggingface.co/{repository} elsewhere and pass the file: '
-            f'{name} FILE OUT --tag {tag}.'
+            fetch_advice(name, tag, repository, file)
         ) from error
 
 

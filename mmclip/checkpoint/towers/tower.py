@@ -111,6 +111,17 @@ def build_backbone(
         ) from error
 
 
+def fetch_advice(name: str, tag: str, repository: str, file: str) -> str:
+    """Say how to convert weights that cannot be downloaded here."""
+    return (
+        f'The weights of {name} {tag} could not be downloaded: the hub is out '
+        f'of reach. Fetch {file} from https://huggingface.co/{repository} '
+        'elsewhere, put it into this folder, and type: mmclip convert '
+        f'{name} {file} {name}.pth --tag {tag}; other commands take the file '
+        'and --tag in the same way, and configs take the .pth.'
+    )
+
+
 def load_call(out: Path) -> tuple[str, str]:
     """Return the import and the call that read weights in Python."""
     if out.suffix == '.safetensors':

@@ -43,7 +43,7 @@ def contents(folder):
 
 
 def test_weights_of_other_projects_are_refused(tiny_model):
-    with pytest.raises(CheckpointError, match='openclip_to_mmcls'):
+    with pytest.raises(CheckpointError, match='mmclip convert'):
         export_checkpoint(tiny_model.model.state_dict(), 'timm')
 
 
