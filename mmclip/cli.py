@@ -1,11 +1,12 @@
 """The command ``mmclip``, which finds a command by name and runs it."""
 
 import ast
+import difflib
 import importlib
 import sys
 from pathlib import Path
 
-from mmclip.errors import did_you_mean
+from mmclip.commands._command_line import command
 from mmclip.version import __version__
 
 FOLDER = Path(__file__).parent / 'commands'
@@ -13,8 +14,20 @@ USAGE = """usage: mmclip COMMAND [arguments]
        mmclip COMMAND --help
        mmclip --version
 """
+# Files of tools/ that are not called like their command.
+ALIASES = {
+    'evaluate-robustness': 'robustness',
+    'get-flops': 'flops',
+    'inspect-checkpoint': 'inspect',
+    'linear-probe': 'probe',
+    'mmcls-to-openclip': 'export',
+    'openclip-to-mmcls': 'convert',
+    'training-cost': 'cost',
+    'zero-shot-head': 'zero-shot',
+}
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run a command, or list them all.
 
@@ -25,23 +38,29 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         int: The exit code.
     """
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']
-    if name in ('-h', '--help'):
-        print(USAGE)
-        print('\n'.join(f'  {n:19}{what}' for n, what in commands().items()))
-        return 0
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ('-h', '--help'):
+        lines = [f'  {name:19}{what}' for name, what in commands().items()]
+        print(USAGE, *lines, sep='\n', file=None if argv else sys.stderr)
+        return 0 if argv else 2
+    name, *rest = argv
     if name == '--version':
         print(f'mmclip {__version__}')
         return 0
     if name not in commands():
-        print(
-            f'error: mmclip has no command {name!r}'
-            f'{did_you_mean(name, commands())}\nsee mmclip --help',
-            file=sys.stderr,
-        )
+        print(f'error: {no_command(name)}\nsee mmclip --help', file=sys.stderr)
         return 2
     module = f'mmclip.commands.{name.replace("-", "_")}'
     return importlib.import_module(module).main(rest)
+
+
+def no_command(name: str) -> str:
+    """Say that there is no such command, and which one may be meant."""
+    known = dict.fromkeys(commands()) | ALIASES
+    typed = Path(name).stem.replace('_', '-')
+    near = difflib.get_close_matches(typed, sorted(known), 1)
+    meant = [f' (did you mean {known[n] or n!r}?)' for n in near]
+    return f'mmclip has no command {name!r}{"".join(meant)}'
 
 
 def commands() -> dict[str, str]:

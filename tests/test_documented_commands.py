@@ -1,9 +1,11 @@
 """Whatever the pages, configs and metafiles name is there."""
 
 import importlib
+import os
 import re
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -30,6 +32,9 @@ SCRIPTS = {
     'tools/slurm_train.sh': ('train', 0),
     'tools/slurm_test.sh': ('test', 0),
 }
+IN_SLURM = dict.fromkeys(
+    ['SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'], '0'
+)
 # In open_clip's repository.
 ELSEWHERE = {'docs/openclip_results.csv'}
 
@@ -80,7 +85,8 @@ def parse(words: list[str]) -> None:
         name = COMMANDS[tool]
     assert name in cli.commands(), words
     module = f'mmclip.commands.{name.replace("-", "_")}'
-    importlib.import_module(module).parse_args(arguments)
+    with mock.patch.dict(os.environ, IN_SLURM):
+        importlib.import_module(module).parse_args(arguments)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,28 +37,45 @@ EXPECTED = (
     OSError,
     RequirementError,
 )
-Main = Callable[[list[str] | None], int]
+Main = Callable[..., int]  # of (argv: list[str] | None = None)
+# What each launcher puts into the environment of its processes, and what
+# starts them; for torch, it is our command `launch`.
+LAUNCHERS: dict[str, tuple[tuple[str, ...], str]] = {
+    'none': ((), ''),
+    'pytorch': (('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), ''),
+    'slurm': (('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'srun'),
+    'mpi': (
+        ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'MASTER_ADDR'),
+        'mpirun -x MASTER_ADDR=HOST',
+    ),
+}
 
 
 def command(main: Main) -> Main:
     """Turn errors and signals of a command into exit codes.
 
     Returns:
-        Callable: ``main``, which returns the exit code: 1 after ``error: ...``
-        on stderr, 2 for invalid arguments, 128 + number for signals.
+        Callable: ``main``, which returns the exit code: after ``error: ...``
+        on stderr 2 if the arguments are invalid, and 1 otherwise; 128 +
+        number for signals.
     """
 
     @functools.wraps(main)
     def _main(argv: list[str] | None = None) -> int:
+        # From mmcv-lite, of an operator that no model of ours has.
+        warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeform')
         try:
-            return main(argv)
+            try:
+                return main(argv)
+            finally:
+                sys.stdout.flush()
         except BrokenPipeError:  # the reader, such as `| head`, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except EXPECTED as error:
             if _is_first_to_say_it():
                 print(f'error: {error}', file=sys.stderr, flush=True)
-            return 1
+            return 2 if isinstance(error, ArgumentError) else 1
         except SystemExit as end:  # from argparse, or from a stopped run
             if not isinstance(end.code, int):
                 raise
@@ -80,6 +98,7 @@ class Parser(argparse.ArgumentParser):
             examples (str): Command lines, with ``%(prog)s`` for the
                 command as it was typed, and any notes to end the help with.
         """
+        self.name = _name(name)
         super().__init__(
             prog=_typed(name),
             description=doc,
@@ -99,10 +118,25 @@ class Parser(argparse.ArgumentParser):
             import torch
 
             args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        if 'local_rank' in args:
+        if 'launcher' in args:
+            self._check_launcher(args.launcher)
             mpi = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
             os.environ.setdefault('LOCAL_RANK', mpi)
         return args
+
+    def _check_launcher(self, launcher: str) -> None:
+        needed, start = LAUNCHERS[launcher]
+        missing = [name for name in needed if name not in os.environ]
+        if not missing:
+            return
+        line = f'{start} {self.prog} ... --launcher {launcher}'
+        if launcher == 'pytorch':
+            line = command_line('launch', '--nproc_per_node', 'N', self.name)
+            line += ' ...'
+        self.error(
+            f'--launcher {launcher} is for processes that it has started, '
+            f'but {missing[0]} is not in the environment: type {line}'
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments and exit with code 2."""
@@ -147,6 +181,14 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def positive(text: str) -> int:
+    """Parse an option whose value is 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
+    return value
+
+
 def parse_values(options: Sequence[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` as mmengine's ``DictAction`` does.
 
@@ -187,11 +229,14 @@ def command_line(name: str, *arguments: object) -> str:
     """Return a command line in the style in which this command was typed.
 
     Args:
-        name (str): A command that is also a file in ``tools/``.
+        name (str): A command that is also a file in ``tools/`` itself.
         arguments (object): Its arguments.
     """
-    by_path = _typed('').startswith('python ')
-    start = f'python tools/{name}.py' if by_path else f'mmclip {name}'
+    start = f'mmclip {name}'
+    if _typed('').startswith('python '):
+        above = Path(sys.argv[0]).parents
+        tools = next((p for p in above if p.name == 'tools'), above[0])
+        start = f'python {shlex.quote(str(tools / name))}.py'
     return ' '.join([start, *(shlex.quote(str(a)) for a in arguments)])
 
 
@@ -200,7 +245,12 @@ def _typed(module: str) -> str:
     program = Path(sys.argv[0])
     if program.suffix == '.py' and program.name != '__main__.py':
         return f'python {program}'
-    return f'mmclip {module.rpartition(".")[2].replace("_", "-")}'
+    return f'mmclip {_name(module)}'
+
+
+def _name(module: str) -> str:
+    """Return the name of the command of a module."""
+    return module.rpartition('.')[2].replace('_', '-')
 
 
 def _is_first_to_say_it() -> bool:

@@ -131,7 +131,7 @@ def exit_message(call: Callable[..., SimpleNamespace]) -> Callable[..., str]:
 
     def _exit_message(main: Main, *args: object) -> str:
         result = call(main, *args)
-        assert result.code == 1
+        assert result.code in (1, 2)  # 2 if the arguments are wrong
         return result.err[result.err.index('error: ') :].rstrip('\n')
 
     return _exit_message

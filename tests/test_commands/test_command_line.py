@@ -10,7 +10,7 @@ import pytest
 
 from mmclip import cli
 from mmclip.commands import _command_line as command_line
-from mmclip.errors import CheckpointError, DataError
+from mmclip.errors import ArgumentError, CheckpointError, DataError
 from tests.conftest import REPOSITORY
 from tests.test_commands.conftest import TOOLS
 
@@ -46,8 +46,10 @@ def imported(result: subprocess.CompletedProcess) -> set[str]:
 
 
 def test_every_command_is_listed_with_a_sentence(capsys):
-    assert cli.main(['--help']) == cli.main([]) == 0
+    assert cli.main(['--help']) == 0
     printed = capsys.readouterr().out
+    assert cli.main([]) == 2  # wrong usage, with the same text as help
+    assert capsys.readouterr().err == printed
     for path in (REPOSITORY / 'mmclip' / 'commands').glob('[!_]*.py'):
         assert re.search(
             rf'^  {path.stem.replace("_", "-")} +[A-Z].*\.$', printed, re.M
@@ -58,11 +60,25 @@ def test_every_command_has_a_door_in_tools():
     assert sorted(map(behind, DOORS)) == NAMES
 
 
-def test_a_misspelt_command_is_told_the_nearest(capsys):
-    assert cli.main(['inpect', 'x.pth']) == 2
+@pytest.mark.parametrize(
+    ('typed', 'meant'),
+    [('inpect', 'inspect'), ('zero_shot', 'zero-shot')]
+    + [(door.stem, behind(door)) for door in DOORS if door.stem not in NAMES]
+    + [('linear-probe', 'probe'), ('tools/linear_prob.py', 'probe')],
+)
+def test_a_misspelt_command_is_told_the_nearest(capsys, typed, meant):
+    assert cli.main([typed, 'x.pth']) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: mmclip has no command 'inpect' ")
-    assert "did you mean 'inspect'?" in said
+    assert said.startswith(f'error: mmclip has no command {typed!r} ')
+    assert f'did you mean {meant!r}?' in said
+
+
+def test_a_reader_of_help_may_go(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, 'w') as gone:
+        monkeypatch.setattr('sys.stdout', gone)
+        assert cli.main(['--help']) == 141
 
 
 def test_the_console_command_is_declared():
@@ -94,6 +110,7 @@ def test_something_heavy_would_be_seen():
     [
         (CheckpointError('x.pth is bad.'), 1, 'error: x.pth is bad.\n'),
         (DataError('no images'), 1, 'error: no images\n'),
+        (ArgumentError('alpha is 2'), 2, 'error: alpha is 2\n'),
         (OSError(2, 'No such file', 'x'), 1, "[Errno 2] No such file: 'x'"),
         (KeyboardInterrupt(), 130, ''),
         (SystemExit(143), 143, ''),
@@ -144,6 +161,48 @@ def test_values_of_options_are_those_of_mmengine():
     assert command_line.parse_values(line) == theirs
 
 
+@pytest.mark.parametrize(
+    ('typed', 'launcher', 'said'),
+    [
+        (
+            'mmclip',
+            'pytorch',
+            'RANK is not in the environment: type mmclip '
+            'launch --nproc_per_node N train ...',
+        ),
+        (
+            'tools/train.py',
+            'pytorch',
+            'type python tools/launch.py --nproc_per_node N train ...',
+        ),
+        (
+            'mmclip',
+            'slurm',
+            'SLURM_PROCID is not in the environment: type '
+            'srun mmclip train ... --launcher slurm',
+        ),
+        (
+            'mmclip',
+            'mpi',
+            'MASTER_ADDR is not in the environment: type '
+            'mpirun -x MASTER_ADDR=HOST mmclip train ... --launcher mpi',
+        ),
+    ],
+)
+def test_a_launcher_that_has_started_nothing_is_wrong_usage(
+    monkeypatch, capsys, typed, launcher, said
+):
+    from mmclip.commands.train import main
+
+    monkeypatch.setattr(sys, 'argv', [typed])
+    for name in 'RANK', 'SLURM_PROCID', 'MASTER_ADDR':
+        monkeypatch.delenv(name, raising=False)
+    for name in 'RANK', 'SIZE':
+        monkeypatch.setenv(f'OMPI_COMM_WORLD_{name}', '0')
+    assert main(['c.py', '--launcher', launcher]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_options_of_several_times_add_up():
     parser = command_line.Parser('x', None, '')
     parser.add_cfg_options('a=1')
@@ -177,6 +236,7 @@ def test_choices_are_those_of_the_package():
         ('/bin/mmclip', 'mmclip test c.py'),
         ('/x/mmclip/__main__.py', 'mmclip test c.py'),
         ('tools/soup.py', 'python tools/test.py c.py'),
+        ('/x/tools/y/export.py', 'python /x/tools/test.py c.py'),
     ],
 )
 def test_the_next_command_is_typed_in_the_same_way(monkeypatch, typed, wanted):
