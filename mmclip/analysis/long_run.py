@@ -54,7 +54,7 @@ param_scheduler = dict(
 train_cfg = dict(by_epoch=False, max_iters={iterations})
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(by_epoch=False, interval=100, save_best=None),
+    checkpoint=dict(by_epoch=False, interval={interval}, save_best=None),
 )
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 work_dir = '{work_dir}'
@@ -135,7 +135,7 @@ def train_long(
     Args:
         iterations (int): Length of the training.
         workers (int): Number of data workers.
-        rows (int): Number of measurements.
+        rows (int): Number of measurements, at most one per iteration.
 
     Returns:
         list[dict]: The measurements in chronological order.
@@ -157,6 +157,7 @@ def train_long(
                 workers=workers,
                 images=folder / 'images',
                 iterations=iterations,
+                interval=min(100, hook.interval),
                 work_dir=folder / 'work',
             )
         )

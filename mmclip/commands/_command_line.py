@@ -140,7 +140,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments and exit with code 2."""
-        self.exit(2, f'error: {message}\nsee {self.prog} --help\n')
+        said = f'error: {message}\nsee {self.prog} --help\n'
+        self.exit(2, said if _is_first_to_say_it() else None)
 
     def add_cfg_options(self, example: str) -> None:
         """Add ``--cfg-options KEY=VALUE ...``, parsed as mmengine does."""

@@ -12,9 +12,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from mmclip.cli import commands
+from mmclip.cli import commands, no_command
 from mmclip.commands._command_line import Parser, command
+from mmclip.errors import ArgumentError
 
 EXAMPLES = """\
   %(prog)s --nproc_per_node 8 train CONFIG
@@ -23,6 +25,8 @@ EXAMPLES = """\
       --master_addr 10.0.0.1 train CONFIG
   %(prog)s --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 """
+# The commands that take --launcher.
+DISTRIBUTED = 'probe', 'robustness', 'test', 'train'
 # As in mmclip/engine/resume/signals.py, whose import is slow.
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP
 STOPPED = [128 + number for number in STOPPING]
@@ -36,8 +40,18 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         parser.parse_args(['--help'])
     from torch.distributed import run
 
-    args = run.parse_args(list(argv))
-    if args.training_script in commands():
+    def error(message: str) -> NoReturn:
+        if 'training_script' in message:
+            message = 'a COMMAND is missing, such as train CONFIG'
+        parser.error(message)
+
+    torchruns = run.get_args_parser()
+    torchruns.error = error  # type: ignore[method-assign]
+    args = torchruns.parse_args(list(argv))
+    name = args.training_script
+    if args.module or args.no_python:
+        return args
+    if name in DISTRIBUTED:
         args.training_script_args = [
             args.training_script,
             *args.training_script_args,
@@ -45,6 +59,10 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
             'pytorch',
         ]
         args.module, args.training_script = True, 'mmclip'
+    elif name in commands():
+        parser.error(f'{name} runs in one process: type mmclip {name}')
+    elif not Path(name).is_file():
+        parser.error(f'{no_command(name)}, and there is no file of this name')
     return args
 
 
@@ -57,9 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     from torch.distributed.elastic.multiprocessing.errors import (
         ChildFailedError,
     )
-    from torch.distributed.run import run
+    from torch.distributed.run import config_from_args, run
 
     hand_signals_on(args)
+    try:
+        config_from_args(args)
+    except (AssertionError, ValueError) as error:
+        raise ArgumentError(f'Wrong options of torchrun: {error}.') from error
     try:
         run(args)
     except ChildFailedError as error:

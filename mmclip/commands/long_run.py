@@ -5,7 +5,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmclip.commands._command_line import Parser, command, print_written
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    positive,
+    print_written,
+)
 from mmclip.markdown import markdown_table
 
 EXAMPLES = """\
@@ -27,7 +32,12 @@ COLUMNS = {
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('--iterations', type=int, default=2000, help='default: %(default)s')
+    add(
+        '--iterations',
+        type=positive,
+        default=2000,
+        help='default: %(default)s',
+    )
     add(
         '--workers',
         type=int,
@@ -36,13 +46,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--rows',
-        type=int,
+        type=positive,
         default=10,
         help='measurements (default: %(default)s)',
     )
     add('--out', type=Path, help='a JSON file for the measurements')
     parser.add_force()
-    return parser.parse(argv)
+    args = parser.parse(argv)
+    if args.workers < 0:
+        parser.error('--workers must be 0 or more')
+    if args.rows > args.iterations:
+        parser.error(
+            f'{args.rows} rows need as many iterations, but there are '
+            f'{args.iterations}: change --rows or --iterations'
+        )
+    return args
 
 
 @command

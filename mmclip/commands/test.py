@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmclip.commands._command_line import Parser, command, print_written
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    positive,
+    print_written,
+)
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -17,6 +22,11 @@ EXAMPLES = """\
   mmclip launch --nproc_per_node 8 test CONFIG CHECKPOINT
   bash tools/dist_test.sh CONFIG CHECKPOINT 8
 """
+# What mmengine can write.
+SUFFIXES = {
+    'metrics': ('.json', '.yaml', '.yml', '.pkl', '.pickle'),
+    'pred': ('.pkl', '.pickle'),
+}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,16 +35,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('config', help='the config file')
     add('checkpoint', help='the checkpoint to test')
     add('--work-dir', help='folder for the log')
-    add('--out', help='a file for the results (.pkl, .json, .yaml)')
+    add('--out', help='a file for the results')
     add(
         '--out-item',
-        choices=['metrics', 'pred'],
-        help='what goes into OUT: predictions (default; .pkl) or metrics',
+        choices=list(SUFFIXES),
+        help='what goes into OUT: predictions (default; .pkl) or metrics '
+        '(.json, .yaml, .pkl)',
     )
+    parser.add_force()
     add('--amp', action='store_true', help='test in mixed precision')
     add('--show-dir', help='a folder for pictures of the predictions')
     add('--show', action='store_true', help='show predictions in a window')
-    add('--interval', type=int, default=1, help='draw every Nth image')
+    add('--interval', type=positive, default=1, help='draw every Nth image')
     add('--wait-time', type=float, default=2, help='seconds per picture')
     add(
         '--no-pin-memory',
@@ -52,6 +64,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse(argv)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out')
+    args.out_item = args.out_item or 'pred'
+    suffixes = SUFFIXES[args.out_item]
+    if args.out and Path(args.out).suffix not in suffixes:
+        ways = [f'must end in {" or ".join(suffixes)}']
+        if args.out_item == 'pred':
+            ways += ['be for metrics: --out-item metrics']
+        parser.error(f'--out {args.out} {", or ".join(ways)}')
     return args
 
 
@@ -76,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
     from mmclip.evaluation.test_time_augmentation import leave_out_averaging
 
     if args.out:
-        check_free(Path(args.out), force=True)
+        check_free(Path(args.out), force=args.force)
     if args.show_dir:
         check_folder(Path(args.show_dir))
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
@@ -86,16 +105,17 @@ def run(args: argparse.Namespace) -> None:
     runner = build_runner(cfg)
     if args.tta:
         leave_out_averaging(runner)
-    if args.out and args.out_item != 'metrics':
+    if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     with naming_the_config(cfg):  # builds the data sets
         metrics = runner.test()
-    if not args.out or not is_main_process():
+    if not is_main_process():
         return
-    if args.out_item == 'metrics':
+    if args.out and args.out_item == 'metrics':
         mmengine.dump(metrics, args.out)
     what = 'metrics' if args.out_item == 'metrics' else 'predictions'
-    print_written((args.out, what))
+    files = [(args.out, what), (args.show_dir, 'pictures of predictions')]
+    print_written(*(file for file in files if file[0]))
 
 
 def apply_args(cfg: 'Config', args: argparse.Namespace) -> None:

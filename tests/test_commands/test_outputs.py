@@ -21,6 +21,7 @@ EXISTS = 'exists; pass --force to overwrite it.'
             f'old.pth {EXISTS}',
         ),
         ('zero_shot no.json no.pth old.pth', f'old.pth {EXISTS}'),
+        ('test no.py no.pth --out old.pkl', f'old.pkl {EXISTS}'),
         # How, is the same of all.
         (
             'convert no.json no.pth folder.pth',
@@ -40,6 +41,7 @@ EXISTS = 'exists; pass --force to overwrite it.'
 )
 def test_an_output_is_refused_first(tmp_path, exit_message, line, message):
     (tmp_path / 'old.pth').write_text('old')
+    (tmp_path / 'old.pkl').write_text('old')
     (tmp_path / 'x.py').write_text('old')
     (tmp_path / 'folder.pth').mkdir()
     name, *arguments = line.split()

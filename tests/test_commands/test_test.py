@@ -47,12 +47,33 @@ def test_results_that_cannot_be_written_stop_the_test(
     assert 'cannot be written to (Not a directory)' in said
 
 
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (
+            '--out m.json',
+            'm.json must end in .pkl or .pickle, or be for '
+            'metrics: --out-item metrics',
+        ),
+        ('--out m.txt --out-item metrics', 'm.txt must end in .json or '),
+        ('--out-item metrics', '--out-item needs --out'),
+        ('--show-dir x --interval 0', 'must be 1 or more, got 0'),
+    ],
+)
+def test_wrong_usage_is_one_sentence(call, options, said):
+    result = call(main, 'no.py', 'no.pth', *options.split())
+    assert result.code == 2
+    assert said in result.err.splitlines()[0]
+
+
 def test_test_time_augmentation_pictures_and_predictions(project, run):
     write_random(project, 'x.pth', 0)
     line = (TOOLS / 'test.py', 'config.py', 'x.pth')
-    run(*line, '--tta', '--amp', '--out', 'predictions.pkl')
+    log = run(*line, '--tta', '--amp', '--out', 'predictions.pkl').stdout
+    assert log.endswith('\nwrote predictions.pkl (predictions)\n')
     assert (project / 'predictions.pkl').is_file()
-    run(*line, '--show-dir', 'pictures')
+    log = run(*line, '--show-dir', 'pictures').stdout
+    assert log.endswith('\nwrote pictures (pictures of predictions)\n')
     assert list(project.rglob('pictures/*.png'))
 
 

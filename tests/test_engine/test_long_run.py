@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mmclip.commands.long_run import main
 from tests.conftest import REPOSITORY
 from tests.processes import finish, start
 
@@ -17,6 +18,25 @@ def measure(tmp_path, *options: str) -> list[dict]:
         start(TOOL, '--out', 'rows.json', *options, cwd=tmp_path), timeout=1800
     )
     return json.loads((tmp_path / 'rows.json').read_text())
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        ('--iterations 0', 'must be 1 or more, got 0'),
+        ('--rows 0', 'must be 1 or more, got 0'),
+        ('--iterations 9', '10 rows need as many iterations'),
+        ('--workers -1', '--workers must be 0 or more'),
+    ],
+)
+def test_wrong_usage_is_one_sentence(capsys, options, said):
+    assert main(options.split()) == 2
+    assert said in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_short_run_is_measured_as_often_as_asked(tmp_path):
+    rows = measure(tmp_path, '--iterations', '4', '--rows', '2')
+    assert [row['iteration'] for row in rows] == [2, 4]
 
 
 @pytest.mark.slow

@@ -221,6 +221,7 @@ def _test(row: str, split: str, quick: bool) -> Command:
         f'{DEMO}/{checkpoint.format(iters=_iters(quick))}',
         f'--work-dir={DEMO}/test',
         f'--out={DEMO}/{row}_{split}.pkl',
+        '--force',
         '--cfg-options',
         f'test_dataloader.dataset.data_prefix={split}',
     ]

@@ -114,7 +114,7 @@ def started(monkeypatch, *options: str, error: Exception | None = None):
     # Set and removed again, so that what it sets is undone.
     monkeypatch.setenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '')
     monkeypatch.delenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT')
-    seen.code = launch.main([*options, 'train.py'])
+    seen.code = launch.main([*options, str(TRAIN)])
     return seen
 
 
@@ -162,3 +162,32 @@ def test_the_exit_code_tells_why(monkeypatch, capsys, codes, exit_code):
     assert started(monkeypatch, error=failed(*codes)).code == exit_code
     said = capsys.readouterr().err
     assert ('error: rank 1 was killed by SIGKILL' in said) == (-9 in codes)
+
+
+@pytest.mark.parametrize(
+    ('line', 'said'),
+    [
+        ('trian c.py', "no command 'trian' (did you mean 'train'?), and"),
+        ('no.py', "no command 'no.py', and there is no file of this name"),
+        ('--nproc_per_node 2', 'a COMMAND is missing, such as train CONFIG'),
+        ('soup a.pth', 'soup runs in one process: type mmclip soup'),
+        ('--nproc_per_node x train', 'Unsupported nproc_per_node value: x.'),
+        ('--nnodes 2:1 train', 'Wrong options of torchrun: '),
+    ],
+)
+def test_wrong_usage_is_one_sentence(monkeypatch, capsys, line, said):
+    monkeypatch.setenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', '')
+    assert launch.main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert said in error.splitlines()[0]
+
+
+def test_the_commands_that_it_starts_are_those_with_the_option():
+    folder = REPOSITORY / 'mmclip' / 'commands'
+    takes = {
+        path.stem
+        for path in folder.glob('[!_]*.py')
+        if 'add_launcher(' in path.read_text()
+    }
+    assert takes == set(launch.DISTRIBUTED)
