@@ -20,7 +20,6 @@ EXAMPLES = """\
   %(prog)s CONFIG CHECKPOINT --out metrics.json --out-item metrics
   # on 8 GPUs
   mmclip launch --nproc_per_node 8 test CONFIG CHECKPOINT
-  bash tools/dist_test.sh CONFIG CHECKPOINT 8
 """
 # What mmengine can write.
 SUFFIXES = {

@@ -14,8 +14,8 @@ EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336.py
   %(prog)s configs/clip/clip-l-336.py --amp --resume
   # on 8 GPUs
-  mmclip launch --nproc_per_node 8 train configs/clip/clip-l-336.py
-  bash tools/dist_train.sh configs/clip/clip-l-336.py 8 --auto-scale-lr
+  mmclip launch --nproc_per_node 8 train configs/clip/clip-l-336.py \\
+      --auto-scale-lr
 """
 
 

@@ -30,7 +30,7 @@ class LoRAModel(_LoRAModel):
       average, which then restarts in a resumed run.
     - Unknown tensors in a checkpoint are not ignored.
 
-    ``tools/model_converters/merge_lora.py`` makes an ordinary checkpoint.
+    ``mmclip merge-lora`` makes an ordinary checkpoint.
 
     Args:
         module (dict): The config of a backbone, with ``init_cfg``.

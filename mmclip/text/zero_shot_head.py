@@ -18,7 +18,7 @@ class ZeroShotClsHead(LinearClsHead):
     ``ClassificationHead`` in ``src/models/modeling.py``) and trains the same
     parameters.
 
-    ``tools/zero_shot_head.py`` computes the weights. The backbone must return
+    ``mmclip zero-shot`` computes the weights. The backbone must return
     the projected feature (set ``proj_dim`` if it has a projection). Arguments
     are those of mmpretrain's ``LinearClsHead``; ``in_channels`` is the width
     D of the joint space.

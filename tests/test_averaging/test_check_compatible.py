@@ -165,7 +165,7 @@ def test_updates_of_lora_are_refused_until_they_are_merged(tmp_path, holds_it):
         check(*(both if holds_it == 'one.pth' else both[::-1]))
     message = str(error.value)
     assert f'{holds_it} holds 13 LoRA tensors (backbone.' in message
-    assert 'tools/model_converters/merge_lora.py' in message
+    assert 'mmclip merge-lora' in message
 
 
 def test_what_is_not_known_is_said():

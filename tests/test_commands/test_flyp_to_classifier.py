@@ -63,8 +63,9 @@ def test_the_classifier_predicts_what_the_tuned_model_predicts(project, run):
         ('flyp.py', 'work/epoch_1.pth'),
         ('zero_shot.py', 'out.pth'),
     ):
-        run(TOOLS / 'test.py', config, checkpoint, '--out', 'out.pkl')
-        scores[config] = load_scores(project / 'out.pkl')
+        out = f'{config}.pkl'
+        run(TOOLS / 'test.py', config, checkpoint, '--out', out)
+        scores[config] = load_scores(project / out)
     torch.testing.assert_close(scores['flyp.py'], scores['zero_shot.py'])
 
 

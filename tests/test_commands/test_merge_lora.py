@@ -55,7 +55,7 @@ def trained(project, run):
 
 def accuracy(run, project, *arguments):
     """What tools/test.py measures."""
-    out = ('--out', 'metrics.json', '--out-item', 'metrics')
+    out = ('--out', 'metrics.json', '--out-item', 'metrics', '--force')
     run(TOOLS / 'test.py', *arguments, *out)
     return json.loads((project / 'metrics.json').read_text())['accuracy/top1']
 
@@ -68,7 +68,7 @@ def test_train_resume_test_merge_and_export(trained, run):
     assert all('.lora_' in k or k.startswith('head.') for k in keys)
     assert saved['ema_state_dict']['steps'] == 9  # of 3 epochs
     log = run(TOOL, 'lora.py', checkpoint, 'merged.pth').stdout
-    assert 'next: python tools/test.py merged.py merged.pth' in log
+    assert f'next: python {TOOLS}/test.py merged.py merged.pth' in log
     assert accuracy(run, trained, 'merged.py', 'merged.pth') == accuracy(
         run, trained, 'lora.py', checkpoint
     )

@@ -139,7 +139,7 @@ def test_a_module_without_init_cfg_is_refused(cfg):
 
 def test_a_missing_tower_is_explained(cfg, tmp_path):
     (tmp_path / 'tower.pth').unlink()
-    with pytest.raises(FileNotFoundError, match='mmclip convert'):
+    with pytest.raises(FileNotFoundError, match='mmclip convert NAME'):
         build(cfg)
 
 

@@ -95,8 +95,8 @@ class FullyShardStrategy(DDPStrategy):
         if not is_distributed():
             raise ConfigError(
                 'Sharded training needs a process group, even for one '
-                'process: start it with bash tools/dist_train.sh CONFIG '
-                'NUMBER_OF_GPUS.'
+                'process: start it with mmclip launch --nproc_per_node '
+                'NUMBER_OF_GPUS train CONFIG.'
             )
         device = get_device()
         model = self.convert_model(model.to(device))

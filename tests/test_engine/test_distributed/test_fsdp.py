@@ -183,4 +183,4 @@ def test_without_processes_it_says_how_to_start_them(images):
     run = start(images, 'alone', config=FSDP)
     log, _ = run.communicate()
     assert run.returncode == 1
-    assert 'start it with bash tools/dist_train.sh' in log
+    assert 'start it with mmclip launch' in log
