@@ -2,13 +2,21 @@
 
 import argparse
 import signal
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmclip.commands._command_line import Parser, command
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    command_line,
+    print_written,
+)
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from mmengine.runner import Runner
 
 EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336.py
@@ -64,17 +72,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    run(args)
+    argv = sys.argv[1:] if argv is None else argv
+    run(parse_args(argv), argv)
     return 0
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, argv: list[str]) -> None:
     """Train the model that the arguments name."""
+    from mmengine.dist import is_main_process
+
     from mmclip.engine.checks.places import check_places
     from mmclip.engine.config.build import build_runner, naming_the_config
     from mmclip.engine.config.load import load_config
     from mmclip.engine.distributed.processes import use_gloo_without_gpu
+    from mmclip.engine.resume.checkpoints_of_run import WatchHook
     from mmclip.engine.resume.interrupt_hook import InterruptHook
     from mmclip.engine.resume.signals import end_at_once
 
@@ -87,8 +98,75 @@ def run(args: argparse.Namespace) -> None:
     if not any(isinstance(hook, InterruptHook) for hook in runner.hooks):
         # So that Ctrl-C closes loggers and workers.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with naming_the_config(cfg):  # builds the data sets
-        runner.train()
+    watch = WatchHook()
+    runner.register_hook(watch)
+    try:
+        with naming_the_config(cfg):  # builds the data sets
+            runner.train()
+    except KeyboardInterrupt as stop:  # Stopped is one, too
+        if is_main_process():
+            print_stop(runner, getattr(stop, 'checkpoint', ''), args, argv)
+        raise
+    if is_main_process():
+        print_end(runner, watch.began != runner.iter, args)
+
+
+def print_end(
+    runner: 'Runner', has_trained: bool, args: argparse.Namespace
+) -> None:
+    """Say what a finished run has written, and how to test it."""
+    from mmclip.engine.resume.checkpoints_of_run import (
+        checkpoints_of,
+        displayed,
+    )
+
+    files, cfg = checkpoints_of(runner), runner.cfg
+    then = ''
+    if files and cfg.get('test_dataloader'):
+        config = args.config
+        if args.cfg_options:  # then the run's own config has them
+            config = displayed(f'{runner.work_dir}/{Path(config).name}')
+        then = command_line('test', config, next(iter(files)))
+    if not has_trained:
+        train = cfg.train_cfg
+        key = 'max_epochs' if 'max_epochs' in train else 'max_iters'
+        print(
+            f'nothing was trained: the run has reached train_cfg.{key}='
+            f'{train[key]} before. To train longer, raise it.'
+        )
+        files = {}
+    print_written(*files.items(), then=then)
+
+
+def print_stop(
+    runner: 'Runner',
+    checkpoint: str,
+    args: argparse.Namespace,
+    argv: list[str],
+) -> None:
+    """Say which checkpoint a stopped run has left, and how to go on."""
+    from mmclip.engine.resume.checkpoints_of_run import (
+        LAST,
+        checkpoints_of,
+        displayed,
+    )
+
+    if not checkpoint:  # without InterruptHook, the last one remains
+        files = checkpoints_of(runner)
+        checkpoint = next((p for p in files if files[p] == LAST), '')
+    if not checkpoint:
+        return
+    words = [
+        word
+        for word in argv
+        if word not in ('--resume', args.resume)
+        and not word.startswith('--resume=')
+    ]
+    then = command_line('train', *words, '--resume')
+    if args.launcher != 'none':  # what was typed is not known here
+        then = 'the same command'
+        then += '' if args.resume == 'auto' else ', with --resume'
+    print_written((displayed(checkpoint), 'the run so far'), then=then)
 
 
 def apply_args(cfg: 'Config', args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import torch
 from mmengine.runner import Runner
 
 from mmclip.checkpoint import read_checkpoint
-from mmclip.commands.train import main
+from mmclip.commands.train import main, parse_args, print_stop
 from mmclip.engine import InterruptHook
 from mmclip.engine.resume.signals import STOPPING
 from tests.processes import finish, free_port, start
@@ -33,7 +33,8 @@ def trained(tmp_path_factory):
     def run(tools: Path) -> Path:
         folder = make_project(tmp_path_factory.mktemp('trained'))
         line = (tools / 'train.py', 'config.py', '--work-dir', 'work')
-        finish(start(*line, cwd=folder))
+        log = finish(start(*line, cwd=folder))
+        (folder / 'work' / 'log').write_text(log)
         return folder / 'work'
 
     return run
@@ -99,6 +100,54 @@ def test_training_learns(project, run):
         'optim_wrapper.optimizer.lr=5e-3',
     ).stdout
     assert 'accuracy/top1: 100.0000' in log
+
+
+def test_the_end_names_what_was_written_and_what_to_type(
+    trained, project, run
+):
+    work = trained(TOOLS)
+    (best,) = (path.name for path in work.glob('best_*.pth'))
+    then = f'next: python {TOOLS}/test.py config.py work/{best}\n'
+    assert (
+        (work / 'log')
+        .read_text()
+        .endswith(
+            f'\nwrote work/{best} (the best by accuracy/top1)\n'
+            f'wrote work/epoch_2.pth (the last)\n{then}'
+        )
+    )
+    shutil.copytree(work, project / 'work')
+    line = ('config.py', '--work-dir', 'work', '--resume')
+    log = run(TOOLS / 'train.py', *line).stdout
+    assert log.endswith(
+        '\nnothing was trained: the run has reached train_cfg.max_epochs=2 '
+        f'before. To train longer, raise it.\n{then}'
+    )
+
+
+@pytest.mark.parametrize(
+    ('line', 'then'),
+    [
+        ('c.py --amp', 'mmclip train c.py --amp --resume'),
+        ('c.py --resume a.pth --amp', 'mmclip train c.py --amp --resume'),
+        ('c.py --resume=a.pth', 'mmclip train c.py --resume'),
+        ('c.py --resume --launcher pytorch', 'the same command'),
+        ('c.py --launcher pytorch', 'the same command, with --resume'),
+    ],
+)
+def test_a_stopped_run_says_how_to_go_on(
+    tmp_path, monkeypatch, capsys, line, then
+):
+    for name in 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT':
+        monkeypatch.setenv(name, '0')
+    monkeypatch.setattr('sys.argv', ['mmclip'])
+    monkeypatch.chdir(tmp_path)
+    args = parse_args(line.split())
+    checkpoint = str(tmp_path / 'work' / 'iter_7.pth')
+    print_stop(None, checkpoint, args, line.split())
+    assert capsys.readouterr().out == (
+        f'wrote work/iter_7.pth (the run so far)\nnext: {then}\n'
+    )
 
 
 @TOOL_SETS
@@ -246,6 +295,9 @@ def test_ctrl_c_closes_a_run_that_has_no_hook_for_it(
     heard = []
     runner = SimpleNamespace(
         hooks=hooks,
+        register_hook=lambda hook: None,
+        iter=1,
+        cfg={},
         train=lambda: heard.append(signal.getsignal(signal.SIGINT)),
     )
     (tmp_path / 'config.py').write_text('')

@@ -110,15 +110,16 @@ class InterruptHook(Hook):
     def _stop(self, runner: Runner, done: int, number: int) -> NoReturn:
         name = signal.Signals(number).name
         runner.logger.info(f'Interrupted by {name}; writing iter_{done}.pth.')
+        folder = _checkpoint_folder(runner)
         runner.save_checkpoint(
-            _checkpoint_folder(runner),
+            folder,
             f'iter_{done}.pth',
             meta=dict(epoch=runner.epoch, iter=done),
             by_epoch=False,
         )
         barrier()  # an early exit would kill the process that writes
         self.after_train(runner)
-        raise Stopped(128 + number)
+        raise Stopped(number, f'{folder}/iter_{done}.pth')
 
     def _told_anywhere(self, runner: Runner) -> int:
         """Return the signal that any process got, if between steps."""

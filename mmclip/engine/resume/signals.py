@@ -19,7 +19,15 @@ class Stopped(SystemExit, KeyboardInterrupt):
     """The end of a run because of a signal, with exit code 128 + number.
 
     It is also a ``KeyboardInterrupt``, which Ctrl-C normally raises.
+
+    Args:
+        number (int): The number of the signal.
+        checkpoint (str): The file to resume from.
     """
+
+    def __init__(self, number: int, checkpoint: str):
+        super().__init__(128 + number)
+        self.checkpoint = checkpoint
 
 
 def is_heard(number: signal.Signals) -> bool:

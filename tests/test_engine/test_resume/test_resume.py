@@ -10,6 +10,7 @@ import pytest
 
 from tests.processes import finish
 from tests.test_engine.runs import (
+    TRAIN,
     WAYS,
     assert_end_alike,
     assert_identical,
@@ -114,6 +115,11 @@ def test_a_signal_leaves_a_checkpoint(images, whole, way, workers, number):
     assert run.returncode == 128 + number, log
     assert not raised(log), log
     assert f'Interrupted by {number.name}; writing iter_' in log
+    (written,) = (images / 'stopped').glob('iter_*.pth')
+    assert log.endswith(
+        f'\nwrote stopped/{written.name} (the run so far)\n'
+        f'next: python {TRAIN} config.py --work-dir stopped --resume\n'
+    )
     finish(start(images, 'stopped'))
     assert_end_alike(images / 'stopped', whole(way))
 
