@@ -65,8 +65,7 @@ def refuse_lora(state_dict: Mapping[str, Any], what: object) -> None:
     if keys:
         raise CheckpointError(
             f'{what} holds {len(keys)} LoRA tensors ({keys[0]}, ...), not the '
-            'weights that they update: merge it first, with '
-            'tools/model_converters/merge_lora.py.'
+            'weights that they update: merge it first, with mmclip merge-lora.'
         )
 
 

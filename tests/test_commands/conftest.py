@@ -156,11 +156,11 @@ def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
             cwd=tmp_path, env=os.environ | dict(PYTHON=sys.executable) | env
         )
         process: Process | subprocess.Popen
-        if tool.suffix == '.py' and 'HF_HUB_CACHE' not in env:
+        if tool.suffix == '.py':
             process = start(*line, **settings, ranks=ranks)
-        else:  # which is read by imports
+        else:
             process = subprocess.Popen(
-                ['bash' if tool.suffix == '.sh' else sys.executable, *line],
+                ['bash', *line],
                 **settings,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

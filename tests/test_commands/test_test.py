@@ -8,12 +8,14 @@ import torch
 from mmengine.config import Config
 from safetensors.torch import save_file
 
+from mmclip.commands import train
 from mmclip.commands.test import main
 from mmclip.evaluation.test_time_augmentation import (
     use_test_time_augmentation,
 )
 from tests.conftest import put_into_hub_cache
 from tests.processes import free_port
+from tests.test_checkpoint.conftest import shrink_timm
 from tests.test_commands.conftest import TOOL_SETS, TOOLS
 from tests.test_commands.weights import load_in_this_process, write_random
 
@@ -135,13 +137,18 @@ test_dataloader = dict(dataset=dict(data_root={str(project / 'images')!r}))
     assert not (project / '1' / 'metrics.json').exists()
 
 
-@pytest.mark.slow
-def test_a_classifier_of_timm_without_converting(project, run):
-    """timm://NAME.TAG as CHECKPOINT and as load_from, at full size."""
+def test_a_classifier_of_timm_without_converting(project, call, monkeypatch):
+    """timm://NAME.TAG as CHECKPOINT and as load_from, of two narrow blocks."""
+    from huggingface_hub import constants
+
     name = 'vit_base_patch32_clip_224.laion2b_ft_in12k_in1k'
     folder = put_into_hub_cache(project / 'hub', f'timm/{name}')
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(project / 'hub'))
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    shrink_timm(monkeypatch)
     weights = timm.create_model(name).state_dict()
     save_file(weights, folder / 'model.safetensors')
+    load_in_this_process(project)
     (project / 'timm_config.py').write_text(
         """
 _base_ = ['config.py']
@@ -154,13 +161,12 @@ for_all = dict(dataset=dict(pipeline=pipeline))
 train_dataloader = val_dataloader = test_dataloader = for_all
 model = dict(
     backbone=dict(
-        _delete_=True,
-        type='mmclip.CLIPVisionTransformer',
-        arch='base',
+        arch=dict(width=64, mlp_width=128),
         act='gelu',
+        img_size=224,
         patch_size=32,
     ),
-    head=dict(num_classes=1000, in_channels=768),
+    head=dict(num_classes=1000, in_channels=64),
     data_preprocessor=dict(num_classes=1000),
 )
 train_cfg = dict(max_epochs=1)
@@ -168,12 +174,11 @@ train_cfg = dict(max_epochs=1)
 default_hooks = dict(check_classes=None)
 """
     )
-    hub = dict(HF_HUB_CACHE=str(project / 'hub'), HF_HUB_OFFLINE='1')
-    log = run(
-        TOOLS / 'test.py', 'timm_config.py', f'timm://{name}', **hub
-    ).stdout
-    assert 'accuracy/top1' in log
+    result = call(main, 'timm_config.py', f'timm://{name}')
+    assert 'accuracy/top1' in result.out + result.err
     option = ('--cfg-options', f'load_from=timm://{name}')
-    log = run(TOOLS / 'train.py', 'timm_config.py', *option, **hub).stdout
+    result = call(train.main, 'timm_config.py', *option)
+    log = result.out + result.err
+    assert result.code == 0, log
     assert f'Load checkpoint from timm://{name}' in log
     assert 'accuracy/top1' in log
