@@ -2,9 +2,12 @@
 
 import dataclasses
 import gc
+import logging
 import os
+import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Two processes on two cores, of one thread each: for these, for what they
@@ -14,6 +17,7 @@ os.environ['OMP_NUM_THREADS'] = '1'
 import open_clip
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -65,6 +69,50 @@ def nothing_left_behind() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What mmengine's current logger is told."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Limit the size of files, which stands for a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def use_hub_cache(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Let the libraries look there for downloads, and nowhere else."""
+    from huggingface_hub import constants
+
+    patch.setattr(constants, 'HF_HUB_CACHE', str(cache))
+    patch.setattr(constants, 'HF_HUB_OFFLINE', True)
+
+
+def classifier(num_classes: int, width: int = 16, **backbone) -> dict:
+    """The config of a classifier with one narrow block."""
+    arch = dict(width=width, depth=1, num_heads=2, mlp_width=2 * width)
+    tower = dict(type='mmclip.CLIPVisionTransformer', arch=arch)
+    tower |= dict(act='quick_gelu', img_size=16, patch_size=8)
+    head = dict(num_classes=num_classes, in_channels=width)
+    return dict(
+        type='ImageClassifier',
+        backbone=tower | backbone,
+        head=dict(type='LinearClsHead', **head),
+    )
+
+
 def put_into_hub_cache(cache: Path, repository: str) -> Path:
     """The folder where the Hugging Face hub would keep its downloads."""
     folder = cache / f'models--{repository.replace("/", "--")}'
@@ -73,6 +121,22 @@ def put_into_hub_cache(cache: Path, repository: str) -> Path:
     (folder / 'refs').mkdir()
     (folder / 'refs' / 'main').write_text('0' * 40)
     return snapshot
+
+
+def whole_model(
+    mlp_ratio: float = 4.0,
+    text_layers: int = 1,
+    context_length: int = 8,
+) -> dict[str, object]:
+    """The config of a small open_clip model."""
+    vision = dict(layers=2, width=32, head_width=16, mlp_ratio=mlp_ratio)
+    text = dict(context_length=context_length, vocab_size=49408)
+    return dict(
+        embed_dim=24,
+        quick_gelu=True,
+        vision_cfg=vision | dict(patch_size=8, image_size=32),
+        text_cfg=text | dict(width=16, heads=2, layers=text_layers),
+    )
 
 
 @pytest.fixture
@@ -89,19 +153,10 @@ class TinyModel:
     model: nn.Module
 
     @classmethod
-    def create(cls, config: Path, quick_gelu: bool = True) -> 'TinyModel':
+    def create(cls, config: Path) -> 'TinyModel':
         import json
 
-        model_cfg = dict(
-            embed_dim=24,
-            quick_gelu=quick_gelu,
-            vision_cfg=dict(
-                layers=2, width=32, head_width=16, patch_size=8, image_size=32
-            ),
-            text_cfg=dict(
-                context_length=8, vocab_size=49408, width=16, heads=2, layers=1
-            ),
-        )
+        model_cfg = whole_model()
         config.write_text(json.dumps(model_cfg))
         torch.manual_seed(0)
         model = open_clip.CLIP(**model_cfg)
@@ -121,21 +176,7 @@ def save_whole_model(folder: Path, **changes: object) -> nn.Module:
 
     from safetensors.torch import save_file
 
-    model_cfg = dict(
-        embed_dim=24,
-        quick_gelu=True,
-        vision_cfg=dict(
-            layers=2,
-            width=32,
-            head_width=16,
-            mlp_ratio=2.0,
-            patch_size=8,
-            image_size=32,
-        ),
-        text_cfg=dict(
-            context_length=16, vocab_size=49408, width=16, heads=2, layers=2
-        ),
-    )
+    model_cfg = whole_model(mlp_ratio=2.0, text_layers=2, context_length=16)
     config = dict(
         model_cfg=model_cfg | changes,
         preprocess_cfg=dict(mean=[0.5] * 3, std=[0.5] * 3),

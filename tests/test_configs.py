@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import Compose
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
     DATASETS,
     MODELS,
@@ -24,8 +23,10 @@ from tests.conftest import (
     RELATIVE_TOLERANCE,
     REPOSITORY,
     put_into_hub_cache,
+    use_hub_cache,
 )
 from tests.processes import finish, start
+from tests.test_checkpoint.conftest import shrink_timm
 
 CONFIGS = sorted((REPOSITORY / 'configs' / 'clip').glob('*.py'))
 IN1K = [path for path in CONFIGS if 'demo' not in path.name]
@@ -33,14 +34,7 @@ ONLY_TESTED = ('3rdparty', 'zeroshot')
 RECIPES = [
     path for path in IN1K if not any(word in path.name for word in ONLY_TESTED)
 ]
-# One learning rate for all layers.
-FLAT = ('linear-probe', 'lora', 'lp-ft', 'flyp', 'wise-ft')
-DECAYED = [
-    path for path in RECIPES if not any(word in path.name for word in FLAT)
-]
-
 every_in1k = pytest.mark.parametrize('path', IN1K, ids=lambda p: p.stem)
-every_decayed = pytest.mark.parametrize('path', DECAYED, ids=lambda p: p.stem)
 
 
 @pytest.fixture(scope='module')
@@ -176,37 +170,6 @@ def test_a_missing_imagenet_is_explained(path, tmp_path):
         )
 
 
-@every_decayed
-def test_layer_wise_learning_rates(path):
-    cfg = load(path)
-    cfg.model.backbone.init_cfg = None
-    cfg.model.backbone.arch = dict(
-        width=32, depth=3, num_heads=2, mlp_width=64
-    )
-    cfg.model.head.in_channels = 32
-    model = MODELS.build(cfg.model)
-    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
-    decay = cfg.optim_wrapper.paramwise_cfg.layer_decay_rate
-    lr = cfg.optim_wrapper.optimizer.lr
-    trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    groups = {
-        name: group
-        for group in optimizer.param_groups
-        for name in group['param_names']
-    }
-    assert set(groups) == trained
-    for name, group in groups.items():
-        exponent = 4
-        if name.startswith('backbone.layers.'):
-            exponent = 3 - int(name.split('.')[2])
-        elif name.startswith(('backbone.ln1', 'head')):
-            exponent = 0
-        assert group['lr'] == pytest.approx(lr * decay**exponent), name
-        is_flat = dict(model.named_parameters())[name].ndim == 1
-        is_token = name.endswith(('cls_token', 'pos_embed'))
-        assert group['weight_decay'] == (0 if is_flat or is_token else 0.05)
-
-
 def test_a_recipe_trains_with_the_real_command(imagenet, tmp_path):
     """Shrunk to a few thousand parameters and four images, on one process."""
     options = [
@@ -274,21 +237,25 @@ def test_the_third_party_config_prepares_images_as_timm_does():
     assert wanted.items() <= cfg.model.data_preprocessor.to_dict().items()
 
 
-@pytest.mark.slow
 def test_the_third_party_row_by_name(tmp_path, monkeypatch):
-    """mmpretrain.get_model gives timm's outputs, at full size."""
+    """mmpretrain.get_model gives timm's outputs."""
     import mmpretrain
     import timm
-    from huggingface_hub import constants
     from safetensors.torch import save_file
 
+    shrink_timm(monkeypatch)
     reference = timm.create_model('.'.join(TIMM)).eval()
     randomize(reference)
     folder = put_into_hub_cache(tmp_path, f'timm/{".".join(TIMM)}')
     save_file(reference.state_dict(), folder / 'model.safetensors')
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
-    model = mmpretrain.get_model(THIRD_PARTY, pretrained=True)
+    use_hub_cache(monkeypatch, tmp_path)
+    arch = dict(width=64, depth=2, num_heads=2, mlp_width=128)
+    model = mmpretrain.get_model(
+        THIRD_PARTY,
+        pretrained=True,
+        backbone=dict(arch=dict(_delete_=True, **arch)),
+        head=dict(in_channels=64),
+    )
     x = torch.randn(1, 3, 336, 336)
     with torch.no_grad():
         difference = relative_difference(model(x), reference(x))

@@ -4,12 +4,12 @@ import math
 import re
 
 import pytest
-import torch
 from mmengine.config import DictAction
-from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import init_default_scope
 
 from mmclip.engine.config.load import load_config
 from tests.conftest import REPOSITORY
+from tests.test_recipes import our_schedule
 
 CONFIGS = REPOSITORY / 'configs' / 'clip'
 PAGE = (REPOSITORY / 'docs' / 'fine_tuning.md').read_text()
@@ -64,9 +64,11 @@ def test_the_command_sets_accumulation_and_averages():
 def test_the_command_for_iterations_gives_each_step_the_rate_of_its_recipe():
     """A step is taken in the last of the eight passes that it accumulates."""
     name = 'clip-l-336_wise-ft_in1k.py'
+    init_default_scope('mmpretrain')
     cfg, recipe = commanded(name), load_config(CONFIGS / name)
     assert cfg.optim_wrapper.accumulative_counts == 8
-    passes, steps = rates(cfg, 8 * 25030), rates(recipe, 25030)
+    passes = our_schedule(cfg, 8 * 25030, epochs=1)[:, 0]
+    steps = our_schedule(recipe, 25030, epochs=1)[:, 0]
     # What a half cosine of 24,530 steps changes in one at the most.
     change = 3e-5 * math.pi / 2 / 24530
     assert passes[7::8] == pytest.approx(steps, abs=change)
@@ -95,25 +97,6 @@ def commanded(name):
     options = dict(word.split('=') for word in command.split() if '=' in word)
     options = {k: DictAction._parse_iterable(v) for k, v in options.items()}
     return load_config(CONFIGS / name, options)
-
-
-def rates(cfg, number):
-    """The learning rate of so many passes."""
-    init_default_scope('mmpretrain')
-    optimizer = torch.optim.SGD(
-        [torch.zeros(1)], lr=cfg.optim_wrapper.optimizer.lr
-    )
-    schedulers = [
-        PARAM_SCHEDULERS.build(dict(config, optimizer=optimizer))
-        for config in cfg.param_scheduler
-    ]
-    found = []
-    for _ in range(number):
-        found.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-    return found
 
 
 def _list(value):

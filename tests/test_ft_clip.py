@@ -294,16 +294,3 @@ def matches(convert, number, wanted):
         abs(wanted) == pytest.approx(abs(convert(sign * number)))
         for sign in (1, -1)
     )
-
-
-@every
-def test_erasing_is_timms(name):
-    """Probability 0.25, mode pixel, count 1, as datasets.py has it."""
-    from timm.data.random_erasing import RandomErasing
-
-    erasing = build_transforms(load(name).train_pipeline)['RandomErasing']
-    theirs = RandomErasing(probability=0.25, mode='pixel', max_count=1)
-    assert erasing.erase_prob == theirs.probability
-    assert erasing.mode == 'rand' and theirs.per_pixel
-    assert erasing.min_area_ratio == theirs.min_area
-    assert erasing.max_area_ratio == pytest.approx(theirs.max_area)

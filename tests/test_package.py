@@ -1,6 +1,5 @@
 """The package: its wheel, its import, its editable install."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -18,7 +17,6 @@ from packaging.version import Version
 
 from mmclip import multimodal, requirements
 from mmclip.engine.config.load import load_config
-from mmclip.post_import import when_imported
 from tests.conftest import REPOSITORY
 
 
@@ -187,43 +185,6 @@ for host in ('mmengine', 'mmpretrain', 'mmseg'):
         f'{host} CLIPVisionTransformer'
         for host in ('mmengine', 'mmpretrain', 'mmseg')
     ], result.stderr
-
-
-@pytest.fixture
-def modules(tmp_path, monkeypatch):
-    """A folder of modules, ``theirs`` and ``ours``, known to no other test."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, 'meta_path', [*sys.meta_path])
-    (tmp_path / 'ours.py').write_text('from theirs import DONE')
-    (tmp_path / 'theirs.py').write_text('DONE = True')
-    yield tmp_path
-    for name in 'theirs', 'ours':
-        sys.modules.pop(name, None)
-
-
-def test_who_only_looks_for_a_module_does_not_leave_ours_behind(modules):
-    when_imported('theirs', 'ours')
-    importlib.util.find_spec('theirs')
-    assert 'ours' not in sys.modules
-    importlib.import_module('theirs')
-    assert 'ours' in sys.modules
-
-
-def test_an_import_that_failed_does_not_leave_ours_behind(modules):
-    when_imported('theirs', 'ours')
-    (modules / 'theirs.py').write_text('raise OSError')
-    with pytest.raises(OSError):
-        importlib.import_module('theirs')
-    (modules / 'theirs.py').write_text('DONE = not False')
-    importlib.import_module('theirs')
-    assert 'ours' in sys.modules
-
-
-def test_a_module_is_brought_along_once(modules):
-    finders = len(sys.meta_path)
-    when_imported('theirs', 'ours')
-    importlib.import_module('theirs')
-    assert len(sys.meta_path) == finders
 
 
 @pytest.mark.slow

@@ -140,17 +140,6 @@ def test_images_that_were_prepared_in_another_way_are_said():
     assert check(one, one) == []
 
 
-def test_every_one_is_compared_with_the_first():
-    with pytest.raises(CheckpointError, match=r'a\.pth and c\.pth cannot'):
-        check_compatible(
-            {
-                'a.pth': trained(),
-                'b.pth': trained(),
-                'c.pth': trained(act='gelu'),
-            }
-        )
-
-
 @pytest.mark.parametrize('holds_it', ['one.pth', 'other.pth'])
 def test_updates_of_lora_are_refused_until_they_are_merged(tmp_path, holds_it):
     init_default_scope('mmpretrain')

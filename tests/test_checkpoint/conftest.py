@@ -39,8 +39,8 @@ def converted(_converted) -> tuple[dict, Path]:
     return copy.deepcopy(_converted)
 
 
-def randomized(model: nn.Module) -> nn.Module:
-    torch.manual_seed(0)
+def randomized(model: nn.Module, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     return model.eval()
@@ -101,17 +101,17 @@ SIGLIP_BACKBONE = CLIP_BACKBONE | dict(type=SIGLIP, act='gelu_tanh')
 
 
 def make_checkpoint(
-    backbone: dict, num_classes: int | None = None, **meta: object
+    backbone: dict,
+    num_classes: int | None = None,
+    seed: int = 0,
+    **meta: object,
 ) -> tuple[dict, nn.Module]:
     """Random weights of a backbone, described if ``meta`` is not empty.
 
     Returns:
         tuple[dict, nn.Module]: The checkpoint, and the module.
     """
-    torch.manual_seed(0)
-    module = build_backbone(backbone).eval()
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=0.2)
+    module = randomized(build_backbone(backbone), seed)
     tensors = {f'backbone.{k}': v for k, v in module.state_dict().items()}
     if num_classes:
         head = nn.Linear(32, num_classes)

@@ -3,18 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mmclip.analysis.parity import randomize
 from mmclip.checkpoint import write_checkpoint
-from mmclip.models import CLIPVisionTransformer
-
-TOWER = dict(
-    arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
-    act='quick_gelu',
-    img_size=32,
-    patch_size=8,
-)
+from tests.test_checkpoint.conftest import CLIP_BACKBONE, make_checkpoint
 
 
 def lora_config(checkpoint: Path) -> dict[str, Any]:
@@ -23,12 +13,11 @@ def lora_config(checkpoint: Path) -> dict[str, Any]:
         type='ImageClassifier',
         backbone=dict(
             type='mmclip.LoRAModel',
-            module=dict(
-                type='mmclip.CLIPVisionTransformer',
-                **TOWER,
+            module=CLIP_BACKBONE
+            | dict(
                 init_cfg=dict(
                     type='mmclip.PretrainedCLIP', checkpoint=str(checkpoint)
-                ),
+                )
             ),
             alpha=8,
             rank=4,
@@ -49,18 +38,11 @@ def lora_config(checkpoint: Path) -> dict[str, Any]:
 
 def write_tower(path: Path, seed: int = 0, rounded: bool = False) -> None:
     """Write random weights of a tower with a description of them."""
-    torch.manual_seed(seed)
-    tower = CLIPVisionTransformer(**TOWER)
-    randomize(tower)
-    tensors = {f'backbone.{k}': t for k, t in tower.state_dict().items()}
-    if rounded:
-        tensors = {k: t.half().float() for k, t in tensors.items()}
-    clip = dict(
-        backbone=dict(
-            type='mmclip.CLIPVisionTransformer', **TOWER | tower.architecture()
-        ),
-        img_size=32,
-        preprocess=None,
-        source=dict(library='open_clip', name='tiny', tag=None, file=None),
+    source = dict(library='open_clip', name='tiny', tag=None, file=None)
+    checkpoint, _ = make_checkpoint(
+        CLIP_BACKBONE, seed=seed, img_size=32, source=source
     )
-    write_checkpoint(dict(meta=dict(clip=clip), state_dict=tensors), path)
+    if rounded:
+        for tensor in checkpoint['state_dict'].values():
+            tensor.copy_(tensor.half())
+    write_checkpoint(checkpoint, path)

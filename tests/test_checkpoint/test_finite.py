@@ -14,10 +14,10 @@ from mmclip.checkpoint import CheckpointError, read_checkpoint
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.lora import merge_lora
 from mmclip.checkpoint.towers.export import TARGETS, export_checkpoint
-from tests.test_checkpoint.lora import TOWER, lora_config, write_tower
+from tests.test_checkpoint.conftest import CLIP_BACKBONE
+from tests.test_checkpoint.lora import lora_config, write_tower
 
 KEY = 'backbone.layers.1.ln2.weight'
-BACKBONE = dict(type='mmclip.CLIPVisionTransformer', **TOWER)
 
 
 def init(path, kind):
@@ -25,7 +25,7 @@ def init(path, kind):
     if kind == 'Pretrained':
         init_cfg['prefix'] = 'backbone.'
     init_default_scope('mmpretrain')
-    MODELS.build(BACKBONE | dict(init_cfg=init_cfg)).init_weights()
+    MODELS.build(CLIP_BACKBONE | dict(init_cfg=init_cfg)).init_weights()
 
 
 def merge(path):
@@ -39,7 +39,7 @@ def merge(path):
 
 def put_into_a_runner(path):
     model = nn.Module()
-    model.backbone = MODELS.build(BACKBONE)
+    model.backbone = MODELS.build(CLIP_BACKBONE)
     runner = SimpleNamespace(model=model)
     load_weights(runner, read_checkpoint(path)['state_dict'])
 

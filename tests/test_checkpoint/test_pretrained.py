@@ -1,10 +1,7 @@
 """PretrainedCLIP: all of the weights, or an error."""
 
-import logging
-
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.checkpoint import CheckpointError, write_checkpoint
@@ -18,22 +15,6 @@ def converted(converted, tmp_path):
     path = tmp_path / 'converted.pth'
     write_checkpoint(converted[0], path)
     return path, converted[0]
-
-
-@pytest.fixture
-def log(monkeypatch):
-    """What is logged to mmengine's current logger, as one string."""
-    records = []
-
-    class Collect(logging.Handler):
-        def emit(self, record):
-            records.append(record.getMessage())
-
-    logger = MMLogger.get_current_instance()
-    handler = Collect()
-    logger.addHandler(handler)
-    yield lambda: '\n'.join(records)
-    logger.removeHandler(handler)
 
 
 def build(path, fresh=(), **changes):
@@ -87,10 +68,10 @@ def test_what_is_left_out_and_what_is_not_known_is_said(converted, log):
     checkpoint['meta']['clip']['preprocess'] = None
     write_checkpoint(checkpoint, path)
     backbone = build(path)
-    assert 'does not say how images must be prepared' in log()
+    assert 'does not say how images must be prepared' in '\n'.join(log)
     assert 'proj' in weights(checkpoint)
     assert 'proj' not in backbone.state_dict()
-    assert 'Left out: proj' in log()
+    assert 'Left out: proj' in '\n'.join(log)
 
 
 @pytest.mark.parametrize('img_size', [48, (16, 40)])
@@ -101,7 +82,7 @@ def test_position_embeddings_are_resized_and_said(converted, log, img_size):
         weights(checkpoint)['pos_embed'], (4, 4), backbone.grid
     )
     assert torch.equal(backbone.pos_embed, wanted)
-    assert 'Resized the position embedding' in log()
+    assert 'Resized the position embedding' in '\n'.join(log)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +124,7 @@ def test_fresh_parts_keep_their_initialisation(converted, log):
     backbone = build(path, fresh=['ln1'])
     assert torch.equal(backbone.ln1.weight, torch.ones(32))
     assert not torch.equal(weights(checkpoint)['ln1.weight'], torch.ones(32))
-    assert 'Kept fresh' in log()
+    assert 'Kept fresh' in '\n'.join(log)
     with pytest.raises(CheckpointError, match="no part 'ln7'"):
         build(path, fresh=['ln7'])
 
@@ -201,13 +182,8 @@ class TestMMPretrainsCheckpoints:
         x = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
             torch.testing.assert_close(backbone(x)[0], reference(x)[0])
-        assert "has no meta['clip']" in log()
-        assert 'Left out (not part of the backbone)' in log()
-
-    def test_strict_by_keys_and_shapes(self, theirs):
-        arch = TINY_BACKBONE['arch'] | dict(mlp_width=64)
-        with pytest.raises(CheckpointError, match=r'shape: layers\.0\.ffn'):
-            build(theirs[0], act='gelu', arch=arch)
+        assert "has no meta['clip']" in '\n'.join(log)
+        assert 'Left out (not part of the backbone)' in '\n'.join(log)
 
     def test_our_weights_load_into_theirs(self, theirs, converted):
         _, reference = theirs

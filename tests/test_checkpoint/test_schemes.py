@@ -13,7 +13,11 @@ from safetensors.torch import save_file
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
 from mmclip.checkpoint import CheckpointError
 from mmclip.models import CLIPVisionTransformer
-from tests.conftest import RELATIVE_TOLERANCE, put_into_hub_cache
+from tests.conftest import (
+    RELATIVE_TOLERANCE,
+    put_into_hub_cache,
+    use_hub_cache,
+)
 from tests.test_checkpoint.conftest import assert_same, shrink, shrink_timm
 
 NAME, TAG = 'ViT-B-32', 'openai'
@@ -54,11 +58,8 @@ def hub(tmp_path_factory, small):
 @pytest.fixture
 def cached(hub, monkeypatch):
     """The same, with the libraries looking there and nowhere else."""
-    from huggingface_hub import constants
-
     folder, reference, classifier = hub
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(folder))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    use_hub_cache(monkeypatch, folder)
     return reference, classifier
 
 
@@ -154,10 +155,7 @@ def test_names_are_listed():
 @pytest.fixture
 def empty_hub(tmp_path, monkeypatch):
     """Makes a repository with a config in a hub cache of its own."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    use_hub_cache(monkeypatch, tmp_path)
 
     def fill(repository, tiny_model):
         folder = put_into_hub_cache(tmp_path, repository)

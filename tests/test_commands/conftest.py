@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 from tests.processes import Process, start
+from tests.test_checkpoint.conftest import Payload
 
 Main = Callable[[list[str] | None], int]
 
@@ -87,20 +88,22 @@ def make_project(root: Path) -> Path:
             pixels = random.integers(0, 128, (32, 32, 3), dtype=np.uint8)
             pixels[..., 2 - label] += 127
             Image.fromarray(pixels).save(folder / f'{i}.png')
-    base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
-    (root / 'config.py').write_text(CONFIG.format(base=base))
+    write_config(root)
     return root
+
+
+def write_config(folder: Path) -> Path:
+    base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+    path = folder / 'config.py'
+    path.write_text(CONFIG.format(base=base))
+    return path
 
 
 @pytest.fixture
 def evil(tmp_path: Path) -> Path:
     """A checkpoint that, unpickled, makes the folder ``witness``."""
-
-    class Payload:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / 'witness'),)
-
-    torch.save(dict(state_dict={}, extra=Payload()), tmp_path / 'evil.pth')
+    content = dict(state_dict={}, extra=Payload(tmp_path / 'witness'))
+    torch.save(content, tmp_path / 'evil.pth')
     return tmp_path / 'evil.pth'
 
 

@@ -3,7 +3,6 @@
 import open_clip
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from mmclip.analysis.parity import make_twins
@@ -11,7 +10,7 @@ from mmclip.checkpoint import read_checkpoint
 from mmclip.checkpoint.files.paths import sha256
 from mmclip.commands.convert import main
 from mmclip.models import CLIPVisionTransformer
-from tests.conftest import put_into_hub_cache
+from tests.conftest import put_into_hub_cache, use_hub_cache
 from tests.test_checkpoint.conftest import assert_same, shrink
 
 NAME = 'ViT-L-14-336'
@@ -74,7 +73,7 @@ def test_an_output_that_exists_is_kept_without_force(
 def test_errors_are_one_sentence_and_leave_no_file(
     tiny_model, tmp_path, monkeypatch, exit_message, name, pretrained, message
 ):
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    use_hub_cache(monkeypatch, tmp_path)
     assert message in exit_message(main, name, pretrained, 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
 
@@ -88,8 +87,7 @@ def test_the_seeds_command(tmp_path, call, monkeypatch):
     repository = open_clip.get_pretrained_cfg(NAME, 'openai')['hf_hub']
     folder = put_into_hub_cache(tmp_path, repository.strip('/'))
     save_file(weights, folder / 'open_clip_model.safetensors')
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    use_hub_cache(monkeypatch, tmp_path)
     assert call(main, NAME, 'openai', 'ViT-L-14-336px.pth').code == 0
 
     path = str(tmp_path / 'ViT-L-14-336px.pth')

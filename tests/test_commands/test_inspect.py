@@ -75,11 +75,6 @@ def test_a_tag_without_verify_is_refused(call):
     assert result.code == 2
 
 
-def test_unreadable_files(tmp_path, exit_message):
-    (tmp_path / 'x.pt').write_bytes(b'<!DOCTYPE html><html>')
-    assert 'is a web page' in exit_message(main, 'x.pt')
-
-
 def test_weights_of_something_else(tmp_path, call):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'x.pt')
     assert 'cannot be converted: The keys' in call(main, 'x.pt').out

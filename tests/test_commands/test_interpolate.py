@@ -188,10 +188,6 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
             "(did you mean 'data_prefix'?).",
         ),
         (
-            ['--eval', 'shifted', 'datset.data_root=x'],
-            "test_dataloader has no 'datset' (did you mean 'dataset'?).",
-        ),
-        (
             ['--eval', 'shifted', 'dataset.pipeline.9.type=X'],
             '--eval shifted dataset.pipeline.9.type=X: Index 9 exceeds',
         ),

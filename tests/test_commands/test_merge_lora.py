@@ -20,7 +20,7 @@ model = dict(
         type='mmclip.LoRAModel',
         module=dict(
             type='mmclip.CLIPVisionTransformer',
-            arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
+            arch=dict(width=32, depth=2, num_heads=2, mlp_width=96),
             act='quick_gelu',
             img_size=32,
             patch_size=8,

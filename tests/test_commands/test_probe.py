@@ -8,15 +8,12 @@ from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.probe import main
 from mmclip.probing import logistic
 from tests.test_commands.conftest import TOOLS
-from tests.test_probing.conftest import make_project
+from tests.test_probing.conftest import project
 
 TOOL = TOOLS / 'linear_probe.py'
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A folder with images, a config and a tower."""
-    return make_project(tmp_path)
+__all__ = ['project']  # a fixture
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Soups of random weights, validated on a few images."""
 
-import resource
-
 import pytest
 import torch
 
 from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.soup import main
+from tests.conftest import largest_file
 from tests.test_commands.weights import load_in_this_process, write_random
 
 NAMES = ('a.pth', 'b.pth', 'c.pth')
@@ -163,13 +162,8 @@ def test_a_file_that_exists_is_overwritten_with_force(project, soup):
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_a_disk_that_is_full_is_one_sentence(project, soup, suffix):
-    """A limit on the size of files stands for it."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
+    with largest_file(10_000):
         said = soup(*NAMES, '--out', f'full{suffix}')
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert said.splitlines()[-1].startswith('error: ')
     assert f'full{suffix} could not be written' in said
     assert not (project / f'full{suffix}').exists()

@@ -13,7 +13,7 @@ from mmclip.commands.test import main
 from mmclip.evaluation.test_time_augmentation import (
     use_test_time_augmentation,
 )
-from tests.conftest import put_into_hub_cache
+from tests.conftest import put_into_hub_cache, use_hub_cache
 from tests.processes import free_port
 from tests.test_checkpoint.conftest import shrink_timm
 from tests.test_commands.conftest import TOOL_SETS, TOOLS
@@ -139,12 +139,9 @@ test_dataloader = dict(dataset=dict(data_root={str(project / 'images')!r}))
 
 def test_a_classifier_of_timm_without_converting(project, call, monkeypatch):
     """timm://NAME.TAG as CHECKPOINT and as load_from, of two narrow blocks."""
-    from huggingface_hub import constants
-
     name = 'vit_base_patch32_clip_224.laion2b_ft_in12k_in1k'
     folder = put_into_hub_cache(project / 'hub', f'timm/{name}')
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(project / 'hub'))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    use_hub_cache(monkeypatch, project / 'hub')
     shrink_timm(monkeypatch)
     weights = timm.create_model(name).state_dict()
     save_file(weights, folder / 'model.safetensors')

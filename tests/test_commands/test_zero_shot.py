@@ -77,19 +77,6 @@ def accuracy_by_open_clip(folder):
     return 100 * right.float().mean().item()
 
 
-def test_fine_tuning_starts_from_it(inputs, call, run):
-    assert call(main, *arguments('x.pth')).code == 0
-    log = run(
-        TOOLS / 'train.py',
-        'zero_shot.py',
-        '--cfg-options',
-        'load_from=x.pth',
-        'train_cfg.max_epochs=1',
-    ).stdout
-    assert 'Load checkpoint from x.pth' in log
-    assert 'accuracy/top1' in log
-
-
 def test_a_missing_file_of_names_is_said(inputs, exit_message):
     said = exit_message(main, *arguments('x.pth'), '--classes', 'no.txt')
     assert said == 'error: no.txt does not exist.'

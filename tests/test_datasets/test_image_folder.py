@@ -1,10 +1,8 @@
 """A folder data set has every image and nothing else."""
 
-import logging
 import os
 
 import pytest
-from mmengine.logging import MMLogger
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
@@ -26,18 +24,6 @@ def root(tmp_path):
         save(tmp_path / 'train' / name / '1.png')
         save(tmp_path / 'train' / name / 'deeper' / '2.JPG', format='PNG')
     return tmp_path
-
-
-@pytest.fixture
-def log():
-    """What is logged."""
-    records = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
 
 
 def images(dataset):

@@ -144,24 +144,18 @@ KINDS = {
     'rotated.png': save_rotated,
     'émoji 🐱.png': save_rgb,
 }
-every_kind = pytest.mark.parametrize('name', KINDS)
 
 
-@every_kind
+@pytest.mark.parametrize('name', KINDS)
 def test_pixels_are_those_that_were_saved(tmp_path, name, recwarn):
-    wanted = KINDS[name](tmp_path / name)
-    np.testing.assert_array_equal(read_rgb(tmp_path / name), wanted)
-    assert not recwarn.list
-
-
-@every_kind
-def test_pixels_are_those_of_torchvision(tmp_path, name):
-    (tmp_path / 'class').mkdir()
+    """And those of torchvision."""
     path = tmp_path / 'class' / name
-    KINDS[name](path)
+    path.parent.mkdir()
+    wanted = KINDS[name](path)
+    np.testing.assert_array_equal(read_rgb(path), wanted)
+    assert not recwarn.list
     folder = ImageFolder(str(tmp_path), is_valid_file=lambda path: True)
-    theirs = np.asarray(folder[0][0])
-    np.testing.assert_array_equal(read_rgb(path), theirs)
+    np.testing.assert_array_equal(np.asarray(folder[0][0]), wanted)
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
@@ -185,14 +179,6 @@ def test_grey_of_16_bits_keeps_its_high_bytes(tmp_path, suffix):
     Image.fromarray(grey).save(path)
     wanted = grey_to_rgb(np.uint8(grey >> 8))
     np.testing.assert_array_equal(read_rgb(path), wanted)
-
-
-def test_grey_of_16_bits_with_the_high_byte_first(tmp_path):
-    grey = random_pixels(1, np.uint16)
-    image = Image.frombytes('I;16B', grey.shape[::-1], grey.byteswap())
-    image.save(tmp_path / 'x.tiff')
-    wanted = grey_to_rgb(np.uint8(grey >> 8))
-    np.testing.assert_array_equal(read_rgb(tmp_path / 'x.tiff'), wanted)
 
 
 @pytest.mark.parametrize('orientation', UPRIGHT)
@@ -283,20 +269,15 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize('name', DAMAGES)
-def test_what_cannot_be_loaded_raises_one_kind_of_error(tmp_path, name):
+def test_what_cannot_be_loaded_raises_one_error_or_is_skipped(tmp_path, name):
     damage, reason = DAMAGES[name]
     damage(tmp_path / name)
     message = f'{re.escape(str(tmp_path / name))}: .*{reason}.*; replace'
     with pytest.raises(LoadImageError, match=message) as caught:
         LoadImage()(dict(img_path=str(tmp_path / name)))
     assert '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize('name', DAMAGES)
-def test_what_cannot_be_loaded_is_skipped_on_request(tmp_path, name):
-    DAMAGES[name][0](tmp_path / name)
-    load = LoadImage(on_error='skip')
-    assert load(dict(img_path=str(tmp_path / name))) is None
+    skip = LoadImage(on_error='skip')
+    assert skip(dict(img_path=str(tmp_path / name))) is None
 
 
 def test_a_decompression_bomb_raises_the_same(tmp_path, monkeypatch):

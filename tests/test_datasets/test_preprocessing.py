@@ -16,6 +16,7 @@ from torchvision.transforms import Normalize
 from mmclip.checkpoint.towers.open_clip import find_tower
 from mmclip.checkpoint.towers.timm import find_timm_tower
 from mmclip.datasets import preprocessing, read_image
+from tests.conftest import classifier
 
 SIZE = 224
 PHOTOS = [
@@ -156,23 +157,13 @@ def test_what_is_not_supported_is_refused():
 @pytest.fixture
 def config():
     """A tiny classifier with the pipeline of open_clip's commonest group."""
-    backbone = dict(
-        type='mmclip.CLIPVisionTransformer',
-        arch=dict(width=32, depth=1, num_heads=2, mlp_width=64),
-        img_size=SIZE,
-        patch_size=56,
-        act='gelu',
-    )
+    preprocessor = preprocessing.data_preprocessor(GROUPS[0])
     pipeline = preprocessing.test_pipeline(GROUPS[0], SIZE)
     return Config(
         dict(
             default_scope='mmpretrain',
-            model=dict(
-                type='ImageClassifier',
-                data_preprocessor=preprocessing.data_preprocessor(GROUPS[0]),
-                backbone=backbone,
-                head=dict(type='LinearClsHead', num_classes=3, in_channels=32),
-            ),
+            model=classifier(3, img_size=SIZE, patch_size=56)
+            | dict(data_preprocessor=preprocessor),
             test_dataloader=dict(
                 dataset=dict(type='CustomDataset', pipeline=pipeline)
             ),

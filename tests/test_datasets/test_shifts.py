@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from PIL import Image
 from timm.data import ImageNetInfo
@@ -161,21 +159,11 @@ def test_a_folder_of_another_set_is_refused(tmp_path, cls, folder):
         cls(str(tmp_path))
 
 
-def test_missing_classes_are_warned_of_and_shift_no_label(
-    tmp_path, caplog, monkeypatch
-):
+def test_missing_classes_are_warned_of_and_shift_no_label(tmp_path, log):
     write_images(tmp_path, 'n02123045/a.jpg')
-    logger = MMLogger.get_current_instance()  # does not propagate
-    monkeypatch.setattr(logger, 'handlers', [caplog.handler])
     dataset = ImageNetVal(str(tmp_path))
     assert label_of_folder(dataset) == {'n02123045': 281}
-    assert 'no image of 999 of its 1000 classes' in caplog.text
-
-
-def test_a_config_names_them_without_imports(tmp_path):
-    write_images(tmp_path, '7/0.jpeg')
-    config = dict(type='mmclip.ImageNetV2', data_root=str(tmp_path))
-    assert isinstance(DATASETS.build(config), ImageNetV2)
+    assert 'no image of 999 of its 1000 classes' in log[-1]
 
 
 def bordered() -> np.ndarray:

@@ -28,12 +28,6 @@ def names(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob('*.png'))
 
 
-@pytest.mark.parametrize('split', ['train', 'val', 'val_shifted'])
-def test_a_split_has_a_folder_per_digit(tree: Path, split: str):
-    folders = sorted(path.name for path in (tree / split).iterdir())
-    assert folders == list('0123456789')
-
-
 def test_training_has_the_shots_of_each_class(tree: Path):
     counts = [len(names(folder)) for folder in (tree / 'train').iterdir()]
     assert counts == [3] * 10
@@ -55,11 +49,6 @@ def test_folders_are_the_labels_of_scikit_learn(tree: Path):
     for name in names(tree / 'val'):
         digit, file = name.split('/')
         assert labels[int(Path(file).stem)] == int(digit)
-
-
-def test_images_are_32_pixels_square(tree: Path):
-    path = tree / 'train' / names(tree / 'train')[0]
-    assert Image.open(path).size == (32, 32)
 
 
 def test_written_images_are_the_scans(tree: Path):

@@ -28,10 +28,6 @@ def fields() -> tuple[Tensor, list[str]]:
     return render_fields()
 
 
-def test_all_fonts_exist():
-    assert [path for path in font_files() if not path.is_file()] == []
-
-
 def test_pairs_are_small_grey_images_with_captions(pairs):
     images, captions = pairs
     assert images.shape == (400, 32, 32)
@@ -56,15 +52,14 @@ def test_every_digit_has_captions(pairs):
     assert set(DIGIT_NAMES) <= words
 
 
-@pytest.mark.parametrize('character', CHARACTERS)
-def test_a_caption_names_its_character(character: str):
+def test_a_caption_names_its_character():
     rng = np.random.default_rng(0)
-    captions = [make_caption(character, rng) for _ in range(20)]
-    if character.isdigit():
-        names = {character, DIGIT_NAMES[int(character)]}
-    else:
+    for character in CHARACTERS:
         names = {character.lower()}
-    assert all(names & {caption.split()[-1]} for caption in captions)
+        if character.isdigit():
+            names.add(DIGIT_NAMES[int(character)])
+        for _ in range(20):
+            assert make_caption(character, rng).split()[-1] in names
 
 
 def test_a_caption_tells_capital_from_small_letters():

@@ -1,5 +1,6 @@
 """A run of a few iterations, in this process."""
 
+import functools
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -77,74 +78,82 @@ class ScaledOptimWrapper(AmpOptimWrapper):
         return OptimWrapper.optim_context(self, model)
 
 
+def loader(dataset: Dataset, batch_size: int, sampler: dict, **more) -> dict:
+    return dict(
+        batch_size=batch_size,
+        dataset=dataset,
+        sampler=sampler,
+        collate_fn=dict(type='pseudo_collate'),
+        **more,
+    )
+
+
+def train_in(
+    folder: Path,
+    epochs: int = 3,
+    model: BaseModel | None = None,
+    checkpoint: dict | None = None,
+    resume: bool | str = False,
+    work_dir: Path | str = 'work',
+    load_from: str | None = None,
+    images: int = 8,
+    batch_size: int = 4,
+    workers: int = 0,
+    sampler: str | dict = 'DefaultSampler',
+    iters: int | None = None,
+    accumulate: int = 1,
+    custom_hooks: list | None = None,
+    scores: list[float] | None = None,
+    optim_wrapper: dict | OptimWrapper | OptimWrapperDict | None = None,
+    seed: int | None = 0,
+    settings: dict | None = None,
+    make_runner: Callable[..., Runner] = Runner,
+    **hooks: dict | None,
+) -> Runner:
+    """Train ``Linear`` in ``folder / work_dir``; returns the runner."""
+    torch.manual_seed(0)
+    in_order = dict(type='DefaultSampler', shuffle=False)
+    if isinstance(sampler, str):
+        sampler = dict(type=sampler, shuffle=False)
+    validation = {}
+    if scores is not None:
+        validation = dict(
+            val_dataloader=loader(Numbers(), 4, in_order),
+            val_cfg=dict(),
+            val_evaluator=[Scripted(scores)],
+        )
+    runner = make_runner(
+        model or Linear(),
+        work_dir=str(folder / work_dir),
+        train_dataloader=loader(
+            Numbers(images), batch_size, sampler, num_workers=workers
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs)
+        if iters is None
+        else dict(by_epoch=False, max_iters=iters),
+        optim_wrapper=optim_wrapper
+        or dict(
+            optimizer=dict(type='SGD', lr=0.001),
+            accumulative_counts=accumulate,
+        ),
+        custom_hooks=custom_hooks,
+        **validation,
+        default_hooks=dict(
+            checkpoint=dict(type='mmclip.ReliableCheckpointHook', interval=1)
+            | (checkpoint or {}),
+            **hooks,
+        ),
+        resume=resume,
+        load_from=load_from,
+        randomness=dict(seed=seed),
+        experiment_name=uuid.uuid4().hex,  # runs share what is of a name
+        **(settings or {}),
+    )
+    runner.train()
+    return runner
+
+
 @pytest.fixture
 def train(tmp_path) -> Callable[..., Runner]:
-    """Train ``Linear`` in ``tmp_path / 'work'``; returns the runner."""
-
-    def _train(
-        epochs: int = 3,
-        model: BaseModel | None = None,
-        checkpoint: dict | None = None,
-        resume: bool = False,
-        work_dir: Path | str = 'work',
-        load_from: str | None = None,
-        batch_size: int = 4,
-        sampler: str | dict = 'DefaultSampler',
-        iters: int | None = None,
-        accumulate: int = 1,
-        custom_hooks: list[dict] | None = None,
-        scores: list[float] | None = None,
-        optim_wrapper: OptimWrapper | OptimWrapperDict | None = None,
-        make_runner: Callable[..., Runner] = Runner,
-        **hooks: dict,
-    ) -> Runner:
-        torch.manual_seed(0)
-        validation = {}
-        if scores is not None:
-            validation = dict(
-                val_dataloader=dict(
-                    batch_size=4,
-                    dataset=Numbers(),
-                    sampler=dict(type='DefaultSampler', shuffle=False),
-                    collate_fn=dict(type='pseudo_collate'),
-                ),
-                val_cfg=dict(),
-                val_evaluator=[Scripted(scores)],
-            )
-        runner = make_runner(
-            model or Linear(),
-            work_dir=str(tmp_path / work_dir),
-            train_dataloader=dict(
-                batch_size=batch_size,
-                dataset=Numbers(),
-                sampler=dict(type=sampler, shuffle=False)
-                if isinstance(sampler, str)
-                else sampler,
-                collate_fn=dict(type='pseudo_collate'),
-            ),
-            train_cfg=dict(by_epoch=True, max_epochs=epochs)
-            if iters is None
-            else dict(by_epoch=False, max_iters=iters),
-            optim_wrapper=optim_wrapper
-            or dict(
-                optimizer=dict(type='SGD', lr=0.001),
-                accumulative_counts=accumulate,
-            ),
-            custom_hooks=custom_hooks,
-            **validation,
-            default_hooks=dict(
-                checkpoint=dict(
-                    type='mmclip.ReliableCheckpointHook', interval=1
-                )
-                | (checkpoint or {}),
-                **hooks,
-            ),
-            resume=resume,
-            load_from=load_from,
-            randomness=dict(seed=0),
-            experiment_name=uuid.uuid4().hex,  # runs share what is of a name
-        )
-        runner.train()
-        return runner
-
-    return _train
+    """Train in ``tmp_path``; see :func:`train_in`."""
+    return functools.partial(train_in, tmp_path)

@@ -1,20 +1,17 @@
 """Short runs in this process, which record what each iteration trains with."""
 
 import copy
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 
 from mmclip.models import CLIPVisionTransformer
-from tests.test_engine.conftest import Linear, Numbers
+from tests.test_engine.conftest import Linear, train_in
 
 HYPERPARAMETERS = ('lr', 'momentum', 'weight_decay', 'betas', 'eps')
-_names = itertools.count()
 
 
 class Tower(Linear):
@@ -131,7 +128,7 @@ def train(
     schedule: list | None = None,
     images: int = 6,
     batch_size: int = 2,
-    sampler: dict | str = 'mmclip.ResumableSampler',
+    sampler: str = 'mmclip.ResumableSampler',
     shuffle: bool = True,
     iters: int | None = None,
     interval: int = 1,
@@ -139,50 +136,36 @@ def train(
     model: Callable[[], Linear] = Linear,
     custom_hooks: tuple = (),
     config: dict | None = None,
-    seed: int | None = 0,
-    make_runner: Callable[..., Runner] = Runner,
-    workers: int = 0,
-    work_dir: str = 'work',
+    **more: object,
 ) -> Record:
     """Train three iterations an epoch, unless told otherwise."""
     record = Record()
     if not isinstance(wrapper, OptimWrapper):
         wrapper = copy.deepcopy(dict(optimizer=optimizer) | (wrapper or {}))
-    runner = make_runner(
+    train_in(
+        folder,
+        epochs,
         model(),
-        work_dir=str(folder / work_dir),
-        cfg=Config(copy.deepcopy(config)) if config else None,
-        train_dataloader=dict(
-            batch_size=batch_size,
-            num_workers=workers,
-            dataset=Numbers(images),
-            sampler=dict(type=sampler, shuffle=shuffle),
-            collate_fn=dict(type='pseudo_collate'),
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs)
-        if iters is None
-        else dict(by_epoch=False, max_iters=iters),
-        optim_wrapper=wrapper,
-        param_scheduler=copy.deepcopy(
-            cosine(epochs) if schedule is None else schedule
-        ),
-        custom_hooks=[record, *copy.deepcopy(custom_hooks)],
-        default_scope='mmpretrain',
-        default_hooks=dict(
-            logger=None,
-            checkpoint=dict(
-                type='mmclip.ReliableCheckpointHook',
-                interval=interval,
-                by_epoch=by_epoch and iters is None,
-            ),
-            exact_resume=dict(
-                type='mmclip.ExactResumeHook', new_schedule=new_schedule
-            ),
-        ),
+        checkpoint=dict(interval=interval, by_epoch=by_epoch and not iters),
         resume=bool(resume),
         load_from=str(folder / resume) if isinstance(resume, str) else None,
-        randomness=dict(seed=seed),
-        experiment_name=f'{folder.name}-{next(_names)}',
+        images=images,
+        batch_size=batch_size,
+        sampler=dict(type=sampler, shuffle=shuffle),
+        iters=iters,
+        custom_hooks=[record, *copy.deepcopy(custom_hooks)],
+        optim_wrapper=wrapper,
+        settings=dict(
+            cfg=Config(copy.deepcopy(config)) if config else None,
+            param_scheduler=copy.deepcopy(
+                cosine(epochs) if schedule is None else schedule
+            ),
+            default_scope='mmpretrain',
+        ),
+        logger=None,
+        exact_resume=dict(
+            type='mmclip.ExactResumeHook', new_schedule=new_schedule
+        ),
+        **more,
     )
-    runner.train()
     return record

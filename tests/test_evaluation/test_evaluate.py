@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmclip.evaluation import build_test_runner, evaluate
+from tests.conftest import classifier
 
 # Images in each class folder: what share a model gets right that always says
 # the same class is known.
@@ -34,17 +35,7 @@ def cfg(tmp_path: Path) -> Config:
             default_scope='mmpretrain',
             work_dir=str(tmp_path / 'work'),
             experiment_name=tmp_path.name,
-            model=dict(
-                type='ImageClassifier',
-                backbone=dict(
-                    type='mmclip.CLIPVisionTransformer',
-                    arch=dict(width=16, depth=1, num_heads=2, mlp_width=32),
-                    act='quick_gelu',
-                    img_size=16,
-                    patch_size=8,
-                ),
-                head=dict(type='LinearClsHead', num_classes=3, in_channels=16),
-            ),
+            model=classifier(3),
             test_dataloader=dict(
                 batch_size=3,
                 num_workers=0,

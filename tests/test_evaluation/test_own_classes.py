@@ -9,7 +9,7 @@ from mmpretrain.registry import METRICS
 
 from mmclip.errors import DataError
 from mmclip.evaluation import build_test_runner, evaluate
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, classifier
 from tests.shift_trees import write_images, write_objectnet
 
 RUNTIME = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
@@ -19,13 +19,6 @@ PIPELINE = [
     dict(type='Resize', scale=(16, 16)),
     dict(type='PackInputs'),
 ]
-BACKBONE = dict(
-    type='mmclip.CLIPVisionTransformer',
-    arch=dict(width=16, depth=1, num_heads=2, mlp_width=32),
-    act='quick_gelu',
-    img_size=16,
-    patch_size=8,
-)
 
 
 def config(folder, kind: str, root, **evaluator) -> Config:
@@ -33,11 +26,7 @@ def config(folder, kind: str, root, **evaluator) -> Config:
     cfg = Config.fromfile(RUNTIME)
     cfg.work_dir = str(folder / 'work')
     cfg.experiment_name = folder.name
-    cfg.model = dict(
-        type='ImageClassifier',
-        backbone=BACKBONE,
-        head=dict(type='LinearClsHead', num_classes=1000, in_channels=16),
-    )
+    cfg.model = classifier(1000)
     cfg.test_dataloader = dict(
         batch_size=2,
         num_workers=0,
@@ -76,19 +65,6 @@ def test_only_own_classes_compete(tmp_path, renditions):
     assert metrics['accuracy/top1'] == pytest.approx(200 / 3)
     assert metrics['accuracy/top2'] == 100
     assert metrics['accuracy/images'] == 3
-
-
-def test_the_classes_of_an_object_are_one(tmp_path, objects):
-    runner = Runner.from_cfg(config(tmp_path, 'mmclip.ObjectNet', objects))
-    prefer_first_classes(runner)
-    assert runner.test()['accuracy/top1'] == pytest.approx(100 / 6)
-
-
-def test_in_a_set_of_all_classes_all_compete(tmp_path):
-    root = write_images(tmp_path / 's', 'n01443537/a.JPEG', 'n01440764/a.JPEG')
-    runner = Runner.from_cfg(config(tmp_path, 'mmclip.ImageNetSketch', root))
-    prefer_first_classes(runner)
-    assert runner.test() == {'accuracy/top1': 50, 'accuracy/top5': 100}
 
 
 REFUSED = r"only .* classes, .*set (val|test)_evaluator\.type='mmclip\.Subset"

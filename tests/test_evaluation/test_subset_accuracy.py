@@ -88,8 +88,3 @@ def test_of_a_data_set_without_own_classes_all_compete():
         assert evaluate(SubsetAccuracy(), labels, **metainfo) == evaluate(
             plain, labels
         )
-
-
-def test_configs_name_it_without_imports():
-    config = dict(type='mmclip.SubsetAccuracy', classes=[[0]])
-    assert isinstance(METRICS.build(config), SubsetAccuracy)

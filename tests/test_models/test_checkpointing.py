@@ -5,27 +5,16 @@ import torch
 
 from mmclip.models import CLIPVisionTransformer, SigLIPVisionTransformer
 from mmclip.models.vit import TransformerLayer
+from tests.test_models.conftest import TINY, images, tiny
 
-TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
 
-
-def build(cls, with_cp, **kwargs):
-    torch.manual_seed(0)
-    return cls(
-        arch=TINY,
-        act='gelu',
-        img_size=32,
-        patch_size=8,
-        drop_path_rate=0.5,
-        with_cp=with_cp,
-        **kwargs,
-    ).train()
+def build(cls, with_cp, **settings):
+    return tiny(cls, drop_path_rate=0.5, with_cp=with_cp, **settings).train()
 
 
 def gradients(backbone, seed=2):
     """One training step, with its dropped paths drawn from the seed."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(4, 3, 32, 32, generator=generator)
+    x = images(batch=4)
     torch.manual_seed(seed)
     backbone(x)[-1].square().sum().backward()
     return {name: p.grad for name, p in backbone.named_parameters()}

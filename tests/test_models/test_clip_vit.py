@@ -2,25 +2,12 @@
 
 import pytest
 import torch
+from mmengine.utils import to_2tuple
 from torch import nn
 
 from mmclip.analysis.parity import make_twins, relative_difference, to_ours
-from mmclip.models import CLIPVisionTransformer
 from tests.conftest import RELATIVE_TOLERANCE
-
-TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
-
-
-def tiny(**kwargs) -> CLIPVisionTransformer:
-    torch.manual_seed(0)
-    defaults = dict(arch=TINY, act='gelu', img_size=32, patch_size=8)
-    return CLIPVisionTransformer(**(defaults | kwargs))
-
-
-def images(size=32, batch=2) -> torch.Tensor:
-    height, width = (size, size) if isinstance(size, int) else size
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, 3, height, width, generator=generator)
+from tests.test_models.conftest import images, tiny
 
 
 class TestParity:
@@ -49,7 +36,7 @@ class TestParity:
     def test_full_width_outputs_and_gradients(self, name, tag, depth):
         reference, backbone = make_twins(name, tag, depth)
         reference.train(), backbone.train()
-        x = images(reference.image_size, batch=1)
+        x = images(*to_2tuple(reference.image_size), batch=1)
         wanted, ours = reference(x), backbone(x)[-1]
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
         assert_same_gradients(reference, wanted, backbone, ours)
@@ -171,19 +158,6 @@ def assert_same_gradients(reference, wanted, backbone, ours) -> None:
 
 
 class TestOutputs:
-    @pytest.mark.parametrize(
-        ('out_type', 'shape'),
-        [
-            ('pooled', (2, 32)),
-            ('avg_featmap', (2, 32)),
-            ('raw', (2, 17, 32)),
-            ('featmap', (2, 32, 4, 4)),
-        ],
-    )
-    def test_shapes(self, out_type, shape):
-        outs = tiny(out_type=out_type, out_indices=[1, -1])(images())
-        assert [tuple(out.shape) for out in outs] == [shape, shape]
-
     def test_cocas_patches_have_neither_norm_nor_projection(self):
         """Those are as wide as its queries."""
         backbone = tiny(pool='attention', proj_dim=24, out_type='featmap')

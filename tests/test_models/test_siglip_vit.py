@@ -11,19 +11,7 @@ from mmclip.checkpoint.towers.timm import backbone_from_timm
 from mmclip.checkpoint.towers.tower import build_backbone
 from mmclip.models import SigLIPVisionTransformer
 from tests.conftest import RELATIVE_TOLERANCE
-
-TINY = dict(width=32, depth=4, num_heads=2, mlp_width=64)
-
-
-def tiny(**kwargs) -> SigLIPVisionTransformer:
-    torch.manual_seed(0)
-    defaults = dict(arch=TINY, act='gelu', img_size=32, patch_size=8)
-    return SigLIPVisionTransformer(**(defaults | kwargs))
-
-
-def images(size=32, batch=2) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, 3, size, size, generator=generator)
+from tests.test_models.conftest import images, tiny
 
 
 @pytest.mark.parametrize(
@@ -65,7 +53,9 @@ def test_timms_average_pooling():
     ],
 )
 def test_shapes_and_what_is_trained(out_type, shape):
-    backbone = tiny(out_type=out_type, out_indices=[1, -1])
+    backbone = tiny(
+        SigLIPVisionTransformer, out_type=out_type, out_indices=[1, -1]
+    )
     outs = backbone(images())
     assert [tuple(out.shape) for out in outs] == [shape, shape]
     sum(out.sum() for out in outs).backward()
@@ -74,7 +64,7 @@ def test_shapes_and_what_is_trained(out_type, shape):
 
 
 def test_frozen_stages_survive_train():
-    backbone = tiny(frozen_stages=2).train()
+    backbone = tiny(SigLIPVisionTransformer, frozen_stages=2).train()
     assert not backbone.layers[1].training
     assert backbone.layers[2].training
     assert not backbone.pos_embed.requires_grad
@@ -82,7 +72,7 @@ def test_frozen_stages_survive_train():
 
 
 def test_layer_depths():
-    backbone = tiny()
+    backbone = tiny(SigLIPVisionTransformer)
     assert backbone.get_layer_depth('pos_embed') == (0, 6)
     assert backbone.get_layer_depth('layers.3.ln1.weight') == (4, 6)
     assert backbone.get_layer_depth('attn_pool.latent') == (5, 6)

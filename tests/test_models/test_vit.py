@@ -5,24 +5,12 @@ import torch
 
 from mmclip.models import CLIPVisionTransformer, SigLIPVisionTransformer
 from mmclip.models.architecture import ALIASES, ARCHS
+from tests.test_models.conftest import TINY, images, tiny
 
-DEPTH, WIDTH = 4, 32
-TINY = dict(width=WIDTH, depth=DEPTH, num_heads=2, mlp_width=64)
-
+DEPTH = TINY['depth']
 pytestmark = pytest.mark.parametrize(
     'cls', [CLIPVisionTransformer, SigLIPVisionTransformer]
 )
-
-
-def tiny(cls, **kwargs):
-    torch.manual_seed(0)
-    defaults = dict(arch=TINY, act='gelu', img_size=32, patch_size=8)
-    return cls(**(defaults | kwargs))
-
-
-def images(height=32, width=32):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(2, 3, height, width, generator=generator)
 
 
 class TestTokens:

@@ -12,57 +12,30 @@ from PIL import Image
 from mmclip.analysis.parity import randomize
 from mmclip.checkpoint import write_checkpoint
 from mmclip.engine.config.load import load_config
-from tests.conftest import REPOSITORY
+from tests.test_commands.conftest import write_config
 
 NUM_CLASSES, NUM_TRAIN, NUM_TEST = 4, 20, 10  # images of each class
 CONFIG = """
-_base_ = ['{base}']
-loader = dict(
-    batch_size=7,
-    num_workers=0,
-    dataset=dict(
-        type='CustomDataset',
-        data_root='{root}',
-        serialize_data=False,  # which would collect garbage for half a second
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
-train_dataloader = dict(loader)
-test_dataloader = dict(loader)
+_base_ = ['base.py']
+load, pack = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 # What probing must not do to its training images.
 flip = dict(type='RandomFlip', prob=1.0, direction='vertical')
-load, pack = dict(type='LoadImageFromFile'), dict(type='PackInputs')
-train_dataloader['dataset'] = dict(
-    loader['dataset'], data_prefix='train', pipeline=[load, flip, pack]
-)
-test_dataloader['dataset'] = dict(
-    loader['dataset'], data_prefix='test', pipeline=[load, pack]
-)
+loader = dict(batch_size=7, num_workers=0)
+train_dataloader = dict(loader, dataset=dict(
+    data_root='{root}', data_prefix='train', pipeline=[load, flip, pack],
+    serialize_data=False,  # which would collect garbage for half a second
+))
+test_dataloader = dict(loader, dataset=dict(
+    data_root='{root}', data_prefix='test', pipeline=[load, pack],
+    serialize_data=False,
+))
 val_dataloader = test_dataloader
-val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
 model = dict(
-    type='ImageClassifier',
-    data_preprocessor=dict(
-        num_classes=4, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True
-    ),
-    backbone=dict(
-        type='mmclip.CLIPVisionTransformer',
-        arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
-        act='quick_gelu',
-        img_size=32,
-        patch_size=8,
-    ),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=4,
-        in_channels=32,
-        loss=dict(type='CrossEntropyLoss'),
-    ),
+    data_preprocessor=dict(num_classes=4),
+    backbone=dict(drop_path_rate=0.0),
+    head=dict(num_classes=4),
 )
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
-train_cfg = dict(by_epoch=True, max_epochs=1)
-val_cfg = dict()
-test_cfg = dict()
+custom_hooks = []
 """
 
 
@@ -80,9 +53,9 @@ def make_project(folder: Path) -> Path:
                 pixels = random.normal(color, 20, (32, 32, 3))
                 pixels = pixels.clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(target / f'{i}.png')
-    base = REPOSITORY / 'configs' / '_base_' / 'default_runtime.py'
+    write_config(folder).rename(folder / 'base.py')
     config = folder / 'config.py'
-    config.write_text(CONFIG.format(base=base, root=folder / 'images'))
+    config.write_text(CONFIG.format(root=folder / 'images'))
     cfg = load_config(config)
     torch.manual_seed(0)
     backbone = MODELS.build(cfg.model.backbone)

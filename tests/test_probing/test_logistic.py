@@ -129,17 +129,6 @@ def test_a_thousand_classes_are_fitted_as_by_scikit_learn():
     assert ours[0].loss != pytest.approx(theirs[1].loss, rel=1e-4)
 
 
-def test_the_minimum_is_one():
-    x, y = samples(5)
-    best = fit(x, y, 5, 0.5)
-    lowest = objective(best, x, y, 0.5)
-    random = np.random.default_rng(2)
-    for _ in range(20):
-        step = random.normal(size=best.weight.shape, scale=0.01)
-        near = LinearClassifier(best.weight + step, best.bias, True)
-        assert objective(near, x, y, 0.5) > lowest
-
-
 def test_chunks_make_no_difference(monkeypatch):
     x, y = samples(5)
     whole = fit(x, y, 5, 1.0)

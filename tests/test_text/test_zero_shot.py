@@ -21,6 +21,7 @@ from mmclip.text.whole_model import build_whole_model
 from mmclip.text.zero_shot import zero_shot_checkpoint
 from tests.conftest import RELATIVE_TOLERANCE, save_whole_model
 from tests.test_checkpoint.conftest import shrink
+from tests.test_untrusted import TOKENIZER, set_in, write_tokenizer_config
 
 CLASSES = ['a cat', 'dog', 'fire truck']
 TEMPLATES = ['a photo of {}', 'the {}.', 'a drawing of {}']
@@ -40,25 +41,11 @@ def make_model(folder, **changes):
 
 def write_tokenizer(folder, **words):
     """Let a folder's config name the tokenizer beside it."""
-    path = folder / 'open_clip_config.json'
-    config = json.loads(path.read_text())
-    config['model_cfg']['text_cfg']['hf_tokenizer_name'] = 'x/y'
-    path.write_text(json.dumps(config))
+    set_in(folder, 'text_cfg', hf_tokenizer_name='x/y')
     vocab = {'[UNK]': 0, '[PAD]': 1} | words
-    model = dict(type='WordLevel', vocab=vocab, unk_token='[UNK]')
-    tokenizer = dict(
-        version='1.0',
-        added_tokens=[],
-        pre_tokenizer=dict(type='Whitespace'),
-        model=model,
-    )
-    (folder / 'tokenizer.json').write_text(json.dumps(tokenizer))
-    known = dict(
-        tokenizer_class='PreTrainedTokenizerFast',
-        unk_token='[UNK]',
-        pad_token='[PAD]',
-    )
-    (folder / 'tokenizer_config.json').write_text(json.dumps(known))
+    content = TOKENIZER | dict(model=TOKENIZER['model'] | dict(vocab=vocab))
+    (folder / 'tokenizer.json').write_text(json.dumps(content))
+    write_tokenizer_config(folder)
 
 
 def build(checkpoint):

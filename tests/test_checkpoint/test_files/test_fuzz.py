@@ -113,17 +113,9 @@ def save_index(path: Path) -> None:
 FORMATS: dict[str, tuple[str, Callable, bool]] = {
     'training': ('x.pth', save_training, True),
     'torch': ('x.pth', save_weights, True),
-    'torchscript': (
-        'x.pt',
-        lambda p: torch.jit.script(model()).save(str(p)),
-        True,
-    ),
+    'torchscript': ('x.pt', save_torchscript, True),
     'safetensors': ('x.safetensors', save_weights, False),
-    'before 1.6': (
-        'x.bin',
-        lambda p: save_legacy(p, model().state_dict()),
-        False,
-    ),
+    'before 1.6': ('x.bin', save_legacy, False),
     'shards': ('x.safetensors.index.json', save_index, False),
 }
 

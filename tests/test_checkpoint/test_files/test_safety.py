@@ -17,7 +17,7 @@ from torch import nn
 
 from mmclip.checkpoint import CheckpointError, PretrainedCLIP, convert_source
 from mmclip.models import CLIPVisionTransformer
-from tests.conftest import put_into_hub_cache
+from tests.conftest import put_into_hub_cache, use_hub_cache
 from tests.test_checkpoint.conftest import Payload, shrink_timm
 
 pytestmark = pytest.mark.filterwarnings('ignore:Environment variable TORCH')
@@ -182,8 +182,6 @@ def test_converters(evil):
 )
 def test_downloads(evil, tmp_path, monkeypatch, path, repository, name):
     """In the cache of the hub, as if they had been downloaded."""
-    from huggingface_hub import constants
-
     folder = put_into_hub_cache(tmp_path / 'hub', repository)
     (folder / name).write_bytes(evil.read_bytes())
     shrink_timm(monkeypatch)
@@ -191,7 +189,6 @@ def test_downloads(evil, tmp_path, monkeypatch, path, repository, name):
         '{"model_cfg": {"embed_dim": 8, "vision_cfg": {"width": 64, '
         '"layers": 1, "patch_size": 8, "image_size": 8}, "text_cfg": {}}}'
     )
-    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'hub'))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    use_hub_cache(monkeypatch, tmp_path / 'hub')
     with pytest.raises(CheckpointError, match='mkdir'):
         CheckpointLoader.load_checkpoint(path)

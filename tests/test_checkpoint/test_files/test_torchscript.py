@@ -11,7 +11,6 @@ from torch import nn
 from mmclip.checkpoint import (
     CheckpointError,
     convert_source,
-    open_weights,
     read_checkpoint,
     read_state_dict,
 )
@@ -202,9 +201,3 @@ def test_a_damaged_pickle_gets_one_sentence(tmp_path, content):
     path = archive(tmp_path / 'x.pt', content, is_script=True)
     with pytest.raises(CheckpointError, match=r'x\.pt is '):
         read_checkpoint(path)
-
-
-def test_ordinary_checkpoints_are_not_programs(openai, tmp_path):
-    torch.save(dict(a=torch.zeros(1)), tmp_path / 'x.pt')
-    assert open_weights(tmp_path / 'x.pt').kind == 'torch'
-    assert open_weights(openai).kind == 'TorchScript'

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from mmengine.runner import checkpoint as catalogue
 
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.files import web
+from tests.conftest import largest_file
 
 
 def checkpoint_bytes() -> bytes:
@@ -214,14 +214,9 @@ def test_a_folder_that_cannot_be_written_is_named(server, cache):
 
 
 def test_a_disk_that_is_full_keeps_nothing(server, cache):
-    """A limit on the size of files stands for it."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(CheckpointError, match='File too large'):
-            load(f'{server.url}/x.pth')
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    wanted = pytest.raises(CheckpointError, match='File too large')
+    with largest_file(1000), wanted:
+        load(f'{server.url}/x.pth')
     assert kept(cache) == []
 
 

@@ -23,14 +23,6 @@ def test_every_key_of_a_whole_model_is_mapped_or_left_out(tiny_model):
     assert set(conversion.left_out) == {'text tower', 'contrastive head'}
 
 
-def test_values_are_unchanged(tiny_model):
-    source = tiny_model.model.state_dict()
-    conversion = convert(source, OPEN_CLIP)
-    for theirs, ours in conversion.mapped.items():
-        tensor = conversion.state_dict[ours]
-        assert torch.equal(tensor.flatten(), source[theirs].flatten())
-
-
 def test_unknown_keys_are_named(tiny_model):
     source = tiny_model.model.state_dict() | {
         'visual.transformer.resblocks.0.attn.in_proj_wieght': torch.zeros(1),

@@ -253,13 +253,6 @@ def test_towers_of_open_clip_itself_load_strictly(tmp_path, monkeypatch):
 
 
 class TestToOpenCLIP:
-    def test_the_round_trip_is_bit_identical(self, converted, tiny_model):
-        exported = export_checkpoint(converted[0], 'open_clip').state_dict
-        original = tiny_model.model.visual.state_dict()
-        assert set(exported) == set(original)
-        assert all(torch.equal(exported[k], original[k]) for k in original)
-        tiny_model.model.visual.load_state_dict(exported)  # strictly
-
     def test_a_whole_model_with_the_base(self, converted, tiny_model):
         checkpoint, path = converted
         checkpoint['state_dict']['backbone.ln1.bias'] += 1

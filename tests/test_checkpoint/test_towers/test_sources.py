@@ -74,13 +74,6 @@ class TestBadInput:
         with pytest.raises(CheckpointError, match=r'shapes \[\(50, 32\)\]'):
             convert_folder(tmp_path)
 
-    def test_a_missing_key(self, convert_file):
-        def change(weights):
-            del weights['visual.proj']
-
-        with pytest.raises(CheckpointError, match=r'missing: proj'):
-            convert_file(change)
-
     @pytest.mark.parametrize(
         ('prefix', 'key'),
         [
@@ -100,10 +93,6 @@ class TestBadInput:
 
         with pytest.raises(CheckpointError, match=key):
             convert_file(change)
-
-    def test_no_vision_transformer_at_all(self, convert_file):
-        with pytest.raises(CheckpointError, match='not those of a CLIP'):
-            convert_file(lambda weights: dict(a=torch.zeros(1)))
 
     @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
     def test_half_precision(self, convert_file, dtype):

@@ -126,13 +126,9 @@ def test_torchrun_hands_on_what_stops_a_run_and_waits(monkeypatch):
 
 
 def test_torchrun_leaves_ignored_what_nohup_ignores(monkeypatch):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        config = started(monkeypatch).config
-    finally:
-        signal.signal(signal.SIGHUP, before)
-        signal.signal(signal.SIGINT, interrupt)
+    for number in signal.SIGHUP, signal.SIGINT:
+        signal.signal(number, signal.SIG_IGN)
+    config = started(monkeypatch).config
     assert config.signals_to_handle == 'SIGTERM,SIGINT,SIGQUIT,SIGUSR1'
 
 

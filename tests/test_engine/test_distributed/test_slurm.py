@@ -9,32 +9,31 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import REPOSITORY
 from tests.test_engine.runs import assert_end_alike, raised, write_config
 
 SCRIPT = re.compile(r'```shell\n(#!/bin/bash\n.*?)```', re.DOTALL)
-# Two tasks, with the variables of torchrun instead of Slurm's, since mmengine
-# has the latter select a GPU. As slurmstepd does, it notes its tasks.
-SRUN = f"""#!{sys.executable}
-import os, socket, subprocess, sys
-command = [a for a in sys.argv[1:] if not a.startswith('--kill-on')]
-command[command.index('slurm')] = 'pytorch'
-with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    port = str(probe.getsockname()[1])
-shared = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-tasks = [
-    subprocess.Popen(
-        command, env=os.environ | shared | dict(RANK=rank, LOCAL_RANK=rank)
-    )
-    for rank in '01'
-]
+# Starts srun's two tasks, and notes their group; or the launcher's, to which
+# it hands on what it is told, as that does (test_launch.py).
+PROGRAM = f"""#!{sys.executable}
+import os, signal, socket, sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from tests import processes
+server = socket.socket(fileno=int(os.environ['SERVER']))
+processes._server = lambda: server
+words = sys.argv[1:]
+tool = next(i for i, word in enumerate(words) if word.endswith('train.py'))
+words = ['pytorch' if word == 'slurm' else word for word in words[tool:]]
+run = processes.start(*words, cwd=os.getcwd(), ranks=2)
+signal.signal(signal.SIGUSR1, lambda number, _: os.killpg(run.pid, number))
 with open('tasks', 'w') as file:
-    print(*(task.pid for task in tasks), file=file)
-sys.exit(max([task.wait() for task in tasks]))
+    print(run.pid, file=file)
+for line in run.stdout:
+    print(line, end='', flush=True)
+sys.exit(run.wait())
 """
 SCONTROL = '#!/bin/bash\necho "$@" >> scontrol.log\n'
-PYTHON = f'#!/bin/bash\nexec {sys.executable} "$@"\n'
 
 
 def install(folder: Path, **programs: str) -> None:
@@ -48,13 +47,15 @@ def install(folder: Path, **programs: str) -> None:
 def sbatch(folder: Path, script: str, is_told: bool) -> int:
     """Run a job, in which Slurm may tell that its time is over soon."""
     (folder / 'scontrol.log').unlink(missing_ok=True)
+    server = processes._server()
     job = subprocess.Popen(
         ['bash', '-c', script],
         cwd=folder,
         env=os.environ
         | dict(PATH=f'{folder / "bin"}:{os.environ["PATH"]}')
-        | dict(PYTHONPATH=f'{folder}:{REPOSITORY}', OMP_NUM_THREADS='1')
-        | dict(PYTHON=sys.executable, SLURM_JOB_ID='4711'),
+        | dict(PYTHONPATH=str(folder), SLURM_JOB_ID='4711', PAUSE='0.05')
+        | dict(PYTHON='srun', SERVER=str(server.fileno())),
+        pass_fds=[server.fileno()],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -66,11 +67,10 @@ def sbatch(folder: Path, script: str, is_told: bool) -> int:
             break
     if is_told:
         (asked,) = re.findall(r'--signal=(\S*)USR1@120', script)
-        pids = [job.pid]
-        if asked != 'B:':
-            pids = map(int, (folder / 'tasks').read_text().split())
-        for pid in pids:
-            os.kill(pid, signal.SIGUSR1)
+        if asked == 'B:':
+            job.send_signal(signal.SIGUSR1)
+        else:
+            os.killpg(int((folder / 'tasks').read_text()), signal.SIGUSR1)
     log += job.communicate(timeout=300)[0]
     assert not raised(log), log
     assert ('Interrupted by SIGUSR1; writing iter_' in log) == is_told, log
@@ -81,7 +81,7 @@ def sbatch(folder: Path, script: str, is_told: bool) -> int:
 def test_a_job_is_requeued_until_it_is_done(images, whole):
     """Told by Slurm itself, then by way of the script, then not."""
     write_config(images, 'mid-epoch', 2)
-    install(images / 'bin', srun=SRUN, scontrol=SCONTROL, python=PYTHON)
+    install(images / 'bin', srun=PROGRAM, scontrol=SCONTROL)
     page = (REPOSITORY / 'docs' / 'distributed.md').read_text()
     page = page.replace('CONFIG 8', 'CONFIG 2').replace('CONFIG', 'config.py')
     page = page.replace('tools/', f'{REPOSITORY}/tools/')

@@ -3,23 +3,15 @@
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from mmclip.engine.config.load import load_config
 from mmclip.errors import ConfigError
 from mmclip.models import CLIPVisionTransformer, SigLIPVisionTransformer
-from tests.conftest import REPOSITORY
+from tests.ft_clip import SOURCES, load
 
-CONFIGS = REPOSITORY / 'configs' / 'clip'
-# FT-CLIP's shell scripts: peak learning rate, decay, number of blocks.
-FT_CLIP = {
-    'clip-l-336': (6e-4, 0.65, 24),
-    'clip-l-224': (4e-4, 0.65, 24),
-    'clip-b16-224': (6e-4, 0.6, 12),
-}
 DEPTH, LR, DECAY, WEIGHT_DECAY = 3, 1e-3, 0.5, 0.05
 
 
@@ -69,11 +61,10 @@ def ft_clip_layer(name: str, depth: int) -> int:
     return depth + 1
 
 
-@pytest.mark.parametrize('name', FT_CLIP)
+@pytest.mark.parametrize('name', [*SOURCES, 'clip-l-336_cls-token_in1k'])
 def test_the_recipes_do_what_ft_clip_does(name):
-    lr, decay, depth = FT_CLIP[name]
-    cfg = load_config(CONFIGS / f'{name}.py')
-    init_default_scope(cfg.default_scope)
+    source = SOURCES[name.removesuffix('_cls-token_in1k')]
+    cfg, depth = load(name), source.depth
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
@@ -82,7 +73,9 @@ def test_the_recipes_do_what_ft_clip_does(name):
     assert set(groups) == {n for n, p in parameters.items() if p.requires_grad}
     for name, group in groups.items():
         exponent = depth + 1 - ft_clip_layer(name, depth)
-        assert group['lr'] == pytest.approx(lr * decay**exponent), name
+        assert group['lr'] == pytest.approx(
+            source.lr * source.layer_decay**exponent
+        ), name
         exempt = (
             parameters[name].ndim == 1
             or name.endswith('.bias')

@@ -46,14 +46,6 @@ class Tell(Hook):
                     signal.raise_signal(number)
 
 
-@pytest.fixture(autouse=True)
-def handlers():
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    yield before
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def stop(train, *numbers, **settings) -> int:
     """The exit code of a run that is told to stop."""
     with pytest.raises(Stopped) as stopped:
@@ -62,16 +54,14 @@ def stop(train, *numbers, **settings) -> int:
 
 
 @pytest.mark.parametrize('number', STOPPING)
-def test_the_step_ends_and_a_checkpoint_is_written(
-    train, tmp_path, handlers, number
-):
+def test_the_step_ends_and_a_checkpoint_is_written(train, tmp_path, number):
     """All passes that it accumulates; the second of three is told."""
     settings = dict(iters=6, accumulate=3, sampler='InfiniteSampler')
     settings['checkpoint'] = dict(by_epoch=False, interval=9)
-    tell = Tell(number, at=1)
+    tell, handlers = Tell(number, at=1), [*map(signal.getsignal, STOPPING)]
     code = stop(train, **settings, custom_hooks=[tell], work_dir='stopped')
     assert code == 128 + number
-    assert {n: signal.getsignal(n) for n in STOPPING} == handlers
+    assert [*map(signal.getsignal, STOPPING)] == handlers
     (checkpoint,) = (tmp_path / 'stopped').glob('*.pth')
     assert checkpoint.name == 'iter_3.pth'
     resumed = train(**settings, resume=True, work_dir='stopped')

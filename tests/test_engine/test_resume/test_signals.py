@@ -34,12 +34,9 @@ def test_a_signal_ends_what_has_not_begun(number):
 
 
 def test_what_nohup_ignores_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        assert exit_code(False, signal.SIGHUP, signal.SIGTERM) == 143
-        assert exit_code(True, signal.SIGHUP, arguments=[0.1]) == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert exit_code(False, signal.SIGHUP, signal.SIGTERM) == 143
+    assert exit_code(True, signal.SIGHUP, arguments=[0.1]) == 0
 
 
 def test_ctrl_c_while_a_config_is_written(monkeypatch):
