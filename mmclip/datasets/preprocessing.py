@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.utils import to_2tuple
+
 from mmclip.errors import check_choice
 
 INTERPOLATIONS = ('bicubic', 'bilinear')
@@ -42,9 +44,7 @@ def test_pipeline(
     interpolation = preprocess['interpolation']
     check_choice('interpolation', interpolation, INTERPOLATIONS)
     check_choice('resize_mode', preprocess['resize_mode'], RESIZE_MODES)
-    height, width = (
-        (img_size, img_size) if isinstance(img_size, int) else img_size
-    )
+    height, width = to_2tuple(img_size)
     method = dict(backend='pillow', interpolation=interpolation)
     # For timm's weights: the fraction of the resized image to keep.
     crop_pct = preprocess.get('crop_pct', 1.0)
@@ -90,9 +90,7 @@ def read_pipeline(
     if not all(isinstance(step, dict) for step in steps):
         return {}
     names = [_name(step) for step in steps]
-    height, width = (
-        (img_size, img_size) if isinstance(img_size, int) else img_size
-    )
+    height, width = to_2tuple(img_size)
     if names not in (
         ['Resize'],
         ['Resize', 'CenterCrop'],

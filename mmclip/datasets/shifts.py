@@ -169,7 +169,7 @@ class _SynsetSubset(ShiftedImageNet):
 
     def labels(self) -> dict[str, int]:
         """Return the label of each synset that the set has."""
-        own = _read_timm(self.SYNSETS)
+        own = set(read_timm(self.SYNSETS).split())
         return {k: v for k, v in super().labels().items() if k in own}
 
     def own_classes(self) -> OwnClasses:
@@ -283,9 +283,9 @@ def imagenet_synsets() -> tuple[str, ...]:
     return tuple(ImageNetInfo().label_names())
 
 
-def _read_timm(name: str) -> set[str]:
-    folder = resources.files('timm.data') / '_info'
-    return set((folder / name).read_text().split())
+def read_timm(name: str) -> str:
+    """Read a file about ImageNet that comes with timm."""
+    return (resources.files('timm.data') / '_info' / name).read_text()
 
 
 def _cut_border(pipeline: Sequence[Any]) -> list[Any]:

@@ -51,9 +51,7 @@ class Baseline:
         return float(100 / (1 + np.exp(-z)))
 
 
-def fit_baseline(
-    imagenet: Path, shifted: Path, standard_tag: str = STANDARD_TAG
-) -> Baseline:
+def fit_baseline(imagenet: Path, shifted: Path) -> Baseline:
     """Fit a line to the logits of standard models' accuracies.
 
     Source: Taori et al. 2020, arXiv 2007.00644, section 3: effective
@@ -63,9 +61,6 @@ def fit_baseline(
         imagenet (Path): A table in timm's format, with columns ``model``
             (``ARCHITECTURE.TAG``) and ``top1``, in percent.
         shifted (Path): The same for the shifted set.
-        standard_tag (str): A regular expression for the whole tag of the
-            models to fit. Defaults to timm's tags of models trained only on
-            ImageNet-1k.
 
     Raises:
         FileNotFoundError: If a table is missing.
@@ -76,14 +71,15 @@ def fit_baseline(
     pairs = [
         (on_imagenet[key], on_shifted[key])
         for key in on_imagenet
-        if key in on_shifted and _is_standard(key[0], standard_tag)
+        if key in on_shifted
+        and re.fullmatch(STANDARD_TAG, key[0].partition('.')[2])
     ]
     # 0 and 100 percent do not have a logit.
     pairs = [p for p in pairs if min(p) > 0 and max(p) < 100]
     if len(pairs) < 3:
         raise DataError(
-            f'{shifted} and {imagenet.name} share {len(pairs)} models whose '
-            f'tag matches {standard_tag!r}; a line needs three.'
+            f'{shifted} and {imagenet.name} share {len(pairs)} models trained '
+            'only on ImageNet-1k; a line needs three.'
         )
     x, y = _logit(np.array(pairs)).T
     slope, intercept = np.polyfit(x, y, 1)
@@ -119,7 +115,3 @@ def _read(path: Path) -> dict[tuple[str, str], float]:
     return {
         (r['model'], r.get('img_size', '')): float(r['top1']) for r in rows
     }
-
-
-def _is_standard(model: str, standard_tag: str) -> bool:
-    return bool(re.fullmatch(standard_tag, model.partition('.')[2]))

@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
+from mmclip.datasets.shifts import read_timm
 from mmclip.errors import DataError
 from mmclip.registry import METRICS
 
@@ -85,5 +85,4 @@ class ReaLAccuracy(BaseMetric):
 def _read_labels(path: str | None) -> list[list[int]]:
     if path:
         return json.loads(Path(path).read_text())
-    folder = resources.files('timm.data') / '_info'
-    return json.loads((folder / 'imagenet_real_labels.json').read_text())
+    return json.loads(read_timm('imagenet_real_labels.json'))

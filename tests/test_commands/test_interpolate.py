@@ -164,7 +164,7 @@ def test_classes_in_another_order_than_the_data_are_refused(project, curve):
     assert (
         'error: The classes of the test set and of the checkpoint' in message
     )
-    assert "'blue' is number 0 and 2" in message
+    assert "'blue' is number 0 in one and 2" in message
 
 
 def test_a_data_set_that_lacks_a_class_is_refused(project, curve):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from itertools import product
 from typing import Any
 
 from mmengine.fileio import LocalBackend, get_file_backend
@@ -136,12 +137,10 @@ def _warn_of_shared_folders(train: Any, val: Any) -> None:
         }
         for dataset in (train, val)
     ]
-    for ours in folders[0]:
-        for theirs in folders[1]:
-            above = os.path.commonpath([ours, theirs])
-            if above in (ours, theirs):
-                _warn(
-                    f'The validation set is in {theirs} and the training set '
-                    f'in {ours}: accuracy on training images says little '
-                    'about new ones. Give val_dataloader other images.'
-                )
+    for ours, theirs in product(*folders):
+        if os.path.commonpath([ours, theirs]) in (ours, theirs):
+            _warn(
+                f'The validation set is in {theirs} and the training set in '
+                f'{ours}: accuracy on training images says little about new '
+                'ones. Give val_dataloader other images.'
+            )

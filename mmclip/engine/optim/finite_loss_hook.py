@@ -6,16 +6,13 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.optim import (
-    AmpOptimWrapper,
-    OptimWrapper,
-    OptimWrapperDict,
-)
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from mmclip.engine.optim.steps import has_gathered
+from mmclip.engine.resume.run_settings import wrappers_by_key
 from mmclip.errors import NonFiniteLossError, some
 from mmclip.registry import HOOKS
 
@@ -39,11 +36,7 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Add a check before the step of each optimizer."""
         self._images = {}
-        optim_wrapper = runner.optim_wrapper
-        if isinstance(optim_wrapper, OptimWrapperDict):
-            for part in optim_wrapper.optim_wrappers.values():
-                self._guard(part, runner)
-        else:
+        for optim_wrapper in wrappers_by_key(runner).values():
             self._guard(optim_wrapper, runner)
 
     def _guard(self, optim_wrapper: OptimWrapper, runner: Runner) -> None:
