@@ -15,7 +15,6 @@ from mmclip.datasets.image_tree import (
     ImageTree,
     check_folder,
     count_suffixes,
-    describe_hidden,
     number_of,
     read_tree,
     warn_of_others,
@@ -95,7 +94,7 @@ class ImageFolder(CustomDataset):
         if tree.hidden:
             print_log(
                 f'{self.img_prefix}: left out, because they are not images of '
-                f'a class: {describe_hidden(tree.hidden)}.',
+                f'a class: {some(tree.hidden)}.',
                 logger='current',
                 level=INFO,
             )

@@ -11,30 +11,21 @@ from mmengine.fileio import LocalBackend, get_file_backend, isdir
 from mmengine.logging import print_log
 
 from mmclip.datasets.formats import SUFFIXES, is_image
-from mmclip.errors import some
 
-# Folders and files that systems and programs create among a user's own. Names
-# that begin with a dot are treated the same.
-MAKERS = {
-    '.ipynb_checkpoints': 'Jupyter',
-    '.git': 'git',
-    '.dvc': 'DVC',
-    '.cache': 'a download from Hugging Face',
-    '.trash-': 'a file manager',
-    '.ds_store': 'macOS',
-    '._': 'macOS',
-    '__macosx': 'macOS',
-    '__pycache__': 'Python',
-    '@eadir': 'a Synology NAS',
-    '#recycle': 'a Synology NAS',
-    '#snapshot': 'a Synology NAS',
-    '@recycle': 'a QNAP NAS',
-    '.@__thumb': 'a QNAP NAS',
-    '$recycle.bin': 'Windows',
-    'system volume information': 'Windows',
-    'thumbs.db': 'Windows',
-    'desktop.ini': 'Windows',
-    'lost+found': 'the file system',
+# Folders and files that Windows, macOS, NAS devices and programs create among
+# a user's own, in lower case.
+NOT_THE_USERS = {
+    '__macosx',
+    '__pycache__',
+    '@eadir',
+    '#recycle',
+    '#snapshot',
+    '@recycle',
+    '$recycle.bin',
+    'system volume information',
+    'thumbs.db',
+    'desktop.ini',
+    'lost+found',
 }
 
 
@@ -114,7 +105,7 @@ def class_folders(root: str) -> list[str]:
     if not isdir(root):
         raise FileNotFoundError(f'There is no folder {root}.')
     names = get_file_backend(root).list_dir_or_file(root, list_file=False)
-    return sorted(name for name in names if not maker_of(name))
+    return sorted(name for name in names if not is_hidden(name))
 
 
 def warn_of_others(tree: ImageTree) -> None:
@@ -129,27 +120,9 @@ def warn_of_others(tree: ImageTree) -> None:
         )
 
 
-def maker_of(name: str) -> str | None:
-    """Say what creates a file or folder of that name, if it is not the user.
-
-    Returns:
-        str | None: 'made by Jupyter' or 'hidden', for example; None for a
-        user's own.
-    """
-    lowered = name.lower()
-    if lowered in MAKERS:
-        return f'made by {MAKERS[lowered]}'
-    if not name.startswith('.'):
-        return None
-    for known in '._', '.trash-':
-        if lowered.startswith(known):
-            return f'made by {MAKERS[known]}'
-    return 'hidden'
-
-
-def describe_hidden(paths: Iterable[str]) -> str:
-    """List up to five paths with what made them, for messages."""
-    return some(f'{p} ({maker_of(PurePath(p).name)})' for p in paths)
+def is_hidden(name: str) -> bool:
+    """Tell whether a name is of a hidden file, or one that systems create."""
+    return name.startswith('.') or name.lower() in NOT_THE_USERS
 
 
 def number_of(count: int, noun: str) -> str:
@@ -175,7 +148,7 @@ def _walk(root: str) -> tuple[list[str], list[str], list[str]]:
         with os.scandir(os.path.join(root, prefix)) as entries:
             for entry in entries:
                 path = prefix + entry.name
-                if maker_of(entry.name):
+                if is_hidden(entry.name):
                     hidden.append(path)
                 elif entry.is_dir():
                     if not prefix:
@@ -191,11 +164,11 @@ def _walk(root: str) -> tuple[list[str], list[str], list[str]]:
 def _list_remote(root: str) -> tuple[list[str], list[str], list[str]]:
     backend = get_file_backend(root)
     entries = list(backend.list_dir_or_file(root, list_file=False))
-    hidden = [name for name in entries if maker_of(name)]
+    hidden = [name for name in entries if is_hidden(name)]
     folders = [name for name in entries if name not in hidden]
     files: list[str] = []
     for path in backend.list_dir_or_file(root, list_dir=False, recursive=True):
-        (files, hidden)[any(map(maker_of, PurePath(path).parts))].append(path)
+        (files, hidden)[any(map(is_hidden, PurePath(path).parts))].append(path)
     return folders, files, hidden
 
 

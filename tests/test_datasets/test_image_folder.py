@@ -67,16 +67,9 @@ def test_other_files_are_left_out_and_counted_in_the_log(root, log):
     assert '1 .heic' in line
 
 
-HIDDEN = {
-    '.ipynb_checkpoints': 'Jupyter',
-    '.git': 'git',
-    '__MACOSX': 'macOS',
-    '@eaDir': 'Synology',
-    '.anything': 'hidden',
-}
-
-
-@pytest.mark.parametrize('name', HIDDEN)
+@pytest.mark.parametrize(
+    'name', ['.ipynb_checkpoints', '.git', '__MACOSX', '@eaDir', '.anything']
+)
 @pytest.mark.parametrize('inside', ['', 'two'])
 def test_hidden_folders_are_not_classes(root, log, name, inside):
     save(root / 'train' / inside / name / '1.png')
@@ -85,7 +78,6 @@ def test_hidden_folders_are_not_classes(root, log, name, inside):
     assert len(dataset) == 6
     (line,) = log
     assert name in line
-    assert HIDDEN[name] in line
 
 
 def test_hidden_files_are_left_out_and_named(root, log):
@@ -93,7 +85,7 @@ def test_hidden_files_are_left_out_and_named(root, log):
     (root / 'train' / 'two' / 'Thumbs.db').touch()
     assert len(ImageFolder(str(root), 'train')) == 6
     (line,) = log
-    assert 'two/._1.png (made by macOS), two/Thumbs.db' in line
+    assert 'two/._1.png, two/Thumbs.db' in line
 
 
 def test_links_in_a_circle_end(root):

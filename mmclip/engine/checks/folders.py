@@ -14,7 +14,6 @@ from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.image_tree import (
     ImageTree,
     count_suffixes,
-    describe_hidden,
     number_of,
     read_tree,
     warn_of_others,
@@ -80,7 +79,7 @@ def _refuse_hidden(dataset: Any, tree: ImageTree) -> None:
         raise DataError(
             f'{tree.root} has folders that are not part of the data, but '
             f'{type(dataset).__name__} would use them: '
-            f'{describe_hidden(junk)}. Remove them, or {STEP}leaves them out.'
+            f'{some(junk)}. Remove them, or {STEP}leaves them out.'
         )
 
 
