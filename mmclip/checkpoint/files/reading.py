@@ -16,16 +16,16 @@ from torch import Tensor
 
 from mmclip.checkpoint.files.explain import explained
 from mmclip.checkpoint.files.paths import check_file, files_of
+from mmclip.checkpoint.files.pickles.torch_files import (
+    LegacyFile,
+    ZippedFile,
+    is_zipped,
+)
 from mmclip.checkpoint.files.run_state import forget_choices
 from mmclip.checkpoint.files.safetensors_files import (
     SafetensorsFile,
     aligned,
     is_safetensors,
-)
-from mmclip.checkpoint.files.torch_files import (
-    LegacyFile,
-    ZippedFile,
-    is_zipped,
 )
 from mmclip.checkpoint.grids import tell_grid
 from mmclip.checkpoint.meta import Clip, read_clip
@@ -41,10 +41,10 @@ def open_weights(path: str | Path) -> 'Weights':
     """Open a file or folder of weights without executing anything in it.
 
     Besides tensors and plain containers, only what mmengine's own checkpoints
-    need is allowed; :mod:`.allow_list` lists it. Opening takes time and memory
-    in proportion to the file, or fails. From TorchScript archives only the
-    tensors are read, not the program. Configs that mmengine would execute are
-    dropped, and paths of earlier checkpoints become names
+    need is allowed; :mod:`.pickles.allow_list` lists it. Opening takes time
+    and memory in proportion to the file, or fails. From TorchScript archives
+    only the tensors are read, not the program. Configs that mmengine would
+    execute are dropped, and paths of earlier checkpoints become names
     (:mod:`.run_state`).
 
     Args:

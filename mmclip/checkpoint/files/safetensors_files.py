@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from mmclip.checkpoint.files.archive import same_file
-from mmclip.checkpoint.files.unpickler import refuse_knots
+from mmclip.checkpoint.files.pickles.unpickler import refuse_knots
 
 
 class SafetensorsFile:

@@ -13,9 +13,9 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
 from mmclip.checkpoint import CheckpointError, read_checkpoint
-from mmclip.checkpoint.files.allow_list import NAMES
-from mmclip.checkpoint.files.pickled_tensors import STORAGES
-from mmclip.checkpoint.files.unpickler import Named
+from mmclip.checkpoint.files.pickles.allow_list import NAMES
+from mmclip.checkpoint.files.pickles.tensors import STORAGES
+from mmclip.checkpoint.files.pickles.unpickler import Named
 from tests.test_checkpoint.test_files.test_pickled_numbers import (
     Numpy1Pickle,
     one_cycle,

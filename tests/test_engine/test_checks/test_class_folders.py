@@ -74,7 +74,7 @@ def test_a_loader_that_may_not_read_them_is_warned(root, said):
 @pytest.mark.parametrize('place', ['', 'a'])
 def test_a_hidden_folder_is_named(root, place):
     picture(root / 'train' / place / '@eaDir' / 'x.png')
-    with pytest.raises(ValueError, match='not part of .*@eaDir') as said:
+    with pytest.raises(ValueError, match=r'not part of .*@eaDir') as said:
         check_splits(*splits_of(root))
     assert 'num_classes' not in str(said.value)
     check_splits(*splits_of(root, ImageFolder))

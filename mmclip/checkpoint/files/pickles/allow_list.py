@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mmclip.checkpoint.files.pickled_numbers import (
+from mmclip.checkpoint.files.pickles.numbers import (
     fill_array,
     fill_dtype,
     fill_history,
@@ -19,14 +19,19 @@ from mmclip.checkpoint.files.pickled_numbers import (
     make_scalar,
     method_of,
 )
-from mmclip.checkpoint.files.pickled_tensors import (
+from mmclip.checkpoint.files.pickles.tensors import (
     STORAGES,
     rebuild_from_type,
     rebuild_parameter,
     rebuild_tensor,
     rebuild_tensor_of_type,
 )
-from mmclip.checkpoint.files.unpickler import Module, Named, parts_of, shown
+from mmclip.checkpoint.files.pickles.unpickler import (
+    Module,
+    Named,
+    parts_of,
+    shown,
+)
 from mmclip.errors import CheckpointError
 from mmclip.pos_embed import IMAGE_SIZE, PATCH_GRID
 

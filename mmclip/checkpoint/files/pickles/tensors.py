@@ -6,7 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmclip.checkpoint.files.unpickler import SMALL, Named, Storage, parts_of
+from mmclip.checkpoint.files.pickles.unpickler import (
+    SMALL,
+    Named,
+    Storage,
+    parts_of,
+)
 from mmclip.errors import CheckpointError
 
 MOST_DIMENSIONS = 64

@@ -16,7 +16,12 @@ import numpy as np
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-from mmclip.checkpoint.files.unpickler import SMALL, Named, parts_of, shown
+from mmclip.checkpoint.files.pickles.unpickler import (
+    SMALL,
+    Named,
+    parts_of,
+    shown,
+)
 from mmclip.errors import CheckpointError
 
 # Booleans, integers, floats, complex numbers, and texts of fixed width.

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.serialization import default_restore_location
 
-from mmclip.checkpoint.files.allow_list import (
+from mmclip.checkpoint.files.archive import Archive
+from mmclip.checkpoint.files.pickles.allow_list import (
     MODULE,
     NAMES,
     NAMES_OF_TORCHSCRIPT,
 )
-from mmclip.checkpoint.files.archive import Archive
-from mmclip.checkpoint.files.unpickler import Module, Unpickler, shown
+from mmclip.checkpoint.files.pickles.unpickler import Module, Unpickler, shown
 from mmclip.errors import CheckpointError
 
 Place = Callable[[torch.UntypedStorage, str], torch.UntypedStorage]
