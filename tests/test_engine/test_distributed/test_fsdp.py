@@ -170,9 +170,9 @@ def test_the_best_checkpoint_is_of_its_epoch(train, tmp_path):
         scores=[1, 2, 3, 4],
     )
     train(epochs=2, **settings)
-    for path in (tmp_path / 'work').glob('*2.pth'):
-        meta = read_checkpoint(path)['meta']
-        assert (meta['epoch'], meta['iter']) == (2, 4), path
+    for name in ('epoch_2.pth', 'best_score_epoch_2.pth'):
+        meta = read_checkpoint(tmp_path / 'work' / name)['meta']
+        assert (meta['epoch'], meta['iter']) == (2, 4), name
     runner = train(epochs=3, resume=True, **settings)
     assert (runner.epoch, runner.iter) == (3, 6)
 

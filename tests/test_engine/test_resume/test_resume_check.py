@@ -183,6 +183,7 @@ def test_no_schedule_is_mistaken_for_another(tmp_path, schedule, make_runner):
         **settings,
     ).rates
     decayed = schedule == 'decay and momentum'
+    assert list(new) == [6, 7, 8]
     for i in new:
         (group,), (old,) = new[i], whole[i]
         assert group['weight_decay'] == pytest.approx(2 * old['weight_decay'])
