@@ -53,7 +53,8 @@ def sbatch(folder: Path, script: str, is_told: bool) -> int:
         cwd=folder,
         env=os.environ
         | dict(PATH=f'{folder / "bin"}:{os.environ["PATH"]}')
-        | dict(PYTHONPATH=str(folder), SLURM_JOB_ID='4711', PAUSE='0.05')
+        | dict(PYTHONPATH=str(folder), SLURM_JOB_ID='4711')
+        | dict(PAUSE='0.05' if is_told else '0')
         | dict(PYTHON='srun', SERVER=str(server.fileno())),
         pass_fds=[server.fileno()],
         stdout=subprocess.PIPE,
