@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmclip.commands._command_line import Parser, command
+from mmclip.errors import ConfigError, some
 
 if TYPE_CHECKING:
     from mmclip.checkpoint.towers.inspect import Findings
@@ -58,15 +59,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.checkpoint.towers.inspect import inspect_weights
+    from mmclip.checkpoint.towers.open_clip import open_clip_source
 
+    model = read_model(args.config) if args.config else None
+    if args.verify:
+        name, pretrained = args.verify
+        open_clip_source(name, pretrained, args.tag)  # refuses wrong names
     print(f'reading {args.file} ...', file=sys.stderr)
     fits = same = True
     found = inspect_weights(args.file)
     print_findings(found)
-    if args.config:
-        fits = print_fit(found, args.file, args.config)
+    if model:
+        fits = print_fit(found, args.file, args.config, model)
     if args.verify:
-        name, pretrained = args.verify
         same = print_comparison(args.file, name, pretrained, args.tag)
     return 0 if fits and same else 1
 
@@ -82,25 +87,53 @@ def print_findings(found: 'Findings') -> None:
     for key, value in found.shapes.items():
         print(f'  {key}: {value}')
     if found.meta:
-        print(f'described in the file: {found.meta}')
+        print('described in the file or folder:')
+        for key, value in facts(found.meta):
+            print(f'  {key}: {value}')
     print(f'open_clip models with such a tower: {_list(found.names)}')
     if found.meta and 'act' in found.meta['backbone']:
         print(f'activation: {found.meta["backbone"]["act"]}')
     elif found.activations:
         print('activation: not in the file; it depends on the source:')
         for act, pairs in found.activations.items():
-            print(f'  {act}: {_list(pairs)}')
+            print(f'  {act}:')
+            for pair in pairs:
+                print(f'    {pair}')
+    elif found.names:
+        print('activation: not in the file; open_clip has no tags of these')
 
 
-def print_fit(found: 'Findings', file: Path, config: str) -> bool:
-    from mmclip.checkpoint.meta import UNSAID
-    from mmclip.checkpoint.towers.inspect import why_not
+def facts(meta: dict[str, Any], parents: str = '') -> Iterator[tuple]:
+    """Yield the values of nested dicts by dotted key, lists cut short."""
+    for key, value in meta.items():
+        if isinstance(value, dict) and value:
+            yield from facts(value, f'{parents}{key}.')
+        elif isinstance(value, list) and len(value) > 5:
+            yield f'{parents}{key}', f'{len(value)}: {some(value)}'
+        else:
+            yield f'{parents}{key}', value
+
+
+def read_model(config: str) -> dict[str, Any]:
+    """Read the model of a config.
+
+    Raises:
+        ConfigError: If it has no backbone.
+    """
     from mmclip.engine.config.load import load_config
-    from mmclip.errors import ConfigError
 
     model = load_config(config).to_dict().get('model') or {}
     if 'backbone' not in model:
         raise ConfigError(f'{config} does not define model.backbone.')
+    return model
+
+
+def print_fit(
+    found: 'Findings', file: Path, config: str, model: dict[str, Any]
+) -> bool:
+    from mmclip.checkpoint.meta import UNSAID
+    from mmclip.checkpoint.towers.inspect import why_not
+
     problem = why_not(found, file, model['backbone'])
     if problem is None:
         print(f'fits the backbone of {config}')

@@ -1,5 +1,7 @@
 """What the tool says of a file."""
 
+import json
+
 import torch
 from safetensors.torch import save_file
 
@@ -67,6 +69,22 @@ def test_verify(tmp_path, call):
     result = call(main, 'x.safetensors', *verify, 'y.safetensors')
     assert 'outputs DIFFER from' in result.out
     assert result.code == 1
+
+
+def test_the_activation_of_a_folder_is_in_its_config(
+    tiny_model, tmp_path, call
+):
+    (tmp_path / 'folder').mkdir()
+    save_file(
+        tiny_model.model.state_dict(),
+        tmp_path / 'folder' / 'open_clip_model.safetensors',
+    )
+    model_cfg = json.loads(tiny_model.config.read_text())
+    config = tmp_path / 'folder' / 'open_clip_config.json'
+    config.write_text(json.dumps(dict(model_cfg=model_cfg)))
+    report = call(main, 'folder').out
+    assert '\nactivation: quick_gelu\n' in report
+    assert '\n  preprocess.resize_mode: shortest\n' in report
 
 
 def test_a_tag_without_verify_is_refused(call):

@@ -39,8 +39,8 @@ class Findings:
         parts (dict[str, int]): The number of tensors of each part.
         shapes (dict): What the shapes tell: ``width``, ``depth``,
             ``mlp_width``, ``patch_size``, ``img_size``, ``proj_dim``.
-        meta (dict | None): Our ``meta['clip']``, or the same from a Hugging
-            Face config next to the weights.
+        meta (dict | None): Our ``meta['clip']``, or the same from the config
+            of open_clip or Hugging Face in the folder.
         names (list[str]): The open_clip models with such a tower.
         activations (dict[str, list[str]]): The tags of these models, by
             activation.
@@ -138,7 +138,10 @@ def _zeros(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_meta(path: Path, weights: Weights) -> dict[str, Any] | None:
-    config = path / 'config.json'
+    config, theirs = path / 'config.json', path / 'open_clip_config.json'
+    if theirs.is_file():
+        tower = find_tower(str(theirs), None)
+        return make_clip(tower.backbone, tower.img_size, tower.preprocess)
     if path.is_dir():
         if not config.is_file() or 'model_type' not in read_json(config):
             return None  # not from transformers; timm has a config.json too
