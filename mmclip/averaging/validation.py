@@ -42,3 +42,7 @@ class Validation:
         score = self._test(state_dict)['val']
         self._progress.update()
         return score
+
+    def close(self) -> None:
+        """End the progress bar, before anything else is printed."""
+        self._progress.close()

@@ -78,12 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.evaluation.config import load_config_with
 
     check_out(args.out, force=args.force)
-    checkpoints = {path: read_weights(path) for path in args.checkpoints}
-    same_classes = args.same_classes
-    for note in check_compatible(checkpoints, same_classes=same_classes):
-        print(f'note: {note}')
-    weights = {k: v['state_dict'] for k, v in checkpoints.items()}
-    validate = None
+    cfg = None
     if args.config:
         cfg = load_config_with(
             ('val_dataloader', 'val_evaluator'),
@@ -91,16 +86,26 @@ def main(argv: list[str] | None = None) -> int:
             args.cfg_options,
             args.work_dir,
         )
+    checkpoints = {path: read_weights(path) for path in args.checkpoints}
+    same_classes = args.same_classes
+    for note in check_compatible(checkpoints, same_classes=same_classes):
+        print(f'note: {note}')
+    weights = {k: v['state_dict'] for k, v in checkpoints.items()}
+    validate = None
+    if cfg:
         note_selection(cfg)
         validate = Validation(cfg, checkpoints, args.metric)
     if validate and args.method == 'greedy':
         soup, trials = greedy_soup(weights, validate)
+        validate.close()
         print(f'\n{trials_to_markdown(trials)}')
         kept = [trial.name for trial in trials if trial.kept]
     else:
         soup, kept = average(list(weights.values())), args.checkpoints
         if validate:
-            print(f'validation: {validate(soup):.1f}')
+            score = validate(soup)
+            validate.close()
+            print(f'validation: {score:.1f}')
     shares = dict.fromkeys(kept, 1 / len(kept))
     write_checkpoint(averaged_checkpoint(soup, checkpoints, shares), args.out)
     print_written(

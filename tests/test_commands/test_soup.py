@@ -1,5 +1,8 @@
 """Soups of random weights, validated on a few images."""
 
+import contextlib
+import sys
+
 import pytest
 import torch
 
@@ -87,7 +90,10 @@ def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, call):
 
 
 def test_a_uniform_soup_is_validated_with_a_config(soup):
-    assert 'validation: ' in soup(*NAMES, '--config', 'config.py')
+    with contextlib.redirect_stderr(sys.stdout):  # in the order of a terminal
+        printed = soup(*NAMES, '--config', 'config.py')
+    assert '\nvalidation: ' in printed
+    assert printed.endswith('next: mmclip test config.py soup.pth\n')
 
 
 def test_one_that_does_not_fit_is_named(project, soup):
