@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmclip.commands._command_line import Parser, command, print_written
-from mmclip.errors import CheckpointError, DataError
+from mmclip.errors import CheckpointError, DataError, some
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -78,6 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmengine.dist import is_main_process
+    from mmengine.runner import CheckpointLoader
 
     from mmclip.checkpoint.files.paths import check_folder, check_free
     from mmclip.evaluation import build_test_runner
@@ -95,9 +96,10 @@ def main(argv: list[str] | None = None) -> int:
     sets, missing = choose_sets(cfg, args)
     baselines = fit_baselines(args.baseline, sets)
 
+    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu')
     runner = build_test_runner(cfg)
     check_head(runner)
-    load(runner, args.checkpoint)
+    load(runner, args.checkpoint, checkpoint)
     facts = dict(
         config=args.config,
         checkpoint=args.checkpoint,
@@ -120,20 +122,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def load(runner: 'Runner', path: str) -> None:
+def load(runner: 'Runner', path: str, checkpoint: dict[str, Any]) -> None:
     """Load all weights; mmengine would keep random ones for missing keys.
 
     Raises:
         CheckpointError: If a weight is missing, unexpected or misshapen.
     """
-    from mmengine.runner import CheckpointLoader
-
     from mmclip.averaging.weight_space import load_weights
     from mmclip.checkpoint.state_dict import weights_of
     from mmclip.checkpoint.unconverted import advise
     from mmclip.evaluation import tell_classes
 
-    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
     state_dict = weights_of(checkpoint, path)
     try:
         load_weights(runner, state_dict)
@@ -147,7 +146,7 @@ def load(runner: 'Runner', path: str) -> None:
 def choose_sets(
     cfg: 'Config', args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """Find the data sets, and print where the missing ones were looked for.
+    """Find the data sets, and say where the missing ones were looked for.
 
     Raises:
         DataError: If none is found, or one that ``--datasets`` names is not.
@@ -155,16 +154,19 @@ def choose_sets(
     from mmclip.evaluation.robustness import find_sets
 
     sets, missing = find_sets(cfg, args.data_root, args.datasets or NAMES)
-    for name, tried in missing.items():
-        print(f'{name} not found: looked for class folders in')
-        print('\n'.join(f'  {folder}' for folder in tried), flush=True)
+    looked = '\n'.join(
+        f'  {name}: {", ".join(tried)}' for name, tried in missing.items()
+    )
     if not sets or (args.datasets and missing):
+        what = some(missing) if args.datasets else 'any of the data sets'
         raise DataError(
-            f'Not found: {", ".join(missing)}. Give the folder with one '
+            f'{args.data_root} does not have {what}. Give the folder with one '
             'folder per data set as --data-root, or choose other sets with '
-            '--datasets.'
+            f'--datasets. Looked for class folders in\n{looked}'
         )
     print(f'evaluating {", ".join(sets)}', flush=True)
+    if missing:
+        print(f'not found: looked for class folders in\n{looked}', flush=True)
     return sets, missing
 
 
