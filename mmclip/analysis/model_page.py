@@ -10,12 +10,28 @@ import yaml
 
 from mmclip.analysis.complexity import count_complexity, image_size
 from mmclip.engine.config.load import load_config
+from mmclip.errors import DataError
 from mmclip.markdown import markdown_table
 
 METAFILE = Path('configs/clip/metafile.yml')
 README = Path('configs/clip/README.md')
 BEGIN, END = '<!-- results: begin -->\n', '<!-- results: end -->\n'
 HEADER = '# FLOPs and Parameters: python tools/analysis_tools/model_page.py\n'
+
+
+def checkout() -> Path:
+    """Return the root of the checkout that this package is in.
+
+    Raises:
+        DataError: If it is installed without one.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / METAFILE).is_file():
+        raise DataError(
+            f'This needs a checkout of mmclip, but there is no '
+            f'{root / METAFILE}. Run it in one, installed with pip -e.'
+        )
+    return root
 
 
 def fill_in_model_page(root: Path) -> dict[Path, str]:

@@ -55,12 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.errors import CheckpointError
 
     check_out(args.to, args.out, force=args.force)
+    base = read_state_dict(args.base) if args.base else None
+    checkpoint = read_checkpoint(args.checkpoint)
     try:
-        exported = export_checkpoint(
-            read_checkpoint(args.checkpoint),
-            args.to,
-            read_state_dict(args.base) if args.base else None,
-        )
+        exported = export_checkpoint(checkpoint, args.to, base)
     except CheckpointError as error:
         raise CheckpointError(f'{args.checkpoint}: {error}') from error
     write_export(exported, args.out)

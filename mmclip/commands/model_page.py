@@ -7,7 +7,6 @@ configs/clip/README.md. Needs a checkout of mmclip.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmclip.commands._command_line import Parser, command, print_written
 
@@ -29,10 +28,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmclip.analysis.model_page import fill_in_model_page
+    from mmclip.analysis.model_page import checkout, fill_in_model_page
     from mmclip.errors import DataError
 
-    root = Path(__file__).parents[2]
+    root = checkout()
     for path, text in fill_in_model_page(root).items():
         if (root / path).read_text(encoding='utf-8') == text:
             continue

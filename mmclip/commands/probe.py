@@ -28,6 +28,12 @@ EXAMPLES = """\
       open_clip://ViT-L-14-336/openai
   # on 8 GPUs of one machine, in mixed precision
   mmclip launch --nproc_per_node 8 probe CONFIG CHECKPOINT --amp
+
+CHECKPOINT may be a file, or
+  open_clip://NAME/TAG    weights that open_clip downloads
+  timm://NAME.TAG         weights that timm downloads
+  hf-hub:ORG/REPOSITORY   a repository for open_clip or transformers
+  local-dir:FOLDER        its files in a folder
 """
 OUT = 'linear_probe.pth'
 
@@ -38,8 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('config', help='the config of a classifier with a linear head')
     add(
         'checkpoint',
-        help='a tower or a classifier: a file, or open_clip://NAME/TAG, '
-        'timm://NAME.TAG, hf-hub:ORG/REPOSITORY, local-dir:FOLDER',
+        help='a tower or a classifier: a file, or one of the below',
     )
     add('--work-dir', help='folder for features, classifier and numbers')
     parser.add_force(
@@ -99,7 +104,7 @@ def print_trial(trial: 'Trial') -> None:
     note = '' if trial.converged else ' (1,000 iterations were not enough)'
     print(
         f'C={trial.c:.3g}: validation top-1 {trial.accuracy:.1f} %, loss '
-        f'{trial.loss:.4f}{note}'
+        f'{trial.loss:.3f}{note}'
     )
 
 

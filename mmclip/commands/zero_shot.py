@@ -11,6 +11,7 @@ from mmclip.commands._command_line import (
     command_line,
     print_written,
 )
+from mmclip.errors import DataError
 
 EXAMPLES = """\
   # ImageNet's classes with OpenAI's 80 templates
@@ -76,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.datasets.class_order import check_folders
     from mmclip.datasets.image_tree import class_folders
     from mmclip.text.class_embeddings import (
+        check_device,
         class_names,
         make_texts,
         named_templates,
@@ -85,8 +87,14 @@ def main(argv: list[str] | None = None) -> int:
     check_out(args.out, force=args.force)
     classes = class_names(args.classes)
     templates = named_templates(args.templates)
+    check_device(args.device)
     if args.data:
         folders = class_folders(args.data)
+        if not folders:
+            raise DataError(
+                f'{args.data} has no class folders. Give a folder with one '
+                'folder per class as --data.'
+            )
         check_folders(classes, folders, args.classes, args.data)
     # Fail early, before any notes or downloads.
     find_source(args.name, args.pretrained, args.tag)

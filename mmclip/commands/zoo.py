@@ -10,7 +10,6 @@ mmclip.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmclip.commands._command_line import Parser, command, print_written
 
@@ -35,10 +34,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.analysis import zoo_pages
-    from mmclip.analysis.model_page import between_marks
+    from mmclip.analysis.model_page import between_marks, checkout
     from mmclip.errors import DataError
 
-    root = Path(__file__).parents[2]
+    root = checkout()
     rows, table = root / zoo_pages.METAFILE, root / zoo_pages.TABLE
     if args.check:
         if rows.read_text(encoding='utf-8') != zoo_pages.metafile():

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,12 @@ from mmclip.checkpoint.files.paths import files_of, is_local, sha256
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_model
-from mmclip.errors import ArgumentError, CheckpointError
+from mmclip.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    did_you_mean,
+)
 from mmclip.text.tokenizer_files import tokenizer_files
 from mmclip.text.whole_model import load_whole_model
 
@@ -117,6 +122,19 @@ def embed_classes(
     return found
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that there is not.
+
+    Raises:
+        ArgumentError: If torch cannot use it.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # no such kind, no driver
+        reason = str(error).partition('\n')[0].rstrip('.')
+        raise ArgumentError(f'--device {name}: {reason}.') from None
+
+
 def class_names(classes: str | Sequence[str]) -> list[str]:
     """Return class names.
 
@@ -131,7 +149,9 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
 
     if classes == 'imagenet':
         return list(open_clip.IMAGENET_CLASSNAMES)
-    return _lines(classes) if isinstance(classes, str) else list(classes)
+    if isinstance(classes, str):
+        return _lines(classes, ['imagenet'])
+    return list(classes)
 
 
 def named_templates(templates: str | Sequence[Template]) -> list[Template]:
@@ -153,7 +173,7 @@ def named_templates(templates: str | Sequence[Template]) -> list[Template]:
     )
     if not isinstance(templates, str):
         return list(templates)
-    return list(known.get(templates) or _lines(templates))
+    return list(known.get(templates) or _lines(templates, known))
 
 
 def make_texts(
@@ -277,10 +297,13 @@ def _log(message: str) -> None:
     print_log(message, logger='current', level=logging.WARNING)
 
 
-def _lines(path: str) -> list[str]:
-    """Read the non-blank lines of a text file."""
+def _lines(path: str, known: Iterable[str]) -> list[str]:
+    """Read the non-blank lines of a text file, given instead of a name."""
     file = Path(path).expanduser()
+    if file.is_dir():
+        raise DataError(f'{path} is a folder. Give a text file.')
     if not file.is_file():
-        raise FileNotFoundError(f'{path} does not exist.')
+        near = did_you_mean(path, known)
+        raise FileNotFoundError(f'{path} does not exist{near}.')
     lines = file.read_text(encoding='utf-8').splitlines()
     return [line.strip() for line in lines if line.strip()]

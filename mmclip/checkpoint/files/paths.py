@@ -67,9 +67,15 @@ def find_weights(folder: Path) -> Path:
     others = [p for p in sorted(folder.glob('*')) if p.suffix in SUFFIXES]
     if len(others) == 1:
         return others[0]
+    if not others:
+        raise FileNotFoundError(
+            f'The folder {folder} has no weights (a file that ends in '
+            f'{", ".join(SUFFIXES)}).'
+        )
     raise FileNotFoundError(
-        f'{folder} has {len(others)} weight files, but none with a usual '
-        f'name ({", ".join(WEIGHT_NAMES)}). Give the file itself.'
+        f'The folder {folder} has {len(others)} weight files, none of which '
+        f'is called {WEIGHT_NAMES[0]}, {WEIGHT_NAMES[3]} or '
+        f'{WEIGHT_NAMES[5]}. Give the file itself.'
     )
 
 
@@ -83,7 +89,8 @@ def check_file(path: Path) -> None:
     if path.is_file():
         return
     if path.exists():
-        raise CheckpointError(f'{path} is not a regular file.')
+        what = 'a folder' if path.is_dir() else 'not a regular file'
+        raise CheckpointError(f'{path} is {what}. Give a file of weights.')
     raise FileNotFoundError(f'Checkpoint {path} does not exist.')
 
 

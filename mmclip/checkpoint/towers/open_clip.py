@@ -18,6 +18,7 @@ from torch import Tensor
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.files.paths import (
     NO_TAG,
+    SUFFIXES,
     WEIGHT_NAMES,
     is_local,
 )
@@ -397,6 +398,11 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import open_clip
 
     if Path(name).is_file():
+        if Path(name).suffix in SUFFIXES:
+            raise CheckpointError(
+                f'{name} is a file of weights. Give the model name or model '
+                'config first, then the weights.'
+            )
         config = read_json(name)
         model_cfg = take_image_tower(config.get('model_cfg', config), name)
         preprocess = take(
@@ -407,7 +413,7 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return model_cfg, preprocess
     if Path(name).suffix == '.json':
         raise FileNotFoundError(f'Model config {name} does not exist.')
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         raise CheckpointError(
             f'{name} is a folder. Give a model name, or the config.json or '
             'open_clip_config.json in it.'
