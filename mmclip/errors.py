@@ -21,7 +21,7 @@ class DataError(ValueError):
 
 
 class ConfigError(ValueError):
-    """A config has keys that nothing reads, or lacks keys that it needs."""
+    """A config has wrong keys or values, or lacks keys that it needs."""
 
 
 class ArgumentError(ValueError):
@@ -34,6 +34,19 @@ class RequirementError(ImportError):
 
 class NonFiniteLossError(RuntimeError):
     """A loss or gradient was NaN or infinite, and changed no weight."""
+
+
+# Errors that a user can fix are printed as one sentence; anything else is a
+# bug and keeps its traceback.
+EXPECTED = (
+    ArgumentError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NonFiniteLossError,
+    OSError,
+    RequirementError,
+)
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -95,4 +95,6 @@ def quiet_init() -> Iterator[None]:
 def _tower(model: ConfigDict) -> ConfigDict | None:
     """Return the config of the backbone, if any, from inside LoRA too."""
     backbone = model.get('backbone')
-    return backbone and backbone.get('module', backbone)
+    if not isinstance(backbone, dict):
+        return None
+    return backbone.get('module', backbone)

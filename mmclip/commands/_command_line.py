@@ -8,6 +8,7 @@ arguments are parsed, so that ``--help`` answers at once.
 
 import argparse
 import functools
+import math
 import os
 import shlex
 import signal
@@ -17,26 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmclip.errors import (
-    ArgumentError,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    NonFiniteLossError,
-    RequirementError,
-)
+from mmclip.errors import EXPECTED, ArgumentError
 
-# Errors that a user can fix are printed as one sentence; anything else is a
-# bug and keeps its traceback.
-EXPECTED = (
-    ArgumentError,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    NonFiniteLossError,
-    OSError,
-    RequirementError,
-)
 Main = Callable[..., int]  # of (argv: list[str] | None = None)
 # What each launcher puts into the environment of its processes, and what
 # starts them; for torch, it is our command `launch`.
@@ -114,10 +97,16 @@ class Parser(argparse.ArgumentParser):
                 args.cfg_options = parse_values(args.cfg_options)
             except ArgumentError as error:
                 self.error(f'argument --cfg-options: {error}')
-        if 'device' in args and args.device is None:
+        if 'device' in args:
             import torch
 
-            args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+            default = 'cuda' if torch.cuda.is_available() else 'cpu'
+            args.device = args.device or default
+            try:
+                torch.empty(0, device=args.device)
+            except (AssertionError, RuntimeError) as error:
+                reason = str(error).partition('\n')[0]
+                self.error(f'argument --device: {args.device!r}: {reason}')
         if 'launcher' in args:
             self._check_launcher(args.launcher)
             mpi = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
@@ -182,14 +171,6 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def positive(text: str) -> int:
-    """Parse an option whose value is 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be 1 or more, got {text}')
-    return value
-
-
 def parse_values(options: Sequence[str]) -> dict[str, Any]:
     """Parse ``KEY=VALUE`` as mmengine's ``DictAction`` does.
 
@@ -211,6 +192,34 @@ def parse_values(options: Sequence[str]) -> dict[str, Any]:
         except AssertionError as error:
             raise ArgumentError(f'{option!r}: {error}.') from None
     return values
+
+
+def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make a type of arguments: numbers of a kind, such as int, above 0."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f'{text} is not above 0')
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Refuse configs and checkpoints that are missing, before slow imports.
+
+    Raises:
+        FileNotFoundError: If one is missing.
+    """
+    for name in ('config', 'checkpoint', 'resume'):
+        path = str(vars(args).get(name) or 'auto')
+        if path == 'auto' or ':' in path:  # as in URLs
+            continue
+        if not Path(path).expanduser().exists():
+            what = 'Config' if name == 'config' else 'Checkpoint'
+            raise FileNotFoundError(f'{what} {path} does not exist.')
 
 
 def print_written(*files: tuple[Path | str, str], then: str = '') -> None:

@@ -10,7 +10,7 @@ from an assumed throughput.
 import argparse
 from collections.abc import Sequence
 
-from mmclip.commands._command_line import Parser, command
+from mmclip.commands._command_line import Parser, command, positive
 from mmclip.markdown import markdown_table
 
 EXAMPLES = """\
@@ -35,13 +35,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('configs', nargs='+', help='config files of classifiers')
     add(
         '--images',
-        type=int,
+        type=positive(int),
         default=1_281_167,
         help='images per epoch (default: %(default)s, ImageNet-1k)',
     )
     add(
         '--tflops',
-        type=float,
+        type=positive(float),
         default=150,
         help='assumed throughput of a GPU, in 10**12 operations per second '
         "(default: %(default)s, about half of an A100's peak of 312 in "
@@ -62,13 +62,19 @@ def main(argv: list[str] | None = None) -> int:
 def row(path: str, images: int, tflops: float) -> list[str]:
     from mmclip.analysis.training_cost import count_training_cost
     from mmclip.engine.config.build import naming_the_config
-    from mmclip.engine.config.load import load_config
+    from mmclip.errors import ConfigError
+    from mmclip.evaluation.config import load_config_with
 
-    cfg = load_config(path)
+    cfg = load_config_with(('model', 'train_dataloader', 'train_cfg'), path)
+    batch = cfg.train_dataloader.get('batch_size')
+    epochs = cfg.train_cfg.get('max_epochs')
+    if not batch or not epochs:
+        raise ConfigError(
+            f'{path} must set train_dataloader.batch_size and '
+            'train_cfg.max_epochs.'
+        )
     with naming_the_config(cfg):
         cost = count_training_cost(cfg)
-    batch = cfg.train_dataloader.batch_size
-    epochs = cfg.train_cfg.max_epochs
     return [
         path.rpartition('/')[2],
         f'{cost.params / 1e6:.1f}',

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mmclip.commands._command_line import Parser, command
+from mmclip.commands._command_line import Parser, command, positive
 
 EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336.py
@@ -20,7 +20,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('config', help='the config file')
     add(
         '--shape',
-        type=int,
+        type=positive(int),
         nargs='+',
         metavar='PIXELS',
         help='image size, one number or height and width (default: the '
@@ -38,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.analysis.complexity import count_complexity, image_size
     from mmclip.engine.config.build import naming_the_config
-    from mmclip.engine.config.load import load_config
+    from mmclip.evaluation.config import load_config_with
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config_with(('model',), args.config, args.cfg_options)
     size = args.shape or image_size(cfg)
     size = (size[0], size[-1])
     with naming_the_config(cfg):

@@ -36,11 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.checkpoint import read_checkpoint, write_checkpoint
     from mmclip.checkpoint.files.paths import check_out
     from mmclip.engine.config.load import load_config
-    from mmclip.text.class_embeddings import check_device
     from mmclip.text.zero_shot import without_text_tower
 
     check_out(args.out, force=args.force)
-    check_device(args.device)
     classifier = without_text_tower(
         read_checkpoint(args.checkpoint),
         load_config(args.config),

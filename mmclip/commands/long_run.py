@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         '--iterations',
-        type=positive,
+        type=positive(int),
         default=2000,
         help='default: %(default)s',
     )
@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--rows',
-        type=positive,
+        type=positive(int),
         default=10,
         help='measurements (default: %(default)s)',
     )

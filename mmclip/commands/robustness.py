@@ -5,7 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmclip.commands._command_line import Parser, command, print_written
+from mmclip.commands._command_line import (
+    Parser,
+    check_files,
+    command,
+    print_written,
+)
 from mmclip.errors import CheckpointError, DataError, some
 
 if TYPE_CHECKING:
@@ -77,6 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    check_files(args)
     from mmengine.dist import is_main_process
     from mmengine.runner import CheckpointLoader
 
@@ -87,7 +93,10 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.evaluation.robustness_report import write_report
 
     cfg = load_config_with(
-        ('test_dataloader',), args.config, args.cfg_options, args.work_dir
+        ('model', 'test_dataloader'),
+        args.config,
+        args.cfg_options,
+        args.work_dir,
     )
     cfg.launcher = args.launcher
     out = args.out or Path(cfg.work_dir) / 'robustness'

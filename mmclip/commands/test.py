@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmclip.commands._command_line import (
     Parser,
+    check_files,
     command,
     positive,
     print_written,
@@ -45,7 +46,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('--amp', action='store_true', help='test in mixed precision')
     add('--show-dir', help='a folder for pictures of the predictions')
     add('--show', action='store_true', help='show predictions in a window')
-    add('--interval', type=positive, default=1, help='draw every Nth image')
+    add(
+        '--interval',
+        type=positive(int),
+        default=1,
+        help='draw every Nth image',
+    )
     add('--wait-time', type=float, default=2, help='seconds per picture')
     add(
         '--no-pin-memory',
@@ -76,6 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    check_files(args)
     run(args)
     return 0
 
@@ -89,15 +96,20 @@ def run(args: argparse.Namespace) -> None:
     from mmclip.checkpoint.files.paths import check_folder, check_free
     from mmclip.engine.checks.places import check_places
     from mmclip.engine.config.build import build_runner, naming_the_config
-    from mmclip.engine.config.load import load_config
     from mmclip.engine.distributed.processes import use_gloo_without_gpu
+    from mmclip.evaluation.config import load_config_with
     from mmclip.evaluation.test_time_augmentation import leave_out_averaging
 
     if args.out:
         check_free(Path(args.out), force=args.force)
     if args.show_dir:
         check_folder(Path(args.show_dir))
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    cfg = load_config_with(
+        ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'),
+        args.config,
+        args.cfg_options,
+        args.work_dir,
+    )
     apply_args(cfg, args)
     check_places(cfg, ('test_dataloader',))
     use_gloo_without_gpu(cfg)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmclip.commands._command_line import (
     Parser,
+    check_files,
     command,
     command_line,
     print_written,
@@ -73,7 +74,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    run(parse_args(argv), argv)
+    args = parse_args(argv)
+    check_files(args)
+    run(args, argv)
     return 0
 
 
@@ -83,14 +86,19 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
 
     from mmclip.engine.checks.places import check_places
     from mmclip.engine.config.build import build_runner, naming_the_config
-    from mmclip.engine.config.load import load_config
     from mmclip.engine.distributed.processes import use_gloo_without_gpu
     from mmclip.engine.resume.checkpoints_of_run import WatchHook
     from mmclip.engine.resume.interrupt_hook import InterruptHook
     from mmclip.engine.resume.signals import end_at_once
+    from mmclip.evaluation.config import load_config_with
 
     end_at_once(several=args.launcher != 'none')
-    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    cfg = load_config_with(
+        ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'),
+        args.config,
+        args.cfg_options,
+        args.work_dir,
+    )
     apply_args(cfg, args)
     check_places(cfg, ('train_dataloader', 'val_dataloader'))
     use_gloo_without_gpu(cfg)

@@ -77,7 +77,6 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.datasets.class_order import check_folders
     from mmclip.datasets.image_tree import class_folders
     from mmclip.text.class_embeddings import (
-        check_device,
         class_names,
         make_texts,
         named_templates,
@@ -87,7 +86,6 @@ def main(argv: list[str] | None = None) -> int:
     check_out(args.out, force=args.force)
     classes = class_names(args.classes)
     templates = named_templates(args.templates)
-    check_device(args.device)
     if args.data:
         folders = class_folders(args.data)
         if not folders:

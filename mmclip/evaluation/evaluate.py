@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmclip.engine.checks.check_classes_hook import CheckClassesHook
 from mmclip.engine.checks.metrics import check_metrics
+from mmclip.engine.config.build import naming_the_config
 from mmclip.engine.config.load import complete_dataloaders
 from mmclip.engine.distributed.processes import use_gloo_without_gpu
 from mmclip.engine.resume.describe_run import compare_with_run
@@ -38,7 +39,8 @@ def build_test_runner(cfg: Config) -> Runner:
     complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
     use_gloo_without_gpu(cfg)
     # Not cfg.runner_type: FlexibleRunner builds its model only in test().
-    runner = Runner.from_cfg(cfg)
+    with naming_the_config(cfg):
+        runner = Runner.from_cfg(cfg)
     leave_out_averaging(runner)
     runner.call_hook('before_run')
     return runner
@@ -91,7 +93,9 @@ def evaluate(
     _forget_results(runner)
     runner._test_dataloader = dataloader
     runner._test_evaluator = evaluator
-    runner._test_loop = runner.build_test_loop(runner.cfg.get('test_cfg', {}))
+    with naming_the_config(runner.cfg):
+        loop = runner.build_test_loop(runner.cfg.get('test_cfg') or {})
+    runner._test_loop = loop
     dataset = runner.test_dataloader.dataset
     check_metrics('test', dataset, runner.test_evaluator)
     return runner.test_loop.run()

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmclip.datasets.shifts import OwnClasses
+from mmclip.engine.config.build import naming_the_config
 from mmclip.errors import ArgumentError, ConfigError
 from mmclip.evaluation.baseline import Baseline
 from mmclip.evaluation.evaluate import evaluate
@@ -231,7 +232,8 @@ def _load(cfg: Config, sets: dict[str, dict[str, Any]]) -> list[_Loaded]:
         pipeline = config.dataset.pipeline
         config.dataset = {**dataset, 'pipeline': pipeline}
         config.persistent_workers = False  # or the workers of all sets stay
-        loaders[name] = Runner.build_dataloader(config)
+        with naming_the_config(cfg):
+            loaders[name] = Runner.build_dataloader(config)
     return [_Loaded(name, loader) for name, loader in loaders.items()]
 
 

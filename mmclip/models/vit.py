@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
-from mmclip.errors import check_choice
+from mmclip.errors import DataError, check_choice
 from mmclip.models.architecture import ARCH_KEYS, Architecture
 from mmclip.models.loading import (
     refuse_whole_models,
@@ -150,7 +150,7 @@ class VisionTransformer(BaseModule):
         """Return the rows and columns of whole patches in an image."""
         size = self.arch.patch_size
         if min(height, width) < size:
-            raise ValueError(
+            raise DataError(
                 f'An image of {height}x{width} pixels is smaller than one '
                 f'patch of {size}x{size}.'
             )

@@ -122,19 +122,6 @@ def embed_classes(
     return found
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that there is not.
-
-    Raises:
-        ArgumentError: If torch cannot use it.
-    """
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # no such kind, no driver
-        reason = str(error).partition('\n')[0].rstrip('.')
-        raise ArgumentError(f'--device {name}: {reason}.') from None
-
-
 def class_names(classes: str | Sequence[str]) -> list[str]:
     """Return class names.
 

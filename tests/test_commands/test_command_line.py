@@ -1,5 +1,6 @@
 """The command ``mmclip``, its list of commands, and how all of them end."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -223,6 +224,28 @@ def test_options_of_several_times_add_up():
     parser.add_cfg_options('a=1')
     args = parser.parse(['--cfg-options', 'a=1', '--cfg-options', 'b=2'])
     assert args.cfg_options == dict(a=1, b=2)
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        (['flops', 'x.py', '--shape', '-3'], '--shape: -3 is not above 0'),
+        (['cost', 'x.py', '--tflops', '0'], '--tflops: 0 is not above 0'),
+        (
+            ['cost', 'x.py', '--images', 'x'],
+            "--images: invalid int value: 'x'",
+        ),
+        (
+            ['zero_shot', 'a', 'b', 'c', '--device', 'cudaa'],
+            "--device: 'cudaa': Expected one of cpu, cuda",
+        ),
+    ],
+)
+def test_wrong_numbers_and_devices_are_wrong_usage(capsys, line, message):
+    name, *argv = line
+    command = importlib.import_module(f'mmclip.commands.{name}')
+    assert command.main(argv) == 2
+    assert f'error: argument {message}' in capsys.readouterr().err
 
 
 def test_choices_are_those_of_the_package():

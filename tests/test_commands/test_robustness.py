@@ -181,7 +181,7 @@ def test_a_set_that_was_asked_for_must_be_there(model, call):
 def test_a_table_that_exists_is_kept_without_force(model, said):
     (model / 'out').mkdir()
     (model / 'out' / 'table.md').write_text('mine')
-    assert said('config.py', 'no.pth', '--out', 'out') == (
+    assert said('config.py', 'config.py', '--out', 'out') == (
         'error: out/table.md exists; pass --force to overwrite it.'
     )
 
@@ -211,9 +211,12 @@ def test_a_checkpoint_that_does_not_fit_stops_it(model, said):
     [
         (['missing.py', 'model.pth'], 'missing.py does not exist'),
         (['config.py', 'missing.pth'], 'missing.pth does not exist'),
-        (['no_test.py', 'model.pth'], 'no_test.py has no test_dataloader'),
         (
-            ['config.py', 'no.pth', '--out', 'config.py/out'],
+            ['no_test.py', 'model.pth'],
+            'no_test.py has no model and no test_dataloader',
+        ),
+        (
+            ['config.py', 'config.py', '--out', 'config.py/out'],
             'config.py/out cannot be written to',
         ),
         (

@@ -43,7 +43,7 @@ def test_malicious_checkpoints_are_not_run(evil, project, run, tools):
 def test_results_that_cannot_be_written_stop_the_test(
     project, exit_message, option
 ):
-    line = ('config.py', 'no.pth', option, 'config.py/x/out.pkl')
+    line = ('config.py', 'config.py', option, 'config.py/x/out.pkl')
     said = exit_message(main, *line)
     assert said.startswith('error: config.py/x')
     assert 'cannot be written to (Not a directory)' in said
@@ -59,7 +59,7 @@ def test_results_that_cannot_be_written_stop_the_test(
         ),
         ('--out m.txt --out-item metrics', 'm.txt must end in .json or '),
         ('--out-item metrics', '--out-item needs --out'),
-        ('--show-dir x --interval 0', 'must be 1 or more, got 0'),
+        ('--show-dir x --interval 0', '0 is not above 0'),
     ],
 )
 def test_wrong_usage_is_one_sentence(call, options, said):

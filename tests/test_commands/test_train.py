@@ -10,11 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.train import main, parse_args, print_stop
 from mmclip.engine import InterruptHook
+from mmclip.engine.config.build import build_runner, naming_the_config
+from mmclip.engine.config.load import complete_dataloaders
+from mmclip.errors import ConfigError
 from tests.processes import finish, start
 from tests.test_commands.conftest import (
     MMPRETRAIN_TOOLS,
@@ -160,7 +166,10 @@ def test_malicious_checkpoints_are_not_run(evil, project, run, tools):
 @pytest.mark.parametrize(
     ('line', 'message'),
     [
-        ("model['backbone']['act'] = 'relu'", 'CLIPVisionTransformer: act'),
+        (
+            "model['backbone']['act'] = 'relu'",
+            'backbone (CLIPVisionTransformer): act',
+        ),
         ("model['head']['type'] = 'Linear'", 'Linear is not in the '),
         ("loader['dataset']['data_root'] = 'no'", 'There is no folder no/'),
         ("loader['dataset']['type'] = 'ImageNot'", 'ImageNot is not in the '),
@@ -194,6 +203,8 @@ def test_what_is_wrong_in_a_config_is_one_sentence(
         (['config.py', '--cfg-options', 'model.x.y.z=1'], "'x'"),
         (['config.py', '--cfg-options', 'load_from=no.pth'], 'no.pth does'),
         (['config.py', '--work-dir', 'config.py/x'], 'config.py/x'),
+        (['.'], '. is not a config: it must be a file that ends in one of '),
+        (['images/red/0.png'], 'red/0.png is not a config: '),
     ],
 )
 def test_what_is_wrong_in_arguments_is_one_sentence(
@@ -201,6 +212,99 @@ def test_what_is_wrong_in_arguments_is_one_sentence(
 ):
     (project / 'no_base.py').write_text("_base_ = ['no.py']")
     assert message in exit_message(main, *arguments)
+
+
+BACKBONE = 'model.backbone (CLIPVisionTransformer): '
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        # Before anything is built.
+        (
+            'optim_wrapper.optimizer.lr=x',
+            "(AdamW): lr is 'x', but must be a n",
+        ),
+        ('model.backbone.img_size=x', f"{BACKBONE}img_size is 'x', but must"),
+        ('val_dataloader.pin_memory=x', "pin_memory is 'x', but must be True"),
+        ('val_evaluator.topk=x', "topk is 'x', but must be a number"),
+        ('val_cfg.fp16=x', "val_cfg: fp16 is 'x', but must be True or False"),
+        ('train_dataloader.batch_size=0', 'batch_size is 0, but must be a '),
+        ('train_dataloader.num_workers=-1', 'must be a whole number from 0'),
+        ('train_cfg.max_epochs=0', 'train_cfg: max_epochs is 0, but must be'),
+        ('train_dataloader=3', 'train_dataloader is 3, but must be a dict.'),
+        ('model.backbone=3', 'model.backbone is 3, but must be a dict: set'),
+        ('pipeline.0.type=X', "'pipeline'; if it is a variable of the config"),
+        ('train_cfg=None', 'config.py has no train_cfg: add it'),
+        (
+            'val_evaluator.topk=10',
+            'val_evaluator.topk has 10, but model.head.',
+        ),
+        # While it is built.
+        ('val_evaluator=None', 'val_evaluator should be either all None or '),
+        ('randomness.seed=x', 'config.py: randomness: Cannot cast'),
+        (
+            'model.data_preprocessor.mean=x',
+            'model.data_preprocessor (ClsDataPreprocessor): new(): invalid',
+        ),
+        ('model.backbone.patch_size=0', f'{BACKBONE}ZeroDivisionError: '),
+        (
+            'model.backbone.type=mmclip.CLIPVisionTransformr',
+            'model.backbone: mmclip.CLIPVisionTransformr is not in the mmpre'
+            "train::model registry (did you mean 'mmclip.CLIPVisionTransforme",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(
+    project, exit_message, option, message
+):
+    """And is not followed by a traceback."""
+    said = exit_message(main, 'config.py', '--cfg-options', option)
+    assert message in said
+    assert '\n' not in said
+
+
+@HOOKS.register_module()
+class Mine(Hook):
+    """A class of a user, with one refusal and two faults of its own."""
+
+    def __init__(self, number: int = 3, fault: str = ''):
+        if number == 4:
+            raise ValueError(f'number is {number}, but must be odd')
+        if fault == 'building':
+            int('x')
+        self.fault = fault
+
+    def before_train(self, runner):
+        raise ValueError(self.fault)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'kind', 'message'),
+    [
+        (
+            dict(number=4),
+            ConfigError,
+            r'custom_hooks\.0 \(Mine\): number is 4',
+        ),
+        (dict(other=4), ConfigError, r'custom_hooks\.0 \(Mine\)'),
+        (dict(fault='building'), ValueError, 'invalid literal for int'),
+        (dict(fault='training'), ValueError, 'training'),
+    ],
+)
+def test_the_faults_of_other_classes_keep_their_tracebacks(
+    project, monkeypatch, settings, kind, message
+):
+    monkeypatch.chdir(project)
+    cfg = Config.fromfile('config.py')
+    cfg.custom_hooks = [dict(type='Mine', **settings)]
+    cfg.work_dir = 'work'
+    complete_dataloaders(cfg, pin_memory=False)
+    with pytest.raises(ValueError, match=message) as error:
+        runner = build_runner(cfg)
+        with naming_the_config(cfg):
+            runner.train()
+    assert error.type is kind
 
 
 @pytest.mark.parametrize('value', ['lr', 'optim_wrapper.clip_grad=(1,'])
@@ -275,7 +379,9 @@ def test_ctrl_c_closes_a_run_that_has_no_hook_for_it(
         cfg={},
         train=lambda: heard.append(signal.getsignal(signal.SIGINT)),
     )
-    (tmp_path / 'config.py').write_text('')
+    (tmp_path / 'config.py').write_text(
+        'model = train_dataloader = train_cfg = optim_wrapper = dict()'
+    )
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: runner)
     assert main([str(tmp_path / 'config.py')]) == 0
     assert (heard == [signal.default_int_handler]) == (not hooks)

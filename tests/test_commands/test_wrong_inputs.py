@@ -87,21 +87,6 @@ def test_wrong_inputs(project, call, line, message):
     assert not (project / 'x.pth').exists()
 
 
-@pytest.mark.parametrize(
-    'line',
-    [
-        'zero_shot ViT-S-32 empty.pth x.pth --tag none',
-        'flyp_to_classifier config.py empty.pth x.pth',
-    ],
-)
-@pytest.mark.parametrize('device', ['gpu', 'cuda:99'])
-def test_a_device_that_there_is_not(project, exit_message, line, device):
-    name, *arguments = line.split()
-    main = import_module(f'mmclip.commands.{name}').main
-    said = exit_message(main, *arguments, '--device', device)
-    assert said.startswith(f'error: --device {device}: ')
-
-
 @pytest.mark.parametrize('name', ['model_page', 'zoo'])
 def test_what_needs_a_checkout_says_so(
     project, exit_message, monkeypatch, name

@@ -10,6 +10,8 @@ from mmclip.engine.config.scopes import CLASSIFYING, scope_of
 from mmclip.errors import ConfigError, RequirementError
 from mmclip.requirements import SETUPTOOLS
 
+SUFFIXES = '.py', '.json', '.yaml', '.yml'  # that mmengine reads
+
 
 def load_config(
     path: str | Path,
@@ -33,8 +35,13 @@ def load_config(
             setuptools is too new for mmengine to find that.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f'Config {path} does not exist.')
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        raise ConfigError(
+            f'{path} is not a config: it must be a file that ends in one of '
+            f'{", ".join(SUFFIXES)}.'
+        )
     try:
         cfg = Config.fromfile(path)
     except OSError:  # a base config is missing
@@ -49,6 +56,7 @@ def load_config(
         raise ConfigError(
             f'{path} cannot be read: {type(error).__name__}: {error}'
         ) from error
+    _refuse_replacing(cfg, options or {})
     try:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError) as error:  # no such index, no such dict
@@ -57,6 +65,30 @@ def load_config(
     drop_hooks(cfg)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{path.stem}'
     return cfg
+
+
+def _refuse_replacing(cfg: Config, options: dict[str, Any]) -> None:
+    """Refuse a number or text in the place of what is to be built.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for place, value in options.items():
+        old: Any = cfg
+        for key in place.split('.'):
+            if isinstance(old, list | tuple) and key.isdigit():
+                old = dict(enumerate(old)).get(int(key))
+            else:
+                old = old.get(key) if isinstance(old, dict | Config) else None
+        parts = old if isinstance(old, list | tuple) else [old]
+        if isinstance(value, str | int | float) and any(
+            isinstance(part, dict) and 'type' in part for part in parts
+        ):
+            raise ConfigError(
+                f'{cfg.filename}: {place} is {value!r}, but must be a '
+                f'{"list" if old is parts else "dict"}: set keys in it, such '
+                f'as {place}.{"0." if old is parts else ""}type.'
+            )
 
 
 def drop_hooks(cfg: Config) -> None:

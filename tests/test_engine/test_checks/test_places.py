@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmclip.engine.checks.places import check_places
+from mmclip.errors import CheckpointError
 from tests.test_engine.splits import picture
 
 WRAPPERS = {
@@ -24,10 +25,11 @@ def config(root, wrap='plain', **dataset):
 
 
 @pytest.mark.parametrize('wrap', WRAPPERS)
-def test_a_missing_folder_is_explained(root, wrap):
-    check_places(config(root, wrap, data_prefix='val'))
+@pytest.mark.parametrize('kind', ['CustomDataset', 'mmclip.ImageFolder'])
+def test_a_missing_folder_is_explained(root, wrap, kind):
+    check_places(config(root, wrap, type=kind, data_prefix='val'))
     with pytest.raises(FileNotFoundError, match=r'valid \(.* has train, val'):
-        check_places(config(root, wrap, data_prefix='valid'))
+        check_places(config(root, wrap, type=kind, data_prefix='valid'))
 
 
 @pytest.mark.parametrize('kind', ['CustomDataset', 'mmpretrain.CustomDataset'])
@@ -55,9 +57,24 @@ def test_a_split_that_is_not_used_is_not_looked_at(root):
 def test_other_data_sets_are_left_alone(root):
     check_places(config(root, type='CIFAR10', data_prefix='nowhere'))
     check_places(config(root, type='mmclip.ImageNetV2'))
-    check_places(config(root, type='mmclip.ImageFolder', data_prefix='no'))
     picture(root / 'ImageNet' / 'val' / 'a' / 'x.png')
     settings = dict(type='ImageNet', data_root=str(root / 'ImageNet'))
     check_places(config(root, **settings, split='val'))
     with pytest.raises(FileNotFoundError, match='has val'):
         check_places(config(root, **settings, split='train'))
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('load_from', 'no.pth', r'no\.pth does not exist'),
+        ('load_from', '.', r'\. is not a regular file'),
+        ('work_dir', 'list.txt/x', r'list\.txt/x cannot be written to'),
+    ],
+)
+def test_files_are_looked_at_too(root, monkeypatch, key, value, message):
+    monkeypatch.chdir(root)
+    (root / 'list.txt').touch()
+    with pytest.raises((OSError, CheckpointError), match=message):
+        check_places(Config({key: value}))
+    check_places(Config(dict(load_from='https://host/x.pth', work_dir='w')))
