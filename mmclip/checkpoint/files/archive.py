@@ -139,9 +139,11 @@ class Archive:
 def same_file(file: BinaryIO) -> str:
     """Return a path of an open file, for libraries that open it again.
 
-    Another file that has taken its name meanwhile is not opened.
+    Another file that has taken its name meanwhile is not opened, except on
+    Windows, which has no such paths.
     """
-    return f'/dev/fd/{file.fileno()}'
+    path = f'/dev/fd/{file.fileno()}'
+    return path if os.path.exists(path) else file.name
 
 
 def _contents(
