@@ -89,7 +89,7 @@ def test_the_result_describes_its_tower_and_exports(trained):
         lambda checkpoint: export_checkpoint(checkpoint, 'timm'),
         lambda checkpoint: PretrainedCLIP('unmerged').load(checkpoint, tower),
     ):
-        with pytest.raises(CheckpointError, match=r'LoRA .*merge_lora\.py'):
+        with pytest.raises(CheckpointError, match=r'LoRA .*mmclip merge-lora'):
             use(checkpoint_of(model))
 
 

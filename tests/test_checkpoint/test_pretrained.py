@@ -130,7 +130,7 @@ def test_fresh_parts_keep_their_initialisation(converted, log):
 
 
 def test_a_missing_file_says_how_to_make_it():
-    with pytest.raises(FileNotFoundError, match=r'to_mmcls\.py NAME'):
+    with pytest.raises(FileNotFoundError, match='mmclip convert NAME'):
         build('nowhere.pth')
 
 

@@ -21,7 +21,8 @@ EXISTS = 'exists; pass --force to overwrite it.'
             f'old.pth {EXISTS}',
         ),
         ('zero_shot no.json no.pth old.pth', f'old.pth {EXISTS}'),
-        ('test no.py no.pth --out old.pkl', f'old.pkl {EXISTS}'),
+        # Its inputs must exist, since this is looked at first.
+        ('test x.py old.pth --out old.pkl', f'old.pkl {EXISTS}'),
         # How, is the same of all.
         (
             'convert no.json no.pth folder.pth',

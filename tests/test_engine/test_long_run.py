@@ -23,8 +23,8 @@ def measure(tmp_path, *options: str) -> list[dict]:
 @pytest.mark.parametrize(
     ('options', 'said'),
     [
-        ('--iterations 0', 'must be 1 or more, got 0'),
-        ('--rows 0', 'must be 1 or more, got 0'),
+        ('--iterations 0', '0 is not above 0'),
+        ('--rows 0', '0 is not above 0'),
         ('--iterations 9', '10 rows need as many iterations'),
         ('--workers -1', '--workers must be 0 or more'),
     ],

@@ -68,7 +68,7 @@ def test_other_data_sets_are_left_alone(root):
     ('key', 'value', 'message'),
     [
         ('load_from', 'no.pth', r'no\.pth does not exist'),
-        ('load_from', '.', r'\. is not a regular file'),
+        ('load_from', '.', r'\. is a folder'),
         ('work_dir', 'list.txt/x', r'list\.txt/x cannot be written to'),
     ],
 )
