@@ -74,6 +74,7 @@ setup(
         'dev': [
             'build',
             'codespell',
+            'furo',
             'modelindex',
             'mypy',
             'myst-parser',
@@ -82,7 +83,6 @@ setup(
             'ruff',
             'setuptools>=77',
             'sphinx',
-            'sphinx-rtd-theme',
             'transformers>=4.49',
         ],
     },
