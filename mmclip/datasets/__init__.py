@@ -1,6 +1,7 @@
 """Data sets, samplers and transforms that mmpretrain lacks."""
 
 from mmclip.datasets.image_folder import ImageFolder
+from mmclip.datasets.image_table import ImageTable
 from mmclip.datasets.imagenet import ImageNet
 from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
 from mmclip.datasets.resumable_sampler import (
@@ -29,6 +30,7 @@ __all__ = [
     'ImageNetSketch',
     'ImageNetV2',
     'ImageNetVal',
+    'ImageTable',
     'LoadImage',
     'LoadImageError',
     'ObjectNet',

@@ -1,0 +1,1 @@
+"""A user's own images: read, split and looked over before anything runs."""
