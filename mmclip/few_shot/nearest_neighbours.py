@@ -1,0 +1,38 @@
+"""Votes of the nearest training images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.registry import MODELS
+
+
+class NearestNeighbours(Method):
+    """DINO's weighted vote, see :class:`.heads.NearestNeighboursClsHead`."""
+
+    name = 'nearest_neighbours'
+    title = 'nearest neighbours'
+    source = 'arXiv 2104.14294, appendix F.1'
+
+    def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
+        """Return numbers of neighbours."""
+        return [dict(k=k) for k in (5, 1, 10, 20) if k <= len(train)]
+
+    def fit(self, train: Encoded, **settings: Any) -> Classifier:
+        """Remember the training images."""
+        head = MODELS.build(
+            dict(
+                type='mmclip.NearestNeighboursClsHead',
+                num_classes=train.num_classes,
+                in_channels=train.pooled.shape[1],
+                num_images=len(train),
+                k=settings['k'],
+            )
+        )
+        with torch.no_grad():
+            head.keys.copy_(F.normalize(train.pooled, dim=-1))
+            head.labels.copy_(train.labels)
+        return Classifier(head, None)
