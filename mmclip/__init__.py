@@ -4,11 +4,16 @@ Importing mmclip is quick, so that commands answer at once. It registers with
 mmengine and mmpretrain as soon as these are imported.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mmclip.post_import import when_imported
 from mmclip.requirements import check
 from mmclip.version import __version__
 
-__all__ = ['__version__']
+if TYPE_CHECKING:
+    from mmclip.api import load
+
+__all__ = ['__version__', 'load']
 
 check()
 # Registers the schemes of checkpoint paths, all read safely.
@@ -18,3 +23,12 @@ when_imported('mmpretrain.utils.dependency', 'mmclip.multimodal')
 # Registers names for mmpretrain's list_models and get_model.
 when_imported('mmpretrain.apis.model', 'mmclip.zoo')
 del when_imported, check
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a notebook needs when it is first used."""
+    if name == 'load':
+        from mmclip.api import load
+
+        return load
+    raise AttributeError(f'module mmclip has no attribute {name!r}')

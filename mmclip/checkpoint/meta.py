@@ -37,6 +37,7 @@ from mmclip.untrusted.rules import (
 from mmclip.version import __version__
 
 Clip = dict[str, Any]
+MOST_IMAGES = 2**24  # that a head may hold
 # Arguments of the backbone that do not change what a tower computes.
 _TRAINING = (
     'drop_path_rate',
@@ -65,6 +66,14 @@ PARTS: dict[str, dict[str, Check]] = {
         type=NAME,
         num_classes=whole(MOST_WORDS),
         in_channels=whole(MOST_CHANNELS),
+        num_images=whole(MOST_IMAGES),
+        k=whole(MOST_IMAGES),
+        alpha=number(0, 1e6),
+        beta=number(0, 1e6),
+    ),
+    'answers': dict(
+        temperature=number(1e-3, 1e3),
+        threshold=number(0, 1),
     ),
     'versions': dict.fromkeys(('mmclip', 'open_clip', 'timm', 'torch'), NAME),
 }
@@ -114,6 +123,7 @@ def make_clip(
     source: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
     classes: Iterable[str] | None = None,
+    answers: Mapping[str, float] | None = None,
 ) -> Clip:
     """Make the ``meta['clip']`` of a tower.
 
@@ -129,6 +139,9 @@ def make_clip(
             of the original weights.
         head (Mapping | None): ``type``, ``num_classes``, ``in_channels``.
         classes (Iterable[str] | None): Class names in the order of the labels.
+        answers (Mapping | None): ``temperature``, by which logits are divided
+            before the softmax, and ``threshold``, the probability below which
+            a classifier is not sure.
     """
     height, width = to_2tuple(img_size)
     clip = dict(
@@ -145,6 +158,8 @@ def make_clip(
     )
     if head is not None:
         clip['head'] = dict(head)
+    if answers is not None:
+        clip['answers'] = dict(answers)
     if classes is not None:
         clip['classes'] = [str(name) for name in classes]
     # Tuples become lists: a .pth file and a JSON header give the same.

@@ -1,0 +1,290 @@
+"""The whole way from a folder of images to a classifier."""
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmclip.adapting.calibration import calibrate
+from mmclip.adapting.card import write_card
+from mmclip.adapting.choice import differ, interval
+from mmclip.adapting.config_file import dataset, write_config
+from mmclip.adapting.encoder import Encoder, encode, open_encoder
+from mmclip.adapting.insights import (
+    embedding_map,
+    near_duplicates,
+    suspects,
+)
+from mmclip.adapting.model_file import write_model
+from mmclip.adapting.predictions_file import write_predictions
+from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.errors import ArgumentError
+from mmclip.few_shot import METHODS
+from mmclip.few_shot.cross_validation import choose
+from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.own_images.read import read_images
+from mmclip.own_images.table import SPLITS, Images
+from mmclip.text.class_embeddings import Template, named_templates
+from mmclip.version import __version__
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A classifier that takes part in the choice.
+
+    Args:
+        method (Method): What made it.
+        settings (dict): The arguments that cross-validation chose.
+        classifier (Classifier): The result.
+        right (Tensor): Which validation images it has right, ``(n,)``.
+        numbers (dict): What goes into ``metrics.json``.
+    """
+
+    method: Method
+    settings: dict[str, Any]
+    classifier: Classifier
+    right: Tensor
+    numbers: dict[str, Any]
+
+
+def adapt(
+    source: str | Path,
+    out: str | Path,
+    *,
+    model: str = 'ViT-B-32/openai',
+    weights: str | None = None,
+    names: Sequence[str] | None = None,
+    templates: str | Sequence[Template] = 'openai',
+    seed: int = 0,
+    command: str = '',
+    say: Callable[[str], None] = print,
+) -> RunFolder:
+    """Make a classifier from images, and write all about it into a folder.
+
+    Args:
+        source (str | Path): The images, see
+            :func:`mmclip.own_images.read.read_images`.
+        out (str | Path): The folder of the run.
+        model (str): See :func:`.encoder.open_encoder`.
+        weights (str | None): See there.
+        names (Sequence[str] | None): Class names for the text tower, in the
+            order of the classes. Defaults to the names of the folders.
+        templates (str | Sequence): See
+            :func:`mmclip.text.class_embeddings.named_templates`.
+        seed (int): The seed of splits and folds. Defaults to 0.
+        command (str): What makes this run again, for the page.
+        say (Callable): Prints a line for the user.
+
+    Returns:
+        RunFolder: The folder, complete.
+    """
+    start = time.perf_counter()
+    folder = RunFolder(Path(out))
+    images = read_images(source, seed)
+    if names and len(names) != len(images.classes):
+        raise ArgumentError(
+            f'{len(names)} names are given for {len(images.classes)} classes.'
+        )
+    counts = {split: len(images.rows(split)) for split in SPLITS}
+    say(
+        f'{len(images):,} images of {len(images.classes)} classes: '
+        + ', '.join(f'{n:,} {split}' for split, n in counts.items() if n)
+        + (f' ({images.made_split})' if images.made_split else '')
+    )
+    folder.metrics.unlink(missing_ok=True)  # it marks a finished run
+    images.write(folder.split)
+    write_text(folder.classes, '\n'.join(images.classes) + '\n')
+
+    encoder = open_encoder(model, weights)
+    everything = see(
+        encoder, images, folder, names or images.classes, templates
+    )
+    entrants = compete(everything, images, seed, say)
+    best = max(entrants, key=lambda e: e.numbers['val']['accuracy'])
+    not_worse = [
+        e.numbers['name']
+        for e in entrants
+        if e is not best and not differ(best.right, e.right)
+    ]
+    val = everything.take(images.rows('val'))
+    calibration = calibrate(best.classifier.logits(val.pooled), val.labels)
+
+    write_model(
+        folder.model, encoder, best.classifier, images.classes, calibration
+    )
+    write_config(images, encoder, best.classifier, folder)
+    logits = best.classifier.logits(everything.pooled)
+    write_predictions(folder.predictions, images, logits, calibration)
+    numbers = dict(
+        mmclip=__version__,
+        command=command,
+        date=datetime.datetime.now().isoformat(timespec='minutes'),
+        seconds=round(time.perf_counter() - start, 1),
+        seed=seed,
+        model=model,
+        data=describe_data(images, counts),
+        several_labels=images.several_labels,
+        methods=[entrant.numbers for entrant in entrants],
+        chosen=best.numbers['name'],
+        not_worse=not_worse,
+        calibration=asdict(calibration),
+        training=None,
+        **look(everything, images, best, seed),
+    )
+    write_card(folder, numbers)
+    folder.write_metrics(numbers)
+    say(summary(best, not_worse, calibration))
+    return folder
+
+
+def see(
+    encoder: Encoder,
+    images: Images,
+    folder: RunFolder,
+    names: Sequence[str],
+    templates: str | Sequence[Template],
+) -> Encoded:
+    """Compute what the towers say of the images and the classes."""
+    features = encode(encoder, dataset(images, folder, None), folder.features)
+    text = None
+    if encoder.embed is not None:
+        text = encoder.embed(names, named_templates(templates))
+    return Encoded(
+        torch.tensor(features),
+        torch.tensor(images.first_labels()),
+        len(images.classes),
+        encoder.projection,
+        text,
+    )
+
+
+def compete(
+    everything: Encoded,
+    images: Images,
+    seed: int,
+    say: Callable[[str], None],
+) -> list[Entrant]:
+    """Let each method choose its settings, learn, and be measured."""
+    train = everything.take(images.rows('train'))
+    entrants = []
+    for method in METHODS:
+        if not method.fits(everything):
+            continue
+        start = time.perf_counter()
+        choice = choose(method, train, seed)
+        classifier = method.fit(train, **choice.settings)
+        numbers: dict[str, Any] = dict(
+            name=method.name,
+            title=method.title,
+            source=method.source,
+            settings=choice.settings,
+            cross_validation=choice.accuracy,
+            seconds=round(time.perf_counter() - start, 2),
+        )
+        right = {}
+        for split in ('val', 'test'):
+            rows = images.rows(split)
+            if len(rows):
+                right[split] = _right(classifier, everything.take(rows))
+                numbers[split] = measured(right[split])
+        entrants.append(
+            Entrant(method, choice.settings, classifier, right['val'], numbers)
+        )
+        val = numbers['val']
+        say(
+            f'  {method.title:19}{val["accuracy"]:6.1f} %   '
+            f'({val["low"]:.1f} to {val["high"]:.1f})'
+        )
+    return entrants
+
+
+def measured(right: Tensor) -> dict[str, Any]:
+    """Return top-1 in percent with its 95 % interval.
+
+    Args:
+        right (Tensor): Which images are right, ``(n,)`` booleans.
+    """
+    number = int(right.sum())
+    low, high = interval(number, len(right))
+    accuracy = 100 * number / len(right)
+    return dict(accuracy=accuracy, low=low, high=high, images=len(right))
+
+
+def look(
+    everything: Encoded, images: Images, best: Entrant, seed: int
+) -> dict[str, Any]:
+    """Collect what the features say of the images."""
+    embedded = everything.embedded()
+    return dict(
+        map=embedding_map(embedded),
+        suspects=[
+            dict(
+                path=images.paths[row],
+                label=images.classes[images.labels[row][0]],
+                prediction=images.classes[label],
+                probability=round(probability, 4),
+            )
+            for row, label, probability in suspects(
+                best.method, best.settings, everything, seed
+            )
+        ],
+        duplicates=[
+            dict(
+                paths=[images.paths[one], images.paths[other]],
+                splits=[images.splits[one], images.splits[other]],
+                exact=False,
+                similarity=round(cosine, 4),
+            )
+            for one, other, cosine in near_duplicates(embedded, images)
+        ],
+    )
+
+
+def describe_data(images: Images, counts: dict[str, int]) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of the images."""
+    number = len(images.classes)
+    labels = images.first_labels()
+    return dict(
+        root=images.root,
+        made_split=images.made_split,
+        images=counts,
+        per_class={
+            split: torch.bincount(
+                torch.tensor(labels[images.rows(split)]), minlength=number
+            ).tolist()
+            for split in SPLITS
+        },
+        findings=[],
+    )
+
+
+def summary(best: Entrant, not_worse: list[str], calibration: Any) -> str:
+    """Say what was chosen, in a few lines."""
+    numbers = best.numbers
+    split = 'test' if 'test' in numbers else 'val'
+    result = numbers[split]
+    lines = [
+        f'best: {numbers["title"]}, {result["accuracy"]:.1f} % of '
+        f'{result["images"]:,} {split} images '
+        f'({result["low"]:.1f} to {result["high"]:.1f})'
+    ]
+    if not_worse:
+        lines.append(
+            f'not clearly worse on these images: {", ".join(not_worse)}'
+        )
+    lines.append(
+        f'calibration error: {calibration.error_before:.1f} % before, '
+        f'{calibration.error_after:.1f} % after; sure from '
+        f'{calibration.threshold:.2f} on ({calibration.answered:.0f} % of the '
+        f'images, {calibration.accuracy_of_answered:.1f} % of them right)'
+    )
+    return '\n'.join(lines)
+
+
+def _right(classifier: Classifier, images: Encoded) -> Tensor:
+    return classifier.logits(images.pooled).argmax(dim=1) == images.labels

@@ -1,0 +1,200 @@
+"""The CLIP model that a user names, and what it sees in images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmclip.checkpoint.files.paths import files_of, is_local
+from mmclip.checkpoint.files.reading import open_weights
+from mmclip.checkpoint.meta import Clip, read_clip
+from mmclip.checkpoint.pretrained import PretrainedCLIP
+from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
+from mmclip.errors import CheckpointError
+from mmclip.few_shot.method import Projection, Text
+from mmclip.probing.features import extract_features
+from mmclip.registry import DATASETS
+from mmclip.text.class_embeddings import Template, embed_classes
+
+CONFIG = 'open_clip_config.json'
+PREFIX = 'backbone.'
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An image tower, and its text tower if there is one.
+
+    Args:
+        called (str): How the user named it.
+        clip (dict): The tower's ``meta['clip']``.
+        state_dict (dict[str, Tensor]): The tower's, without a prefix.
+        embed (Callable | None): Embeds class names with templates; None
+            without a text tower.
+    """
+
+    called: str
+    clip: Clip
+    state_dict: dict[str, torch.Tensor]
+    embed: Callable[[Sequence[str], Sequence[Template]], Text] | None
+
+    @property
+    def projection(self) -> Projection | None:
+        """The linear projection that can be taken off the tower, if any."""
+        if self.clip['backbone'].get('pool') == 'attention':
+            return None  # CoCa's pooler already works in the joint space
+        weight = self.state_dict.get('proj')
+        if weight is None:
+            return None
+        return Projection(weight, self.state_dict.get('proj_bias'))
+
+    def backbone(self, *, projects: bool) -> dict[str, Any]:
+        """Return the config of the tower, with or without its projection."""
+        cfg = dict(self.clip['backbone'])
+        if not projects and self.projection is not None:
+            cfg.pop('proj_dim', None)
+            cfg.pop('proj_bias', None)
+        return cfg
+
+    def width(self) -> int:
+        """Return C, the width of features before the projection."""
+        if self.projection is not None:
+            return self.projection.weight.shape[0]
+        backbone = MODELS.build(self.backbone(projects=True))
+        size = self.clip['img_size']
+        height, width = (size, size) if isinstance(size, int) else size
+        with torch.inference_mode():
+            return backbone.eval()(torch.zeros(1, 3, height, width))[-1].shape[
+                1
+            ]
+
+
+def open_encoder(
+    model: str, weights: str | None = None, tag: str | None = None
+) -> Encoder:
+    """Find a CLIP model and convert its image tower.
+
+    Args:
+        model (str): ``'NAME/TAG'`` of open_clip; a folder with
+            ``open_clip_config.json`` and weights; or a file that mmclip
+            converted or trained, which has no text tower.
+        weights (str | None): A local file with the weights of
+            ``'NAME/TAG'``. Defaults to None: open_clip's download.
+        tag (str | None): For a local folder, as in
+            :func:`mmclip.checkpoint.convert_source`.
+
+    Raises:
+        CheckpointError: If it is unknown, or is not a CLIP model.
+        FileNotFoundError: If a local file is missing.
+    """
+    path = Path(model).expanduser()
+    if path.is_file():
+        return _converted(model)
+    if path.is_dir():
+        name, pretrained = str(path / CONFIG), str(_weights_in(path))
+    else:
+        name, _, known_tag = model.partition('/')
+        if not known_tag:
+            raise CheckpointError(
+                f'{model} is not a model: give NAME/TAG, such as '
+                'ViT-B-32/openai, a folder with open_clip_config.json, or a '
+                'file that mmclip converted.'
+            )
+        pretrained = weights or known_tag
+        tag = known_tag if weights else None
+    checkpoint, _ = convert_source(name, pretrained, tag)
+
+    def embed(classes: Sequence[str], templates: Sequence[Template]) -> Text:
+        found = embed_classes(name, pretrained, classes, templates, tag)
+        return Text(found.embeddings, found.logit_scale, found.logit_bias)
+
+    return Encoder(
+        model,
+        checkpoint['meta']['clip'],
+        _without_prefix(checkpoint['state_dict']),
+        embed,
+    )
+
+
+def encode(
+    encoder: Encoder,
+    dataset: dict[str, Any],
+    cache: Path,
+    *,
+    batch_size: int = 32,
+    num_workers: int = 2,
+) -> np.ndarray:
+    """Compute the features before the projection, ``(N, C)``, or read them.
+
+    Args:
+        encoder (Encoder): The tower.
+        dataset (dict): The config of the data set, without a pipeline.
+        cache (Path): The folder of cached features.
+        batch_size (int): Images per forward pass. Defaults to 32.
+        num_workers (int): Processes that load images. Defaults to 2.
+    """
+    init_default_scope('mmpretrain')
+    clip = encoder.clip
+    pipeline = test_pipeline(clip['preprocess'], clip['img_size'])
+    cfg = Config(
+        dict(
+            model=dict(
+                type='ImageClassifier',
+                data_preprocessor=data_preprocessor(clip['preprocess']),
+                backbone=encoder.backbone(projects=False),
+                head=dict(
+                    type='LinearClsHead',
+                    num_classes=2,
+                    in_channels=encoder.width(),
+                ),
+            ),
+            test_dataloader=dict(
+                batch_size=batch_size,
+                num_workers=num_workers,
+                collate_fn=dict(type='default_collate'),
+                dataset=dict(dataset, pipeline=pipeline),
+            ),
+        )
+    )
+    model = MODELS.build(cfg.model)
+    PretrainedCLIP(encoder.called).load(
+        dict(state_dict=dict(encoder.state_dict), meta=dict(clip=clip)),
+        model.backbone,
+    )
+    built = DATASETS.build(cfg.test_dataloader.dataset)
+    return extract_features(model, cfg, 'all', cache, dataset=built).features
+
+
+def _converted(path: str) -> Encoder:
+    weights = open_weights(path)
+    clip = read_clip(weights.content, path)
+    tower = _without_prefix(
+        {key: weights[key] for key in weights if key.startswith(PREFIX)}
+    )
+    if clip is None or not tower:
+        raise CheckpointError(
+            f'{path} was not made by mmclip. Convert it with: mmclip convert '
+            f'NAME {path} OUT.pth'
+        )
+    if not clip['preprocess']:
+        raise CheckpointError(
+            f'{path} does not say how images must be prepared; convert it '
+            'again with: mmclip convert'
+        )
+    return Encoder(path, clip, tower, None)
+
+
+def _weights_in(folder: Path) -> Path:
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f'{folder} has no {CONFIG}.')
+    assert is_local(str(folder))
+    return files_of(str(folder))[0]
+
+
+def _without_prefix(tensors: Any) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(PREFIX): tensors[key] for key in tensors}

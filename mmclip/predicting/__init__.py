@@ -1,0 +1,1 @@
+"""Answers for images, from a classifier that describes itself."""
