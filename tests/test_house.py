@@ -14,7 +14,11 @@ FLOORS = [
     {'checkpoint'},
     {'text'},
     {'engine'},
-    {'analysis', 'averaging', 'evaluation', 'probing', 'zoo'},
+    {'analysis', 'averaging', 'evaluation', 'own_images', 'probing', 'zoo'},
+    {'few_shot', 'predicting'},
+    {'adapting'},
+    {'report'},
+    {'api'},
     {'commands'},
 ]
 

@@ -1,0 +1,59 @@
+import csv
+import re
+
+import pytest
+import torch
+
+import mmclip
+from mmclip.adapting.run_folder import RunFolder
+from mmclip.commands import test as test_command
+
+
+def chosen(run: RunFolder) -> dict:
+    numbers = run.read_metrics()
+    return next(
+        m for m in numbers['methods'] if m['name'] == numbers['chosen']
+    )
+
+
+def test_every_method_takes_part(run):
+    names = [method['name'] for method in run.read_metrics()['methods']]
+    assert names == [
+        'zero_shot',
+        'nearest_neighbours',
+        'linear_probe',
+        'tip_adapter',
+        'tip_adapter_f',
+        'lp_plus_plus',
+        'prolip',
+    ]
+
+
+def test_colours_are_learned(run):
+    assert chosen(run)['val']['accuracy'] == 100
+
+
+def test_the_ordinary_runner_finds_the_same_accuracy(run, capsys, tmp_path):
+    code = test_command.main(
+        [str(run.config), str(run.model), f'--work-dir={tmp_path}']
+    )
+    assert code == 0
+    found = re.search(r'accuracy/top1: ([\d.]+)', capsys.readouterr().out)
+    assert float(found[1]) == chosen(run)['val']['accuracy']
+
+
+def test_loaded_again_it_gives_the_written_predictions(run):
+    model = mmclip.load(run.path)
+    with open(run.predictions) as file:
+        rows = list(csv.DictReader(file))
+    root = run.read_metrics()['data']['root']
+    answers = model.predict([f'{root}/{row["path"]}' for row in rows])
+    assert [a.name for a in answers] == [row['prediction'] for row in rows]
+    written = torch.tensor([float(row['probability']) for row in rows])
+    found = torch.tensor([answer.probability for answer in answers])
+    torch.testing.assert_close(found, written, rtol=0, atol=6e-5)
+
+
+@pytest.mark.parametrize('name', ['model', 'config', 'classes', 'split'])
+def test_what_stays(run, name):
+    assert getattr(run, name).is_file()
