@@ -1,0 +1,113 @@
+"""Two runs side by side."""
+
+import os
+from typing import Any
+
+import torch
+
+from mmclip.adapting.choice import differ
+from mmclip.report.measures import class_results, confusion
+from mmclip.report.run import Answer, Run
+from mmclip.report.thumbnails import Thumbnails
+
+
+def compare(
+    one: Run, other: Run, thumbnails: Thumbnails, most: int
+) -> dict[str, Any]:
+    """Collect what a page of two runs shows.
+
+    Args:
+        one (Run): The first.
+        other (Run): The second.
+        thumbnails (Thumbnails): Makes the pictures.
+        most (int): How many images are shown of a kind.
+    """
+    runs = (one, other)
+    answers = [_by_place(run) for run in runs]
+    shared = [place for place in answers[0] if place in answers[1]]
+    # The first has it right, the second, or neither, but they differ.
+    kinds: dict[str, list[dict[str, Any]]] = dict(first=[], second=[], none=[])
+    for place in shared:
+        first, second = (found[place] for found in answers)
+        if first.right != second.right:
+            kind = 'first' if first.right else 'second'
+        elif first.names[0] != second.names[0] and not first.right:
+            kind = 'none'
+        else:
+            continue
+        kinds[kind].append(dict(place=place, answers=(first, second)))
+    for images in kinds.values():
+        images.sort(key=lambda i: -max(a.probability for a in i['answers']))
+        for image in images[:most]:
+            image['thumbnail'] = thumbnails.of(image['place'])
+    right = [
+        torch.tensor([found[p].right for p in shared], dtype=torch.bool)
+        for found in answers
+    ]
+    only = len(kinds['first']), len(kinds['second'])
+    return dict(
+        runs=runs,
+        names=_names(one, other),
+        shared=len(shared),
+        only=only,
+        difference=(
+            100 * (only[1] - only[0]) / len(shared) if shared else None
+        ),
+        is_clear=differ(*right),
+        methods=_methods(one, other),
+        classes=_classes(one, other),
+        kinds={name: images[:most] for name, images in kinds.items()},
+        counts={name: len(images) for name, images in kinds.items()},
+        thumbnails=thumbnails,
+    )
+
+
+def _by_place(run: Run) -> dict[str, Answer]:
+    return {
+        os.path.normpath(run.full_path(answer.path)): answer
+        for answer in run.measured
+    }
+
+
+def _names(one: Run, other: Run) -> tuple[str, str]:
+    """Return short names that differ."""
+    if one.name != other.name:
+        return one.name, other.name
+    return str(one.folder.path), str(other.folder.path)
+
+
+def _methods(one: Run, other: Run) -> list[dict[str, Any]]:
+    """Return the methods of both, with a result or None for each run."""
+    rows: dict[str, dict[str, Any]] = {}
+    for i, run in enumerate((one, other)):
+        for method in run.numbers['methods']:
+            row = rows.setdefault(
+                method['name'],
+                dict(title=method['title'], results=[None, None], chosen=[]),
+            )
+            row['results'][i] = method[run.split]
+            if method is run.chosen:
+                row['chosen'].append(i)
+    return sorted(
+        rows.values(),
+        key=lambda row: -max(r['accuracy'] for r in row['results'] if r),
+    )
+
+
+def _classes(one: Run, other: Run) -> list[dict[str, Any]]:
+    """Return the recall of each class in both, the largest changes first."""
+    if one.several_labels or other.several_labels:
+        return []
+    recalls = [
+        {
+            result.name: result.recall
+            for result in class_results(confusion(run.measured), run.classes)
+        }
+        for run in (one, other)
+    ]
+    rows = [
+        dict(name=name, recalls=(a, b), change=b - a)
+        for name, a in recalls[0].items()
+        if a is not None and (b := recalls[1].get(name)) is not None
+    ]
+    return sorted(rows, key=lambda row: -abs(row['change']))

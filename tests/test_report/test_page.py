@@ -1,0 +1,432 @@
+import csv
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from mmclip.adapting.run_folder import RunFolder
+from mmclip.errors import DataError
+from mmclip.report import page, thumbnails
+from mmclip.report.page import write_report
+from tests.test_report.runs import change, result, write_run
+
+VOID = {'meta', 'link', 'br', 'img', 'input', 'hr'}
+NASTY = (
+    '<script>alert(1)</script>',
+    '"quoted" \'name\' & more',
+    '日本 $x^2$ {{ 7 * 7 }}',
+)
+
+
+class Page(HTMLParser):
+    """The words of a page, its elements and what they load."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.words = ''
+        self.feed(text)
+        self.close()
+        assert not self.open
+        self.ids = {a['id'] for _, a in self.tags if 'id' in a}
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        assert len(found) == len(attributes)
+        self.tags.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag in ('td', 'th', 'li'):
+            self.words += ' '
+
+    def handle_data(self, data):
+        if self.open[-1:] != ['style']:
+            self.words += re.sub(r'\s+', ' ', data)
+
+    def section(self, name: str) -> bool:
+        return ('section', {'id': name}) in self.tags
+
+
+def read(folder: RunFolder, *arguments) -> Page:
+    return Page(write_report(folder, *arguments).read_text('utf-8'))
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    return write_run(tmp_path / 'runs' / 'photos')
+
+
+@pytest.fixture
+def nasty(tmp_path) -> RunFolder:
+    return write_run(tmp_path / 'runs' / 'photos', NASTY)
+
+
+def numbers_of(folder: RunFolder) -> dict:
+    return json.loads(folder.metrics.read_text('utf-8'))
+
+
+def test_the_page_has_every_number(run):
+    words = read(run).words
+    numbers = numbers_of(run)
+    for method in numbers['methods']:
+        val = method['val']
+        for value in (val['accuracy'], val['low'], val['high']):
+            assert f'{value:.1f}' in words
+        assert method['title'] in words
+    assert f'95 % interval {val["low"]:.1f}' not in words  # of another
+    for said in (
+        '18 validation images. The method was chosen on these same images',
+        'mmclip adapt photos/ --out runs/photos',
+        '2026-11-30 12:00',
+        'error was 9.4 % and is 3.1 % after',
+        'temperature of 1.37',
+        'probability of 0.62',
+        'answers 88.8 % of the images, and 95.5 % of these',
+        'took 1 min',
+        'labelled cat',
+        'nearly the same, similarity 0.991',
+        '2 images are smaller than what the model sees.',
+        'a fifth of each class for validation, seed 0',
+        f'mmclip predict {run.path} new/',
+        f'mmclip.load({str(run.path)!r})',
+        f'tools/test.py {run.config} {run.model}',
+    ):
+        assert said in words, said
+
+
+def test_the_test_set_gives_the_headline_if_there_is_one(tmp_path):
+    folder = write_run(tmp_path / 'run', test=True, seed=3)
+    chosen = numbers_of(folder)['methods'][1]
+    words = read(folder).words
+    assert chosen['test']['accuracy'] != chosen['val']['accuracy']
+    assert f'{chosen["test"]["accuracy"]:.1f} % accuracy' in words
+    assert '18 test images. They had no part in any choice.' in words
+
+
+def test_precision_recall_and_f1_are_those_of_the_predictions(run):
+    with open(run.predictions, newline='') as file:
+        rows = list(csv.DictReader(file))
+    words = read(run).words
+    for name in ('cat', 'dog', 'owl'):
+        right = sum(r['label'] == r['prediction'] == name for r in rows)
+        images = sum(r['label'] == name for r in rows)
+        answers = sum(r['prediction'] == name for r in rows)
+        values = (
+            100 * right / answers,
+            100 * right / images,
+            200 * right / (images + answers),
+        )
+        row = ' '.join([name, '6', '6', *(f'{v:.1f}' for v in values)])
+        assert row in re.sub(r'\s+', ' ', words)
+
+
+def test_each_cell_of_the_matrix_opens_its_images(run):
+    with open(run.predictions, newline='') as file:
+        pairs = [(r['label'], r['prediction']) for r in csv.DictReader(file)]
+    found = read(run)
+    cells = [
+        attributes
+        for tag, attributes in found.tags
+        if attributes.get('class', '').startswith('cell ')
+    ]
+    assert {c['title'] for c in cells} == {f'{a} → {b}' for a, b in pairs}
+    for cell in cells:
+        target = dict(popover=None, id=cell['popovertarget'])
+        assert ('div', target) in found.tags
+
+
+def test_of_many_classes_the_most_confused_pairs_are_listed(tmp_path):
+    names = [f'class{i}' for i in range(40)]
+    found = read(write_run(tmp_path / 'run', names, 4))
+    assert 'The pairs that are confused the most, of 40 classes.' in (
+        found.words
+    )
+    assert not any(a.get('class') == 'matrix' for _, a in found.tags)
+    assert sum('popover' in a for _, a in found.tags) == page.PAIRS
+    assert '25 more classes' in found.words
+
+
+@pytest.mark.parametrize('with_other', [False, True])
+def test_no_request_leaves_the_machine(run, tmp_path, with_other):
+    others = [write_run(tmp_path / 'other', seed=1)] if with_other else []
+    found = read(run, *others)
+    assert found.tags
+    for tag, attributes in found.tags:
+        assert tag not in ('script', 'iframe', 'object', 'embed', 'base')
+        assert not any(name.startswith('on') for name in attributes)
+        for name in ('src', 'href', 'xlink:href', 'action', 'data'):
+            value = attributes.get(name, '#')
+            assert value.startswith('#') or value.startswith('data:'), tag
+            if value.startswith('#'):
+                assert value == '#' or value[1:] in found.ids
+    (policy,) = (a for t, a in found.tags if 'http-equiv' in a)
+    assert policy['content'].startswith("default-src 'none'; img-src data:;")
+    text = write_report(run, *others).read_text()
+    assert '@import' not in text
+    assert not re.findall(r'url\((?!#)', text)
+    assert 'http' not in text.replace('http-equiv', '')
+
+
+@pytest.mark.parametrize('with_other', [False, True])
+def test_names_of_classes_stay_text(nasty, tmp_path, with_other):
+    others = (
+        [write_run(tmp_path / 'runs' / 'other', NASTY, seed=1)]
+        if with_other
+        else []
+    )
+    found = read(nasty, *others)
+    text = write_report(nasty, *others).read_text('utf-8')
+    assert '<script' not in text
+    for name in NASTY:
+        assert name in found.words
+        assert html.escape(name).split('&')[0] in text
+    titles = [a['title'] for _, a in found.tags if 'title' in a]
+    assert any(NASTY[1] in title for title in titles)
+
+
+def test_ids_are_unique(run):
+    ids = [a['id'] for _, a in read(run).tags if 'id' in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_drawings_take_on_the_colours_of_the_page(run):
+    text = write_report(run).read_text()
+    drawings = re.findall(r'<svg class="plot".*?</svg>', text, re.S)
+    assert len(drawings) == 4  # two curves, reliability, map
+    for drawing in drawings:
+        assert 'currentColor' in drawing and 'var(--c1)' in drawing
+        assert not re.search(r'#[0-9a-f]{6}\b', drawing)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'section'),
+    [
+        ('training', None, 'training'),
+        ('map', None, 'map'),
+        ('calibration', None, 'calibration'),
+        ('suspects', [], 'labels'),
+        ('duplicates', [], 'duplicates'),
+    ],
+)
+def test_what_is_missing_is_left_out(run, key, value, section):
+    assert read(run).section(section)
+    found = read(change(run, **{key: value}))
+    assert not found.section(section)
+    assert f'#{section}' not in [a.get('href') for _, a in found.tags]
+
+
+def test_a_training_that_has_not_learned_is_told(run):
+    training = numbers_of(run)['training']
+    assert 'has not learned' not in read(run).words
+    changed = change(run, training=training | dict(learned=False))
+    assert 'this training has not learned' in read(changed).words
+
+
+def test_without_mistakes_it_says_so(tmp_path):
+    folder = write_run(tmp_path / 'run', accuracy=1.0)
+    assert 'No validation image has a wrong first answer.' in (
+        read(folder).words
+    )
+
+
+def test_missing_and_damaged_images_are_counted(run, tmp_path):
+    with open(run.predictions, newline='') as file:
+        rows = list(csv.DictReader(file))
+    wrong = [r['path'] for r in rows if r['label'] != r['prediction']]
+    assert 'could not be found or read' not in read(run).words
+    images = tmp_path / 'runs' / 'images'
+    (images / wrong[0]).unlink()
+    (images / wrong[1]).write_bytes(b'\x89PNG\r\n\x1a\n')
+    words = read(run).words
+    assert '2 images could not be found or read' in words
+    assert f'not found {wrong[0].rpartition("/")[2]}' in words
+
+
+def test_the_size_stays_in_bounds(tmp_path, monkeypatch):
+    names = [f'class number {i}' for i in range(28)]
+    folder = write_run(tmp_path / 'run', names, 30, accuracy=0.3)
+    monkeypatch.setattr(thumbnails, 'MOST_BYTES', 100_000)
+    text = write_report(folder).read_text()
+    assert text.count('data:image/jpeg') > 10
+    assert sum(map(len, re.findall('base64,([^"]*)', text))) < 105_000
+    assert len(text) < 1_500_000
+    monkeypatch.undo()
+    assert 'not shown' in Page(text).words
+    assert thumbnails.MOST_BYTES < 3_000_000
+
+
+def test_the_map_of_many_images_is_a_sample(run, monkeypatch):
+    monkeypatch.setattr(page, 'MOST_POINTS', 10)
+    assert '10 of the 36 images, placed' in read(run).words
+
+
+def test_several_labels_have_no_matrix(tmp_path):
+    folder = write_run(tmp_path / 'run', several_labels=True)
+    lines = folder.predictions.read_text().splitlines()
+    cells = lines[1].split(',')
+    cells[2] = 'cat|dog'
+    lines[1] = ','.join(cells)
+    lines[2] = lines[2].replace(',cat,', ',,', 1)
+    folder.predictions.write_text('\n'.join(lines) + '\n')
+    found = read(folder)
+    assert '% mean average precision' in found.words
+    assert not found.section('confusion')
+    assert not found.section('classes')
+    assert 'no class' in found.words
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        ('changes', 'said'),
+        [
+            (dict(methods=[]), "the chosen method 'linear_probe' is not"),
+            (dict(methods=3), 'methods must be a list'),
+            (dict(methods=[dict(name='x')]), 'methods[0] lacks title'),
+            (dict(chosen='x'), "the chosen method 'x' is not among"),
+            (dict(data=None), 'data must be an object'),
+            (dict(map=[[1, 2]]), 'has 1 places on the map for the 36 images'),
+            (dict(map=[[1]] * 36), 'map must have pairs of numbers'),
+            (dict(calibration=dict(temperature='x')), 'calibration: temp'),
+            (dict(training=dict(steps=[3])), 'training: steps must be a list'),
+            (dict(duplicates=[dict(paths=['a'], splits=[])]), 'be pairs'),
+            (dict(seconds=float('inf')), 'seconds must be a number from 0'),
+        ],
+    )
+    def test_wrong_numbers(self, run, changes, said):
+        with pytest.raises(DataError) as error:
+            write_report(change(run, **changes))
+        assert said in str(error.value)
+        assert str(error.value).endswith('run again with: mmclip adapt')
+        assert not run.report.exists()
+
+    def test_a_number_out_of_range(self, run):
+        methods = numbers_of(run)['methods']
+        methods[0]['val']['accuracy'] = 101
+        with pytest.raises(
+            DataError,
+            match=r'methods\[0\].val: accuracy must be a number from 0 to 100',
+        ):
+            write_report(change(run, methods=methods))
+
+    @pytest.mark.parametrize(
+        'missing', ['data', 'methods', 'chosen', 'mmclip']
+    )
+    def test_an_older_file(self, run, missing):
+        numbers = numbers_of(run)
+        del numbers[missing]
+        run.write_metrics(numbers)
+        with pytest.raises(DataError, match=f'lacks {missing}.'):
+            write_report(run)
+
+    @pytest.mark.parametrize('content', ['', '[]', '{"methods":', 'null'])
+    def test_not_an_object(self, run, content):
+        run.metrics.write_text(content)
+        with pytest.raises(DataError, match=r'metrics\.json'):
+            write_report(run)
+
+    @pytest.mark.parametrize('name', ['predictions', 'split', 'classes'])
+    def test_a_missing_table(self, run, name):
+        path = getattr(run, name)
+        path.unlink()
+        with pytest.raises(DataError, match=f'{path.name} is missing'):
+            write_report(run)
+
+    @pytest.mark.parametrize(
+        ('old', 'new', 'said'),
+        [
+            ('probability,', 'p,', 'lacks the column probability'),
+            ('val,cat', 'val,cow', 'line 2 is not an answer with classes'),
+            (',0.', ',x0.', 'line 2 is not an answer'),
+        ],
+    )
+    def test_damaged_predictions(self, run, old, new, said):
+        text = run.predictions.read_text()
+        run.predictions.write_text(text.replace(old, new, 1))
+        with pytest.raises(DataError, match=said):
+            write_report(run)
+
+    def test_predictions_of_another_run(self, run, tmp_path):
+        other = write_run(tmp_path / 'other', per_class=4)
+        run.predictions.write_bytes(other.predictions.read_bytes())
+        with pytest.raises(DataError, match='12 val images for the 18 of'):
+            write_report(run)
+
+    @pytest.mark.parametrize('name', ['predictions', 'split', 'classes'])
+    def test_a_table_that_is_not_text(self, run, name):
+        getattr(run, name).write_bytes(b'path,label,split\n\xff\xfe,a,b\n')
+        with pytest.raises(DataError, match='is damaged'):
+            write_report(run)
+
+    def test_not_a_run(self, tmp_path):
+        with pytest.raises(DataError, match='not the folder of a finished'):
+            write_report(RunFolder(tmp_path))
+
+
+class TestTwoRuns:
+    def test_both_headlines_and_where_they_differ(self, run, tmp_path):
+        other = write_run(tmp_path / 'runs' / 'other', seed=1, accuracy=0.9)
+        out = write_report(run, other)
+        assert out == run.path / 'comparison.html'
+        words = Page(out.read_text()).words
+        for folder in (run, other):
+            val = numbers_of(folder)['methods'][1]['val']
+            assert f'{val["accuracy"]:.1f} % accuracy' in words
+            assert f'95 % interval {val["low"]:.1f} to' in words
+            assert f'{val["low"]:.1f} to {val["high"]:.1f}' in words
+        answers = []
+        for folder in (run, other):
+            with open(folder.predictions, newline='') as file:
+                answers.append(
+                    [
+                        r['label'] == r['prediction']
+                        for r in csv.DictReader(file)
+                    ]
+                )
+        only = [
+            sum(a and not b for a, b in zip(*pair, strict=True))
+            for pair in (answers, answers[::-1])
+        ]
+        assert min(only) > 0
+        assert f'{only[0]} are right only by photos' in words
+        assert f'{only[1]} only by other' in words
+        assert 'Right only by photos' in words
+
+    def test_a_clear_difference_is_told_from_chance(self, run, tmp_path):
+        bad = write_run(tmp_path / 'runs' / 'bad', seed=1, accuracy=0.0)
+        near = write_run(tmp_path / 'runs' / 'near', seed=4)
+        assert 'hardly do that' in read(run, bad).words
+        assert 'could do that' in read(run, near).words
+
+    def test_other_images_cannot_be_compared(self, run, tmp_path):
+        other = write_run(tmp_path / 'other', images=tmp_path / 'images')
+        words = read(run, other).words
+        assert 'measured on different images' in words
+        assert 'Right only by' not in words
+
+    def test_runs_of_one_name_are_told_apart(self, run, tmp_path):
+        other = write_run(tmp_path / 'more' / 'photos', ('cat', 'cow'))
+        words = read(run, other, tmp_path / 'both.html').words
+        assert str(run.path) in words and str(other.path) in words
+
+
+def test_a_second_page_is_the_same(run):
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+
+
+def test_an_interval_may_be_missing(run):
+    methods = numbers_of(run)['methods']
+    for method in methods:
+        method['val'] = result(9, 18) | dict(low=None, high=None)
+    words = read(change(run, methods=methods)).words
+    assert '95 % interval 5' not in words
+    assert 'On 18 validation images' in words
