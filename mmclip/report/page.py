@@ -18,7 +18,7 @@ from mmclip.report.usage import usage
 
 IN_MATRIX = 30  # classes; of more, pairs are listed
 CARDS = 15  # images of a kind
-IN_CELL = 12  # images of a cell of the matrix
+IN_CELL = 8  # images of a cell of the matrix
 PAIRS = 30  # confused pairs
 MOST_CLASSES = 600  # rows of a table; predictions.csv has the rest
 MOST_POINTS = 3000  # on the map

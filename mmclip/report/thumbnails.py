@@ -13,7 +13,7 @@ from mmclip.datasets.formats import open_image
 SIDE = 144  # pixels; pages show them at 112 or less
 SMALL = 72  # smaller images are enlarged with sharp pixels
 QUALITY = 72
-MOST = 360
+MOST = 240
 MOST_BYTES = 2_800_000  # in the page, so that it stays under 5 MB
 
 
