@@ -1,5 +1,6 @@
 """The page of a run."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ def describe(run: Run, thumbnails: Thumbnails) -> dict[str, Any]:
 
 
 def _render(name: str, **values: Any) -> str:
+    return _environment().get_template(name).render(**values)
+
+
+@functools.cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / 'templates'),
         autoescape=True,
@@ -119,7 +125,7 @@ def _render(name: str, **values: Any) -> str:
         split=lambda v: SPLITS.get(v, v),
         duration=_duration,
     )
-    return environment.get_template(name).render(**values)
+    return environment
 
 
 def _percent(value: float | None) -> str:

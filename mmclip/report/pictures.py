@@ -40,7 +40,10 @@ STYLE = {
     'ytick.labelcolor': INK,
     'lines.linewidth': 1.8,
     'legend.frameon': False,
-    'figure.constrained_layout.use': True,
+    'figure.subplot.left': 0.14,
+    'figure.subplot.right': 0.98,
+    'figure.subplot.bottom': 0.15,
+    'figure.subplot.top': 0.96,
 }
 MOST_STEPS = 300  # on a curve
 MOST_NAMES = 30  # on the map
@@ -177,6 +180,7 @@ def image_map(
                     gid='name',
                 )
         axes.set_axis_off()
+        axes.set_position((0.03, 0.03, 0.94, 0.94))
     return done[0]
 
 
