@@ -60,7 +60,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.10',
     packages=find_packages(include=['mmclip', 'mmclip.*']),
-    package_data={'mmclip.report': ['templates/*']},
+    package_data={'mmclip': ['**/*.html', 'report/templates/*']},
     install_requires=[
         *(
             f'{name}{range_}'

@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.device import get_device
+
+from mmclip.adapting.encoder import CONFIG
 from mmclip.adapting.model_file import build_model, read_model
 from mmclip.adapting.run_folder import RunFolder
-from mmclip.errors import ArgumentError
+from mmclip.checkpoint.files.paths import find_weights
+from mmclip.errors import ArgumentError, CheckpointError
 from mmclip.predicting.classifier import Classifier
-from mmclip.text.class_embeddings import Template, named_templates
+from mmclip.text.class_embeddings import (
+    Template,
+    class_names,
+    named_templates,
+)
 from mmclip.text.zero_shot import zero_shot_checkpoint
 
 SCHEME = 'open_clip://'
@@ -15,7 +23,7 @@ SCHEME = 'open_clip://'
 
 def load(
     model: str | Path,
-    classes: Sequence[str] | None = None,
+    classes: str | Sequence[str] | None = None,
     *,
     templates: str | Sequence[Template] = 'openai',
     device: str | None = None,
@@ -23,35 +31,66 @@ def load(
     """Load a classifier.
 
     Args:
-        model (str | Path): The folder of a run of ``mmclip adapt``; a file of
-            a classifier that mmclip made or trained; or
-            ``'open_clip://NAME/TAG'``, which needs ``classes``.
-        classes (Sequence[str] | None): Names for a zero-shot classifier.
+        model (str | Path): The folder of a run of ``mmclip adapt``; the file
+            of a classifier that mmclip trained or made; or, with ``classes``,
+            ``'open_clip://NAME/TAG'`` or a folder with
+            ``open_clip_config.json`` and weights.
+        classes (str | Sequence[str] | None): Names for a zero-shot
+            classifier, or a file with one per line.
         templates (str | Sequence): For these, see
             :func:`mmclip.text.class_embeddings.named_templates`.
         device (str | None): Defaults to a GPU if there is one.
 
     Raises:
         ArgumentError: If classes are missing, or the model has its own.
-        CheckpointError: If the file is not such a classifier.
-        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is not such a classifier.
+        DataError: If a folder is not that of a finished run.
+        FileNotFoundError: If there is no such file or folder.
     """
-    if str(model).startswith(SCHEME):
-        if not classes:
-            raise ArgumentError(
-                f'{model} needs the names of the classes: '
-                "classes=['cat', 'dog']."
-            )
-        name, _, tag = str(model).removeprefix(SCHEME).partition('/')
-        made = zero_shot_checkpoint(
-            name, tag, classes, named_templates(templates)
+    device = device or get_device()
+    path = Path(model).expanduser()
+    is_whole = str(model).startswith(SCHEME) or (path / CONFIG).is_file()
+    if is_whole:
+        return _zero_shot(str(model), classes, templates, device)
+    if classes is not None:
+        raise ArgumentError(
+            f'{model} has classes of its own; others are for {SCHEME}NAME/TAG '
+            f'and folders with {CONFIG}.'
         )
-        clip = made['meta']['clip']
-        built = build_model(made['state_dict'], clip, str(model))
-        return Classifier(built, clip, device)
-    if classes:
-        raise ArgumentError(f'{model} has its own classes: leave them out.')
-    path = Path(model)
     if path.is_dir():
-        path = RunFolder(path).model
+        folder = RunFolder(path)
+        folder.read_metrics()  # or the run is not finished
+        path = folder.model
+    elif not path.exists():
+        raise FileNotFoundError(f'There is no file or folder {path}.')
     return Classifier(*read_model(path), device)
+
+
+def _zero_shot(
+    model: str,
+    classes: str | Sequence[str] | None,
+    templates: str | Sequence[Template],
+    device: str,
+) -> Classifier:
+    names = class_names(classes or [])
+    if len(names) < 2:
+        raise ArgumentError(
+            f'{model} needs the names of two classes or more, such as cat '
+            f'and dog; got {len(names)}.'
+        )
+    if model.startswith(SCHEME):
+        name, _, tag = model.removeprefix(SCHEME).rpartition('/')
+        if not name:
+            raise CheckpointError(
+                f'{model} must be {SCHEME}NAME/TAG, such as '
+                f'{SCHEME}ViT-B-32/openai.'
+            )
+    else:
+        folder = Path(model).expanduser()
+        name, tag = str(folder / CONFIG), str(find_weights(folder))
+    made = zero_shot_checkpoint(
+        name, tag, names, named_templates(templates), device=device
+    )
+    clip = made['meta']['clip']
+    built = build_model(made['state_dict'], clip, model)
+    return Classifier(built, clip, device)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.registry import MODELS, init_default_scope
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmclip.adapting.calibration import Calibration
@@ -12,19 +14,22 @@ from mmclip.adapting.config_file import head_config
 from mmclip.adapting.encoder import Encoder
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
-from mmclip.checkpoint.meta import Clip, make_clip
+from mmclip.checkpoint.finite import check_finite
+from mmclip.checkpoint.meta import Clip, classes_of, make_clip
 from mmclip.checkpoint.towers.convert import check_complete
-from mmclip.datasets.preprocessing import data_preprocessor
+from mmclip.checkpoint.towers.tower import OTHER, build_backbone
+from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Classifier
-from mmclip.untrusted.model_configs import take_backbone
 
-HEADS = (
-    'mmpretrain.LinearClsHead',
-    'mmclip.ZeroShotClsHead',
-    'mmclip.NearestNeighboursClsHead',
-    'mmclip.TipAdapterClsHead',
-)
+# The heads that are built, and their arguments besides the sizes.
+HEADS: dict[str, tuple[str, ...]] = {
+    'mmpretrain.LinearClsHead': (),
+    'mmclip.ZeroShotClsHead': (),
+    'mmclip.NearestNeighboursClsHead': ('num_images', 'k'),
+    'mmclip.TipAdapterClsHead': ('num_images', 'alpha', 'beta'),
+}
+SIZES = ('num_classes', 'in_channels')
 
 
 def write_model(
@@ -86,14 +91,9 @@ def read_model(path: str | Path) -> tuple[nn.Module, Clip]:
         FileNotFoundError: If there is no such file.
     """
     weights = open_weights(path)
-    clip = weights.clip
-    needed = ('head', 'classes', 'preprocess')
-    lacking = [key for key in needed if not (clip or {}).get(key)]
-    if clip is None or lacking:
-        raise CheckpointError(
-            f'{path} is not a classifier that says how it is used: it lacks '
-            f'{", ".join(lacking)}.'
-        )
+    clip = (weights.clip or {}) | dict(
+        classes=classes_of(weights.content, str(path))
+    )
     return build_model(weights, clip, str(path)), clip
 
 
@@ -102,44 +102,125 @@ def build_model(
 ) -> nn.Module:
     """Build the classifier that a description is for, and load it.
 
+    It is built without memory first, and compared with the tensors.
+
     Args:
         state_dict (Mapping): ``backbone.*`` and ``head.*``.
         clip (dict): The description, with a head and preprocessing.
         where (str): Its name in errors.
 
     Raises:
-        CheckpointError: If the tensors are not those of the description.
+        CheckpointError: If it lacks something, or the tensors are not those
+            of the description.
     """
-    init_default_scope('mmpretrain')
-    backbone = clip['backbone'] | dict(img_size=clip['img_size'])
-    model = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            data_preprocessor=data_preprocessor(clip['preprocess']),
-            backbone=take_backbone(backbone, where),
-            head=_checked_head(clip['head'], state_dict, where),
-        )
-    )
-    check_complete(state_dict, model.state_dict())
-    model.load_state_dict(dict(state_dict))
+    _check_description(clip, where)
+    model = _assemble(clip, where, 'meta', len(state_dict))
+    wanted = model.state_dict()
+    check_complete(state_dict, wanted)
+    check_finite(state_dict, where, model)
+    _check_shapes(model, clip, where)
+    if any(buffer.is_meta for name, buffer in model.named_buffers()):
+        # Such as the angles of rotary embeddings, which no file holds.
+        model = _assemble(clip, where, 'cpu', len(state_dict))
+    copies = {
+        key: state_dict[key].to(wanted[key].dtype, copy=True) for key in wanted
+    }
+    model.load_state_dict(copies, assign=True)
+    _check_labels(model.head, where)
     return model.eval()
 
 
-def _checked_head(head: Any, weights: Any, path: Any) -> dict[str, Any]:
-    """Return the config of a head, none of it larger than the tensors."""
-    kind = str(head['type'])
-    scoped = next((h for h in HEADS if h.endswith(kind.split('.')[-1])), None)
-    if scoped is None:
+def _check_description(clip: Clip, where: str) -> None:
+    """Refuse a description that lacks what images and answers need."""
+    needed = ('backbone', 'img_size', 'preprocess', 'head', 'classes')
+    if lacking := [key for key in needed if not clip.get(key)]:
         raise CheckpointError(
-            f'{path} has a {kind[:50]}; known heads are {", ".join(HEADS)}.'
+            f"{where} is not a classifier that knows itself: its meta['clip'] "
+            f'lacks {", ".join(lacking)}. Make one with: mmclip adapt IMAGES'
         )
-    shapes = {
-        tuple(weights[key].shape) for key in weights if key.startswith('head.')
-    }
-    rows = head.get('num_images', head.get('num_classes'))
-    if (rows, head.get('in_channels')) not in shapes:
+    if len(clip['classes']) != clip['head'].get('num_classes'):
         raise CheckpointError(
-            f'{path} describes a head of {rows} x {head.get("in_channels")}, '
-            'which its tensors do not have.'
+            f'{where} names {len(clip["classes"])} classes, but its head has '
+            f'{clip["head"].get("num_classes")}.'
         )
-    return dict(head, type=scoped)
+    preprocess = clip['preprocess']
+    try:
+        if preprocess.get('channels') == 'BGR':
+            raise ValueError('its images are BGR')
+        data_preprocessor(preprocess)
+        test_pipeline(preprocess, clip['img_size'])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f'{where} does not say how images are prepared in a way that can '
+            f'be followed here: {error}.'
+        ) from error
+
+
+def _assemble(clip: Clip, where: str, device: str, num_tensors: int) -> Any:
+    """Build the model, with random weights or (on 'meta') without any."""
+    backbone = dict(clip['backbone'])
+    if backbone['type'] != OTHER:
+        backbone['img_size'] = clip['img_size']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        tower = build_backbone(backbone, device, num_tensors)
+        if [*to_2tuple(tower.img_size)] != [*to_2tuple(clip['img_size'])]:
+            raise CheckpointError(
+                f'{where} is for images of {clip["img_size"]} pixels, but '
+                f'its tower for {tower.img_size}.'
+            )
+        with torch.device(device):
+            head = MODELS.build(_head(clip['head'], where))
+        return MODELS.build(
+            dict(
+                type='mmpretrain.ImageClassifier',
+                data_preprocessor=data_preprocessor(clip['preprocess']),
+                backbone=tower,
+                head=head,
+            )
+        ).eval()
+
+
+def _head(head: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the config of a head, with the arguments that it takes."""
+    kind = head.get('type', '').rpartition('.')[2]
+    known = {name.rpartition('.')[2]: name for name in HEADS}
+    if kind not in known:
+        raise CheckpointError(
+            f'{where} has a head {kind[:50]!r}; known ones are '
+            f'{", ".join(known)}.'
+        )
+    names = (*SIZES, *HEADS[known[kind]])
+    if lacking := [name for name in names if name not in head]:
+        raise CheckpointError(
+            f'{where} does not say {", ".join(lacking)} of its head.'
+        )
+    return dict(type=known[kind]) | {name: head[name] for name in names}
+
+
+def _check_shapes(model: Any, clip: Clip, where: str) -> None:
+    """Refuse a model whose parts do not fit, by a pass without memory."""
+    image = torch.empty(1, 3, *to_2tuple(clip['img_size']), device='meta')
+    try:
+        shape = tuple(model(image).shape)
+    except Exception as error:  # of any layer
+        raise CheckpointError(
+            f'{where} cannot be run: its head and backbone do not fit '
+            f'({error}).'
+        ) from error
+    if shape != (1, len(clip['classes'])):
+        raise CheckpointError(
+            f'{where} cannot be run: its outputs are {shape}, for '
+            f'{len(clip["classes"])} classes.'
+        )
+
+
+def _check_labels(head: Any, where: str) -> None:
+    """Refuse labels of images in a head that are not of its classes."""
+    labels = getattr(head, 'labels', None)
+    if labels is None:
+        return
+    if labels.min() < 0 or labels.max() >= head.num_classes:
+        raise CheckpointError(
+            f'{where} has labels from {labels.min()} to {labels.max()} in its '
+            f'head, which has {head.num_classes} classes.'
+        )

@@ -1,6 +1,7 @@
 """Classify images with the model of a run."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,17 +11,35 @@ EXAMPLES = """\
   %(prog)s runs/photos new/
   %(prog)s runs/photos new/ --csv out.csv --html out.html
   find new -name '*.jpg' | %(prog)s runs/photos -
+  # without training: names of classes for a CLIP model
+  %(prog)s open_clip://ViT-B-32/openai new/ --classes cat,dog
 """
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('model', help='the folder of a run, or the file of a classifier')
-    add('images', help='an image, a folder, a list (.txt), or - for stdin')
+    add(
+        'model',
+        help='the folder of a run, the file of a classifier that mmclip '
+        'trained or made, or, with --classes, open_clip://NAME/TAG or a '
+        'folder with open_clip_config.json',
+    )
+    add(
+        'images',
+        help='an image, a folder, a list (.txt, or .csv with a column path), '
+        'or - for a list on standard input',
+    )
     add('--csv', type=Path, help='a table of the answers')
+    add('--html', type=Path, help='a page with the images and answers')
+    add(
+        '--classes',
+        metavar='FILE|NAME,NAME,...',
+        help='the classes of a CLIP model: a text file with one name per '
+        'line, or names',
+    )
     parser.add_device('the model')
-    parser.add_force('--csv if it exists')
+    parser.add_force('--csv and --html if they exist')
     return parser.parse(argv)
 
 
@@ -29,16 +48,36 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.api import load
     from mmclip.checkpoint.files.paths import check_free
+    from mmclip.errors import DataError
     from mmclip.predicting.inputs import find_images
+    from mmclip.predicting.predictions import SHOWN, printable
 
-    if args.csv:
-        check_free(args.csv, force=args.force)
+    for out in filter(None, (args.csv, args.html)):
+        check_free(out, force=args.force)
     paths = find_images(args.images)
-    found = load(args.model, device=args.device).predict_all(paths)
-    for answer in found:
-        note = '' if answer.is_sure else '  (not sure)'
-        print(f'{answer.path}: {answer.name} {answer.probability:.1%}{note}')
+    model = load(args.model, _names(args.classes), device=args.device)
+    found = model.answer(paths)
+    written = []
     if args.csv:
         found.to_csv(args.csv)
-        print_written((args.csv, f'{len(found)} answers'))
+        written.append((args.csv, 'the answers'))
+    if args.html:
+        found.to_html(args.html, f'{args.images}, as {args.model} sees it')
+        written.append((args.html, 'a page that shows them'))
+    print(repr(found) if len(found) <= SHOWN else found.summary())
+    print_written(*written)
+    if unreadable := found.unreadable:
+        sys.stdout.flush()
+        for answer in unreadable:
+            print(printable(answer.note), file=sys.stderr)
+        raise DataError(
+            f'{len(unreadable):,} of {len(found):,} images cannot be read and '
+            'have no answer.'
+        )
     return 0
+
+
+def _names(classes: str | None) -> str | list[str] | None:
+    if classes is None or ',' not in classes or Path(classes).is_file():
+        return classes
+    return [name.strip() for name in classes.split(',') if name.strip()]

@@ -191,25 +191,36 @@ class SkippedImages:
 
 
 def _decode(content: bytes, exif_orientation: str) -> tuple[Image.Image, bool]:
-    """Decode the first frame, and tell whether fewer bits may be meant."""
     if not content:
         raise ValueError('the file is empty')
     with open_image(io.BytesIO(content)) as image:
-        has_16_bits = ';16' in str(image.tile)
-        image.load()  # raises if the file is truncated
-        shown = (
-            ImageOps.exif_transpose(image)
-            if exif_orientation == 'apply'
-            else image
-        )
-        if grey_levels.needs_scaling(image):
-            levels, is_dark = grey_levels.scale(image, shown)
-            return Image.fromarray(levels).convert('RGB'), is_dark
-        if shown.mode == 'P' and 'transparency' in shown.info:
-            # The same colours without Pillow's warning.
-            shown = shown.convert('RGBA')
-        colours = shown.convert('RGB')
-        return colours, has_16_bits and grey_levels.is_dark(colours)
+        return to_rgb(image, exif_orientation)
+
+
+def to_rgb(
+    image: Image.Image, exif_orientation: str = 'ignore'
+) -> tuple[Image.Image, bool]:
+    """Convert the first frame of an open image as :func:`read_image` does.
+
+    Returns:
+        tuple[Image.Image, bool]: The image, and whether it may be dark
+        because fewer bits are meant than its file has.
+    """
+    has_16_bits = ';16' in str(getattr(image, 'tile', ''))
+    image.load()  # raises if the file is truncated
+    shown = (
+        ImageOps.exif_transpose(image)
+        if exif_orientation == 'apply'
+        else image
+    )
+    if grey_levels.needs_scaling(image):
+        levels, is_dark = grey_levels.scale(image, shown)
+        return Image.fromarray(levels).convert('RGB'), is_dark
+    if shown.mode == 'P' and 'transparency' in shown.info:
+        # The same colours without Pillow's warning.
+        shown = shown.convert('RGBA')
+    colours = shown.convert('RGB')
+    return colours, has_16_bits and grey_levels.is_dark(colours)
 
 
 # All images of such a set are dark, so one warning is enough.

@@ -1,27 +1,36 @@
 """A classifier for use in a script or notebook."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmclip.checkpoint.meta import Clip
+from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import test_pipeline
+from mmclip.errors import some
 from mmclip.predicting.inputs import find_images
+from mmclip.predicting.loading import Picture, batches
 from mmclip.predicting.predictions import Prediction, Predictions
 
-FEW = 16  # with fewer images, processes to load them cost more than they save
+MANY = 100  # images from which on a bar shows the progress
 
 
 class Classifier:
     """A model that answers for images; :func:`mmclip.load` makes one.
+
+    An image is a path, a ``PIL.Image`` or a numpy array of RGB pixels,
+    ``(H, W, 3)`` uint8.
 
     Args:
         model (nn.Module): An mmpretrain classifier.
@@ -43,72 +52,121 @@ class Classifier:
                 test_pipeline(clip['preprocess'], clip['img_size'])
             )
 
-    def predict(
-        self, images: str | Path | Sequence[str | Path]
-    ) -> Prediction | Predictions:
+    def __repr__(self) -> str:
+        names = some(self.classes)
+        return f'Classifier of {len(self.classes)} classes: {names}'
+
+    @overload  # a text is one path, although it is a sequence of texts
+    def predict(  # type: ignore[overload-overlap]
+        self, images: Picture
+    ) -> Prediction: ...
+
+    @overload
+    def predict(self, images: Sequence[Picture]) -> Predictions: ...
+
+    def predict(self, images: Any) -> Prediction | Predictions:
         """Classify an image, or several.
 
         Args:
-            images (str | Path | Sequence): A path, or several.
+            images (Picture | Sequence): An image, or several.
 
         Returns:
-            Prediction | Predictions: One answer for one path, else a table.
+            Prediction | Predictions: One answer for one image, else a table,
+            in which unreadable images have a note; they are also logged.
+
+        Raises:
+            LoadImageError: If a single image cannot be read.
         """
-        if isinstance(images, str | Path):
-            return self.predict_all([images])[0]
-        return self.predict_all(images)
+        if _is_one(images):
+            answer = self.answer([images])[0]
+            if answer.note:
+                raise LoadImageError(answer.note)
+            return answer
+        found = self.answer(images)
+        for answer in found.unreadable:
+            print_log(answer.note, logger='current', level=logging.WARNING)
+        return found
 
     def predict_folder(self, folder: str | Path) -> Predictions:
         """Classify all images in a folder and below it."""
-        return self.predict_all(find_images(folder))
+        return self.predict(find_images(folder))
 
-    def features(self, images: Sequence[str | Path]) -> Tensor:
-        """Compute what the head sees of each image, ``(N, C)``."""
-        with torch.inference_mode():
-            return torch.cat(
-                [
-                    self.model.extract_feat(inputs, stage='pre_logits').cpu()
-                    for inputs in self._batches([str(p) for p in images])
-                ]
-            )
+    def features(self, images: Picture | Sequence[Picture]) -> Tensor:
+        """Compute what the head sees of each image, ``(N, C)``.
 
-    def predict_all(self, images: Sequence[str | Path]) -> Predictions:
-        """Classify several images, or one, into a table."""
-        paths = [str(path) for path in images]
-        with torch.inference_mode():
-            logits = torch.cat(
-                [
-                    self.model(inputs).float().cpu()
-                    for inputs in self._batches(paths)
-                ]
-            )
+        Raises:
+            LoadImageError: If an image cannot be read.
+        """
+
+        def before_head(inputs: Tensor) -> Tensor:
+            return self.model.extract_feat(inputs, stage='pre_logits')
+
+        found, unreadable = self._compute(
+            [images] if _is_one(images) else images, before_head
+        )
+        if unreadable:
+            raise LoadImageError('\n'.join(unreadable.values()))
+        return found
+
+    def answer(self, images: Sequence[Picture]) -> Predictions:
+        """Classify several images into a table, without a word."""
+        logits, unreadable = self._compute(images, self.model)
         return Predictions(
-            paths,
+            [_path(image, row) for row, image in enumerate(images)],
             (logits / self.temperature).softmax(dim=1),
             self.classes,
             self.threshold,
+            unreadable,
         )
 
-    def _batches(self, paths: list[str]) -> Iterator[Tensor]:
-        loader = DataLoader(
-            _Files(paths, self._prepare),
-            batch_size=32,
-            num_workers=2 if len(paths) > FEW else 0,
-        )
-        many = len(paths) > 32
-        for batch in tqdm(
-            loader, disable=None if many else True, unit='batch'
+    def _compute(
+        self, images: Any, function: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, dict[int, str]]:
+        """Apply a function of batches to all images that can be read.
+
+        Returns:
+            tuple[Tensor, dict[int, str]]: ``(N, ...)`` with zeros for images
+            that cannot be read, and what is wrong with these, by row.
+        """
+        parts, rows, unreadable = [], [], {}
+        done = 0
+        is_long = len(images) >= MANY
+        with (
+            torch.no_grad(),
+            tqdm(
+                total=len(images),
+                unit=' images',
+                disable=None if is_long else True,
+            ) as bar,
         ):
-            batch = self.model.data_preprocessor(dict(inputs=batch))
-            yield batch['inputs']
+            for batch in batches(images, self._prepare):
+                read = []
+                for row, loaded in enumerate(batch, done):
+                    if isinstance(loaded, str):
+                        unreadable[row] = loaded
+                    else:
+                        read.append(loaded)
+                        rows.append(row)
+                done += len(batch)
+                bar.update(len(batch))
+                if read:
+                    inputs = dict(inputs=torch.stack(read))
+                    inputs = self.model.data_preprocessor(inputs)['inputs']
+                    parts.append(function(inputs).float().cpu())
+        width = parts[0].shape[1] if parts else len(self.classes)
+        found = torch.zeros(len(images), width)
+        if rows:
+            found[rows] = torch.cat(parts)
+        return found, unreadable
 
 
-class _Files(Dataset):
-    def __init__(self, paths: list[str], prepare: Any):
-        self.paths, self.prepare = paths, prepare
+def _is_one(images: Any) -> bool:
+    return isinstance(images, str | Path | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim < 4
+    )
 
-    def __len__(self) -> int:
-        return len(self.paths)
 
-    def __getitem__(self, row: int) -> Tensor:
-        return self.prepare(dict(img_path=self.paths[row]))['inputs']
+def _path(image: Picture, row: int) -> str:
+    if isinstance(image, str | Path):
+        return str(image)
+    return str(getattr(image, 'filename', '') or f'image {row}')
