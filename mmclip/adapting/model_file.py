@@ -30,6 +30,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     'mmclip.TipAdapterClsHead': ('num_images', 'alpha', 'beta'),
 }
 SIZES = ('num_classes', 'in_channels')
+MOST_PIXELS = 2048  # of a side; no tensor tells the size of every tower
 
 
 def write_model(
@@ -113,35 +114,45 @@ def build_model(
         CheckpointError: If it lacks something, or the tensors are not those
             of the description.
     """
-    _check_description(clip, where)
-    model = _assemble(clip, where, 'meta', len(state_dict))
+    try:
+        return _build(state_dict, clip)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f'{where} cannot be used as a classifier: {error}'
+        ) from error
+
+
+def _build(state_dict: Mapping[str, Tensor], clip: Clip) -> nn.Module:
+    _check_description(clip)
+    model = _assemble(clip, 'meta', len(state_dict))
     wanted = model.state_dict()
     check_complete(state_dict, wanted)
-    check_finite(state_dict, where, model)
-    _check_shapes(model, clip, where)
-    if any(buffer.is_meta for name, buffer in model.named_buffers()):
+    check_finite(state_dict, 'it', model)
+    _check_shapes(model, clip)
+    if any(buffer.is_meta for _, buffer in model.named_buffers()):
         # Such as the angles of rotary embeddings, which no file holds.
-        model = _assemble(clip, where, 'cpu', len(state_dict))
+        model = _assemble(clip, 'cpu', len(state_dict))
     copies = {
         key: state_dict[key].to(wanted[key].dtype, copy=True) for key in wanted
     }
     model.load_state_dict(copies, assign=True)
-    _check_labels(model.head, where)
-    return model.eval()
+    _check_labels(model.head)
+    return model
 
 
-def _check_description(clip: Clip, where: str) -> None:
+def _check_description(clip: Clip) -> None:
     """Refuse a description that lacks what images and answers need."""
     needed = ('backbone', 'img_size', 'preprocess', 'head', 'classes')
     if lacking := [key for key in needed if not clip.get(key)]:
         raise CheckpointError(
-            f"{where} is not a classifier that knows itself: its meta['clip'] "
-            f'lacks {", ".join(lacking)}. Make one with: mmclip adapt IMAGES'
+            f"its meta['clip'] lacks {', '.join(lacking)}. Make a classifier "
+            'with: mmclip adapt IMAGES'
         )
-    if len(clip['classes']) != clip['head'].get('num_classes'):
+    number = clip['head'].get('num_classes')
+    if len(clip['classes']) != number:
         raise CheckpointError(
-            f'{where} names {len(clip["classes"])} classes, but its head has '
-            f'{clip["head"].get("num_classes")}.'
+            f'it names {len(clip["classes"])} classes, but its head has '
+            f'{number}.'
         )
     preprocess = clip['preprocess']
     try:
@@ -151,12 +162,18 @@ def _check_description(clip: Clip, where: str) -> None:
         test_pipeline(preprocess, clip['img_size'])
     except (KeyError, ValueError) as error:
         raise CheckpointError(
-            f'{where} does not say how images are prepared in a way that can '
-            f'be followed here: {error}.'
+            'it does not say how images are prepared, or in a way that is '
+            f'unknown here: {error}.'
         ) from error
+    side = max(to_2tuple(clip['img_size'])) / preprocess.get('crop_pct', 1)
+    if side > MOST_PIXELS:
+        raise CheckpointError(
+            f'its images are resized to {side:.0f} pixels; at most '
+            f'{MOST_PIXELS} are allowed.'
+        )
 
 
-def _assemble(clip: Clip, where: str, device: str, num_tensors: int) -> Any:
+def _assemble(clip: Clip, device: str, num_tensors: int) -> Any:
     """Build the model, with random weights or (on 'meta') without any."""
     backbone = dict(clip['backbone'])
     if backbone['type'] != OTHER:
@@ -165,11 +182,11 @@ def _assemble(clip: Clip, where: str, device: str, num_tensors: int) -> Any:
         tower = build_backbone(backbone, device, num_tensors)
         if [*to_2tuple(tower.img_size)] != [*to_2tuple(clip['img_size'])]:
             raise CheckpointError(
-                f'{where} is for images of {clip["img_size"]} pixels, but '
-                f'its tower for {tower.img_size}.'
+                f'its images have {clip["img_size"]} pixels, but those of its '
+                f'tower {tower.img_size}.'
             )
         with torch.device(device):
-            head = MODELS.build(_head(clip['head'], where))
+            head = MODELS.build(_head(clip['head']))
         return MODELS.build(
             dict(
                 type='mmpretrain.ImageClassifier',
@@ -180,47 +197,44 @@ def _assemble(clip: Clip, where: str, device: str, num_tensors: int) -> Any:
         ).eval()
 
 
-def _head(head: dict[str, Any], where: str) -> dict[str, Any]:
+def _head(head: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a head, with the arguments that it takes."""
     kind = head.get('type', '').rpartition('.')[2]
     known = {name.rpartition('.')[2]: name for name in HEADS}
     if kind not in known:
         raise CheckpointError(
-            f'{where} has a head {kind[:50]!r}; known ones are '
-            f'{", ".join(known)}.'
+            f'its head is a {kind[:50]!r}; known ones are {", ".join(known)}.'
         )
     names = (*SIZES, *HEADS[known[kind]])
     if lacking := [name for name in names if name not in head]:
         raise CheckpointError(
-            f'{where} does not say {", ".join(lacking)} of its head.'
+            f'it does not say {", ".join(lacking)} of its head.'
         )
     return dict(type=known[kind]) | {name: head[name] for name in names}
 
 
-def _check_shapes(model: Any, clip: Clip, where: str) -> None:
+def _check_shapes(model: Any, clip: Clip) -> None:
     """Refuse a model whose parts do not fit, by a pass without memory."""
     image = torch.empty(1, 3, *to_2tuple(clip['img_size']), device='meta')
     try:
         shape = tuple(model(image).shape)
     except Exception as error:  # of any layer
         raise CheckpointError(
-            f'{where} cannot be run: its head and backbone do not fit '
-            f'({error}).'
+            f'its head does not fit its backbone ({error}).'
         ) from error
     if shape != (1, len(clip['classes'])):
         raise CheckpointError(
-            f'{where} cannot be run: its outputs are {shape}, for '
-            f'{len(clip["classes"])} classes.'
+            f'its outputs are {shape} for {len(clip["classes"])} classes.'
         )
 
 
-def _check_labels(head: Any, where: str) -> None:
-    """Refuse labels of images in a head that are not of its classes."""
+def _check_labels(head: Any) -> None:
+    """Refuse labels of a head's images that are not of its classes."""
     labels = getattr(head, 'labels', None)
     if labels is None:
         return
     if labels.min() < 0 or labels.max() >= head.num_classes:
         raise CheckpointError(
-            f'{where} has labels from {labels.min()} to {labels.max()} in its '
-            f'head, which has {head.num_classes} classes.'
+            f'its head has labels from {labels.min()} to {labels.max()}, but '
+            f'{head.num_classes} classes.'
         )

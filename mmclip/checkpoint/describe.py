@@ -9,6 +9,7 @@ from torch import nn
 
 from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import (
+    PARTS,
     PREPROCESS,
     TOWER,
     UNSAID,
@@ -23,6 +24,7 @@ from mmclip.checkpoint.towers.tower import BACKBONES
 from mmclip.datasets.preprocessing import read_pipeline
 from mmclip.errors import CheckpointError
 
+HEAD = PARTS['head']
 HEADS = ('head', 'decode_head', 'bbox_head', 'roi_head', 'cls_head')
 CONVERSIONS = ('to_rgb', '_channel_conversion', 'channel_conversion')
 _NOTE = '_loaded_clip'
@@ -248,9 +250,9 @@ def _head(model: Any) -> dict[str, Any] | None:
         described: dict[str, Any] = dict(
             type=f'{cls.__module__.split(".")[0]}.{cls.__name__}'
         )
-        for key in ('num_classes', 'in_channels'):
+        for key, (is_right, _) in HEAD.items():
             value = getattr(head, key, None)
-            if type(value) is int and value > 0:
+            if key != 'type' and is_right(value):
                 described[key] = value
         return described
     return None

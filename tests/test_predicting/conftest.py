@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ PREPROCESS = dict(
     resize_mode='shortest',
 )
 ANSWERS = dict(temperature=2.5, threshold=0.3)
-Write = Callable[..., Path]
 
 
 def model_config() -> dict:
@@ -57,13 +55,17 @@ def model(model_path: Path) -> Classifier:
     return mmclip.load(model_path, device='cpu')
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Five noisy images, each of a class in a folder of its own."""
+def save_photos(folder: Path) -> Path:
+    """Five noisy images, in two folders."""
     random = np.random.default_rng(0)
     for i in range(5):
-        path = tmp_path / 'photos' / 'ab'[i % 2] / f'{i}.png'
+        path = folder / 'ab'[i % 2] / f'{i}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 256, (24, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
-    return tmp_path / 'photos'
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return save_photos(tmp_path / 'photos')
