@@ -28,7 +28,8 @@ from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.own_images.read import read_images
-from mmclip.own_images.table import SPLITS, Images
+from mmclip.own_images.survey import find_small, survey
+from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import Template, named_templates
 from mmclip.version import __version__
 
@@ -61,6 +62,8 @@ def adapt(
     names: Sequence[str] | None = None,
     templates: str | Sequence[Template] = 'openai',
     seed: int = 0,
+    shots: int | None = None,
+    root: str | Path | None = None,
     command: str = '',
     say: Callable[[str], None] = print,
 ) -> RunFolder:
@@ -77,6 +80,10 @@ def adapt(
         templates (str | Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
         seed (int): The seed of splits and folds. Defaults to 0.
+        shots (int | None): How many training images per class to use.
+            Defaults to None: all.
+        root (str | Path | None): The folder that the paths of a table are
+            relative to. Defaults to None: that of the table.
         command (str): What makes this run again, for the page.
         say (Callable): Prints a line for the user.
 
@@ -85,7 +92,9 @@ def adapt(
     """
     start = time.perf_counter()
     folder = RunFolder(Path(out))
-    images = read_images(source, seed)
+    images = read_images(
+        source, seed, shots=shots, root=root, keep=folder.images
+    )
     if names and len(names) != len(images.classes):
         raise ArgumentError(
             f'{len(names)} names are given for {len(images.classes)} classes.'
@@ -96,11 +105,17 @@ def adapt(
         + ', '.join(f'{n:,} {split}' for split, n in counts.items() if n)
         + (f' ({images.made_split})' if images.made_split else '')
     )
+    findings, sizes = survey(images)
+    for finding in findings:
+        say(f'  {finding.text}')
     folder.metrics.unlink(missing_ok=True)  # it marks a finished run
     images.write(folder.split)
     write_text(folder.classes, '\n'.join(images.classes) + '\n')
 
     encoder = open_encoder(model, weights)
+    for finding in find_small(images, sizes, encoder.clip['img_size']):
+        findings.append(finding)
+        say(f'  {finding.text}')
     everything = see(
         encoder, images, folder, names or images.classes, templates
     )
@@ -127,7 +142,7 @@ def adapt(
         seconds=round(time.perf_counter() - start, 1),
         seed=seed,
         model=model,
-        data=describe_data(images, counts),
+        data=describe_data(images, counts, findings),
         several_labels=images.several_labels,
         methods=[entrant.numbers for entrant in entrants],
         chosen=best.numbers['name'],
@@ -245,21 +260,18 @@ def look(
     )
 
 
-def describe_data(images: Images, counts: dict[str, int]) -> dict[str, Any]:
+def describe_data(
+    images: Images, counts: dict[str, int], findings: Sequence[Finding]
+) -> dict[str, Any]:
     """Return what ``metrics.json`` says of the images."""
-    number = len(images.classes)
-    labels = images.first_labels()
     return dict(
         root=images.root,
         made_split=images.made_split,
         images=counts,
         per_class={
-            split: torch.bincount(
-                torch.tensor(labels[images.rows(split)]), minlength=number
-            ).tolist()
-            for split in SPLITS
+            split: images.per_class(split).tolist() for split in SPLITS
         },
-        findings=[],
+        findings=[asdict(finding) for finding in findings],
     )
 
 

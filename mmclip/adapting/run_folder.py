@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / 'split.csv'
 
     @property
+    def images(self) -> Path:
+        """Images that the source has inside other files."""
+        return self.path / 'images'
+
+    @property
     def predictions(self) -> Path:
         """An answer per image of the validation and test sets."""
         return self.path / 'predictions.csv'

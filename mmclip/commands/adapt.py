@@ -9,12 +9,14 @@ from mmclip.commands._command_line import (
     Parser,
     command,
     command_line,
+    positive,
     print_written,
 )
 
 EXAMPLES = """\
   # one folder per class, in photos/ or in photos/train/ and photos/val/
   %(prog)s photos/
+  %(prog)s labels.csv --root photos/ --shots 16
   %(prog)s photos/ --model ViT-L-14-336/openai --out runs/large
   %(prog)s photos/ --names NAMES.txt --templates TEMPLATES.txt
 """
@@ -23,7 +25,25 @@ EXAMPLES = """\
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__name__, __doc__, EXAMPLES)
     add = parser.add_argument
-    add('images', type=Path, help='a folder with one folder per class')
+    add(
+        'images',
+        type=Path,
+        help='a folder with one folder per class, a table (CSV) with the '
+        'columns path and label, or a data set of Hugging Face on disk',
+    )
+    add(
+        '--root',
+        type=Path,
+        metavar='DIR',
+        help='the folder that the paths of a table are relative to (default: '
+        "the table's)",
+    )
+    add(
+        '--shots',
+        type=positive,
+        metavar='K',
+        help='use K training images per class (default: all)',
+    )
     add(
         '--model',
         default='ViT-B-32/openai',
@@ -50,17 +70,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="OpenAI's 80 templates, its best 7, or a text file with one "
         'template per line, with {} for the name (default: %(default)s)',
     )
-    add('--seed', type=int, default=0, help='of splits (default: 0)')
+    add('--seed', type=int, default=0, help='of splits and shots (default: 0)')
     parser.add_force('the run in the folder')
     add('-v', '--verbose', action='store_true', help='show the whole log')
     args = parser.parse(argv)
-    args.out = args.out or Path('runs') / args.images.resolve().name
+    source = args.images.resolve()
+    name = source.stem if source.is_file() else source.name
+    args.out = args.out or Path('runs') / name
     return args
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    if not args.images.exists():  # said before the imports
+        raise FileNotFoundError(f'There is no file or folder {args.images}.')
     from mmclip.adapting.adapt import adapt
     from mmclip.adapting.run_folder import RunFolder
     from mmclip.adapting.screen import log_to
@@ -78,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
             names=names,
             templates=args.templates,
             seed=args.seed,
+            shots=args.shots,
+            root=args.root,
             command=_again(args, argv),
         )
     print_written(

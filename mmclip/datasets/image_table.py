@@ -7,7 +7,7 @@ from typing import Any
 
 from mmpretrain.datasets import BaseDataset
 
-from mmclip.errors import DataError
+from mmclip.errors import DataError, did_you_mean
 from mmclip.registry import DATASETS
 
 COLUMNS = ('path', 'label', 'split')
@@ -29,8 +29,9 @@ class ImageTable(BaseDataset):
             to None: all.
         data_root (str): The folder that paths are relative to. Defaults to
             the folder of the table.
-        several_labels (bool): Whether ``gt_label`` is a list of numbers.
-            Defaults to False.
+        several_labels (bool): Whether ``gt_label`` is a list of numbers, as
+            in mmpretrain's ``MultiLabelDataset``, and may be empty. Defaults
+            to False.
         **kwargs: As in mmpretrain's ``BaseDataset``.
 
     Raises:
@@ -55,44 +56,67 @@ class ImageTable(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images as dicts."""
-        numbers = {name: i for i, name in enumerate(self.CLASSES)}
-        found = []
-        for path, label, split in read_rows(self.ann_file):
-            if self.split not in (None, split):
-                continue
-            names = label.split(SEPARATOR) if self.several_labels else [label]
-            if unknown := [n for n in names if n not in numbers and n]:
-                raise DataError(
-                    f'{self.ann_file}: {path} has the label {unknown[0]!r}, '
-                    f'which is not one of the {len(numbers)} classes.'
-                )
-            labels = [numbers[name] for name in names if name]
-            found.append(
-                dict(
-                    img_path=os.path.join(self.table_root, path),
-                    gt_label=labels if self.several_labels else labels[0],
-                )
-            )
-        if not found:
+        rows = [
+            (path, label.split(SEPARATOR) if self.several_labels else [label])
+            for path, label, split in read_rows(self.ann_file)
+            if self.split in (None, split)
+        ]
+        if not rows:
             raise DataError(
                 f'{self.ann_file} has no image with split {self.split!r}.'
             )
-        return found
+        if self.several_labels:  # or none
+            rows = [(path, [n for n in names if n]) for path, names in rows]
+        numbers = {name: i for i, name in enumerate(self.CLASSES)}
+        unknown = {n: path for path, names in rows for n in names}
+        for name in numbers:
+            unknown.pop(name, None)
+        if unknown:
+            name, path = next(iter(unknown.items()))
+            raise DataError(
+                f'{self.ann_file}: {path} has the label {name!r}, which is '
+                f'not one of the {len(numbers)} classes'
+                f'{did_you_mean(name, numbers)}.'
+            )
+        return [
+            dict(
+                img_path=os.path.join(self.table_root, path),
+                gt_label=[numbers[name] for name in names]
+                if self.several_labels
+                else numbers[names[0]],
+            )
+            for path, names in rows
+        ]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the numbers of an image's labels."""
+        label = self.get_data_info(idx)['gt_label']
+        return label if self.several_labels else [label]
 
 
 def read_rows(path: str) -> Iterator[tuple[str, str, str]]:
     """Read the path, label and split of each row of a table of ours.
 
     Raises:
-        DataError: If the table has other columns.
+        DataError: If the table has other columns, or is damaged.
         FileNotFoundError: If there is no such table.
     """
     with open(path, encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file)
-        if missing := set(COLUMNS) - set(reader.fieldnames or ()):
+        reader = csv.DictReader(file, strict=True)
+        try:
+            if missing := set(COLUMNS) - set(reader.fieldnames or ()):
+                raise DataError(
+                    f'{path} lacks the column {", ".join(sorted(missing))}; '
+                    f'it must begin with the line {",".join(COLUMNS)}.'
+                )
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(
+                        f'{path} has more or fewer cells than its header at '
+                        f'line {reader.line_num}.'
+                    )
+                yield row['path'], row['label'], row['split']
+        except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
-                f'{path} lacks the column {", ".join(sorted(missing))}; it '
-                f'must begin with the line {",".join(COLUMNS)}.'
-            )
-        for row in reader:
-            yield row['path'], row['label'], row['split']
+                f'{path} is damaged at line {reader.line_num}: {error}.'
+            ) from error

@@ -1,83 +1,164 @@
 """Folders of images, with one folder per class."""
 
+from collections import defaultdict
 from pathlib import Path
 
-from mmclip.datasets.image_tree import class_folders, read_tree
-from mmclip.errors import DataError, some
-from mmclip.own_images.splits import split_by_class
-from mmclip.own_images.table import Images
-
-# What users call the folders of their splits.
-NAMES = dict(
-    train=('train', 'training'),
-    val=('val', 'valid', 'validation'),
-    test=('test', 'testing'),
+from mmclip.datasets.image_tree import (
+    ImageTree,
+    class_folders,
+    count_suffixes,
+    read_tree,
 )
+from mmclip.errors import DataError, some
+from mmclip.own_images.listing import Listing, Row, number, split_named
+from mmclip.own_images.table import Finding
 
 
-def read_folders(folder: Path, seed: int) -> Images:
+def read_folders(folder: Path) -> Listing:
     """Read class folders, below folders of splits or not.
 
-    Args:
-        folder (Path): The folder.
-        seed (int): The seed of the split, where validation images are taken
-            from the others.
-
     Raises:
-        DataError: If there are no images, or fewer than two classes.
+        DataError: If images are outside class folders, or there are none.
     """
-    by_split = _folders_of_splits(folder)
+    listing = Listing(str(folder), str(folder))
+    by_split = folders_of_splits(folder)
+    # A folder 'train' without class folders, beside others, is a class.
+    beside = [
+        name for name in class_folders(str(folder)) if not split_named(name)
+    ]
+    if beside and not any(_subfolders(folder / n) for n in by_split.values()):
+        by_split = {}
     if by_split and 'train' not in by_split:
         raise DataError(
             f'{folder} has the folders {some(by_split.values())}, but no '
             'train/.'
         )
-    paths: list[str] = []
-    names: list[str] = []
-    splits: list[str] = []
-    for split, name in (by_split or {'train': ''}).items():
-        tree = read_tree(str(folder / name))
-        if loose := [path for path, label in tree.images if not label]:
-            raise DataError(
-                f'{folder / name} has images outside its class folders: '
-                f'{some(loose)}. Move each into the folder of its class.'
+    if by_split and beside:
+        listing.findings.append(
+            Finding(
+                'left_out',
+                f'Left out, because they are not in a split: {some(beside)}.',
+                tuple(beside),
             )
-        for path, label in tree.images:
-            paths.append(f'{name}/{path}' if name else path)
-            names.append(label)
-            splits.append(split)
-    if not paths:
-        raise DataError(f'{folder} has no images.')
-    classes = tuple(
-        sorted({n for n, s in zip(names, splits, strict=True) if s == 'train'})
-    )
-    unknown = sorted(set(names) - set(classes))
-    if unknown:
-        raise DataError(
-            f'{folder} has classes without training images: {some(unknown)}.'
         )
-    if len(classes) < 2:
-        raise DataError(
-            f'{folder} has images of one class only ({classes[0]}): at least '
-            'two are needed, one folder per class.'
-        )
-    numbers = {name: i for i, name in enumerate(classes)}
-    images = Images(
-        str(folder),
-        tuple(paths),
-        tuple((numbers[name],) for name in names),
-        tuple(splits),
-        classes,
-    )
-    return images if 'val' in splits else split_by_class(images, seed)
+    for split, name in (by_split or {'': ''}).items():
+        tree = read_tree(str(folder / name))
+        _refuse_loose(tree, by_split)
+        start = f'{name}/' if name else ''
+        listing.rows += [
+            Row(start + path, (label,), split) for path, label in tree.images
+        ]
+        listing.findings += _left_out(tree, start)
+    if not listing.rows:
+        raise DataError(f'{folder} has no images{_instead(folder)}.')
+    if len({row.labels for row in listing.rows}) == 1:
+        raise DataError(_one_class(folder, listing.rows[0]))
+    return listing
 
 
-def _folders_of_splits(folder: Path) -> dict[str, str]:
-    """Return the folder of each split, by split."""
-    found = class_folders(str(folder))
-    return {
-        split: name
-        for split, names in NAMES.items()
-        for name in found
-        if name.lower() in names
-    }
+def folders_of_splits(folder: Path) -> dict[str, str]:
+    """Return the folder of each split, by split.
+
+    Raises:
+        DataError: If a split has two folders.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in class_folders(str(folder)):
+        if split := split_named(name):
+            found[split].append(name)
+    for split, names in found.items():
+        if len(names) > 1:
+            raise DataError(
+                f'{folder} has {len(names)} folders of the {split} set: '
+                f'{some(names)}. Keep one of them.'
+            )
+    return {split: names[0] for split, names in found.items()}
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return class_folders(str(folder))
+
+
+def _refuse_loose(tree: ImageTree, by_split: dict[str, str]) -> None:
+    loose = [path for path, label in tree.images if not label]
+    if not loose:
+        return
+    if not tree.folders and not by_split:
+        raise DataError(
+            f'{tree.root} has {number(loose, "image")} and no class folders: '
+            'make one folder per class, or give a table (CSV) with the '
+            f'columns path and label{_tables(Path(tree.root))}.'
+        )
+    raise DataError(
+        f'{tree.root} has images outside its class folders: {some(loose)}. '
+        'Move each into the folder of its class.'
+    )
+
+
+def _left_out(tree: ImageTree, start: str) -> list[Finding]:
+    findings = []
+    if tree.hidden:
+        paths = [start + path for path in tree.hidden]
+        findings.append(
+            Finding(
+                'hidden',
+                f'Left out, because they are hidden or made by a system: '
+                f'{some(paths)}.',
+                tuple(paths),
+            )
+        )
+    if tree.others:
+        paths = [start + path for path in tree.others]
+        findings.append(
+            Finding(
+                'others',
+                f'Left out {number(paths, "file")} that cannot be read as an '
+                f'image ({count_suffixes(paths)}), such as {paths[0]}.',
+                tuple(paths),
+            )
+        )
+    full = {label for _, label in tree.images}
+    if empty := [start + name for name in tree.folders if name not in full]:
+        findings.append(
+            Finding(
+                'empty',
+                f'Left out {number(empty, "class folder")} without an image: '
+                f'{some(empty)}.',
+                tuple(empty),
+            )
+        )
+    nested = [start + path for path, _ in tree.images if path.count('/') > 1]
+    if nested:
+        findings.append(
+            Finding(
+                'nested',
+                f'{number(nested, "image")} in folders inside a class folder '
+                f'count for that class, such as {nested[0]}.',
+                tuple(nested),
+            )
+        )
+    return findings
+
+
+def _one_class(folder: Path, row: Row) -> str:
+    inside = folder / row.path.partition('/')[0]
+    deeper = _subfolders(inside)
+    hint = ''
+    if len(deeper) > 1 and not row.split:
+        hint = f' If its folders {some(deeper)} are the classes, give {inside}'
+        hint += '.'
+    return (
+        f'{folder} has images of one class only ({row.labels[0]}): at least '
+        f'two are needed, one folder per class{_tables(folder)}.{hint}'
+    )
+
+
+def _instead(folder: Path) -> str:
+    """Say what there is instead of images, for messages."""
+    names = sorted(path.name for path in folder.iterdir())
+    return f'; it has {some(names)}' if names else ': it is empty'
+
+
+def _tables(folder: Path) -> str:
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() == '.csv')
+    return f'. If {tables[0]} lists them, give that' if tables else ''

@@ -1,10 +1,11 @@
-"""Splits of images that keep each class's share."""
+"""Splits of images that keep each class's share, and fewer images."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from mmclip.own_images.table import Images
+from mmclip.own_images.table import Finding, Images
 
 VALIDATION_SHARE = 0.2
 
@@ -12,24 +13,83 @@ VALIDATION_SHARE = 0.2
 def split_by_class(images: Images, seed: int) -> Images:
     """Take a fifth of each class's training images for validation.
 
-    A class of one image keeps it for training.
+    A class never loses its last training image. With several labels, rare
+    classes choose first.
 
     Args:
         images (Images): With training images only, or training and test.
         seed (int): Which images are drawn.
     """
-    random = np.random.default_rng(seed)
     splits = list(images.splits)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row in images.rows('train'):
-        groups.setdefault(images.labels[row][:1], []).append(int(row))
-    for rows in groups.values():
-        number = round(VALIDATION_SHARE * len(rows))
-        number = min(max(number, 1), len(rows) - 1)
-        for row in random.permutation(rows)[:number]:
-            splits[row] = 'val'
+    left = images.per_class('train')
+    wanted = [max(round(VALIDATION_SHARE * n), 1) for n in left]
+    for label, rows in _by_class(images, seed):
+        if label is None:
+            for row in rows[: round(VALIDATION_SHARE * len(rows))]:
+                splits[row] = 'val'
+            continue
+        for row in rows:
+            labels = list(images.labels[row])
+            if wanted[label] > 0 and (left[labels] > 1).all():
+                splits[row] = 'val'
+                left[labels] -= 1
+                for name in labels:
+                    wanted[name] -= 1
     return replace(
         images,
         splits=tuple(splits),
         made_split=f'a fifth of each class for validation, seed {seed}',
     )
+
+
+def take_shots(images: Images, shots: int, seed: int) -> Images:
+    """Keep a number of training images per class, and all others.
+
+    Args:
+        images (Images): With their final splits.
+        shots (int): How many per class; with several labels, an image counts
+            for each, and images without a label are not kept.
+        seed (int): Which images are drawn.
+    """
+    kept = set(np.flatnonzero(np.array(images.splits) != 'train').tolist())
+    wanted = np.full(len(images.classes), shots)
+    total = len(images.rows('train'))
+    used = 0
+    for label, rows in _by_class(images, seed):
+        if label is None:
+            continue
+        for row in rows[: max(wanted[label], 0)]:
+            kept.add(row)
+            used += 1
+            wanted[list(images.labels[row])] -= 1
+    findings = list(images.findings)
+    if used < total:
+        findings.append(
+            Finding(
+                'shots',
+                f'{total - used:,} of {total:,} training images are not used: '
+                f'{shots} per class are asked for.',
+            )
+        )
+    return replace(images.take(sorted(kept)), findings=tuple(findings))
+
+
+def _by_class(
+    images: Images, seed: int
+) -> Iterator[tuple[int | None, list[int]]]:
+    """Yield each class with training images of it, in a random order.
+
+    Each image comes once, with the rarest of its classes; those without a
+    label come last, with None.
+    """
+    random = np.random.default_rng(seed)
+    counts = images.per_class('train')
+    groups: dict[int | None, list[int]] = {}
+    for row in images.rows('train').tolist():
+        labels = images.labels[row]
+        rarest = min(labels, key=lambda n: (counts[n], n)) if labels else None
+        groups.setdefault(rarest, []).append(row)
+    order = np.argsort(counts, kind='stable').tolist()
+    for label in (*order, None):
+        if label in groups:
+            yield label, random.permutation(groups[label]).tolist()

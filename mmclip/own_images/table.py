@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,21 @@ from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.datasets.image_table import COLUMNS, SEPARATOR
 
 SPLITS = ('train', 'val', 'test')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something doubtful about the images, which does not stop a run.
+
+    Args:
+        kind (str): One word for programs, such as ``'small'``.
+        text (str): A sentence or two for people.
+        paths (tuple[str, ...]): The images, or the first of them.
+    """
+
+    kind: str
+    text: str
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Images:
             none. Defaults to False.
         made_split (str): How the splits were made, for people; empty if the
             user made them.
+        findings (tuple[Finding, ...]): What was noticed while reading.
     """
 
     root: str
@@ -38,6 +54,7 @@ class Images:
     classes: tuple[str, ...]
     several_labels: bool = False
     made_split: str = ''
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,6 +71,13 @@ class Images:
         """Return the one label of each image, ``(N,)``."""
         return np.array([labels[0] for labels in self.labels], dtype=np.int64)
 
+    def per_class(self, split: str) -> np.ndarray:
+        """Count the images of a split that have each class, ``(K,)``."""
+        labels = [n for row in self.rows(split) for n in self.labels[row]]
+        return np.bincount(
+            np.array(labels, dtype=np.int64), minlength=len(self.classes)
+        )
+
     def targets(self) -> np.ndarray:
         """Return which labels each image has, ``(N, K)`` booleans."""
         found = np.zeros((len(self), len(self.classes)), dtype=bool)
@@ -63,14 +87,11 @@ class Images:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> 'Images':
         """Return some of the rows, with all classes."""
-        return Images(
-            self.root,
-            tuple(self.paths[i] for i in rows),
-            tuple(self.labels[i] for i in rows),
-            tuple(self.splits[i] for i in rows),
-            self.classes,
-            self.several_labels,
-            self.made_split,
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in rows),
+            labels=tuple(self.labels[i] for i in rows),
+            splits=tuple(self.splits[i] for i in rows),
         )
 
     def write(self, path: Path) -> None:

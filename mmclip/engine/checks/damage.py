@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,7 @@ from mmclip.datasets.formats import open_image
 from mmclip.datasets.load_image import LoadImageError, read_image
 
 THREADS = 8  # most of them wait for the disk
+CHUNK = 32  # files at a time: handing out single ones takes as long again
 TAIL = 2**16  # bytes in which to look for the end of an image
 # Modes that Pillow converts to RGB.
 PLAIN_MODES = frozenset(
@@ -24,17 +26,30 @@ STRIPS, TILES = (273, 279), (324, 325)  # TIFF tags: offsets, lengths
 def find_unreadable(paths: Sequence[str]) -> list[LoadImageError]:
     """Find local images that :func:`mmclip.datasets.read_image` refuses.
 
+    Damage shows as in :func:`read_sizes`.
+    """
+    found = read_sizes(paths)
+    return [error for error in found if isinstance(error, LoadImageError)]
+
+
+def read_sizes(
+    paths: Sequence[str],
+) -> list[tuple[int, int] | LoadImageError]:
+    """Read the width and height of local images, or why they do not load.
+
     Only the header and the end of each file are read. Files that look damaged
     are decoded, and so are formats without an end marker. Damage in between
     shows only when an image is loaded.
     """
+    chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(THREADS) as threads:
-        whole = threads.map(_looks_whole, paths)
-        suspects = [
-            path for path, ok in zip(paths, whole, strict=True) if not ok
+        sizes = list(chain(*threads.map(_sizes_if_whole, chunks)))
+        suspects = [i for i, size in enumerate(sizes) if size is None]
+        decoded = threads.map(_decode, [paths[i] for i in suspects])
+        return [
+            size or next(decoded)  # in the order of the suspects
+            for size in sizes
         ]
-        found = list(threads.map(_error_of, suspects))
-    return [error for error in found if error is not None]
 
 
 def find_missing(paths: Sequence[str]) -> list[LoadImageError]:
@@ -48,26 +63,30 @@ def find_missing(paths: Sequence[str]) -> list[LoadImageError]:
     return errors
 
 
-def _looks_whole(path: str) -> bool:
+def _sizes_if_whole(paths: Sequence[str]) -> list[tuple[int, int] | None]:
+    return [_size_if_whole(path) for path in paths]
+
+
+def _size_if_whole(path: str) -> tuple[int, int] | None:
     try:
         with open(path, 'rb') as file, open_image(file) as image:
             if grey_levels.needs_scaling(image):
                 grey_levels.value_range(image)
             elif image.mode not in PLAIN_MODES:
-                return False
-            return _has_end(image, file)
+                return None
+            return image.size if _has_end(image, file) else None
     # On a damaged header, Pillow raises nearly any exception; read_image
     # says what is wrong.
     except Exception:
-        return False
+        return None
 
 
-def _error_of(path: str) -> LoadImageError | None:
+def _decode(path: str) -> tuple[int, int] | LoadImageError:
     try:
-        read_image(path)
+        height, width = read_image(path).shape[:2]
     except LoadImageError as error:
         return error
-    return None
+    return width, height
 
 
 def _has_end(image: Any, file: IO[bytes]) -> bool:
