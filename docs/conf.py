@@ -22,10 +22,14 @@ extensions = [
     'sphinx.ext.autodoc',
     'sphinx.ext.napoleon',
 ]
+myst_enable_extensions = ['html_image']
 myst_heading_anchors = 3
+# index.md names pages that are still to come.
 suppress_warnings = ['toc.not_readable']
 exclude_patterns = ['_build']
 autodoc_member_order = 'bysource'
+maximum_signature_line_length = 79
+toc_object_entries_show_parents = 'hide'
 
 html_theme = 'furo'
 html_title = f'mmclip {release}'
@@ -43,7 +47,7 @@ PAGES = {
 
 
 def move_links(app: Sphinx, path: Path, parent: str, text: list[str]) -> None:
-    """Make the links of an included file lead to the same places from here."""
+    """Make links that are right in the repository lead to the pages here."""
     folder = (DOCS / path).parent
 
     def moved(link: re.Match) -> str:
@@ -51,7 +55,7 @@ def move_links(app: Sphinx, path: Path, parent: str, text: list[str]) -> None:
         return link['start'] + PAGES.get(target, os.path.relpath(target, DOCS))
 
     text[0] = re.sub(
-        r'(?P<start>\]\(|\b(?:src|srcset|href)=")'
+        r'(?P<start>\]\(|\b(?:src|srcset)=")'
         r'(?![a-z]+:|#)(?P<path>[^)#"\s]+)',
         moved,
         text[0],
@@ -89,4 +93,8 @@ class StackTables(SphinxPostTransform):
 
 def setup(app: Sphinx) -> None:
     app.connect('include-read', move_links)
+    app.connect(
+        'source-read',
+        lambda app, name, text: move_links(app, Path(name), name, text),
+    )
     app.add_post_transform(StackTables)
