@@ -16,6 +16,7 @@ from tests.test_commands.test_command_line import DOORS, behind
 
 PAGES = [
     REPOSITORY / 'README.md',
+    REPOSITORY / 'SECURITY.md',
     *sorted(REPOSITORY.glob('docs/*.md')),
     *sorted(REPOSITORY.glob('configs/**/*.md')),
 ]
