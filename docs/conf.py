@@ -36,6 +36,7 @@ html_title = f'mmclip {release}'
 html_static_path = ['_static']
 html_css_files = ['tables.css']
 html_copy_source = False
+html_use_index = False
 
 # Files of the repository that are pages here: README.md is index.md.
 INCLUDE = re.compile(r'^```\{include\} (\S+)', re.M)
