@@ -88,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.adapting.adapt import adapt
     from mmclip.adapting.run_folder import RunFolder
     from mmclip.adapting.screen import log_to
+    from mmclip.report.page import write_report
     from mmclip.text.class_embeddings import class_names
 
     names = class_names(args.names) if args.names else None
@@ -106,9 +107,11 @@ def main(argv: list[str] | None = None) -> int:
             root=args.root,
             command=_again(args, argv),
         )
+        write_report(folder)
     print_written(
         (folder.model, 'the classifier'),
         (folder.predictions, 'an answer per validation and test image'),
+        (folder.report, 'the page; open it in a browser'),
         then=command_line('predict', args.out, 'IMAGES'),
     )
     return 0
