@@ -40,7 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--shots',
-        type=positive,
+        type=positive(int),
         metavar='K',
         help='use K training images per class (default: all)',
     )
