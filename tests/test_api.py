@@ -77,5 +77,5 @@ def test_what_is_not_there_is_named(name, error, said):
 
 
 def test_other_names_are_no_attributes_of_the_package():
-    with pytest.raises(AttributeError, match="no attribute 'unload'"):
-        _ = mmclip.unload
+    with pytest.raises(AttributeError, match="no attribute 'loads'"):
+        _ = mmclip.loads

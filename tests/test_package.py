@@ -90,6 +90,7 @@ def test_the_wheel_carries_configs_and_tools(wheel):
     ):
         assert f'mmclip/.mim/{name}' in names
     assert 'mmclip/report/templates/run.html' in names
+    assert 'mmclip/predicting/page.html' in names
     assert any(name.endswith('licenses/LICENSE') for name in names)
     assert any(name.endswith('entry_points.txt') for name in names)
     assert not any(name.startswith('tests/') for name in names)
