@@ -188,7 +188,8 @@ def compete(
     train = everything.take(images.rows('train'))
     entrants = []
     for method in METHODS:
-        if not method.fits(everything):
+        if lack := method.lacks(train):
+            say(f'  {method.title:19}left out: {lack}')
             continue
         start = time.perf_counter()
         choice = choose(method, train, seed)

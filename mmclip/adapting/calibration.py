@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from mmclip.few_shot.temperature import fit_temperature
 
 BINS = 15
 WANTED = 0.95  # accuracy of the images that get an answer
@@ -54,35 +55,6 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
         answered=100 * answered.float().mean().item(),
         accuracy_of_answered=100 * right[answered].float().mean().item(),
     )
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Find the temperature with the least cross entropy.
-
-    Source: arXiv 1706.04599, section 4.2. The loss is convex in 1 /
-    temperature, so a search by halves of its logarithm finds the minimum. It
-    is looked for between 1/100 and 100.
-
-    Args:
-        logits (Tensor): ``(N, K)``.
-        labels (Tensor): ``(N,)``.
-    """
-    logits = logits.double()
-    low, high = -4.60517, 4.60517  # logarithms of 1/100 and 100
-    golden = (5**0.5 - 1) / 2
-
-    def loss(log: float) -> float:
-        scaled = logits / torch.tensor(log).double().exp()
-        return F.cross_entropy(scaled, labels).item()
-
-    while high - low > 1e-4:
-        left = high - golden * (high - low)
-        right = low + golden * (high - low)
-        if loss(left) < loss(right):
-            high = right
-        else:
-            low = left
-    return float(torch.tensor((low + high) / 2).exp())
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:

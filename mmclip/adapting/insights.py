@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mmclip.few_shot.cross_validation import make_folds
+from mmclip.few_shot.cross_validation import make_folds, split
 from mmclip.few_shot.method import Encoded, Method
 from mmclip.own_images.table import Images
 
@@ -54,11 +53,12 @@ def suspects(
     """
     folds = make_folds(images.labels.numpy(), seed, few=len(images))
     probabilities = torch.full((len(images), images.num_classes), torch.nan)
-    for held_out in folds:
-        rest = np.setdiff1d(np.arange(len(images)), held_out)
-        classifier = method.fit(images.take(rest), **settings)
-        logits = classifier.logits(images.pooled[held_out])
-        probabilities[held_out] = logits.softmax(dim=1)
+    for rows, (rest, held_out) in zip(
+        folds, split(images, folds), strict=True
+    ):
+        classifier = method.fit(rest, **settings)
+        logits = classifier.logits(held_out.pooled)
+        probabilities[rows] = logits.softmax(dim=1)
     seen = ~probabilities[:, 0].isnan()
     typical = torch.ones(images.num_classes)
     for label in range(images.num_classes):

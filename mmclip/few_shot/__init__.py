@@ -5,7 +5,7 @@ channels before the projection into CLIP's joint space, D after it.
 """
 
 from mmclip.few_shot import heads as _heads  # registers them
-from mmclip.few_shot.linear_probe import LinearProbe
+from mmclip.few_shot.linear_probe import LinearProbe, TextProbe
 from mmclip.few_shot.lp_plus_plus import LPPlusPlus
 from mmclip.few_shot.method import Method
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
@@ -17,6 +17,7 @@ METHODS: tuple[Method, ...] = (
     ZeroShot(),
     NearestNeighbours(),
     LinearProbe(),
+    TextProbe(),
     TipAdapter(),
     TipAdapterF(),
     LPPlusPlus(),

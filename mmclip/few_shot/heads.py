@@ -51,7 +51,8 @@ class NearestNeighboursClsHead(ClsHead):
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Compute ``(B, K)`` logarithms of shares of the votes."""
-        cosines, nearest = (self.pre_logits(feats) @ self.keys.T).topk(self.k)
+        cosines = self.pre_logits(feats) @ self.keys.T  # (B, N)
+        cosines, nearest = cosines.topk(self.k)  # (B, k)
         votes = (cosines / TEMPERATURE).softmax(dim=1)  # (B, k)
         shares = votes.new_zeros(len(votes), self.num_classes)
         shares = shares.scatter_add(1, self.labels[nearest], votes)

@@ -6,11 +6,12 @@ encoded once, without random crops, and the number of steps is chosen by
 cross-validation, where the authors use validation images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.few_shot.zero_shot import cosine_classifier
@@ -39,37 +40,49 @@ class LPPlusPlus(Method):
 
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Run full-batch gradient descent in two blocks."""
-        assert train.text is not None
-        f, t = train.embedded(), train.text.embeddings
-        number = len(train)
-        one_hot = F.one_hot(train.labels, train.num_classes).to(f)
-        cosines = f @ t.T  # (N, K)
-        weight = (one_hot.T @ f).requires_grad_()  # sums, not means
-        bias = torch.zeros(train.num_classes, requires_grad=True)
-        of_class = (one_hot * cosines).sum(0) / one_hot.sum(0).clamp(min=1)
-        alpha = torch.full(
-            (train.num_classes,), ALPHA_SCALE * of_class.mean().item()
-        ).requires_grad_()
-        largest = torch.linalg.eigvalsh(f.T @ f)[-1].item()
-        optimizer = torch.optim.SGD(
-            [weight, bias], lr=4 * number / largest, momentum=0.9
-        )
-        alpha_lr = number / (4 * cosines.square().sum(0).max().item())
-        for step in range(1, settings['steps'] + 1):
+        return next(_descend(train, [settings['steps']]))
+
+    def try_all(self, train: Encoded, images: Encoded) -> Iterator[Tensor]:
+        """Look at the classifier along one descent."""
+        found = {
+            steps: classifier.logits(images.pooled)
+            for steps, classifier in zip(
+                sorted(STEPS), _descend(train, sorted(STEPS)), strict=True
+            )
+        }
+        yield from (found[steps] for steps in STEPS)
+
+
+def _descend(train: Encoded, stops: Sequence[int]) -> Iterator[Classifier]:
+    """Yield the classifier after each of some numbers of steps."""
+    assert train.text is not None
+    f, t = train.embedded(), train.text.embeddings
+    number = len(train)
+    one_hot = F.one_hot(train.labels, train.num_classes).to(f)
+    cosines = f @ t.T  # (N, K)
+    weight = (one_hot.T @ f).requires_grad_()  # sums, not means
+    bias = torch.zeros(train.num_classes, requires_grad=True)
+    of_class = (one_hot * cosines).sum(0) / one_hot.sum(0)
+    alpha = torch.full(
+        (train.num_classes,), ALPHA_SCALE * of_class.mean().item()
+    ).requires_grad_()
+    largest = torch.linalg.eigvalsh(f.T @ f)[-1].item()
+    optimizer = torch.optim.SGD(
+        [weight, bias], lr=4 * number / largest, momentum=0.9
+    )
+    alpha_lr = number / (4 * cosines.square().sum(0).max().item())
+    for step in range(stops[-1] + 1):
+        if step:
             logits = f @ weight.T + alpha * cosines + bias
             optimizer.zero_grad()
             F.cross_entropy(logits, train.labels).backward()
             optimizer.step()
-            if step % ALPHA_EVERY == 0:
-                # The authors never reset alpha's gradient, so each of its
-                # steps uses the sum of all gradients so far; without that it
-                # hardly moves.
-                with torch.no_grad():
-                    alpha -= alpha_lr * alpha.grad  # type: ignore[operator]
-        with torch.no_grad():
-            classifier = cosine_classifier(
-                train, weight + alpha[:, None] * t, train.text
-            )
-            head: Any = classifier.head
-            head.fc.bias.copy_(bias)
-        return classifier
+        if step and step % ALPHA_EVERY == 0:
+            # The authors never reset alpha's gradient, so each of its steps
+            # uses the sum of all gradients so far; without that it hardly
+            # moves.
+            with torch.no_grad():
+                alpha -= alpha_lr * alpha.grad  # type: ignore[operator]
+        if step in stops:
+            blended = (weight + alpha[:, None] * t).detach()
+            yield cosine_classifier(train, blended, bias.detach())

@@ -5,13 +5,15 @@ what is written, trained further and tested by the ordinary runners.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+CHUNK = 4096  # images whose logits are computed at once
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,10 @@ class Classifier:
     @torch.no_grad()
     def logits(self, pooled: Tensor) -> Tensor:
         """Compute the logits ``(N, K)`` of features ``(N, C)``."""
-        project = self.projection
-        features = pooled if project is None else project(pooled)
-        return self.head.eval()((features,))
+        project = self.projection or (lambda features: features)
+        head = self.head.eval()
+        chunks = [head((project(some),)) for some in pooled.split(CHUNK)]
+        return torch.cat(chunks)
 
 
 class Method(ABC):
@@ -114,6 +117,8 @@ class Method(ABC):
         source (str): The paper.
         needs_text (bool): Whether it needs a text tower.
         needs_projection (bool): Whether it needs the tower's projection.
+        most_images (int | None): With more training images it would be slow,
+            or its head, which holds them, too large.
     """
 
     name: ClassVar[str]
@@ -121,12 +126,17 @@ class Method(ABC):
     source: ClassVar[str]
     needs_text: ClassVar[bool] = False
     needs_projection: ClassVar[bool] = False
+    most_images: ClassVar[int | None] = None
 
-    def fits(self, images: Encoded) -> bool:
-        """Tell whether the model has what this method needs."""
-        return (images.text is not None or not self.needs_text) and (
-            images.projection is not None or not self.needs_projection
-        )
+    def lacks(self, train: Encoded) -> str:
+        """Return why this method cannot take part, or an empty string."""
+        if self.needs_text and train.text is None:
+            return 'the model has no text tower'
+        if self.needs_projection and train.projection is None:
+            return 'the model has no linear projection'
+        if self.most_images is not None and len(train) > self.most_images:
+            return f'more than {self.most_images:,} training images'
+        return ''
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return the settings that cross-validation may choose from.
@@ -138,3 +148,12 @@ class Method(ABC):
     @abstractmethod
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Make a classifier of the training images."""
+
+    def try_all(self, train: Encoded, images: Encoded) -> Iterator[Tensor]:
+        """Yield the logits ``(n, K)`` of images for each settings of the grid.
+
+        Methods that can do so faster than one ``fit`` after another override
+        it.
+        """
+        for settings in self.grid(train):
+            yield self.fit(train, **settings).logits(images.pooled)

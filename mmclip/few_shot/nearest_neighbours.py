@@ -16,10 +16,11 @@ class NearestNeighbours(Method):
     name = 'nearest_neighbours'
     title = 'nearest neighbours'
     source = 'arXiv 2104.14294, appendix F.1'
+    most_images = 20_000
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return numbers of neighbours."""
-        return [dict(k=k) for k in (5, 1, 10, 20) if k <= len(train)]
+        return [dict(k=k) for k in (5, 1, 10, 20)]
 
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Remember the training images."""
@@ -29,7 +30,7 @@ class NearestNeighbours(Method):
                 num_classes=train.num_classes,
                 in_channels=train.pooled.shape[1],
                 num_images=len(train),
-                k=settings['k'],
+                k=min(settings['k'], len(train)),
             )
         )
         with torch.no_grad():

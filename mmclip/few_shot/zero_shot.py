@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.few_shot.method import Classifier, Encoded, Method, Text
+from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.registry import MODELS
 
 
@@ -21,20 +21,19 @@ class ZeroShot(Method):
         """Return the classifier that the names make."""
         assert train.text is not None
         text = train.text
-        return cosine_classifier(
-            train, text.logit_scale * text.embeddings, text
-        )
+        weight = text.logit_scale * text.embeddings
+        return cosine_classifier(train, weight, text.logit_bias)
 
 
 def cosine_classifier(
-    train: Encoded, weight: Tensor, text: Text
+    train: Encoded, weight: Tensor, bias: Tensor | float
 ) -> Classifier:
     """Return a linear classifier of features of length one.
 
     Args:
         train (Encoded): Whose projection it uses.
         weight (Tensor): ``(K, D)``, times the logit scale.
-        text (Text): Whose bias it uses.
+        bias (Tensor | float): ``(K,)``, or the same for all classes.
     """
     num_classes, width = weight.shape
     head = MODELS.build(
@@ -46,5 +45,5 @@ def cosine_classifier(
     )
     with torch.no_grad():
         head.fc.weight.copy_(weight)
-        head.fc.bias.fill_(text.logit_bias)
+        head.fc.bias.copy_(torch.as_tensor(bias))
     return Classifier(head, train.projection)

@@ -68,7 +68,12 @@ class Trial:
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, c: float
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    c: float,
+    *,
+    offsets: np.ndarray | None = None,
 ) -> LinearClassifier:
     """Minimise ``C * sum of cross entropies + squared norm of weights / 2``.
 
@@ -85,6 +90,8 @@ def fit(
         labels (np.ndarray): ``(N,)``, from 0 to ``num_classes - 1``.
         num_classes (int): K.
         c (float): scikit-learn's ``C``.
+        offsets (np.ndarray | None): Known logits ``(N, K)``, to which the
+            layer's are added. Defaults to None.
 
     Raises:
         DataError: If a class has no sample.
@@ -100,14 +107,19 @@ def fit(
     x = _tensor(features).to(device)
     x = x.double() if device == 'cpu' else x.float()
     y = torch.tensor(labels, device=device)
+    known = None if offsets is None else _tensor(offsets).to(x)
     # For two classes, our two opposite rows have half the squared norm of
     # their difference, which is scikit-learn's single row.
     weight_decay = (2 if num_classes == 2 else 1) / (c * len(x))
     mean = x.mean(dim=0)
     x = x - mean
-    variances, axes = torch.linalg.eigh(x.T @ x / len(x))
+    if len(x) < x.shape[1]:  # the weights lie in the span of the samples
+        _, lengths, axes = torch.linalg.svd(x, full_matrices=False)
+        variances, axes = lengths.square() / len(x), axes.T
+    else:
+        variances, axes = torch.linalg.eigh(x.T @ x / len(x))
     scales = (variances.clamp(min=0) / num_classes + weight_decay).rsqrt()
-    whiten = axes * scales  # (C, C)
+    whiten = axes * scales  # (C, C), or (C, N)
     x = x @ whiten
     weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(num_classes, requires_grad=True)
@@ -129,6 +141,8 @@ def fit(
         for start in range(0, len(x), CHUNK):
             rows = slice(start, start + CHUNK)
             logits = F.linear(x[rows], weight, bias)
+            if known is not None:
+                logits = logits + known[rows]
             loss = F.cross_entropy(logits, y[rows], reduction='sum') / len(x)
             loss.backward()
             total += loss.detach()

@@ -22,6 +22,7 @@ def test_every_method_takes_part(run):
         'zero_shot',
         'nearest_neighbours',
         'linear_probe',
+        'text_probe',
         'tip_adapter',
         'tip_adapter_f',
         'lp_plus_plus',
