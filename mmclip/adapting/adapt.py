@@ -3,7 +3,7 @@
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from mmclip.adapting.insights import (
 from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
-from mmclip.errors import ArgumentError
+from mmclip.datasets.class_order import only_in
+from mmclip.datasets.image_tree import class_folders
+from mmclip.errors import ArgumentError, DataError
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
@@ -61,6 +63,7 @@ def adapt(
     weights: str | None = None,
     names: Sequence[str] | None = None,
     templates: str | Sequence[Template] = 'openai',
+    also_test: Sequence[str | Path] = (),
     seed: int = 0,
     shots: int | None = None,
     root: str | Path | None = None,
@@ -79,6 +82,8 @@ def adapt(
             order of the classes. Defaults to the names of the folders.
         templates (str | Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
+        also_test (Sequence): Folders with one folder per class, on which each
+            method is measured too. They choose nothing. Defaults to none.
         seed (int): The seed of splits and folds. Defaults to 0.
         shots (int | None): How many training images per class to use.
             Defaults to None: all.
@@ -99,6 +104,7 @@ def adapt(
         raise ArgumentError(
             f'{len(names)} names are given for {len(images.classes)} classes.'
         )
+    others = other_folders(also_test, images)
     counts = {split: len(images.rows(split)) for split in SPLITS}
     say(
         f'{len(images):,} images of {len(images.classes)} classes: '
@@ -119,7 +125,11 @@ def adapt(
     everything = see(
         encoder, images, folder, names or images.classes, templates
     )
-    entrants = compete(everything, images, seed, say)
+    also = {
+        name: see_other(encoder, other, everything, folder)
+        for name, other in others.items()
+    }
+    entrants = compete(everything, images, also, seed, say)
     best = max(entrants, key=lambda e: e.numbers['val']['accuracy'])
     not_worse = [
         e.numbers['name']
@@ -165,12 +175,12 @@ def see(
     templates: str | Sequence[Template],
 ) -> Encoded:
     """Compute what the towers say of the images and the classes."""
-    features = encode(encoder, dataset(images, folder, None), folder.features)
+    found = encode(encoder, dataset(images, folder, None), folder.features)
     text = None
     if encoder.embed is not None:
         text = encoder.embed(names, named_templates(templates))
     return Encoded(
-        torch.tensor(features),
+        torch.tensor(found.features),
         torch.tensor(images.first_labels()),
         len(images.classes),
         encoder.projection,
@@ -178,15 +188,65 @@ def see(
     )
 
 
+def other_folders(
+    folders: Sequence[str | Path], images: Images
+) -> dict[str, dict[str, Any]]:
+    """Return the configs of folders that are only measured, by name.
+
+    Raises:
+        ArgumentError: If two have the same name, or images have several
+            labels.
+        DataError: If one has other classes than the images.
+    """
+    if folders and images.several_labels:
+        raise ArgumentError('--also-test is for images with one label each.')
+    found: dict[str, dict[str, Any]] = {}
+    for folder in map(Path, folders):
+        if folder.name in found:
+            raise ArgumentError(
+                f'--also-test names two folders {folder.name}: rename one.'
+            )
+        classes = class_folders(str(folder))
+        if differences := only_in(images=images.classes, folder=classes):
+            raise DataError(
+                f'{folder} must have the classes of the images '
+                f'({differences}).'
+            )
+        found[folder.name] = dict(
+            type='mmclip.ImageFolder',
+            data_root=str(folder),
+            metainfo=dict(classes=images.classes),
+        )
+    return found
+
+
+def see_other(
+    encoder: Encoder,
+    other: dict[str, Any],
+    everything: Encoded,
+    folder: RunFolder,
+) -> Encoded:
+    """Compute what the image tower says of another folder."""
+    found = encode(encoder, other, folder.features)
+    return replace(
+        everything,
+        pooled=torch.tensor(found.features),
+        labels=torch.tensor(found.labels),
+    )
+
+
 def compete(
     everything: Encoded,
     images: Images,
+    also: dict[str, Encoded],
     seed: int,
     say: Callable[[str], None],
 ) -> list[Entrant]:
     """Let each method choose its settings, learn, and be measured."""
     train = everything.take(images.rows('train'))
     entrants = []
+    if also:
+        say(f'{"":21}{"val":^22}   {"   ".join(f"{n:^22}" for n in also)}')
     for method in METHODS:
         if lack := method.lacks(train):
             say(f'  {method.title:19}left out: {lack}')
@@ -208,14 +268,17 @@ def compete(
             if len(rows):
                 right[split] = _right(classifier, everything.take(rows))
                 numbers[split] = measured(right[split])
+        if also:
+            numbers['also'] = {
+                name: measured(_right(classifier, other))
+                for name, other in also.items()
+            }
         entrants.append(
             Entrant(method, choice.settings, classifier, right['val'], numbers)
         )
-        val = numbers['val']
-        say(
-            f'  {method.title:19}{val["accuracy"]:6.1f} %   '
-            f'({val["low"]:.1f} to {val["high"]:.1f})'
-        )
+        columns = [numbers['val'], *numbers.get('also', {}).values()]
+        line = '   '.join(map(_column, columns))
+        say(f'  {method.title:19}{line}'.rstrip())
     return entrants
 
 
@@ -297,6 +360,11 @@ def summary(best: Entrant, not_worse: list[str], calibration: Any) -> str:
         f'images, {calibration.accuracy_of_answered:.1f} % of them right)'
     )
     return '\n'.join(lines)
+
+
+def _column(result: dict[str, Any]) -> str:
+    spread = f'({result["low"]:.1f} to {result["high"]:.1f})'
+    return f'{result["accuracy"]:5.1f} % {spread:15}'
 
 
 def _right(classifier: Classifier, images: Encoded) -> Tensor:

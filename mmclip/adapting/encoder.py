@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -18,7 +17,7 @@ from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Projection, Text
-from mmclip.probing.features import extract_features
+from mmclip.probing.features import Features, extract_features
 from mmclip.registry import DATASETS
 from mmclip.text.class_embeddings import Template, embed_classes
 
@@ -128,7 +127,7 @@ def encode(
     *,
     batch_size: int = 32,
     num_workers: int = 2,
-) -> np.ndarray:
+) -> Features:
     """Compute the features before the projection, ``(N, C)``, or read them.
 
     Args:
@@ -167,7 +166,7 @@ def encode(
         model.backbone,
     )
     built = DATASETS.build(cfg.test_dataloader.dataset)
-    return extract_features(model, cfg, 'all', cache, dataset=built).features
+    return extract_features(model, cfg, 'all', cache, dataset=built)
 
 
 def _converted(path: str) -> Encoder:

@@ -70,6 +70,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="OpenAI's 80 templates, its best 7, or a text file with one "
         'template per line, with {} for the name (default: %(default)s)',
     )
+    add(
+        '--also-test',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='DIR',
+        help='folders with the same class folders, where each method is '
+        'measured too; they choose nothing',
+    )
     add('--seed', type=int, default=0, help='of splits and shots (default: 0)')
     parser.add_force('the run in the folder')
     add('-v', '--verbose', action='store_true', help='show the whole log')
@@ -102,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             weights=args.weights,
             names=names,
             templates=args.templates,
+            also_test=args.also_test,
             seed=args.seed,
             shots=args.shots,
             root=args.root,

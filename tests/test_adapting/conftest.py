@@ -30,10 +30,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     (folder / 'clip').mkdir()
     save_whole_model(folder / 'clip')
     photos = save_photos(folder / 'photos')
+    swapped = save_photos(folder / 'swapped')
+    (swapped / 'red').rename(swapped / 'x')
+    (swapped / 'blue').rename(swapped / 'red')
+    (swapped / 'x').rename(swapped / 'blue')
     return adapt(
         photos,
         folder / 'run',
         model=str(folder / 'clip'),
         templates=['a photo of {}'],
+        also_test=[swapped],
         say=lambda line: None,
     )

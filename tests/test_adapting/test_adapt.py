@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import mmclip
+from mmclip.adapting.adapt import adapt
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.commands import test as test_command
+from mmclip.errors import DataError
 
 
 def chosen(run: RunFolder) -> dict:
@@ -58,3 +60,20 @@ def test_loaded_again_it_gives_the_written_predictions(run):
 @pytest.mark.parametrize('name', ['model', 'config', 'classes', 'split'])
 def test_what_stays(run, name):
     assert getattr(run, name).is_file()
+
+
+def test_another_folder_is_measured_and_chooses_nothing(run):
+    """Red and blue are swapped there, so what has learned them is wrong."""
+    measured = chosen(run)['also']['swapped']
+    assert measured['accuracy'] == pytest.approx(100 / 3)
+    assert measured['images'] == 24
+
+
+def test_another_folder_has_the_same_classes(run, tmp_path):
+    (tmp_path / 'other' / 'yellow').mkdir(parents=True)
+    with pytest.raises(DataError, match=r'only in folder: .*yellow'):
+        adapt(
+            run.path.parent / 'photos',
+            tmp_path / 'run',
+            also_test=[tmp_path / 'other'],
+        )
