@@ -67,6 +67,7 @@ setup(
             for name, range_ in REQUIREMENTS['REQUIRED'].items()
         ),
         f'setuptools{REQUIREMENTS["SETUPTOOLS"]}',
+        f'tensorboard{REQUIREMENTS["TENSORBOARD"]}',
     ],
     extras_require={
         'lite': [f'mmcv-lite{REQUIREMENTS["MMCV"]}'],

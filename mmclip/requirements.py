@@ -23,6 +23,8 @@ MMCV = '>=2.0,<2.4'  # the upper bound is mmpretrain's own
 # from another package's; setuptools 81 removed it. Required for installation
 # but not checked at import, since everything else works without it.
 SETUPTOOLS = '<81'
+# For the events of `mmclip adapt`; nothing else needs it.
+TENSORBOARD = '>=2.18'
 # Packages that provide the same module, of which only one may be installed.
 # Those of onedl are maintained forks.
 SAME_MODULE = {
