@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.checkpoint import convert_source, write_checkpoint
     from mmclip.checkpoint.files.paths import check_out
 
-    check_out(args.out, force=args.force)
+    check_out(args.out, args.name, args.pretrained, force=args.force)
     checkpoint, conversion = convert_source(
         args.name, args.pretrained, args.tag, args.dtype
     )

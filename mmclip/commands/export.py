@@ -34,9 +34,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--to',
-        choices=['open_clip', 'timm', 'hf'],
         default='open_clip',
-        help='the library to export to (default: %(default)s)',
+        metavar='LIBRARY',
+        help='open_clip (default), timm or hf, for Hugging Face',
     )
     add(
         '--base',
@@ -51,10 +51,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.checkpoint import read_checkpoint, read_state_dict
-    from mmclip.checkpoint.towers.export import export_checkpoint, write_export
-    from mmclip.errors import CheckpointError
+    from mmclip.checkpoint.towers.export import (
+        TARGETS,
+        export_checkpoint,
+        write_export,
+    )
+    from mmclip.errors import CheckpointError, check_choice
 
-    check_out(args.to, args.out, force=args.force)
+    check_choice('argument --to:', args.to, TARGETS)
+    check_out(args)
     base = read_state_dict(args.base) if args.base else None
     checkpoint = read_checkpoint(args.checkpoint)
     try:
@@ -71,18 +76,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check_out(to: str, out: Path, *, force: bool) -> None:
+def check_out(args: argparse.Namespace) -> None:
     """Refuse an output path before any work is done."""
     from mmclip.checkpoint.files import paths
+    from mmclip.checkpoint.towers.export import FOLDERS, WEIGHTS
     from mmclip.errors import CheckpointError
 
-    if to != 'hf':
-        paths.check_out(out, force=force)
-    elif out.is_file():
-        raise CheckpointError(f'{out} is a file. --to hf needs a folder.')
-    elif out.exists() and not force:
+    to, out = args.to, args.out
+    inputs = [args.checkpoint, *([args.base] if args.base else [])]
+    if to not in FOLDERS:
+        paths.check_out(out, *inputs, force=args.force)
+        return
+    if out.is_file() or out.suffix in paths.SUFFIXES:
+        what = 'is a file' if out.is_file() else 'is the name of a file'
+        raise CheckpointError(f'{out} {what}. --to {to} needs a folder.')
+    if out.exists() and not args.force:
         raise CheckpointError(
             f'{out} exists; pass --force to overwrite the files in it.'
         )
-    else:
-        paths.check_folder(out)
+    paths.check_folder(out)
+    paths.check_free(out / WEIGHTS, *inputs, force=True)

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.engine.config.load import load_config
     from mmclip.text.zero_shot import without_text_tower
 
-    check_out(args.out, force=args.force)
+    check_out(args.out, args.checkpoint, force=args.force)
     classifier = without_text_tower(
         read_checkpoint(args.checkpoint),
         load_config(args.config),

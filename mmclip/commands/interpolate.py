@@ -89,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.evaluation.config import load_config_with
 
     if args.out:
-        check_out(args.out, force=args.force)
+        inputs = args.zero_shot, args.fine_tuned
+        check_out(args.out, *inputs, force=args.force)
     check_arguments(args)
     alphas = parse_alphas(args.alphas)
     if not args.choose.startswith('best:'):

@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.engine.config.load import load_config
 
     config = args.out.with_suffix('.py')
-    check_out(args.out, force=args.force)
-    check_free(config, force=args.force)
+    check_out(args.out, args.checkpoint, force=args.force)
+    check_free(config, args.config, force=args.force)
     cfg, checkpoint = merge_lora(
         load_config(args.config), read_checkpoint(args.checkpoint)
     )

@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
         args.work_dir,
     )
     work_dir = Path(cfg.work_dir)
-    check_out(work_dir / OUT, force=args.force)
+    checkpoint = args.checkpoint.removeprefix('local-dir:')
+    check_out(work_dir / OUT, checkpoint, force=args.force)
     cfg.launcher = args.launcher
     start_processes(cfg)
     complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())

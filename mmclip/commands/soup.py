@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.checkpoint.files.paths import check_out
     from mmclip.evaluation.config import load_config_with
 
-    check_out(args.out, force=args.force)
+    check_out(args.out, *args.checkpoints, force=args.force)
     cfg = None
     if args.config:
         cfg = load_config_with(

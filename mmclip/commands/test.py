@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> None:
     from mmclip.evaluation.test_time_augmentation import leave_out_averaging
 
     if args.out:
-        check_free(Path(args.out), force=args.force)
+        inputs = args.config, args.checkpoint
+        check_free(Path(args.out), *inputs, force=args.force)
     if args.show_dir:
         check_folder(Path(args.show_dir))
     cfg = load_config_with(

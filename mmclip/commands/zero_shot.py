@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     from mmclip.text.zero_shot import zero_shot_checkpoint
 
-    check_out(args.out, force=args.force)
+    check_out(args.out, args.pretrained, force=args.force)
     classes = class_names(args.classes)
     templates = named_templates(args.templates)
     if args.data:

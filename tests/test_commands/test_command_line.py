@@ -236,6 +236,10 @@ def test_options_of_several_times_add_up():
             "--images: invalid int value: 'x'",
         ),
         (
+            ['export', 'x.pth', 'y.pth', '--to', 'onnx'],
+            "--to: must be one of open_clip, timm, hf; got 'onnx'.",
+        ),
+        (
             ['zero_shot', 'a', 'b', 'c', '--device', 'cudaa'],
             "--device: 'cudaa': Expected one of cpu, cuda",
         ),
@@ -250,15 +254,13 @@ def test_wrong_numbers_and_devices_are_wrong_usage(capsys, line, message):
 
 def test_choices_are_those_of_the_package():
     """Parsers do not import what they are the choices of."""
-    from mmclip.checkpoint.towers.export import TARGETS
     from mmclip.checkpoint.towers.sources import DTYPES
-    from mmclip.commands import convert, export, robustness
+    from mmclip.commands import convert, robustness
     from mmclip.evaluation.robustness import NAMES
 
     line = ['config.py', 'x.pth']
     for command, option, choices in (
         (convert, ['model', *line, '--dtype'], DTYPES),
-        (export, [*line, '--to'], TARGETS),
         (robustness, [*line, '--datasets'], NAMES),
     ):
         for choice in choices:

@@ -119,6 +119,7 @@ def test_a_fine_tuned_classifier_for_timm(project, call):
         (('source.pt', 'x.pt'), "no meta['clip']"),
         (('x.pth', 'x', '--to', 'hf', '--base', 'source.pt'), 'needs --to'),
         (('x.pth', 'x.pth', '--to', 'hf', '--force'), 'x.pth is a file'),
+        (('x.pth', 'x.pt', '--to', 'hf'), 'x.pt is the name of a file'),
         (('x.pth', 'x.pth/y', '--to', 'hf'), 'x.pth/y cannot be written to'),
     ],
 )

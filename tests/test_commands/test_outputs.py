@@ -48,3 +48,35 @@ def test_an_output_is_refused_first(tmp_path, exit_message, line, message):
     name, *arguments = line.split()
     main = import_module(f'mmclip.commands.{name}').main
     assert exit_message(main, *arguments) == f'error: {message}'
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'convert no.json old.pth old.pth',
+        'convert old.pth no.pth link.pth',
+        'convert no.json folder folder/model.safetensors',
+        'export old.pth old.pth',
+        'export no.pth old.pth --base old.pth',
+        'export folder/model.safetensors folder --to hf',
+        'flyp_to_classifier no.py old.pth old.pth',
+        'merge_lora no.py old.pth old.pth',
+        'merge_lora x.py no.pth x.pth',  # x.py is its config, too
+        'soup no.pth old.pth --out old.pth',
+        'interpolate no.pth old.pth --config no.py --out old.pth',
+        'zero_shot no.json old.pth old.pth',
+        'probe config.py old/linear_probe.pth --work-dir old',
+        'test config.json old.pth --out config.json --out-item metrics',
+    ],
+)
+def test_an_input_is_kept_even_with_force(project, exit_message, line):
+    for name in ('old.pth', 'x.py', 'config.json'):
+        (project / name).write_text('old')
+    (project / 'link.pth').symlink_to('old.pth')
+    for name in ('folder/model.safetensors', 'old/linear_probe.pth'):
+        (project / name).parent.mkdir()
+        (project / name).write_text('old')
+    name, *arguments = line.split()
+    main = import_module(f'mmclip.commands.{name}').main
+    said = exit_message(main, *arguments, '--force')
+    assert ' would overwrite an input, ' in said

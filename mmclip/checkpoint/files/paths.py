@@ -94,34 +94,47 @@ def check_file(path: Path) -> None:
     raise FileNotFoundError(f'Checkpoint {path} does not exist.')
 
 
-def check_out(path: Path, *, force: bool) -> None:
+def check_out(path: Path, *inputs: str | Path, force: bool) -> None:
     """Refuse an output file before any work is done.
 
     Args:
         path (Path): The file.
+        inputs (str | Path): What it is made of: files, folders and names.
+            Each is kept, even with ``force``.
         force (bool): Whether it may exist.
 
     Raises:
-        CheckpointError: If it exists, is a folder or has an unknown suffix.
+        CheckpointError: If it exists, is an input or a folder, or has an
+            unknown suffix.
     """
     if path.suffix not in SUFFIXES:
         raise CheckpointError(
             f'{path} must end in one of {", ".join(SUFFIXES)}, which sets the '
             'format.'
         )
-    check_free(path, force=force)
+    check_free(path, *inputs, force=force)
 
 
-def check_free(path: Path, *, force: bool) -> None:
+def check_free(path: Path, *inputs: str | Path, force: bool) -> None:
     """Refuse an output file as :func:`check_out`, but with any suffix.
 
     Raises:
-        CheckpointError: If it exists, is a folder or cannot be written.
+        CheckpointError: If it exists, is an input or a folder, or cannot be
+            written.
     """
     if path.is_dir():
         raise CheckpointError(f'{path} is a folder. Give a file.')
     check_folder(path.parent)
-    if path.exists() and not force:
+    if not path.exists():
+        return
+    for given in map(str, inputs):
+        files = files_of(given) if is_local(given) else []
+        if any(path.samefile(file) for file in files):
+            raise CheckpointError(
+                f'{path} would overwrite an input, {given}. Choose another '
+                'name.'
+            )
+    if not force:
         raise CheckpointError(f'{path} exists; pass --force to overwrite it.')
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from mmclip.checkpoint.towers.tower import CLIP, OTHER, Export, build_backbone
 from mmclip.checkpoint.unconverted import CONVERTER
 from mmclip.errors import CheckpointError, some
 
-TARGETS = ('open_clip', 'timm', 'hf')
+TARGETS: dict[str, Callable[..., Export]] = dict(
+    open_clip=to_open_clip, timm=to_timm, hf=to_hugging_face
+)
+FOLDERS = ('hf',)  # the targets that are a folder, with JSON files
 _HEAD = 'head.fc.'
-_WEIGHTS = 'model.safetensors'
+WEIGHTS = 'model.safetensors'  # in a folder
 # Written next to them in a folder.
 _FILES = ('config.json', 'preprocessor_config.json')
 
@@ -39,7 +42,7 @@ def export_checkpoint(
     Args:
         checkpoint (Mapping): The checkpoint, with ``state_dict`` and
             ``meta['clip']``.
-        to (str): ``'open_clip'``, ``'timm'`` or ``'hf'``.
+        to (str): One of ``TARGETS``.
         base (Mapping[str, Tensor] | None): For open_clip: a whole model. Its
             text tower is exported too, and its projection if ours has none.
 
@@ -66,14 +69,12 @@ def export_checkpoint(
         said.get('head'),
         classes_of(checkpoint),
     )
-    if to == 'open_clip':
-        exported = to_open_clip(tower, head, clip, base)
-    elif base is not None:
-        raise CheckpointError('--base needs --to open_clip.')
-    else:
+    if to != 'open_clip':
+        if base is not None:
+            raise CheckpointError('--base needs --to open_clip.')
         _refuse_what_only_open_clip_has(clip['backbone'], to)
-        rename = to_timm if to == 'timm' else to_hugging_face
-        exported = rename(tower, head, clip)
+    of_base = () if base is None else (base,)
+    exported = TARGETS[to](tower, head, clip, *of_base)
     lost = () if to == 'timm' else ('head', 'classes')
     exported.clip = {key: clip[key] for key in clip if key not in lost}
     return exported
@@ -92,7 +93,7 @@ def write_export(exported: Export, out: Path) -> None:
         )
         return
     out.mkdir(parents=True, exist_ok=True)
-    for name in (_WEIGHTS, *_FILES):
+    for name in (WEIGHTS, *_FILES):
         if (out / name).is_symlink():  # as in the hub's cache
             raise CheckpointError(
                 f'{out / name} is a link. Export to another folder.'
@@ -101,11 +102,11 @@ def write_export(exported: Export, out: Path) -> None:
         new = Path(folder)
         for name, content in exported.files.items():
             (new / name).write_text(json.dumps(content, indent=2) + '\n')
-        write_checkpoint(_described(exported), new / _WEIGHTS)
+        write_checkpoint(_described(exported), new / WEIGHTS)
         # Weights are removed first and added last: nothing loads without them.
-        for name in (_WEIGHTS, *_FILES):
+        for name in (WEIGHTS, *_FILES):
             (out / name).unlink(missing_ok=True)
-        for name in (*exported.files, _WEIGHTS):
+        for name in (*exported.files, WEIGHTS):
             os.replace(new / name, out / name)
 
 
