@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmclip.errors import EXPECTED, ArgumentError
+from mmclip.errors import EXPECTED, ArgumentError, did_you_mean
 
+DEVICES = 'cpu', 'cuda'
 Main = Callable[..., int]  # of (argv: list[str] | None = None)
 # What each launcher puts into the environment of its processes, and what
 # starts them; for torch, it is our command `launch`.
@@ -106,6 +107,12 @@ class Parser(argparse.ArgumentParser):
                 torch.empty(0, device=args.device)
             except (AssertionError, RuntimeError) as error:
                 reason = str(error).partition('\n')[0]
+                kind = args.device.partition(':')[0]
+                if kind in ('cuda', 'gpu') and default == 'cpu':
+                    reason = 'there is no GPU here: use --device cpu'
+                elif kind not in DEVICES:
+                    near = did_you_mean(kind.replace('gpu', 'cuda'), DEVICES)
+                    reason = f'use cpu or cuda{near}'
                 self.error(f'argument --device: {args.device!r}: {reason}')
         if 'launcher' in args:
             self._check_launcher(args.launcher)

@@ -7,6 +7,7 @@ reason itself.
 """
 
 import os
+import re
 import signal
 import sys
 from argparse import Namespace
@@ -48,6 +49,10 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
     torchruns = run.get_args_parser()
     torchruns.error = error  # type: ignore[method-assign]
     args = torchruns.parse_args(list(argv))
+    for option in ('nproc_per_node', 'nnodes'):  # torch's own asserts, late
+        value = str(getattr(args, option))
+        if re.search(r'(^|:)(-|0+($|:))', value):
+            parser.error(f'argument --{option}: {value} is not above 0')
     name = args.training_script
     if args.module or args.no_python:
         return args

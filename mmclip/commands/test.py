@@ -1,6 +1,8 @@
 """Test a model, with the options of mmpretrain's tools/test.py."""
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +69,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_cfg_options('test_dataloader.batch_size=8')
     parser.add_launcher()
     args = parser.parse(argv)
+    displays = 'DISPLAY', 'WAYLAND_DISPLAY'
+    if args.show and sys.platform == 'linux':
+        if not any(os.environ.get(name) for name in displays):
+            parser.error('there is no display: use --show-dir DIR')
     if args.out_item and not args.out:
         parser.error('--out-item needs --out')
     args.out_item = args.out_item or 'pred'

@@ -28,7 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         'name',
-        help='a model name from open_clip, or an open_clip_config.json',
+        help='a model name or a JSON model config from open_clip',
     )
     add(
         'pretrained',

@@ -80,7 +80,7 @@ def embed_classes(
     come from the cache.
 
     Args:
-        name (str): An open_clip model name, or an ``open_clip_config.json``.
+        name (str): An open_clip model name, or a JSON config of open_clip.
         pretrained (str): A pretrained tag, or a local file of the whole model.
         classes (Sequence[str]): Their names, in the order of the labels.
         templates (Sequence[str | Callable]): Texts with ``{}`` for the name,

@@ -18,7 +18,7 @@ class OpenCLIPTextTower(BaseModule):
     """An open_clip model without its image tower.
 
     Args:
-        model (str): An open_clip model name, or an ``open_clip_config.json``.
+        model (str): An open_clip model name, or a JSON config of open_clip.
         pretrained (str | None): The weights that ``init_weights`` loads: a
             pretrained tag, or a local file of the whole model. Defaults to
             None: random weights.

@@ -38,7 +38,7 @@ def load_whole_model(
     and reads OpenAI's archives.
 
     Args:
-        name (str): An open_clip model name, or an ``open_clip_config.json``.
+        name (str): An open_clip model name, or a JSON config of open_clip.
         pretrained (str): A pretrained tag, or a local file.
         tag (str | None): For a local file: the tag whose activation it uses,
             ``'none'`` for the model config's own.
@@ -129,17 +129,19 @@ def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
     if not path.is_file():
         yield name
         return
-    if path.name != 'open_clip_config.json':
-        raise CheckpointError(
-            f'{name} must be an open_clip model name or an '
-            'open_clip_config.json, which describes the text tower.'
-        )
     config = read_json(path)
-    taken = take_whole_model(config.get('model_cfg', config), name)
+    config = config.get('model_cfg', config)
+    if not config.get('text_cfg'):
+        raise CheckpointError(
+            f'{name} does not describe a text tower. Give an open_clip model '
+            "name, or a model config of open_clip with 'text_cfg'."
+        )
+    taken = take_whole_model(config, name)
     with tempfile.TemporaryDirectory() as folder:
         if taken['text_cfg'].get('hf_tokenizer_name'):
             copy_tokenizer(path.parent, Path(folder))
-        (Path(folder) / path.name).write_text(json.dumps({'model_cfg': taken}))
+        file = Path(folder) / 'open_clip_config.json'
+        file.write_text(json.dumps({'model_cfg': taken}))
         yield f'local-dir:{folder}'
 
 

@@ -29,7 +29,7 @@ def zero_shot_checkpoint(
     """Convert an image tower and give it a zero-shot head.
 
     Args:
-        name (str): An open_clip model name, or an ``open_clip_config.json``.
+        name (str): An open_clip model name, or a JSON config of open_clip.
         pretrained (str): A pretrained tag, or a local file of the whole model.
         classes (Sequence[str]): Class names, in the order of the labels.
         templates (Sequence[str | Callable]): Texts with ``{}`` for the name,

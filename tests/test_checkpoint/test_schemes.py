@@ -185,7 +185,11 @@ def test_folders_and_repositories(tiny_model, empty_hub, scheme):
         ('open_clip://ViT-B-32', 'must be open_clip://NAME/TAG'),
         ('open_clip://ViT-B-32/opanai', 'its tags: openai'),
         ('open_clip://ViT-B-33/openai', 'did you mean'),
-        ('open_clip://ViT-B-16/openai', 'could not be downloaded'),
+        (
+            'open_clip://ViT-B-16/openai',
+            'could not be downloaded.* mmclip zero-shot ViT-B-16 '
+            'open_clip_model.safetensors OUT.pth --tag openai',
+        ),
         ('timm://vit_base_patch32_clip_224', r'must be timm://NAME\.TAG'),
         ('timm://vit_base_patch32_clip_224.x', 'its tags: '),
         ('timm://ViT-B-32.openai', 'timm has no weights ViT-B-32.openai'),

@@ -24,6 +24,15 @@ ZERO_SHOT = 'zero_shot ViT-S-32 empty.pth x.pth --tag none'
             'The folder folder has no weights (a file that ends in .pt, .pth, '
             '.bin, .safetensors).',
         ),
+        (
+            'inspect config.py',
+            'config.py is a text file (a config?), not weights.',
+        ),
+        (
+            'inspect folder/last_checkpoint',
+            'folder/last_checkpoint only names a file of weights. Give it: '
+            '/work/epoch_2.pth.',
+        ),
         ('inspect a.pth --config no.py', 'Config no.py does not exist.'),
         (
             'inspect a.pth --verify ViT-S-32 no.pt',
@@ -77,6 +86,7 @@ ZERO_SHOT = 'zero_shot ViT-S-32 empty.pth x.pth --tag none'
 )
 def test_wrong_inputs(project, call, line, message):
     (project / 'folder').mkdir()
+    (project / 'folder' / 'last_checkpoint').write_text('/work/epoch_2.pth\n')
     (project / 'empty.pth').touch()
     write_random(project, 'a.pth', 0)
     name, *arguments = line.split()

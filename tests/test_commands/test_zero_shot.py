@@ -61,6 +61,17 @@ def test_its_accuracy_is_that_of_open_clip(inputs, call, run):
     )
 
 
+def test_a_bare_model_config_will_do(inputs, call, exit_message):
+    config = json.loads((inputs / 'open_clip_config.json').read_text())
+    bare = config['model_cfg']
+    (inputs / 'bare.json').write_text(json.dumps(bare))
+    assert call(main, 'bare.json', *arguments('x.pth')[1:]).code == 0
+    del bare['text_cfg']
+    (inputs / 'bare.json').write_text(json.dumps(bare))
+    said = exit_message(main, 'bare.json', *arguments('y.pth')[1:])
+    assert said.startswith('error: bare.json does not describe a text tower.')
+
+
 def accuracy_by_open_clip(folder):
     name = f'local-dir:{folder}'
     model, _, preprocess = open_clip.create_model_and_transforms(name)

@@ -389,7 +389,9 @@ def _download(name: str, tag: str) -> Path:
             return Path(download_pretrained(tag_cfg))
     except Exception as error:
         raise CheckpointError(
-            fetch_advice(name, tag, repository, file or WEIGHT_NAMES[0])
+            fetch_advice(
+                name, tag, repository, file or WEIGHT_NAMES[0], has_text=True
+            )
         ) from error
 
 

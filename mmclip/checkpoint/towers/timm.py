@@ -342,7 +342,7 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
         name, _, tag = full_name.partition('.')
         refuse_damaged(repository)
         raise CheckpointError(
-            fetch_advice(name, tag, repository, file)
+            fetch_advice(name, tag, repository, file, has_text=False)
         ) from error
 
 

@@ -111,15 +111,23 @@ def build_backbone(
         ) from error
 
 
-def fetch_advice(name: str, tag: str, repository: str, file: str) -> str:
-    """Say how to convert weights that cannot be downloaded here."""
-    return (
+def fetch_advice(
+    name: str, tag: str, repository: str, file: str, *, has_text: bool
+) -> str:
+    """Say how to use weights that cannot be downloaded here."""
+    advice = (
         f'The weights of {name} {tag} could not be downloaded: the hub is out '
         f'of reach. Fetch {file} from https://huggingface.co/{repository} '
-        'elsewhere, put it into this folder, and type: mmclip convert '
-        f'{name} {file} {name}.pth --tag {tag}; other commands take the file '
-        'and --tag in the same way, and configs take the .pth.'
+        'elsewhere, put it into this folder, and type, for the image tower '
+        f'that configs take: mmclip convert {name} {file} {name}.pth --tag '
+        f'{tag}'
     )
+    if has_text:
+        advice += (
+            f', or for a classifier: mmclip zero-shot {name} {file} OUT.pth '
+            f'--tag {tag} (with your other options)'
+        )
+    return f'{advice}.'
 
 
 def load_call(out: Path) -> tuple[str, str]:

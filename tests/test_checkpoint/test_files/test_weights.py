@@ -148,6 +148,7 @@ class TestWriting:
         (b'', 'is empty'),
         (b'\n<!DOCTYPE html><html>', 'is a web page'),
         (b'version https://git-lfs.github.com/spec/v1\n', 'Git LFS'),
+        (b'# Gr\xc3\xbc\xc3\x9fe\nlr = 1\n', 'is a text file .a config'),
         (b'PK\x03\x04' + bytes(99), 'not a readable checkpoint'),
         (bytes(8) + b'{}', 'not a readable checkpoint'),
         (b'\xff' * 99, 'not a readable checkpoint'),
