@@ -118,5 +118,5 @@ def read_rows(path: str) -> Iterator[tuple[str, str, str]]:
                 yield row['path'], row['label'], row['split']
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
-                f'{path} is damaged at line {reader.line_num}: {error}.'
+                f'{path} is damaged after line {reader.line_num}: {error}.'
             ) from error

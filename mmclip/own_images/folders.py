@@ -26,7 +26,9 @@ def read_folders(folder: Path) -> Listing:
     beside = [
         name for name in class_folders(str(folder)) if not split_named(name)
     ]
-    if beside and not any(_subfolders(folder / n) for n in by_split.values()):
+    if beside and not any(
+        class_folders(str(folder / name)) for name in by_split.values()
+    ):
         by_split = {}
     if by_split and 'train' not in by_split:
         raise DataError(
@@ -73,10 +75,6 @@ def folders_of_splits(folder: Path) -> dict[str, str]:
                 f'{some(names)}. Keep one of them.'
             )
     return {split: names[0] for split, names in found.items()}
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return class_folders(str(folder))
 
 
 def _refuse_loose(tree: ImageTree, by_split: dict[str, str]) -> None:
@@ -142,19 +140,24 @@ def _left_out(tree: ImageTree, start: str) -> list[Finding]:
 
 def _one_class(folder: Path, row: Row) -> str:
     inside = folder / row.path.partition('/')[0]
-    deeper = _subfolders(inside)
-    hint = ''
-    if len(deeper) > 1 and not row.split:
-        hint = f' If its folders {some(deeper)} are the classes, give {inside}'
-        hint += '.'
+    deeper = class_folders(str(inside))
+    inner = len(deeper) > 1 and not row.split
+    hint = f' If {some(deeper)} are the classes, give {inside}.'
     return (
         f'{folder} has images of one class only ({row.labels[0]}): at least '
-        f'two are needed, one folder per class{_tables(folder)}.{hint}'
+        f'two are needed, one folder per class{_tables(folder)}.'
+        f'{hint if inner else ""}'
     )
 
 
 def _instead(folder: Path) -> str:
     """Say what there is instead of images, for messages."""
+    if parquet := next(folder.rglob('*.parquet'), None):
+        return (
+            f', but {parquet.relative_to(folder)}. The package datasets makes '
+            f'a folder that can be read: datasets.load_dataset({str(folder)!r}'
+            ").save_to_disk('FOLDER')"
+        )
     names = sorted(path.name for path in folder.iterdir())
     return f'; it has {some(names)}' if names else ': it is empty'
 

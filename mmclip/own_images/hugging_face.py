@@ -4,6 +4,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmclip.datasets.formats import SUFFIXES
 from mmclip.errors import ArgumentError, DataError, RequirementError, some
 from mmclip.own_images.folders import folders_of_splits
 from mmclip.own_images.listing import Listing, Row, split_named
@@ -21,7 +22,7 @@ from mmclip.own_images.tables import (
 METADATA = ('metadata.csv', 'metadata.jsonl', '_classes.csv')
 # What `save_to_disk` writes for several splits, or for one.
 SAVED = ('dataset_dict.json', 'state.json')
-SUFFIXES = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}  # by the first bytes
+BEGINNINGS = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}
 
 
 def find_metadata(folder: Path) -> list[Table]:
@@ -101,6 +102,7 @@ def read_saved(folder: Path, keep: Path | None) -> Listing:
     loaded = datasets.load_from_disk(str(folder))
     parts = loaded if isinstance(loaded, dict) else {'': loaded}
     listing = Listing(str(folder), str(keep))
+    unlabelled = 0
     for name, part in parts.items():
         split = split_named(name)
         if split is None and name:
@@ -113,7 +115,13 @@ def read_saved(folder: Path, keep: Path | None) -> Listing:
         for i, row in enumerate(part):
             path = _as_file(row[image], keep, f'{split or "images"}/{i:07d}')
             names = _names(row[label], part.features[label])
+            unlabelled += not names and not isinstance(row[label], list)
             listing.rows.append(Row(path, names, split or ''))
+    if unlabelled:
+        raise DataError(
+            f'{folder} has {unlabelled:,} images without a {label}: leave '
+            'them out.'
+        )
     return listing
 
 
@@ -139,7 +147,9 @@ def _names(value: Any, feature: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     feature = getattr(feature, 'feature', feature)
     names = getattr(feature, 'names', None)
-    return tuple(names[v] if names else str(v) for v in values)
+    if names:  # -1 stands for no label
+        return tuple(names[v] for v in values if v is not None and v >= 0)
+    return tuple(str(v) for v in values if v is not None)
 
 
 def _as_file(image: dict[str, Any], keep: Path, name: str) -> str:
@@ -147,8 +157,8 @@ def _as_file(image: dict[str, Any], keep: Path, name: str) -> str:
     content = image['bytes']
     if content is None:
         return os.path.abspath(image['path'])
-    suffix = PurePosixPath(image['path'] or '').suffix
-    name += suffix or SUFFIXES.get(content[:2], '')
+    suffix = PurePosixPath(image['path'] or '').suffix.lower()
+    name += suffix if suffix in SUFFIXES else BEGINNINGS.get(content[:2], '')
     path = keep / name
     # What an earlier run wrote is kept, unless it was cut short.
     if not path.is_file() or path.read_bytes() != content:

@@ -80,6 +80,15 @@ class Listing:
         )
         self._check_classes(classes)
         numbers = {name: i for i, name in enumerate(classes)}
+        if empty := [row.path for row in self.rows if not row.labels]:
+            self.findings.append(
+                Finding(
+                    'unlabelled',
+                    f'{number(empty, "image")} without a label: none of the '
+                    f'classes is there, such as in {empty[0]}.',
+                    tuple(empty),
+                )
+            )
         return Images(
             self.root,
             tuple(row.path for row in self.rows),

@@ -8,6 +8,11 @@ import numpy as np
 from mmclip.own_images.table import Finding, Images
 
 VALIDATION_SHARE = 0.2
+UNMEASURED = Finding(
+    'unmeasured',
+    'No class has a second image to validate with: methods can be neither '
+    'measured nor compared, so none can be chosen.',
+)
 
 
 def split_by_class(images: Images, seed: int) -> Images:
@@ -35,6 +40,8 @@ def split_by_class(images: Images, seed: int) -> Images:
                 left[labels] -= 1
                 for name in labels:
                     wanted[name] -= 1
+    if 'val' not in splits:
+        return replace(images, findings=(*images.findings, UNMEASURED))
     return replace(
         images,
         splits=tuple(splits),

@@ -102,8 +102,8 @@ def _counts(images: Images) -> Iterator[Finding]:
         named = (f'{names[k]} ({counts[k]})' for k in few)
         yield Finding(
             'few',
-            f'{len(few):,} of {number(counts, "class", "classes")} have fewer '
-            f'than {FEW} training images: {some(named)}.',
+            f'Fewer than {FEW} training images in {len(few):,} of '
+            f'{number(counts, "class", "classes")}: {some(named)}.',
         )
     for split in SPLITS[1:]:
         lacking = np.flatnonzero(images.per_class(split) == 0)

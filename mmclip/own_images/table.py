@@ -68,8 +68,8 @@ class Images:
         return np.flatnonzero(np.array(self.splits) == split)
 
     def first_labels(self) -> np.ndarray:
-        """Return the one label of each image, ``(N,)``."""
-        return np.array([labels[0] for labels in self.labels], dtype=np.int64)
+        """Return the first label of each image, ``(N,)``; -1 for none."""
+        return np.array([(*n, -1)[0] for n in self.labels], dtype=np.int64)
 
     def per_class(self, split: str) -> np.ndarray:
         """Count the images of a split that have each class, ``(K,)``."""

@@ -8,7 +8,7 @@ def save(path: Path, colour: int = 0, size: tuple[int, int] = (8, 8)) -> None:
     """A picture that differs from all of other colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (colour % 256, colour // 256 % 256, 7)
-    Image.new('RGB', size, pixels).save(path)
+    Image.new('RGB', size, pixels).save(path, 'PNG')
 
 
 def save_all(folder: Path, *names: str) -> Path:

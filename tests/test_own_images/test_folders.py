@@ -63,6 +63,14 @@ def test_class_names_are_those_of_the_folders(tmp_path, name):
     assert sorted(images.classes) == sorted([name, 'x'])
 
 
+def test_one_image_per_class_leaves_none_for_validation(tmp_path):
+    save_all(tmp_path, 'cat/1.png', 'dog/1.png')
+    images = read_images(tmp_path)
+    assert set(images.splits) == {'train'}
+    assert not images.made_split
+    assert [finding.kind for finding in images.findings] == ['unmeasured']
+
+
 @pytest.mark.parametrize('name', ['a\nb', 'a\u2028b', 'a\udcff'])
 def test_names_that_a_text_file_cannot_hold_are_refused(tmp_path, name):
     save_all(tmp_path, f'{name}/1.png', 'x/1.png')
@@ -97,10 +105,14 @@ def test_links_to_images_and_folders_are_followed(tmp_path):
     [
         ((), 'has no images: it is empty'),
         (('notes.txt',), r'has no images; it has notes\.txt'),
+        (('data/x.parquet',), r'but data/x\.parquet\. .*save_to_disk'),
         (('1.png', '2.png'), 'has 2 images and no class folders'),
         (('1.png', 't.csv'), r'If .*t\.csv lists them, give that'),
         (('cat/1.png',), r'one class only \(cat\)'),
-        (('in/cat/1.png', 'in/dog/2.png'), r'cat, dog are .*, give .*/in\.'),
+        (
+            ('in/cat/1.png', 'in/dog/2.png'),
+            r'If cat, dog are .*, give .*/in\.',
+        ),
         (('cat/1.png', 'dog/1.png', '1.png'), 'outside its class folders'),
         (('val/cat/1.png', 'test/dog/1.png'), 'but no train/'),
         ((*PAIR, 'val/owl/1.png'), '1 class without training images: owl'),
@@ -111,7 +123,9 @@ def test_links_to_images_and_folders_are_followed(tmp_path):
 def test_other_folders_are_refused(tmp_path, files, message):
     for name in files:
         path = tmp_path / name
-        save(path) if path.suffix == '.png' else path.write_text('')
+        save(path)
+        if path.suffix != '.png':
+            path.write_text('')
     with pytest.raises(DataError, match=message):
         read_images(tmp_path)
 

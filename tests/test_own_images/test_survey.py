@@ -75,7 +75,9 @@ def test_counts_that_are_uneven_few_or_lacking_are_named(tmp_path):
     texts = {finding.kind: finding.text for finding in findings}
     assert set(texts) == {'uneven', 'few', 'lacking'}
     assert '40 times as many as dog (1)' in texts['uneven']
-    assert texts['few'].endswith('fewer than 5 training images: dog (1).')
+    assert texts['few'] == (
+        'Fewer than 5 training images in 1 of 2 classes: dog (1).'
+    )
     assert texts['lacking'] == 'The val set has no image of 1 class: dog.'
 
 
