@@ -12,14 +12,13 @@ from mmclip.own_images.tables import (
     LABEL,
     LABELS,
     Table,
-    has_labels,
     list_rows,
     read_cells,
     rows_of,
 )
 
-# Of an `imagefolder`; the last is Roboflow's.
-METADATA = ('metadata.csv', 'metadata.jsonl', '_classes.csv')
+METADATA = ('metadata.csv', 'metadata.jsonl')  # of an `imagefolder`
+ROBOFLOW = '_classes.csv'  # the same, with a column of 0 and 1 per class
 # What `save_to_disk` writes for several splits, or for one.
 SAVED = ('dataset_dict.json', 'state.json')
 BEGINNINGS = {b'\xff\xd8': '.jpg', b'\x89P': '.png'}
@@ -34,10 +33,11 @@ def find_metadata(folder: Path) -> list[Table]:
     splits = [folder / name for name in folders_of_splits(folder).values()]
     tables = {}
     for place in (folder, *splits):
-        for name in METADATA:
+        for name in (*METADATA, ROBOFLOW):
             if (place / name).is_file():
                 table = read_cells(place / name)
-                if has_labels(table):
+                labelled = table.find(LABEL + LABELS) is not None
+                if labelled or name == ROBOFLOW:
                     tables[place] = table
     without = [place for place in splits if place not in tables]
     if tables and folder not in tables and without:

@@ -112,8 +112,7 @@ def read_cells(path: Path) -> Table:
         ) from None
     if path.suffix.lower() == '.jsonl':
         return _read_json_lines(path, text)
-    text = text.lstrip()
-    header = text.partition('\n')[0]
+    header = text.lstrip('\n').partition('\n')[0]
     reader = csv.reader(
         io.StringIO(text),
         delimiter=max(DELIMITERS, key=header.count),
@@ -122,11 +121,14 @@ def read_cells(path: Path) -> Table:
     )
     table = Table(path, [], [])
     try:
-        table.columns = [cell.strip() for cell in next(reader, [])]
         for cells in reader:
             cells = [cell.strip() for cell in cells]
-            if any(cells):
+            if not any(cells):
+                continue
+            if table.columns:
                 table.rows.append((reader.line_num, cells))
+            else:
+                table.columns = cells
     except csv.Error as error:
         raise DataError(
             f'{path} is not a CSV at line {reader.line_num}: {error}.'
@@ -160,7 +162,7 @@ def _read_json_lines(path: Path, text: str) -> Table:
     return Table(path, columns, rows)
 
 
-def has_labels(table: Table) -> bool:
+def _has_labels(table: Table) -> bool:
     """Tell whether a table has labels, in whatever form."""
     return bool(
         table.find(LABEL + LABELS) is not None or _yes_or_no_columns(table)
@@ -179,7 +181,7 @@ def rows_of(table: Table, start: str = '') -> list[Row]:
             unknown split.
     """
     path = table.find(PATH)
-    if path is None or not has_labels(table):
+    if path is None or not _has_labels(table):
         raise DataError(_missing_columns(table, path))
     labels = _labels(table)
     splits = _splits(table)
@@ -261,7 +263,7 @@ def _missing_columns(table: Table, path: int | None) -> str:
     wanted = []
     if path is None:
         wanted.append('"path"')
-    if not has_labels(table):
+    if not _has_labels(table):
         wanted.append(
             '"label" (or "labels", or a column of 0 and 1 per class)'
         )

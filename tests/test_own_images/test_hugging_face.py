@@ -34,6 +34,12 @@ def metadata(path, names):
             json.dumps(dict(file_name=n, label=label, text='a, b'))
             for n, label in names.items()
         ]
+    elif path.startswith('_'):
+        lines = ['filename, cat, dog']
+        lines += [
+            f'{n}, {int(x == "cat")}, {int(x == "dog")}'
+            for n, x in names.items()
+        ]
     else:
         lines = ['file_name,label', *(f'{n},{x}' for n, x in names.items())]
     return '\n'.join(lines)
