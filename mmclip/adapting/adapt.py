@@ -353,11 +353,14 @@ def summary(best: Entrant, not_worse: list[str], calibration: Any) -> str:
         lines.append(
             f'not clearly worse on these images: {", ".join(not_worse)}'
         )
+    right = calibration.accuracy_of_answered
     lines.append(
         f'calibration error: {calibration.error_before:.1f} % before, '
         f'{calibration.error_after:.1f} % after; sure from '
         f'{calibration.threshold:.2f} on ({calibration.answered:.0f} % of the '
-        f'images, {calibration.accuracy_of_answered:.1f} % of them right)'
+        'images'
+        + ('' if right is None else f', {right:.1f} % of them right')
+        + ')'
     )
     return '\n'.join(lines)
 

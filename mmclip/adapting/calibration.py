@@ -12,6 +12,25 @@ WANTED = 0.95  # accuracy of the images that get an answer
 
 
 @dataclass(frozen=True)
+class Bin:
+    """Images whose predictions have similar probabilities.
+
+    Args:
+        low (float): The least probability, not included.
+        high (float): The greatest, included.
+        images (int): How many there are, at least one.
+        confidence (float): The mean of their probabilities.
+        accuracy (float): Top-1 in percent.
+    """
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What is done to logits before they are called probabilities.
 
@@ -23,7 +42,10 @@ class Calibration:
         error_after (float): The same after the division.
         answered (float): Share in percent of the images at or above the
             threshold.
-        accuracy_of_answered (float): Top-1 in percent of these.
+        accuracy_of_answered (float | None): Top-1 in percent of these; None
+            if there are none.
+        bins (list[Bin]): What ``error_after`` is the mean of.
+        bins_before (list[Bin]): What ``error_before`` is the mean of.
     """
 
     temperature: float
@@ -31,47 +53,75 @@ class Calibration:
     error_before: float
     error_after: float
     answered: float
-    accuracy_of_answered: float
+    accuracy_of_answered: float | None
+    bins: list[Bin]
+    bins_before: list[Bin]
 
 
 def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """Fit a temperature and a threshold to validation images.
+
+    These images have also chosen the method, and they measure the result, so
+    ``error_after`` and ``accuracy_of_answered`` are somewhat too good. With
+    two numbers to fit, that matters for few images only.
 
     Args:
         logits (Tensor): ``(N, K)``.
         labels (Tensor): ``(N,)``.
     """
     temperature = fit_temperature(logits, labels)
-    probabilities = (logits / temperature).softmax(dim=1)
-    sure, predicted = probabilities.max(dim=1)
-    right = predicted == labels
-    threshold = find_threshold(sure, right)
-    answered = sure >= threshold
+    before, _ = _answers(logits, labels)
+    after, right = _answers(logits / temperature, labels)
+    bins_before, bins = make_bins(before, right), make_bins(after, right)
+    threshold = find_threshold(after, right)
+    answered = after >= threshold
     return Calibration(
         temperature=temperature,
         threshold=threshold,
-        error_before=calibration_error(logits.softmax(dim=1), labels),
-        error_after=calibration_error(probabilities, labels),
-        answered=100 * answered.float().mean().item(),
-        accuracy_of_answered=100 * right[answered].float().mean().item(),
+        error_before=calibration_error(bins_before),
+        error_after=calibration_error(bins),
+        answered=100 * answered.double().sum().item() / max(len(labels), 1),
+        accuracy_of_answered=(
+            100 * right[answered].double().mean().item()
+            if answered.any()
+            else None
+        ),
+        bins=bins,
+        bins_before=bins_before,
     )
 
 
-def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
-    """Compute the expected calibration error in percent, with 15 bins.
+def make_bins(sure: Tensor, right: Tensor) -> list[Bin]:
+    """Group predictions by their probability, in 15 equal steps.
+
+    Args:
+        sure (Tensor): The probability of each prediction, ``(N,)``.
+        right (Tensor): Whether it is right, ``(N,)`` booleans.
+
+    Returns:
+        list[Bin]: Those with images.
+    """
+    places = (sure * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
+    return [
+        Bin(
+            low=place / BINS,
+            high=(place + 1) / BINS,
+            images=int((places == place).sum()),
+            confidence=sure[places == place].double().mean().item(),
+            accuracy=100 * right[places == place].double().mean().item(),
+        )
+        for place in places.unique().tolist()
+    ]
+
+
+def calibration_error(bins: list[Bin]) -> float:
+    """Compute the expected calibration error in percent.
 
     Source: arXiv 1706.04599, equation 3: the mean of the gaps between
     accuracy and confidence, weighted by the images of each bin.
-
-    Args:
-        probabilities (Tensor): ``(N, K)``.
-        labels (Tensor): ``(N,)``.
     """
-    sure, predicted = probabilities.max(dim=1)
-    bins = (sure * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
-    gaps = (predicted == labels).double() - sure.double()
-    sums = torch.zeros(BINS, dtype=torch.float64).index_add(0, bins, gaps)
-    return 100 * sums.abs().sum().item() / len(labels)
+    gaps = [abs(b.accuracy - 100 * b.confidence) * b.images for b in bins]
+    return sum(gaps) / max(sum(b.images for b in bins), 1)
 
 
 def find_threshold(sure: Tensor, right: Tensor) -> float:
@@ -82,13 +132,18 @@ def find_threshold(sure: Tensor, right: Tensor) -> float:
         right (Tensor): Whether it is right, ``(N,)`` booleans.
 
     Returns:
-        float: 0 if all images can be answered; the highest probability if
-        there is no such threshold.
+        float: 0 if all images can be answered; 1 if there is no such
+        probability.
     """
-    order = sure.argsort(descending=True)
-    share = right[order].double().cumsum(0) / torch.arange(1, len(sure) + 1)
-    good = (share >= WANTED).nonzero()
-    if not len(good):
-        return sure.max().item()
-    last = int(good.max())
-    return 0.0 if last == len(sure) - 1 else sure[order[last]].item()
+    sure, order = sure.sort(descending=True)
+    number = torch.arange(1, len(sure) + 1)
+    good = right[order].cumsum(0) >= WANTED * number
+    good[:-1] &= sure[:-1] > sure[1:]  # equal ones get an answer together
+    if good[-1:].all():
+        return 0.0
+    return sure[good].min().item() if good.any() else 1.0
+
+
+def _answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    sure, predicted = logits.softmax(dim=1).max(dim=1)
+    return sure, predicted == labels

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -13,8 +14,10 @@ def interval(right: int, number: int) -> tuple[float, float]:
 
     Args:
         right (int): Images that are right.
-        number (int): All images.
+        number (int): All images; of none, nothing is known.
     """
+    if not number:
+        return 0.0, 100.0
     z = 1.959964  # of a normal distribution's central 95 %
     share = right / number
     middle = share + z**2 / (2 * number)
@@ -37,5 +40,11 @@ def differ(one: Tensor, other: Tensor) -> bool:
     """
     first, second = int((one & ~other).sum()), int((other & ~one).sum())
     number, fewer = first + second, min(first, second)
-    tail = sum(math.comb(number, k) for k in range(fewer + 1)) / 2**number
+    k = torch.arange(fewer + 1, dtype=torch.float64)
+    ways = (  # the logarithm of `number choose k`, which may be huge
+        math.lgamma(number + 1)
+        - torch.lgamma(k + 1)
+        - torch.lgamma(number - k + 1)
+    )
+    tail = (ways - number * math.log(2)).exp().sum().item()
     return 2 * tail < 0.05

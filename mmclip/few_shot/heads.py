@@ -19,7 +19,8 @@ class NearestNeighboursClsHead(ClsHead):
 
     Each neighbour votes with weight ``exp(cosine / 0.07)`` (DINO, arXiv
     2104.14294). The logits are the logarithms of each class's share of the
-    votes, so their softmax is that share.
+    votes, so their softmax is that share; a class without votes has a
+    thousandth of one class's even share, or its logarithm would be infinite.
 
     Args:
         num_classes (int): K.
@@ -56,7 +57,7 @@ class NearestNeighboursClsHead(ClsHead):
         votes = (cosines / TEMPERATURE).softmax(dim=1)  # (B, k)
         shares = votes.new_zeros(len(votes), self.num_classes)
         shares = shares.scatter_add(1, self.labels[nearest], votes)
-        return shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
+        return shares.clamp(min=1e-3 / self.num_classes).log()
 
 
 @MODELS.register_module()

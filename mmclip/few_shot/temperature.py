@@ -15,15 +15,27 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     temperature, so it has one minimum, which golden-section search finds. It
     is looked for between 1/100 and 100.
 
+    Three images that are right would make every answer certain. So labels
+    are smoothed, as if half an image in N + 2 had any label: of 100 images
+    nobody notices, of 10 it saves the probabilities.
+
     Args:
         logits (Tensor): ``(N, K)``.
         labels (Tensor): ``(N,)``.
+
+    Returns:
+        float: The temperature; 1 if there are no images.
     """
+    if not len(labels):
+        return 1.0
+    smoothing = 0.5 / (len(labels) + 2)
     logits = logits.double()
     low, high = math.log(1 / 100), math.log(100)
 
     def loss(log: float) -> float:
-        return F.cross_entropy(logits / math.exp(log), labels).item()
+        return F.cross_entropy(
+            logits / math.exp(log), labels, label_smoothing=smoothing
+        ).item()
 
     while high - low > 1e-4:
         left = high - GOLDEN * (high - low)

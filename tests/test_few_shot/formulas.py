@@ -70,7 +70,8 @@ def neighbours(
         cosines = [feature @ key for key in unit(a.x)]
         for i in sorted(range(len(cosines)), key=lambda i: -cosines[i])[:k]:
             shares[row, a.y[i]] += np.exp(cosines[i] / temperature)
-    return shares / shares.sum(axis=1, keepdims=True)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return np.maximum(shares, 1e-3 / train.num_classes)
 
 
 def tip_adapter(

@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+
+from mmclip.adapting.choice import differ, interval
+
+
+@pytest.mark.parametrize(
+    'right, number, low, high',
+    [
+        # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+        (81, 263, 25.53, 36.62),
+        (15, 148, 6.24, 16.05),
+        (0, 20, 0.00, 16.11),
+        (1, 29, 0.61, 17.18),
+        (29, 29, 88.30, 100.00),
+        (0, 0, 0.00, 100.00),
+    ],
+)
+def test_the_interval_is_the_published_one(right, number, low, high):
+    assert interval(right, number) == pytest.approx((low, high), abs=0.005)
+
+
+def answers(*counts):
+    """Of two classifiers: images that only the first, only the second has."""
+    first, second = counts
+    return (
+        torch.tensor([True] * first + [False] * second + [True] * 3),
+        torch.tensor([False] * first + [True] * second + [True] * 3),
+    )
+
+
+@pytest.mark.parametrize('number', [5, 6, 12, 20, 41])
+def test_it_is_the_exact_test(number):
+    for fewer in range(number // 2 + 1):
+        chance = sum(math.comb(number, k) for k in range(fewer + 1))
+        expected = 2 * chance / 2**number < 0.05
+        assert differ(*answers(fewer, number - fewer)) == expected
+        assert differ(*answers(number - fewer, fewer)) == expected
+
+
+def test_equal_answers_do_not_differ():
+    assert not differ(*answers(0, 0))
+
+
+@pytest.mark.parametrize(
+    'first, expected', [(50_000, False), (49_690, False), (49_689, True)]
+)
+def test_a_hundred_thousand_images(first, expected):
+    # 1.96 standard deviations are 310; the exact test takes half an image.
+    assert differ(*answers(first, 100_000 - first)) == expected

@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmclip.few_shot import METHODS
+from mmclip.few_shot.cross_validation import choose, make_folds
+from mmclip.few_shot.method import Method
+from mmclip.few_shot.zero_shot import ZeroShot
+from tests.test_few_shot.conftest import make_images
+
+
+def labels_of(*per_class):
+    return np.repeat(np.arange(len(per_class)), per_class)
+
+
+@pytest.mark.parametrize(
+    'per_class', [(2, 2), (3, 1, 7), (10,) * 4, (1, 1, 2), (400, 200, 1, 2)]
+)
+def test_each_class_stays_in_the_rest(per_class):
+    labels = labels_of(*per_class)
+    folds = make_folds(labels, seed=0)
+    assert folds
+    held_out = np.concatenate(folds)
+    assert len(set(held_out)) == len(held_out)
+    for fold in folds:
+        rest = np.delete(labels, fold)
+        assert set(rest) == set(labels)
+    if len(labels) <= 500:  # each image once, but those of single ones
+        single = [k for k, n in enumerate(per_class) if n == 1]
+        assert (
+            sorted(held_out)
+            == np.flatnonzero(~np.isin(labels, single)).tolist()
+        )
+        sizes = [len(fold) for fold in folds]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_of_many_images_one_fold_is_held_out():
+    (fold,) = make_folds(labels_of(*[6000] * 10), seed=0)
+    assert len(fold) == 2000
+
+
+class Stretched(Method):
+    """Zero-shot, with noise and on another scale."""
+
+    name = title = source = 'stretched'
+
+    def grid(self, train):
+        return [
+            dict(noise=noise, scale=scale)
+            for noise in (3.0, 0.3)
+            for scale in (100.0, 0.01)
+        ]
+
+    def fit(self, train, **settings):
+        classifier = ZeroShot().fit(train)
+        weight = classifier.head.fc.weight
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight += settings['noise'] * 20 * noise
+            weight *= settings['scale']
+        return classifier
+
+
+def test_the_least_loss_wins_whatever_its_scale():
+    train = make_images((20, 20, 20))
+    found = choose(Stretched(), train)
+    assert found.settings['noise'] == 0.3
+    logits = Stretched().fit(train, **found.settings).logits(train.pooled)
+    right = (logits.argmax(dim=1) == train.labels).double().mean()
+    assert found.accuracy == pytest.approx(100 * right.item())
+
+
+def test_one_image_per_class_takes_the_first_settings():
+    found = choose(Stretched(), make_images((1, 1, 1)))
+    assert (found.settings, found.accuracy) == (
+        dict(noise=3.0, scale=100.0),
+        None,
+    )
+
+
+def test_only_the_images_held_out_are_classified(monkeypatch):
+    train = make_images()
+    seen = []
+
+    def spy(self, rest, held_out):
+        seen.append((rest.pooled, held_out.pooled))
+        return iter([torch.zeros(len(held_out), 3)] * 4)
+
+    monkeypatch.setattr(Stretched, 'try_all', spy)
+    choose(Stretched(), train)
+    for rest, held_out in seen:
+        assert len(rest) + len(held_out) == len(train)
+        assert torch.cdist(rest, held_out).min() > 0
+    assert sum(len(held_out) for _, held_out in seen) == len(train)
+
+
+@pytest.mark.parametrize('method', METHODS, ids=lambda m: m.name)
+def test_trying_all_is_fitting_each(method):
+    if method.name == 'tip_adapter_f':
+        pytest.skip('it chooses before it trains')
+    train = make_images()
+    new = replace(train, pooled=make_images(seed=1).pooled)
+    grid = method.grid(train)
+    tried = list(method.try_all(train, new))
+    assert len(tried) == len(grid)
+    for settings, logits in zip(grid, tried, strict=True):
+        expected = method.fit(train, **settings).logits(new.pooled)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('method', METHODS, ids=lambda m: m.name)
+def test_every_method_learns_from_two_images_per_class(method):
+    train = make_images((2, 2, 2))
+    settings = choose(method, train).settings
+    logits = method.fit(train, **settings).logits(train.pooled)
+    assert F.cross_entropy(logits, train.labels).isfinite()
