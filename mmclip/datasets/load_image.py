@@ -219,7 +219,8 @@ def to_rgb(
     if shown.mode == 'P' and 'transparency' in shown.info:
         # The same colours without Pillow's warning.
         shown = shown.convert('RGBA')
-    colours = shown.convert('RGB')
+    # `convert` would copy an image that is RGB already.
+    colours = shown if shown.mode == 'RGB' else shown.convert('RGB')
     return colours, has_16_bits and grey_levels.is_dark(colours)
 
 

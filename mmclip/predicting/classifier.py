@@ -20,10 +20,8 @@ from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import test_pipeline
 from mmclip.errors import some
 from mmclip.predicting.inputs import find_images
-from mmclip.predicting.loading import Picture, batches
+from mmclip.predicting.loading import FEW, Picture, batches
 from mmclip.predicting.predictions import Prediction, Predictions
-
-MANY = 100  # images from which on a bar shows the progress
 
 
 class Classifier:
@@ -128,34 +126,27 @@ class Classifier:
             tuple[Tensor, dict[int, str]]: ``(N, ...)`` with zeros for images
             that cannot be read, and what is wrong with these, by row.
         """
-        parts, rows, unreadable = [], [], {}
-        done = 0
-        is_long = len(images) >= MANY
+        parts: list[Tensor] = []
+        rows: list[int] = []
+        unreadable: dict[int, str] = {}
         with (
             torch.no_grad(),
             tqdm(
                 total=len(images),
                 unit=' images',
-                disable=None if is_long else True,
+                disable=None if len(images) >= FEW else True,
             ) as bar,
         ):
-            for batch in batches(images, self._prepare):
-                read = []
-                for row, loaded in enumerate(batch, done):
-                    if isinstance(loaded, str):
-                        unreadable[row] = loaded
-                    else:
-                        read.append(loaded)
-                        rows.append(row)
-                done += len(batch)
-                bar.update(len(batch))
+            for inputs, read, wrong in batches(images, self._prepare):
                 if read:
-                    inputs = dict(inputs=torch.stack(read))
-                    inputs = self.model.data_preprocessor(inputs)['inputs']
-                    parts.append(function(inputs).float().cpu())
+                    inputs = self.model.data_preprocessor(dict(inputs=inputs))
+                    parts.append(function(inputs['inputs']).float().cpu())
+                rows += read
+                unreadable |= wrong
+                bar.update(len(read) + len(wrong))
         width = parts[0].shape[1] if parts else len(self.classes)
         found = torch.zeros(len(images), width)
-        if rows:
+        if parts:
             found[rows] = torch.cat(parts)
         return found, unreadable
 

@@ -1,56 +1,65 @@
 """Images that are loaded while the model works."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mmcv
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from mmclip.datasets.load_image import LoadImageError, to_rgb
 from mmclip.errors import ArgumentError
 
 Picture = str | Path | Image.Image | np.ndarray
+Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 BATCH = 32
-AHEAD = 2  # batches that are loaded before they are needed
+FEW = 64  # with fewer images, processes cost more than they save
+
+# Tensors of the images that can be read, stacked; their rows; and what is
+# wrong with the others, by row.
+Batch = tuple[Tensor, list[int], dict[int, str]]
 
 
-def batches(
-    images: Sequence[Picture], prepare: Callable[[dict[str, Any]], Any]
-) -> Iterator[list[Tensor | str]]:
-    """Yield the images in batches, and what is wrong with those without one.
-
-    They are loaded by threads, which Pillow's decoders do not block: unlike
-    processes these need no ``__main__`` guard and no shared memory.
+def batches(images: Sequence[Picture], prepare: Prepare) -> Iterator[Batch]:
+    """Yield the images in batches, loaded by processes if there are many.
 
     Args:
         images (Sequence): See :func:`as_results`.
         prepare (Callable): A test pipeline.
     """
+    workers = min(8, os.cpu_count() or 1) if len(images) >= FEW else 0
+    yield from DataLoader(
+        _Images(images, prepare),
+        batch_size=BATCH,
+        num_workers=workers,
+        collate_fn=_collate,
+    )
 
-    def load(image: Picture) -> Tensor | str:
+
+class _Images(Dataset):
+    def __init__(self, images: Sequence[Picture], prepare: Prepare):
+        self.images, self.prepare = images, prepare
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor | str]:
         try:
-            return prepare(as_results(image))['inputs']
+            return row, self.prepare(as_results(self.images[row]))['inputs']
         except LoadImageError as error:
-            return str(error)
+            return row, str(error)
 
-    waiting: deque[list[Future]] = deque()
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        for start in range(0, len(images), BATCH):
-            chunk = images[start : start + BATCH]
-            waiting.append([pool.submit(load, image) for image in chunk])
-            if len(waiting) > AHEAD:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+def _collate(loaded: list[tuple[int, Tensor | str]]) -> Batch:
+    read = {row: image for row, image in loaded if isinstance(image, Tensor)}
+    wrong = {row: image for row, image in loaded if isinstance(image, str)}
+    stacked = torch.stack([*read.values()]) if read else torch.empty(0)
+    return stacked, [*read], wrong
 
 
 def as_results(image: Picture) -> dict[str, Any]:

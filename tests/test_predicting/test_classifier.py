@@ -44,16 +44,18 @@ def test_other_images_are_refused(model, wrong):
         model.predict([wrong])
 
 
-def test_answers_are_in_order_across_batches(model, photos, monkeypatch):
-    paths = sorted(map(str, photos.rglob('*.png'))) * 3
-    together = model.predict(paths)
-    monkeypatch.setattr(loading, 'BATCH', 2)
-    found = model.predict(paths)
-    assert found.paths == paths
-    torch.testing.assert_close(found.probabilities, together.probabilities)
-    assert [a.name for a in found[:5]] == [
-        model.predict(path).name for path in paths[:5]
-    ]
+@pytest.mark.parametrize('few', [1, 100], ids=['processes', 'no processes'])
+def test_answers_are_in_order_across_batches(model, photos, monkeypatch, few):
+    paths = sorted(map(str, photos.rglob('*.png')))
+    paths = [*paths, 'nothing.png', *paths]
+    alone = [model.answer([path])[0] for path in paths]
+    monkeypatch.setattr(loading, 'BATCH', 4)
+    monkeypatch.setattr(loading, 'FEW', few)
+    found = model.answer(paths)
+    assert [answer.path for answer in found] == paths
+    for one, other in zip(found, alone, strict=True):
+        assert (one.names, one.note) == (other.names, other.note)
+        assert one.probabilities == pytest.approx(other.probabilities)
 
 
 def test_the_most_probable_of_one_image_are_sorted(model, photos):
