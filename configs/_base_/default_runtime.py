@@ -29,6 +29,8 @@ default_hooks = dict(
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     # Saves a checkpoint on Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP.
     interrupt=dict(type='mmclip.InterruptHook'),
+    # A progress bar, if log_level='WARNING' keeps the log from the screen.
+    progress=dict(type='mmclip.ProgressHook'),
 )
 
 env_cfg = dict(

@@ -87,6 +87,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
     from mmclip.engine.checks.places import check_places
     from mmclip.engine.config.build import build_runner, naming_the_config
     from mmclip.engine.distributed.processes import use_gloo_without_gpu
+    from mmclip.engine.progress_hook import close_progress
     from mmclip.engine.resume.checkpoints_of_run import WatchHook
     from mmclip.engine.resume.interrupt_hook import InterruptHook
     from mmclip.engine.resume.signals import end_at_once
@@ -112,6 +113,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
         with naming_the_config(cfg):  # builds the data sets
             runner.train()
     except KeyboardInterrupt as stop:  # Stopped is one, too
+        close_progress(runner)
         if is_main_process():
             print_stop(runner, getattr(stop, 'checkpoint', ''), args, argv)
         raise

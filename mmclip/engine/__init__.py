@@ -16,6 +16,7 @@ from mmclip.engine.optim.finite_loss_hook import (
     NonFiniteLossError,
 )
 from mmclip.engine.optim.layer_decay import LayerDecayOptimWrapperConstructor
+from mmclip.engine.progress_hook import ProgressHook
 from mmclip.engine.resume.exact_resume_hook import ExactResumeHook
 from mmclip.engine.resume.interrupt_hook import InterruptHook
 from mmclip.engine.resume.reliable_checkpoint_hook import (
@@ -35,6 +36,7 @@ __all__ = [
     'InterruptHook',
     'LayerDecayOptimWrapperConstructor',
     'NonFiniteLossError',
+    'ProgressHook',
     'ReliableCheckpointHook',
     'StrategyRunner',
     'StrictLoadHook',

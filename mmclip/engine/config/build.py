@@ -3,6 +3,7 @@
 import contextlib
 import dis
 import itertools
+import logging
 import re
 import sys
 import traceback
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import (
     OPTIMIZERS,
     RUNNERS,
@@ -66,15 +68,43 @@ RAISE = bytes([dis.opmap['RAISE_VARARGS']])
 LONG = 400  # of messages; mmengine's may end in half a config
 
 
+class LoggedRunner(Runner):
+    """mmengine's runner, whose log file has at least INFO.
+
+    Its ``log_level`` is that of the screen, so ``'WARNING'`` makes a short
+    one. Of a library's old ways, which a user cannot change, only the file
+    tells.
+    """
+
+    def build_logger(
+        self,
+        log_level: int | str = 'INFO',
+        log_file: str | None = None,
+        **kwargs: Any,
+    ) -> MMLogger:
+        """Build the logger before anything is logged."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.setLevel(min(handler.level, logging.INFO))
+            else:
+                handler.addFilter(_is_for_users)
+        return logger
+
+
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, mmengine's or another.
+    """Build the runner of a config, :class:`LoggedRunner` or another.
 
     Raises:
         ConfigError: See :func:`naming_the_config`.
     """
     with naming_the_config(cfg):
-        build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+        build = RUNNERS.build if 'runner_type' in cfg else LoggedRunner.from_cfg
         return build(cfg)
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    return 'will be deprecated' not in record.getMessage()
 
 
 @contextlib.contextmanager
