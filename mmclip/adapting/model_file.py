@@ -38,9 +38,17 @@ def write_model(
     encoder: Encoder,
     classifier: Classifier,
     classes: tuple[str, ...],
-    calibration: Calibration,
+    calibration: Calibration | None = None,
 ) -> None:
-    """Write the tower and the head, with all that is needed to use them."""
+    """Write the tower and the head, with all that is needed to use them.
+
+    Args:
+        path (Path): Where it goes.
+        encoder (Encoder): The tower.
+        classifier (Classifier): The head, and the projection below it.
+        classes (tuple[str, ...]): The names of the classes.
+        calibration (Calibration | None): Defaults to None: not calibrated.
+    """
     projection = classifier.projection
     tower = dict(encoder.state_dict)
     if encoder.projection is not None:
@@ -58,7 +66,9 @@ def write_model(
         clip.get('source'),
         head_config(classifier.head),
         classes,
-        dict(
+        None
+        if calibration is None
+        else dict(
             temperature=calibration.temperature,
             threshold=calibration.threshold,
         ),

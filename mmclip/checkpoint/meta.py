@@ -39,7 +39,7 @@ from mmclip.version import __version__
 Clip = dict[str, Any]
 MOST_IMAGES = 2**24  # that a head may hold
 # Arguments of the backbone that do not change what a tower computes.
-_TRAINING = (
+TRAINING = (
     'drop_path_rate',
     'patch_dropout',
     'frozen_stages',
@@ -49,7 +49,7 @@ _TRAINING = (
 )
 # The contents, by part and key, with the check of each value.
 PARTS: dict[str, dict[str, Check]] = {
-    'backbone': {k: BACKBONE[k] for k in BACKBONE if k not in _TRAINING}
+    'backbone': {k: BACKBONE[k] for k in BACKBONE if k not in TRAINING}
     | dict(type=choice(*BACKBONES)),
     'preprocess': dict(
         mean=PIXELS,
