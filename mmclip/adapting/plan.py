@@ -23,7 +23,7 @@ EPOCHS = 10
 LEAST_STEPS, MOST_STEPS = 100, 5000
 WARM_UP = 0.1  # of the steps; FT-CLIP's 5 of 30 and 10 of 50 epochs are 0.2
 VALIDATIONS = 10
-PATIENCE = 3  # validations without a gain
+PATIENCE = 5  # validations without a gain; the last ones have the lowest rate
 # The least area of a random crop. Few images are seen often, so they vary
 # more; CLIP itself was trained with 0.9.
 CROP_OF_FEW, CROP_OF_MANY, MANY = 0.6, 0.8, 1000

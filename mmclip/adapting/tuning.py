@@ -53,7 +53,7 @@ SOURCE = 'arXiv 2202.10054, arXiv 2109.01903'
 RECIPES = ('auto', 'light', 'full')
 # Fewer images than this make the accuracy of a fifth of them too uncertain
 # to choose by it; all are trained on, and alpha is WiSE-FT's default.
-HOLD_OUT_FROM, MOST_HELD_OUT = 250, 2000
+HOLD_OUT_FROM, MOST_HELD_OUT = 1000, 2000
 ALPHA = 0.5
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 # With fewer wrong images, even a classifier without mistakes does not differ

@@ -140,7 +140,7 @@ def table(number: int, classes: int = 3) -> Images:
 
 
 def test_a_fifth_of_many_images_is_held_out():
-    assert len(hold_out(table(300), 0).rows('val')) == 60
+    assert len(hold_out(table(1200), 0).rows('val')) == 240
     assert len(hold_out(table(12_000), 0).rows('val')) == 2000
 
 

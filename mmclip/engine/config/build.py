@@ -99,7 +99,9 @@ def build_runner(cfg: Config) -> Runner:
         ConfigError: See :func:`naming_the_config`.
     """
     with naming_the_config(cfg):
-        build = RUNNERS.build if 'runner_type' in cfg else LoggedRunner.from_cfg
+        build = (
+            RUNNERS.build if 'runner_type' in cfg else LoggedRunner.from_cfg
+        )
         return build(cfg)
 
 
