@@ -233,8 +233,8 @@ def _classes(run: Run, counts: Confusion | None) -> dict[str, Any] | None:
     if counts is None:
         return None
     results = class_results(counts, run.classes)
-    trained = run.numbers['data']['per_class'].get('train')
-    if not isinstance(trained, list) or len(trained) != len(results):
+    trained = run.numbers['data']['per_class']['train']
+    if len(trained) != len(results):
         trained = [None] * len(results)
     measured = [r.f1 for r in results if r.f1 is not None]
     rows = sorted(

@@ -90,8 +90,8 @@ def reliability(
     """Draw how often answers of each probability are right.
 
     Args:
-        bins (Sequence[dict]): With ``images``, ``confidence`` (0 to 1) and
-            ``accuracy`` (percent).
+        bins (Sequence[dict]): With ``images`` (at least one), ``confidence``
+            (0 to 1) and ``accuracy`` (percent).
         before (Sequence[dict]): The same before calibration; may be empty.
     """
     title = 'Reliability diagram: accuracy against probability.'
@@ -101,13 +101,12 @@ def reliability(
             (before, 'before', WRONG, 's'),
             (bins, 'after', RIGHT, 'o'),
         ):
-            full = [b for b in group if b['images']]
-            if not full:
+            if not group:
                 continue
-            most = max(b['images'] for b in full)
-            x = [100 * b['confidence'] for b in full]
-            y = [b['accuracy'] for b in full]
-            sizes = [12 + 90 * b['images'] / most for b in full]
+            most = max(b['images'] for b in group)
+            x = [100 * b['confidence'] for b in group]
+            y = [b['accuracy'] for b in group]
+            sizes = [12 + 90 * b['images'] / most for b in group]
             axes.plot(x, y, color=colour, linewidth=1.2)
             axes.scatter(
                 x, y, sizes, color=colour, marker=marker, label=name, zorder=3

@@ -19,6 +19,7 @@ from mmclip.untrusted.rules import (
     is_finite,
     number,
     optional,
+    several,
     take,
     whole,
 )
@@ -28,7 +29,8 @@ PERCENT: Check = (  # roundings of 0 and 100 included
     lambda v: is_finite(v) and -1e-6 < v < 100 + 1e-6,
     'a number from 0 to 100',
 )
-ANY = number(-1e299, 1e299)
+SECONDS = number(0, MOST)
+SHARE = number(0, 1)
 TEXT: Check = (lambda v: isinstance(v, str), 'a string')
 
 
@@ -42,116 +44,89 @@ def _list(check: Check) -> Check:
 
 OBJECTS = _list(OBJECT)
 TEXTS = _list(TEXT)
-COUNTS = _list(whole(MOST, 0))
-RUN = dict(
-    mmclip=NAME,
-    command=TEXT,
-    date=NAME,
-    seconds=number(0, MOST),
-    seed=whole(2**64, 0),
-    model=TEXT,
-    device=NAME,
-    data=OBJECT,
-    several_labels=FLAG,
-    methods=OBJECTS,
-    chosen=NAME,
-    not_worse=TEXTS,
-    calibration=optional(OBJECT),
-    training=optional(OBJECT),
-    map=optional(_list(_list(ANY))),
-    suspects=OBJECTS,
-    duplicates=OBJECTS,
+COUNT = whole(MOST, 0)
+# The known values of an object: the check of each, and what stands for it if
+# it is missing; without that it must be there.
+Rules = Mapping[str, tuple[Check] | tuple[Check, Any]]
+RUN: Rules = dict(
+    mmclip=(NAME,),
+    command=(TEXT, ''),
+    date=(NAME, ''),
+    seconds=(SECONDS, None),
+    seed=(whole(2**64, 0), None),
+    model=(TEXT,),
+    device=(NAME, ''),
+    data=(OBJECT,),
+    several_labels=(FLAG, False),
+    methods=(OBJECTS,),
+    chosen=(NAME,),
+    not_worse=(TEXTS, []),
+    calibration=(optional(OBJECT), None),
+    training=(optional(OBJECT), None),
+    map=(optional(_list(several(number(-1e9, 1e9), 2))), None),
+    suspects=(OBJECTS, []),
+    duplicates=(OBJECTS, []),
 )
-DATA = dict(
-    root=TEXT,
-    made_split=TEXT,
-    images=OBJECT,
-    per_class=OBJECT,
-    findings=OBJECTS,
+DATA: Rules = dict(
+    root=(TEXT,),
+    made_split=(TEXT, ''),
+    images=(OBJECT, {}),
+    per_class=(OBJECT, {}),
+    findings=(OBJECTS, []),
 )
-METHOD = dict(
-    name=NAME,
-    title=NAME,
-    source=TEXT,
-    settings=OBJECT,
-    cross_validation=optional(PERCENT),
-    seconds=number(0, MOST),
-    val=OBJECT,
-    test=OBJECT,
+IMAGES: Rules = dict.fromkeys(('train', 'val', 'test'), (COUNT, 0))
+PER_CLASS: Rules = dict.fromkeys(IMAGES, (_list(COUNT), []))
+FINDING: Rules = dict(text=(TEXT,), paths=(TEXTS, []))
+METHOD: Rules = dict(
+    name=(NAME,),
+    title=(NAME,),
+    source=(TEXT, ''),
+    settings=(OBJECT, {}),
+    cross_validation=(optional(PERCENT), None),
+    seconds=(SECONDS,),
+    val=(OBJECT,),
+    test=(optional(OBJECT), None),
 )
-RESULT = dict(
-    accuracy=PERCENT,
-    low=optional(PERCENT),
-    high=optional(PERCENT),
-    images=whole(MOST),
+RESULT: Rules = dict(
+    accuracy=(PERCENT,),
+    low=(optional(PERCENT), None),
+    high=(optional(PERCENT), None),
+    images=(whole(MOST),),
 )
-CALIBRATION = dict(
-    temperature=number(0, 1e9),
-    threshold=number(0, 1),
-    error_before=PERCENT,
-    error_after=PERCENT,
-    answered=PERCENT,
-    accuracy_of_answered=optional(PERCENT),
-    bins=OBJECTS,
-    bins_before=OBJECTS,
+CALIBRATION: Rules = dict(
+    temperature=(number(0, 1e9),),
+    threshold=(SHARE,),
+    error_before=(PERCENT,),
+    error_after=(PERCENT,),
+    answered=(PERCENT,),
+    accuracy_of_answered=(PERCENT, None),
+    bins=(OBJECTS, []),
+    bins_before=(OBJECTS, []),
 )
-BIN = dict(
-    low=number(0, 1),
-    high=number(0, 1),
-    images=whole(MOST, 0),
-    confidence=optional(number(0, 1)),
-    accuracy=optional(PERCENT),
+BIN: Rules = dict(
+    images=(COUNT,),
+    confidence=(optional(SHARE), None),
+    accuracy=(optional(PERCENT), None),
 )
-TRAINING = dict(
-    steps=OBJECTS,
-    validation=OBJECTS,
-    chance_loss=number(0, MOST),
-    learned=FLAG,
-    seconds=number(0, MOST),
-    estimated_seconds=optional(number(0, MOST)),
-    plan=OBJECT,
+TRAINING: Rules = dict(
+    steps=(OBJECTS, []),
+    validation=(OBJECTS, []),
+    chance_loss=(SECONDS,),
+    learned=(FLAG, True),
+    seconds=(SECONDS,),
+    estimated_seconds=(optional(SECONDS), None),
+    plan=(OBJECT, {}),
 )
-STEP = dict(step=whole(MOST, 0), loss=number(-MOST, MOST))
-VALIDATION = dict(step=whole(MOST, 0), accuracy=PERCENT)
-FINDING = dict(kind=NAME, text=TEXT, paths=TEXTS)
-SUSPECT = dict(path=TEXT, label=TEXT, prediction=TEXT, probability=ANY)
-DUPLICATE = dict(paths=TEXTS, splits=TEXTS, exact=FLAG, similarity=ANY)
-# What a page can do without, and what it has instead.
-DEFAULTS: dict[str, Any] = dict(
-    command='',
-    date='',
-    seconds=None,
-    seed=None,
-    device='',
-    several_labels=False,
-    not_worse=[],
-    calibration=None,
-    training=None,
-    map=None,
-    suspects=[],
-    duplicates=[],
-    made_split='',
-    per_class={},
-    findings=[],
-    source='',
-    settings={},
-    cross_validation=None,
-    test=None,
-    low=None,
-    high=None,
-    bins=[],
-    bins_before=[],
-    confidence=None,
-    accuracy_of_answered=None,
-    steps=[],
-    validation=[],
-    learned=True,
-    estimated_seconds=None,
-    plan={},
-    paths=[],
-    kind='',
-    exact=False,
-    similarity=None,
+STEP: Rules = dict(step=(COUNT,), loss=(number(-MOST, MOST),))
+VALIDATION: Rules = dict(step=(COUNT,), accuracy=(PERCENT,))
+SUSPECT: Rules = dict(
+    path=(TEXT,), label=(TEXT,), prediction=(TEXT,), probability=(SHARE,)
+)
+DUPLICATE: Rules = dict(
+    paths=(several(TEXT, 2),),
+    splits=(several(TEXT, 2),),
+    exact=(FLAG, False),
+    similarity=(optional(number(-2, 2)), None),
 )
 
 
@@ -288,66 +263,76 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def _check_numbers(content: Any, path: Path) -> dict[str, Any]:
-    numbers = _take(content, RUN, path, '')
-    data = numbers['data'] = _take(numbers['data'], DATA, path, 'data')
-    _take_each(data, 'findings', FINDING, path, 'data.')
-    _take_each(numbers, 'methods', METHOD, path)
+    def check(values: Any, rules: Rules, where: str) -> dict[str, Any]:
+        return _take(values, rules, f'{path}: {where}', path.parent)
+
+    def check_each(
+        values: dict[str, Any], key: str, rules: Rules, where: str = ''
+    ) -> None:
+        values[key] = [
+            check(value, rules, f'{where}{key}[{i}]')
+            for i, value in enumerate(values[key])
+        ]
+
+    numbers = _take(content, RUN, str(path), path.parent)
+    data = numbers['data'] = check(numbers['data'], DATA, 'data')
+    data['images'] = check(data['images'], IMAGES, 'data.images')
+    data['per_class'] = check(data['per_class'], PER_CLASS, 'data.per_class')
+    check_each(data, 'findings', FINDING, 'data.')
+    check_each(numbers, 'suspects', SUSPECT)
+    check_each(numbers, 'duplicates', DUPLICATE)
+    check_each(numbers, 'methods', METHOD)
     for i, method in enumerate(numbers['methods']):
         for split in ('val', 'test'):
             if method[split] is not None:
                 where = f'methods[{i}].{split}'
-                method[split] = _take(method[split], RESULT, path, where)
-    if numbers['chosen'] not in [m['name'] for m in numbers['methods']]:
+                method[split] = check(method[split], RESULT, where)
+                if method[split]['high'] is None:
+                    method[split]['low'] = None
+    chosen = [m for m in numbers['methods'] if m['name'] == numbers['chosen']]
+    if not chosen:
         raise _wrong(
             f'{path}: the chosen method {numbers["chosen"]!r} is not among '
             'its methods',
             path.parent,
         )
-    for key, checks, lists in (
-        ('calibration', CALIBRATION, {'bins': BIN, 'bins_before': BIN}),
-        ('training', TRAINING, {'steps': STEP, 'validation': VALIDATION}),
+    if any(
+        bool(m['test']) != bool(chosen[0]['test']) for m in numbers['methods']
     ):
-        if numbers[key] is not None:
-            numbers[key] = _take(numbers[key], checks, path, key)
-            for name, each in lists.items():
-                _take_each(numbers[key], name, each, path, f'{key}.')
-    if any(len(place) != 2 for place in numbers['map'] or []):
-        raise _wrong(f'{path}: map must have pairs of numbers', path.parent)
-    _take_each(numbers, 'suspects', SUSPECT, path)
-    _take_each(numbers, 'duplicates', DUPLICATE, path)
-    for pair in numbers['duplicates']:
-        if not len(pair['paths']) == len(pair['splits']) == 2:
-            raise _wrong(f'{path}: duplicates must be pairs', path.parent)
+        raise _wrong(f'{path}: some methods lack test', path.parent)
+    if numbers['calibration'] is not None:
+        calibration = check(numbers['calibration'], CALIBRATION, 'calibration')
+        numbers['calibration'] = calibration
+        for key in ('bins', 'bins_before'):
+            check_each(calibration, key, BIN, 'calibration.')
+            calibration[key] = [
+                b
+                for b in calibration[key]
+                if b['images'] and None not in b.values()
+            ]
+    if numbers['training'] is not None:
+        training = check(numbers['training'], TRAINING, 'training')
+        numbers['training'] = training
+        check_each(training, 'steps', STEP, 'training.')
+        check_each(training, 'validation', VALIDATION, 'training.')
     return numbers
 
 
-def _take_each(
-    values: dict[str, Any],
-    key: str,
-    checks: Mapping[str, Check],
-    path: Path,
-    prefix: str = '',
-) -> None:
-    values[key] = [
-        _take(value, checks, path, f'{prefix}{key}[{i}]')
-        for i, value in enumerate(values[key])
-    ]
-
-
 def _take(
-    values: Any, checks: Mapping[str, Check], path: Path, where: str
+    values: Any, rules: Rules, place: str, folder: Path
 ) -> dict[str, Any]:
     """Return the known values of an object, with defaults for others."""
-    place = f'{path}: {where}' if where else str(path)
     try:
-        taken = take(values, checks, place)
+        taken = take(
+            values, {key: rule[0] for key, rule in rules.items()}, place
+        )
     except CheckpointError as error:
-        raise _wrong(str(error).rstrip('.'), path.parent) from None
-    for key in checks:
+        raise _wrong(str(error).rstrip('.'), folder) from None
+    for key, rule in rules.items():
         if key not in taken:
-            if key not in DEFAULTS:
-                raise _wrong(f'{place} lacks {key}', path.parent)
-            taken[key] = DEFAULTS[key]
+            if len(rule) == 1:
+                raise _wrong(f'{place} lacks {key}', folder)
+            taken[key] = rule[1]
     return taken
 
 

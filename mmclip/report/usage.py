@@ -26,7 +26,8 @@ def usage(run: Run) -> list[tuple[str, str]]:
             "model.features(['a.jpg'])      # what the classifier sees",
         ),
         (
-            "Test it with OpenMMLab's runner",
+            "Test it with OpenMMLab's runner (the second line in a clone)",
+            f'mmclip test {config} {model}\n'
             f'python tools/test.py {config} {model}',
         ),
         (

@@ -284,10 +284,13 @@ class TestDamage:
             (dict(chosen='x'), "the chosen method 'x' is not among"),
             (dict(data=None), 'data must be an object'),
             (dict(map=[[1, 2]]), 'has 1 places on the map for the 36 images'),
-            (dict(map=[[1]] * 36), 'map must have pairs of numbers'),
+            (
+                dict(map=[[1]] * 36),
+                'map must be a list, each a list of 2, each',
+            ),
             (dict(calibration=dict(temperature='x')), 'calibration: temp'),
             (dict(training=dict(steps=[3])), 'training: steps must be a list'),
-            (dict(duplicates=[dict(paths=['a'], splits=[])]), 'be pairs'),
+            (dict(duplicates=[dict(paths=['a'], splits=[])]), 'list of 2'),
             (dict(seconds=float('inf')), 'seconds must be a number from 0'),
         ],
     )
@@ -298,14 +301,26 @@ class TestDamage:
         assert str(error.value).endswith('run again with: mmclip adapt')
         assert not run.report.exists()
 
-    def test_a_number_out_of_range(self, run):
-        methods = numbers_of(run)['methods']
-        methods[0]['val']['accuracy'] = 101
-        with pytest.raises(
-            DataError,
-            match=r'methods\[0\].val: accuracy must be a number from 0 to 100',
-        ):
-            write_report(change(run, methods=methods))
+    @pytest.mark.parametrize(
+        ('where', 'value', 'said'),
+        [
+            (('methods', 0, 'val', 'accuracy'), 101, 'a number from 0 to 100'),
+            (('methods', 0, 'test'), None, 'some methods lack test'),
+            (('data', 'images', 'train'), 'x', 'an integer from 0 to'),
+            (('data', 'findings', 0, 'paths'), [1], 'a list, each a string'),
+            (('calibration', 'bins', 1, 'images'), -1, 'an integer from 0'),
+            (('training', 'steps', 3, 'loss'), None, 'steps[3]: loss must be'),
+        ],
+    )
+    def test_wrong_numbers_inside(self, tmp_path, where, value, said):
+        folder = write_run(tmp_path / 'run', test=True)
+        numbers = inner = numbers_of(folder)
+        for key in where[:-1]:
+            inner = inner[key]
+        inner[where[-1]] = value
+        folder.write_metrics(numbers)
+        with pytest.raises(DataError, match=re.escape(said)):
+            write_report(folder)
 
     @pytest.mark.parametrize(
         'missing', ['data', 'methods', 'chosen', 'mmclip']
