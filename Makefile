@@ -1,4 +1,4 @@
-# make demo   fresh machine: environment, data, tiny CLIP, convert, fine-tune, test, report
+# make demo   fresh machine: environment, data, tiny CLIP, a classifier, a page
 # make test   fresh machine: environment, lint, tests
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ export PYTHONWARNINGS ?= ignore:Fail to import
 
 help:
 	@echo 'make venv         make .venv with mmclip and the tested set of packages'
-	@echo 'make demo         the whole path on real handwriting; results in work_dirs/demo/'
+	@echo 'make demo         a classifier of real handwriting, and a page: work_dirs/demo/run/'
 	@echo 'make test         lint and tests, in 15 minutes'
 	@echo 'make test-all     the same and every exhaustive test, in 90 minutes'
 	@echo 'make test-oldest  the tests with the oldest supported packages, in .venv-oldest'

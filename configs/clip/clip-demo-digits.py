@@ -1,7 +1,8 @@
 """The demo: a tiny CLIP, fine-tuned on a few scans of each digit.
 
 Data: tools/demo/prepare_data.py. Weights: tools/demo/pretrain.py, converted
-by tools/model_converters/openclip_to_mmcls.py. To run everything: make demo
+by tools/model_converters/openclip_to_mmcls.py. To run everything:
+python tools/demo/run.py --ways
 """
 
 _base_ = ['../_base_/default_runtime.py']

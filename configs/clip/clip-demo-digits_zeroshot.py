@@ -1,7 +1,8 @@
 """The demo's zero-shot classifier, from the names of the digits.
 
 Weights: tools/zero_shot_head.py with work_dirs/demo/names.txt and
-templates.txt. To run everything: make demo
+templates.txt. To run everything:
+python tools/demo/run.py --ways
 """
 
 _base_ = ['./clip-demo-digits.py']

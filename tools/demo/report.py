@@ -1,4 +1,4 @@
-"""Collect the results of `make demo` in a table and pictures."""
+"""Collect the results of `run.py --ways` in a table and pictures."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.fileio import load
 from mmpretrain.evaluation import Accuracy
 
+from mmclip.adapting.run_folder import RunFolder
 from mmclip.markdown import markdown_table
 
 MODELS = {
@@ -41,8 +42,11 @@ def main() -> None:
     )
     demo = parser.parse_args().demo
 
-    table = read_table(demo)
-    text = to_markdown(table)
+    table = adapted(demo) | by_config(demo)
+    text = markdown_table(
+        ['', *SPLITS.values()],
+        [[label, *row.values()] for label, row in table.items()],
+    )
     (demo / 'table.md').write_text(text)
     (demo / 'table.json').write_text(json.dumps(table, indent=2) + '\n')
     draw_bars(table, demo / 'table.png')
@@ -52,14 +56,28 @@ def main() -> None:
     print(f'wrote table.md, table.json and three pictures to {demo}')
 
 
-def read_table(demo: Path) -> dict[str, dict[str, float]]:
-    """Read top-1 in percent by model and split, from the runs' files."""
+def adapted(demo: Path) -> dict[str, dict[str, float]]:
+    """Read top-1 in percent of what ``mmclip adapt`` compared.
+
+    The last row is what it chose.
+    """
+    numbers = RunFolder(demo / 'run').read_metrics()
+    rows = {
+        m['name']: (f'adapt: {m["title"]}', _top1_of(m))
+        for m in numbers['methods']
+    }
+    chosen = 'adapt: its choice', rows[numbers['chosen']][1]
+    return dict([*rows.values(), chosen])
+
+
+def by_config(demo: Path) -> dict[str, dict[str, float]]:
+    """Read top-1 in percent of the seven ways, from the runs' files."""
     return {
-        model: {
+        label: {
             split: top1(load(demo / f'{model}_{split}.pkl'))
             for split in SPLITS
         }
-        for model in MODELS
+        for model, label in MODELS.items()
     }
 
 
@@ -71,21 +89,12 @@ def top1(predictions: list[dict[str, Any]]) -> float:
     ).item()
 
 
-def to_markdown(table: dict[str, dict[str, float]]) -> str:
-    """Format a table with a row per model."""
-    rows = [
-        [label, *(table[model][split] for split in SPLITS)]
-        for model, label in MODELS.items()
-    ]
-    return markdown_table(['', *SPLITS.values()], rows)
-
-
 def draw_bars(table: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw the table as a bar chart."""
+    """Draw the seven ways as a bar chart."""
     figure, axes = _new_figure(1)
     for i, (split, label) in enumerate(SPLITS.items()):
         positions = [k + 0.4 * i for k in range(len(MODELS))]
-        heights = [table[model][split] for model in MODELS]
+        heights = [table[way][split] for way in MODELS.values()]
         bars = axes.bar(positions, heights, 0.38, label=label)
         axes.bar_label(bars, fmt='%.1f', fontsize=7)
     axes.axhline(10, color='grey', linestyle=':', label='chance')
@@ -146,6 +155,12 @@ def read_scalars(work_dir: Path) -> list[dict[str, Any]]:
     """Read the log lines of the newest run in a work directory."""
     newest = max(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for line in newest.read_text().splitlines()]
+
+
+def _top1_of(method: dict[str, Any]) -> dict[str, float]:
+    """Return top-1 in percent by split, from an entry of metrics.json."""
+    measured = dict(val=method['val'], **method['also'])
+    return {split: measured[split]['accuracy'] for split in SPLITS}
 
 
 def _new_figure(columns: int) -> tuple[Any, Any]:

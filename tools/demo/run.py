@@ -1,4 +1,4 @@
-"""Run the demo: train a tiny CLIP and compare ways to use it.
+"""Run the demo: train a tiny CLIP, and make a classifier of handwriting.
 
 Each step is an ordinary command, printed before it runs; the results are in
 FOLDER/work_dirs/demo.
@@ -9,19 +9,19 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from glyphs import DIGIT_NAMES
 
 EXAMPLES = """examples:
   python %(prog)s
-  python %(prog)s --seed 1 --folder work_dirs/demo_seeds/1
+  python %(prog)s --ways --seed 1 --folder work_dirs/demo_seeds/1
   python %(prog)s --dry-run     # only print the commands
 """
 ROOT = Path(__file__).parents[2]
 DEMO = 'work_dirs/demo'
 OPEN_CLIP = f'{DEMO}/open_clip'
+RUN = f'{DEMO}/run'
 TEMPLATES = (
     'the digit {}',
     'a handwritten digit {}',
@@ -45,6 +45,7 @@ QUICK = [
 ]
 
 Command = list[str]
+Step = tuple[str, list[Command]]
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,6 +62,11 @@ def parse_args() -> argparse.Namespace:
         default=Path(),
         help='where data/ and work_dirs/ go (default: here)',
     )
+    add(
+        '--ways',
+        action='store_true',
+        help='also train and test by config, in seven ways',
+    )
     add('--dry-run', action='store_true', help='only print the commands')
     add(
         '--quick',
@@ -74,12 +80,17 @@ def main() -> None:
     args = parse_args()
     if not args.dry_run:
         write_texts(args.folder / DEMO)
-    for title, commands in steps(args.seed, args.quick):
-        print(f'== {title}', flush=True)
+    todo = adapting(args.seed, args.quick)
+    if args.ways:
+        todo += ways(args.seed, args.quick)
+    for i, (title, commands) in enumerate(todo, start=1):
+        print(f'== {i}/{len(todo)} {title}', flush=True)
         for command in commands:
             print(f'$ {shlex.join(command)}', flush=True)
             if not args.dry_run:
                 run(command, args.folder)
+    if not args.dry_run:
+        print(f'the page: {args.folder / RUN / "report.html"}')
 
 
 def write_texts(folder: Path) -> None:
@@ -99,8 +110,9 @@ def run(command: Command, folder: Path) -> None:
         for argument in arguments
     ]
     environment = os.environ | dict(PYTHONUNBUFFERED='1')
+    python = [sys.executable] + ['-m', 'mmclip'] * (program == 'mmclip')
     result = subprocess.run(
-        [sys.executable if program == 'python' else program, *here],
+        [*python, *here],
         cwd=folder,
         env=environment,
     )
@@ -108,36 +120,64 @@ def run(command: Command, folder: Path) -> None:
         sys.exit(f'error: exit code {result.returncode}: {command}')
 
 
-def steps(seed: int, quick: bool) -> Iterator[tuple[str, list[Command]]]:
-    """Yield the commands of the demo, step by step, each with a title."""
-    yield (
-        '1/7 data: real handwriting, 3 training images per class',
-        [['python', 'tools/demo/prepare_data.py', f'--seed={seed}']],
-    )
+def adapting(seed: int, quick: bool) -> list[Step]:
+    """Return the demo: data, a tiny CLIP, and what ``mmclip adapt`` makes."""
     pretrain = ['python', 'tools/demo/pretrain.py', f'--seed={seed}']
     few = ['--steps=3', '--batch-size=16'] if quick else []
-    yield '2/7 pre-train a tiny CLIP on glyphs and captions', [pretrain + few]
-    yield (
-        '3/7 convert its image tower; make its zero-shot classifier',
-        [
-            _convert('openclip_to_mmcls.py', f'{DEMO}/clip.pth'),
-            _zero_shot_head(),
-        ],
-    )
-    yield '4/7 probe the frozen tower', [_linear_probe()]
-    yield (
-        '5/7 train: from CLIP, from scratch, from zero-shot, by FLYP',
-        [_train(name, seed, quick) for name in ('', '_scratch', '_wise-ft')]
-        + [_train('_flyp', seed, quick), _flyp_to_classifier(quick)],
-    )
-    yield (
-        '6/7 average the weights before and after; test everything',
-        [
-            _interpolate(quick),
-            *(_test(row, split, quick) for row in ROWS for split in SPLITS),
-        ],
-    )
-    yield '7/7 report', [['python', 'tools/demo/report.py']]
+    return [
+        (
+            'data: real handwriting, 3 training images per class',
+            [['python', 'tools/demo/prepare_data.py', f'--seed={seed}']],
+        ),
+        ('pre-train a tiny CLIP on glyphs and captions', [pretrain + few]),
+        ('make a classifier of the handwriting', [_adapt(seed)]),
+    ]
+
+
+def ways(seed: int, quick: bool) -> list[Step]:
+    """Return seven ways by config, each with its own commands."""
+    return [
+        (
+            'convert the image tower; make its zero-shot classifier',
+            [
+                _convert('openclip_to_mmcls.py', f'{DEMO}/clip.pth'),
+                _zero_shot_head(),
+            ],
+        ),
+        ('probe the frozen tower', [_linear_probe()]),
+        (
+            'train: from CLIP, from scratch, from zero-shot, by FLYP',
+            [
+                _train(name, seed, quick)
+                for name in ('', '_scratch', '_wise-ft')
+            ]
+            + [_train('_flyp', seed, quick), _flyp_to_classifier(quick)],
+        ),
+        (
+            'average the weights before and after; test everything',
+            [
+                _interpolate(quick),
+                *(_test(r, split, quick) for r in ROWS for split in SPLITS),
+            ],
+        ),
+        ('report', [['python', 'tools/demo/report.py']]),
+    ]
+
+
+def _adapt(seed: int) -> Command:
+    return [
+        'mmclip',
+        'adapt',
+        'data/demo_digits',
+        f'--model={OPEN_CLIP}',
+        f'--names={DEMO}/names.txt',
+        f'--templates={DEMO}/templates.txt',
+        f'--out={RUN}',
+        '--also-test',
+        'data/demo_digits/val_shifted',
+        f'--seed={seed}',
+        '--force',
+    ]
 
 
 def _convert(tool: str, out: str) -> Command:
