@@ -43,6 +43,10 @@ class Validation:
         self._progress.update()
         return score
 
-    def close(self) -> None:
+    def __enter__(self) -> 'Validation':
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """End the progress bar, before anything else is printed."""
         self._progress.close()

@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -34,6 +35,7 @@ class WeightTester:
             prefix (``accuracy/``). Defaults to ``'top1'``.
 
     Raises:
+        ArgumentError: If accuracies are measured, but none of this name.
         DataError: If two data sets have different classes.
     """
 
@@ -53,6 +55,9 @@ class WeightTester:
             for name, (dataloader, evaluator) in data_sets.items()
         }
         _check_classes({k: v for k, (v, _) in self._data_sets.items()})
+        for name, (_, evaluator) in self._data_sets.items():
+            if known := _known_metrics(runner, evaluator):
+                self._key(name, known)
 
     def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, float]:
         """Load weights and test them on every data set.
@@ -68,12 +73,13 @@ class WeightTester:
             ArgumentError: If there is no such metric, or more than one.
         """
         load_weights(self._runner, state_dict)
-        return {
-            name: self._score(name, evaluate(self._runner, *data_set))
-            for name, data_set in self._data_sets.items()
-        }
+        scores = {}
+        for name, data_set in self._data_sets.items():
+            metrics = evaluate(self._runner, *data_set)
+            scores[name] = float(metrics[self._key(name, metrics)])
+        return scores
 
-    def _score(self, name: str, metrics: Mapping[str, float]) -> float:
+    def _key(self, name: str, metrics: Iterable[str]) -> str:
         found = [
             key
             for key in metrics
@@ -84,7 +90,7 @@ class WeightTester:
                 f'{len(found)} metrics of {name} are called '
                 f'{self._metric!r}; it has: {", ".join(metrics)}.'
             )
-        return float(metrics[found[0]])
+        return found[0]
 
 
 def load_weights(runner: Runner, state_dict: Mapping[str, Tensor]) -> None:
@@ -214,6 +220,14 @@ def _draw(curve: Curve, chosen: float, metric: str, path: Path) -> None:
     )
     axes.legend()
     figure.savefig(path, dpi=120, format='png')
+
+
+def _known_metrics(runner: Runner, evaluator: Any) -> list[str]:
+    """Name what an evaluator of accuracies measures; none for others."""
+    metrics = runner.build_evaluator(evaluator).metrics
+    if not all(isinstance(m, Accuracy) and len(m.thrs) == 1 for m in metrics):
+        return []
+    return [f'{m.prefix}/top{k}' for m in metrics for k in m.topk]
 
 
 def _check_classes(dataloaders: Mapping[str, DataLoader]) -> None:

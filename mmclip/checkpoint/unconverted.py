@@ -54,6 +54,22 @@ def advise(path: str, weights: Mapping[str, Tensor]) -> str | None:
     return f'it has the names of {dialect.name}. {_command(path)}'
 
 
+def lacks_classifier(
+    path: str, weights: Mapping[str, Tensor], model: nn.Module
+) -> str | None:
+    """Say that weights are a tower, but the model has a head, too."""
+    has_head = any(
+        not key.startswith('backbone.') for key in model.state_dict()
+    )
+    if not has_head or not all(key.startswith('backbone.') for key in weights):
+        return None
+    return (
+        'it is an image tower without a classifier. To train one, name '
+        "the tower in the backbone's init_cfg (type='mmclip.PretrainedCLIP'); "
+        f'or make one with mmclip probe CONFIG {path}.'
+    )
+
+
 def not_a_file(path: str) -> str | None:
     """Say what to give instead of a folder or JSON file, None for others."""
     folder = Path(path).expanduser()

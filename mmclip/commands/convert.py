@@ -86,7 +86,8 @@ def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
         map(by_block, conversion.mapped.items())
     ).items():
         print(f'  {line} ({count})')
-    print('left out, as not part of the image tower:')
+    if conversion.left_out:
+        print('left out, as not part of the image tower:')
     for part, keys in conversion.left_out.items():
         print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
     act = clip['backbone'].get('act', 'as open_clip builds it')

@@ -118,7 +118,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     best = args.choose.removeprefix('best:')
     if args.choose != best and best not in names:
         raise ArgumentError(
-            f'--choose {args.choose}: the data sets are {", ".join(names)}.'
+            f'--choose {args.choose}: no data set is called {best!r}, only '
+            f'{", ".join(names)}.'
         )
     if args.choose == best and len(parse_alphas(args.choose)) > 1:
         raise ArgumentError(
@@ -146,10 +147,11 @@ def run(args: argparse.Namespace, alphas: list[float], cfg: Any) -> None:
     for path, checkpoint in reversed(ends.items()):
         tell_classes(runner, checkpoint, path)
     test = WeightTester(runner, data_sets(runner.cfg, args.eval), args.metric)
-    curve = {
-        alpha: test(interpolate(zero_shot, fine_tuned, alpha))
-        for alpha in tqdm(alphas, unit='alpha')
-    }
+    with tqdm(alphas, unit='alpha') as progress:  # ends it before an error
+        curve = {
+            alpha: test(interpolate(zero_shot, fine_tuned, alpha))
+            for alpha in progress
+        }
     chosen = choose(curve, args.choose)
     names = ('zero_shot', 'fine_tuned', 'config', 'metric', 'choose')
     about = {name: getattr(args, name) for name in names}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmclip.commands._command_line import (
     Parser,
+    check_files,
     command,
     command_line,
     print_written,
@@ -64,6 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    check_files(args)
     import torch
 
     from mmclip.checkpoint.files.paths import check_out

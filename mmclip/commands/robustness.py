@@ -138,15 +138,20 @@ def load(runner: 'Runner', path: str, checkpoint: dict[str, Any]) -> None:
         CheckpointError: If a weight is missing, unexpected or misshapen.
     """
     from mmclip.averaging.weight_space import load_weights
+    from mmclip.checkpoint.describe import unwrapped
     from mmclip.checkpoint.state_dict import weights_of
-    from mmclip.checkpoint.unconverted import advise
+    from mmclip.checkpoint.unconverted import advise, lacks_classifier
     from mmclip.evaluation import tell_classes
 
     state_dict = weights_of(checkpoint, path)
     try:
         load_weights(runner, state_dict)
     except CheckpointError as error:
-        reason = advise(path, state_dict) or error
+        reason = (
+            lacks_classifier(path, state_dict, unwrapped(runner.model))
+            or advise(path, state_dict)
+            or error
+        )
         raise CheckpointError(f'{path}: {reason}') from None
     tell_classes(runner, checkpoint, path)
     runner.logger.info(f'Load checkpoint from {path}')

@@ -96,20 +96,23 @@ def main(argv: list[str] | None = None) -> int:
         note_selection(cfg)
         validate = Validation(cfg, checkpoints, args.metric)
     if validate and args.method == 'greedy':
-        soup, trials = greedy_soup(weights, validate)
-        validate.close()
+        with validate:
+            soup, trials = greedy_soup(weights, validate)
         print(f'\n{trials_to_markdown(trials)}')
         kept = [trial.name for trial in trials if trial.kept]
     else:
         soup, kept = average(list(weights.values())), args.checkpoints
         if validate:
-            score = validate(soup)
-            validate.close()
+            with validate:
+                score = validate(soup)
             print(f'validation: {score:.1f}')
     shares = dict.fromkeys(kept, 1 / len(kept))
     write_checkpoint(averaged_checkpoint(soup, checkpoints, shares), args.out)
+    what = f'the mean of {len(kept)} checkpoints'
+    if len(kept) == 1:
+        what = f'the weights of {kept[0]}: no other made them better'
     print_written(
-        (args.out, f'the mean of {len(kept)} checkpoints'),
+        (args.out, what),
         then=command_line('test', args.config or 'CONFIG', args.out),
     )
     return 0

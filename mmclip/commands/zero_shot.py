@@ -21,6 +21,7 @@ EXAMPLES = """\
   # a local file
   %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
 """
+SPLITS = {'train', 'val', 'test', 'training', 'validation', 'valid'}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -92,6 +93,12 @@ def main(argv: list[str] | None = None) -> int:
             raise DataError(
                 f'{args.data} has no class folders. Give a folder with one '
                 'folder per class as --data.'
+            )
+        if splits := sorted(SPLITS & set(folders) - set(classes)):
+            raise DataError(
+                f'{args.data} has {", ".join(splits)}, which are splits, not '
+                'classes. Give one of them: --data '
+                f'{Path(args.data) / splits[-1]}.'
             )
         check_folders(classes, folders, args.classes, args.data)
     # Fail early, before any notes or downloads.

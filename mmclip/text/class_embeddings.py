@@ -160,7 +160,12 @@ def named_templates(templates: str | Sequence[Template]) -> list[Template]:
     )
     if not isinstance(templates, str):
         return list(templates)
-    return list(known.get(templates) or _lines(templates, known))
+    if templates in known:
+        return list(known[templates])
+    lines = _lines(templates, known)
+    for line in lines:
+        _check_template(line, f'{templates}: ')
+    return list(lines)
 
 
 def make_texts(
@@ -173,22 +178,25 @@ def make_texts(
             f'{len(classes)} and {len(templates)}.'
         )
     for template in templates:
-        if not isinstance(template, str):
-            continue
-        try:
-            template.format('')
-            is_right = '{}' in template
-        except (LookupError, ValueError):
-            is_right = False
-        if not is_right:
-            raise ArgumentError(
-                f'The template {template!r} must have one {{}} for the class '
-                'and no other braces.'
-            )
+        if isinstance(template, str):
+            _check_template(template)
     return [
         [t.format(name) if isinstance(t, str) else t(name) for t in templates]
         for name in classes
     ]
+
+
+def _check_template(template: str, where: str = '') -> None:
+    try:
+        template.format('')
+        is_right = '{}' in template
+    except (LookupError, ValueError):
+        is_right = False
+    if not is_right:
+        raise ArgumentError(
+            f'{where}The template {template!r} must have one {{}} for the '
+            'class and no other braces.'
+        )
 
 
 def cache_folder() -> Path:

@@ -17,8 +17,10 @@ NAME = 'ViT-L-14-336'
 FETCH = (
     'Fetch open_clip_model.safetensors from https://huggingface.co/timm/'
     'vit_large_patch14_clip_336.openai elsewhere, put it into this folder, '
-    'and type: mmclip convert ViT-L-14-336 open_clip_model.safetensors '
-    'ViT-L-14-336.pth --tag openai;'
+    'and type, for the image tower that configs take: mmclip convert '
+    'ViT-L-14-336 open_clip_model.safetensors ViT-L-14-336.pth --tag openai, '
+    'or for a classifier: mmclip zero-shot ViT-L-14-336 '
+    'open_clip_model.safetensors OUT.pth --tag openai'
 )
 
 

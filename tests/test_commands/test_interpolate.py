@@ -175,7 +175,10 @@ def test_a_data_set_that_lacks_a_class_is_refused(project, curve):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--choose', 'best:shifted'], 'the data sets are clean'),
+        (
+            ['--choose', 'best:shifted'],
+            "no data set is called 'shifted', only clean.",
+        ),
         (['--choose', '0.3,0.5'], 'the weights of one alpha'),
         (['--alphas', '0:2:1'], 'between 0 and 1'),
         (['--eval', 'clean', 'a=b'], 'different names'),

@@ -39,11 +39,11 @@ def test_its_classifier_tests_with_the_accuracy_it_printed(project, run):
         (['config.py', 'missing.pth'], 'missing.pth does not exist'),
         (['missing.py', 'tower.pth'], 'missing.py does not exist'),
         (
-            ['config.py', 'no.pth', '--work-dir', 'tower.pth/x'],
+            ['config.py', 'tower.pth', '--work-dir', 'tower.pth/x'],
             'tower.pth/x cannot be written to',
         ),
         (
-            ['config.py', 'no.pth', '--work-dir', 'old'],
+            ['config.py', 'tower.pth', '--work-dir', 'old'],
             'old/linear_probe.pth exists; pass --force to overwrite it.',
         ),
         (

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from mmclip.averaging import weight_space
 from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.soup import main
 from tests.conftest import largest_file
@@ -86,6 +87,28 @@ def test_a_greedy_soup_keeps_those_that_do_not_make_it_worse(project, call):
     assert made['meta']['averaged'] == {'red.pth': 0.5, 'twin.pth': 0.5}
     torch.testing.assert_close(
         made['state_dict'], checkpoint['state_dict'], rtol=0, atol=0
+    )
+
+
+def test_of_a_greedy_soup_one_may_be_left(project, call, monkeypatch):
+    load_in_this_process(project)
+    for i, name in enumerate(('a.pth', 'b.pth')):
+        write_random(project, name, i)
+    scores = iter([2.0, 1.0, 0.0])  # alone, and together
+    monkeypatch.setattr(
+        weight_space,
+        'evaluate',
+        lambda *_: {'accuracy/top1': next(scores)},
+    )
+    more = ('--method', 'greedy', '--config', 'config.py', '--out', 'x.pth')
+    printed = call(main, 'a.pth', 'b.pth', *more).out
+    assert (
+        'wrote x.pth (the weights of a.pth: no other made them better)'
+    ) in printed
+    more = (*more, '--force', '--metric', 'acc')  # before any is tested
+    assert (
+        "called 'acc'; it has: accuracy/top1"
+        in call(main, 'a.pth', 'b.pth', *more).err
     )
 
 

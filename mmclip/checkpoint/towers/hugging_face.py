@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.utils import to_2tuple
 from torch import Tensor
 
-from mmclip.checkpoint.files.paths import is_local
+from mmclip.checkpoint.files.paths import files_of, is_local
 from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.meta import Clip
 from mmclip.checkpoint.towers.convert import export
@@ -129,6 +129,7 @@ def hugging_face_source(config: str, weights: str) -> Source:
         FileNotFoundError: If a file is missing.
     """
     if not is_local(weights):
+        files_of(weights)  # refuses a folder without weights
         raise FileNotFoundError(f'Checkpoint {weights} does not exist.')
     state_dict = read_state_dict(weights)
     tower = _find_tower(Path(config), set(state_dict))

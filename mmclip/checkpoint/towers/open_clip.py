@@ -20,6 +20,7 @@ from mmclip.checkpoint.files.paths import (
     NO_TAG,
     SUFFIXES,
     WEIGHT_NAMES,
+    files_of,
     is_local,
 )
 from mmclip.checkpoint.files.reading import read_state_dict
@@ -151,6 +152,7 @@ def find_model(
     tag_cfg: dict[str, Any] = {}
     if tag is not None and tag != NO_TAG:
         if Path(name).is_file():
+            files_of(tag)  # refuses a folder without weights
             raise CheckpointError(
                 f'{name} is a model config, which has no pretrained tags; got '
                 f'{tag!r}. Give it with a file of weights and without --tag.'

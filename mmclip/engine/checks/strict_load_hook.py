@@ -15,7 +15,7 @@ from mmclip.checkpoint.state_dict import (
     without_prefix,
     without_wrapper,
 )
-from mmclip.checkpoint.unconverted import advise
+from mmclip.checkpoint.unconverted import advise, lacks_classifier
 from mmclip.engine.resume.describe_run import compare_with_run, warn_of_images
 from mmclip.errors import CheckpointError, ConfigError
 from mmclip.registry import HOOKS
@@ -87,7 +87,10 @@ class StrictLoadHook(Hook):
         try:
             model.load_state_dict(state_dict, strict=True)
         except RuntimeError as error:
-            advice = advise(str(runner._load_from), state_dict)
+            path = str(runner._load_from or runner._resume)
+            if problem := lacks_classifier(path, state_dict, model):
+                raise CheckpointError(f'{path}: {problem}') from None
+            advice = advise(path, state_dict)
             raise CheckpointError(
                 f'The checkpoint does not fit the model: {advice or error}\n'
                 'To start from a backbone, name it in its init_cfg '
