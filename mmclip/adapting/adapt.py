@@ -159,7 +159,7 @@ def adapt(
         not_worse=not_worse,
         calibration=asdict(calibration),
         training=None,
-        **look(everything, images, best, seed),
+        **look(everything, images, seed),
     )
     write_card(folder, numbers)
     folder.write_metrics(numbers)
@@ -294,13 +294,10 @@ def measured(right: Tensor) -> dict[str, Any]:
     return dict(accuracy=accuracy, low=low, high=high, images=len(right))
 
 
-def look(
-    everything: Encoded, images: Images, best: Entrant, seed: int
-) -> dict[str, Any]:
+def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:
     """Collect what the features say of the images."""
-    embedded = everything.embedded()
     return dict(
-        map=embedding_map(embedded),
+        map=embedding_map(everything.embedded()),
         suspects=[
             dict(
                 path=images.paths[row],
@@ -308,9 +305,7 @@ def look(
                 prediction=images.classes[label],
                 probability=round(probability, 4),
             )
-            for row, label, probability in suspects(
-                best.method, best.settings, everything, seed
-            )
+            for row, label, probability in suspects(everything, seed)
         ],
         duplicates=[
             dict(
@@ -319,7 +314,9 @@ def look(
                 exact=False,
                 similarity=round(cosine, 4),
             )
-            for one, other, cosine in near_duplicates(embedded, images)
+            for one, other, cosine in near_duplicates(
+                everything.pooled, images.splits
+            )
         ],
     )
 

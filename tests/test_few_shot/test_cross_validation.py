@@ -114,7 +114,8 @@ def test_trying_all_is_fitting_each(method):
 
 
 @pytest.mark.parametrize('method', METHODS, ids=lambda m: m.name)
-def test_every_method_learns_from_two_images_per_class(method):
+def test_every_method_learns_from_two_images_per_class(method, monkeypatch):
+    monkeypatch.setattr('mmclip.few_shot.cross_validation.FOLDS', 2)
     train = make_images((2, 2, 2))
     settings = choose(method, train).settings
     logits = method.fit(train, **settings).logits(train.pooled)
