@@ -9,7 +9,7 @@ from mmclip.adapting.encoder import CONFIG
 from mmclip.adapting.model_file import build_model, read_model
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.checkpoint.files.paths import find_weights
-from mmclip.errors import ArgumentError, CheckpointError
+from mmclip.errors import ArgumentError, CheckpointError, DataError
 from mmclip.predicting.classifier import Classifier
 from mmclip.text.class_embeddings import (
     Template,
@@ -59,7 +59,12 @@ def load(
         )
     if path.is_dir():
         folder = RunFolder(path)
-        folder.read_metrics()  # or the run is not finished
+        if not folder.metrics.is_file():
+            raise DataError(
+                f'{path} is not the folder of a finished run of mmclip adapt: '
+                f'it has no {folder.metrics.name}. Finish the run, or give '
+                'the file of a classifier.'
+            )
         path = folder.model
     elif not path.exists():
         raise FileNotFoundError(f'There is no file or folder {path}.')

@@ -170,10 +170,15 @@ def _check_description(clip: Clip) -> None:
             raise ValueError('its images are BGR')
         data_preprocessor(preprocess)
         test_pipeline(preprocess, clip['img_size'])
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise CheckpointError(
-            'it does not say how images are prepared, or in a way that is '
-            f'unknown here: {error}.'
+            f'it does not say how images are resized ({error}). The test '
+            'pipeline of its training must resize them with backend="pillow", '
+            'by Resize, or by ResizeEdge and CenterCrop.'
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(
+            f'images cannot be prepared for it: {error}.'
         ) from error
     side = max(to_2tuple(clip['img_size'])) / preprocess.get('crop_pct', 1)
     if side > MOST_PIXELS:
