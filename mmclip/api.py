@@ -52,6 +52,11 @@ def load(
     is_whole = str(model).startswith(SCHEME) or (path / CONFIG).is_file()
     if is_whole:
         return _zero_shot(str(model), classes, templates, device)
+    if not path.exists():
+        raise FileNotFoundError(
+            f'There is no file or folder {path}. A CLIP model is called '
+            f'{SCHEME}NAME/TAG.'
+        )
     if classes is not None:
         raise ArgumentError(
             f'{model} has classes of its own; others are for {SCHEME}NAME/TAG '
@@ -66,8 +71,6 @@ def load(
                 'the file of a classifier.'
             )
         path = folder.model
-    elif not path.exists():
-        raise FileNotFoundError(f'There is no file or folder {path}.')
     return Classifier(*read_model(path), device)
 
 

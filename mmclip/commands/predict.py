@@ -40,7 +40,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_device('the model')
     parser.add_force('--csv and --html if they exist')
-    return parser.parse(argv)
+    args = parser.parse(argv)
+    if args.csv and args.csv == args.html:
+        parser.error('--csv and --html must be two files')
+    return args
 
 
 @command
@@ -52,8 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.predicting.inputs import find_images
     from mmclip.predicting.predictions import SHOWN, printable
 
+    inputs = [args.model, args.classes or '']
+    if Path(args.images).is_file():  # such as a list
+        inputs.append(args.images)
     for out in filter(None, (args.csv, args.html)):
-        check_free(out, force=args.force)
+        check_free(out, *inputs, force=args.force)
     paths = find_images(args.images)
     model = load(args.model, _names(args.classes), device=args.device)
     found = model.answer(paths)

@@ -97,8 +97,11 @@ def test_a_clip_model_needs_only_names(call, photos, tmp_path, classes):
         (['photos', 'photos'], 'is not the folder of a finished run'),
         (['MODEL', 'nothing'], 'There is no file or folder nothing'),
         (['MODEL', 'photos', '--classes', 'a,b'], 'classes of its own'),
+        (['MODEL', 'list.csv', '--csv=list.csv', '--force'], 'an input'),
+        (['MODEL', 'photos', '--csv=x', '--html=x'], 'must be two files'),
     ],
 )
 def test_what_is_wrong_is_said(exit_message, model, photos, arguments, said):
+    (photos.parent / 'list.csv').write_text('path\nphotos/a/0.png\n')
     words = [model if word == 'MODEL' else word for word in arguments]
     assert said in exit_message(main, *words)
