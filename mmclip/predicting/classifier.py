@@ -21,7 +21,11 @@ from mmclip.datasets.preprocessing import test_pipeline
 from mmclip.errors import some
 from mmclip.predicting.inputs import find_images
 from mmclip.predicting.loading import FEW, Picture, batches
-from mmclip.predicting.predictions import Prediction, Predictions
+from mmclip.predicting.predictions import (
+    Prediction,
+    Predictions,
+    printable,
+)
 
 
 class Classifier:
@@ -51,7 +55,7 @@ class Classifier:
             )
 
     def __repr__(self) -> str:
-        names = some(self.classes)
+        names = printable(some(self.classes))
         return f'Classifier of {len(self.classes)} classes: {names}'
 
     @overload  # a text is one path, although it is a sequence of texts
