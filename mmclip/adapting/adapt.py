@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from torch import Tensor
 
 from mmclip.adapting.calibration import calibrate
@@ -25,7 +26,7 @@ from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.datasets.class_order import only_in
 from mmclip.datasets.image_tree import class_folders
-from mmclip.errors import ArgumentError, DataError
+from mmclip.errors import ArgumentError, DataError, some
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
@@ -100,12 +101,9 @@ def adapt(
     images = read_images(
         source, seed, shots=shots, root=root, keep=folder.images
     )
-    if names and len(names) != len(images.classes):
-        raise ArgumentError(
-            f'{len(names)} names are given for {len(images.classes)} classes.'
-        )
     others = other_folders(also_test, images)
     counts = {split: len(images.rows(split)) for split in SPLITS}
+    check(images, names)
     say(
         f'{len(images):,} images of {len(images.classes)} classes: '
         + ', '.join(f'{n:,} {split}' for split, n in counts.items() if n)
@@ -114,19 +112,18 @@ def adapt(
     findings, sizes = survey(images)
     for finding in findings:
         say(f'  {finding.text}')
-    folder.metrics.unlink(missing_ok=True)  # it marks a finished run
-    images.write(folder.split)
-    write_text(folder.classes, '\n'.join(images.classes) + '\n')
-
     encoder = open_encoder(model, weights)
     for finding in find_small(images, sizes, encoder.clip['img_size']):
         findings.append(finding)
         say(f'  {finding.text}')
+    folder.begin()
+    images.write(folder.split)
+    write_text(folder.classes, '\n'.join(images.classes) + '\n')
     everything = see(
-        encoder, images, folder, names or images.classes, templates
+        encoder, images, folder, names or images.classes, templates, say
     )
     also = {
-        name: see_other(encoder, other, everything, folder)
+        name: see_other(encoder, other, everything, folder, say)
         for name, other in others.items()
     }
     entrants = compete(everything, images, also, seed, say)
@@ -152,6 +149,7 @@ def adapt(
         seconds=round(time.perf_counter() - start, 1),
         seed=seed,
         model=model,
+        device=get_device(),
         data=describe_data(images, counts, findings),
         several_labels=images.several_labels,
         methods=[entrant.numbers for entrant in entrants],
@@ -167,15 +165,48 @@ def adapt(
     return folder
 
 
+def check(images: Images, names: Sequence[str] | None) -> None:
+    """Refuse images from which no classifier can be made and chosen.
+
+    Args:
+        images (Images): With their final splits.
+        names (Sequence[str] | None): What the user calls the classes.
+
+    Raises:
+        ArgumentError: If there are not as many names as classes.
+        DataError: If an image has several labels, or there are no validation
+            images.
+    """
+    if images.several_labels:
+        row = [len(labels) == 1 for labels in images.labels].index(False)
+        raise DataError(
+            f'{images.paths[row]} has {len(images.labels[row])} labels, but a '
+            'classifier is only made from images with one label each.'
+        )
+    if 'val' not in images.splits:
+        raise DataError(
+            f'{images.root} has one training image per class, so none is left '
+            'to choose a method by: at least one class needs two.'
+        )
+    if names and len(names) != len(images.classes):
+        raise ArgumentError(
+            f'{len(names)} names are given for {len(images.classes)} classes: '
+            f'there must be one for each of {some(images.classes)}, in this '
+            'order.'
+        )
+
+
 def see(
     encoder: Encoder,
     images: Images,
     folder: RunFolder,
     names: Sequence[str],
     templates: str | Sequence[Template],
+    say: Callable[[str], None],
 ) -> Encoded:
     """Compute what the towers say of the images and the classes."""
-    found = encode(encoder, dataset(images, folder, None), folder.features)
+    data = dataset(images, folder, None)
+    found = encode(encoder, data, folder.features, say=say)
     text = None
     if encoder.embed is not None:
         text = encoder.embed(names, named_templates(templates))
@@ -225,9 +256,10 @@ def see_other(
     other: dict[str, Any],
     everything: Encoded,
     folder: RunFolder,
+    say: Callable[[str], None],
 ) -> Encoded:
     """Compute what the image tower says of another folder."""
-    found = encode(encoder, other, folder.features)
+    found = encode(encoder, other, folder.features, say=say)
     return replace(
         everything,
         pooled=torch.tensor(found.features),

@@ -1,5 +1,6 @@
 """The model card of a run, in the form that Hugging Face's Hub reads."""
 
+import html
 from typing import Any
 
 import yaml
@@ -58,7 +59,9 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
         for method in numbers['methods']
     ]
     classes = folder.classes.read_text(encoding='utf-8').splitlines()
-    shown = ', '.join(classes[:20]) + (', ...' if len(classes) > 20 else '')
+    shown = html.escape(', '.join(classes[:20]), quote=False) + (
+        ', ...' if len(classes) > 20 else ''
+    )
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     write_text(
         folder.card,
@@ -77,7 +80,7 @@ Accuracy on {result['images']} {split} images: **{result['accuracy']:.1f} %**
 ```python
 import mmclip
 
-model = mmclip.load('{name}')  # this folder
+model = mmclip.load({name!r})  # this folder
 model.predict('image.jpg')
 ```
 

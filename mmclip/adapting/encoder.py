@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 
+from mmclip.adapting.screen import duration
 from mmclip.checkpoint.files.paths import files_of, is_local
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.meta import Clip, read_clip
@@ -127,6 +129,7 @@ def encode(
     *,
     batch_size: int = 32,
     num_workers: int = 2,
+    say: Callable[[str], None] | None = None,
 ) -> Features:
     """Compute the features before the projection, ``(N, C)``, or read them.
 
@@ -136,6 +139,8 @@ def encode(
         cache (Path): The folder of cached features.
         batch_size (int): Images per forward pass. Defaults to 32.
         num_workers (int): Processes that load images. Defaults to 2.
+        say (Callable | None): Prints a line for the user, if it takes long.
+            Defaults to None.
     """
     init_default_scope('mmpretrain')
     clip = encoder.clip
@@ -166,7 +171,17 @@ def encode(
         model.backbone,
     )
     built = DATASETS.build(cfg.test_dataloader.dataset)
-    return extract_features(model, cfg, 'all', cache, dataset=built)
+
+    def announce(images: int, seconds: float) -> None:
+        if say:
+            say(
+                f'features of {images:,} images on {get_device()}: about '
+                f'{duration(seconds)}'
+            )
+
+    return extract_features(
+        model, cfg, 'all', cache, dataset=built, announce=announce
+    )
 
 
 def _converted(path: str) -> Encoder:

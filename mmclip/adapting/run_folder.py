@@ -1,6 +1,7 @@
 """What stays in the folder of a run, and where."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,23 +76,77 @@ class RunFolder:
         """The model card."""
         return self.path / 'README.md'
 
-    def check_free(self, *, force: bool) -> None:
-        """Refuse a folder that cannot be written, or has a finished run.
+    @property
+    def results(self) -> list[Path]:
+        """The files of a run; the first marks a finished one."""
+        return [
+            self.metrics,
+            self.model,
+            self.config,
+            self.classes,
+            self.split,
+            self.predictions,
+            self.card,
+            self.report,
+        ]
 
-        An unfinished one is continued.
+    def check_free(
+        self,
+        folders: Collection[Path],
+        files: Collection[Path],
+        *,
+        force: bool,
+    ) -> None:
+        """Refuse a folder that must not, or cannot, be written.
+
+        An unfinished run is continued.
 
         Args:
+            folders (Collection[Path]): Images, in folders or tables.
+            files (Collection[Path]): What else the run is made of.
             force (bool): Whether a finished run may be replaced.
 
         Raises:
-            CheckpointError: If so.
+            CheckpointError: If it has a finished run or files of the user, is
+                among the images, or cannot be written to.
         """
+        out = self.path.resolve()
+        for given in folders:
+            path = given.resolve()
+            if path.is_dir() and path in (out, *out.parents):
+                raise CheckpointError(
+                    f'{self.path} is in {given}, where it would be taken for '
+                    f'images; add --out {path.parent / "runs" / path.name}'
+                )
+        results = [path.resolve() for path in self.results]
+        for given in (*folders, *files):
+            if given.resolve() in results:
+                raise CheckpointError(
+                    f'{given} would be overwritten: give another folder than '
+                    f'{self.path} with --out.'
+                )
         check_folder(self.path)
-        if self.metrics.exists() and not force:
+        if not self.log.exists():
+            if theirs := [p.name for p in self.results if p.exists()]:
+                raise CheckpointError(
+                    f'{self.path} has files that are not of a run, such as '
+                    f'{theirs[0]}: give another folder with --out.'
+                )
+        elif self.metrics.exists() and not force:
             raise CheckpointError(
                 f'{self.path} has a finished run; pass --force to replace it, '
                 'or another folder with --out.'
             )
+
+    def begin(self) -> None:
+        """Create the folder, and remove what an earlier run says there.
+
+        Its log and its features stay.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.log.touch()  # it marks the folder as one of a run
+        for path in self.results:
+            path.unlink(missing_ok=True)
 
     def write_metrics(self, numbers: dict[str, Any]) -> None:
         """Write all numbers as JSON."""

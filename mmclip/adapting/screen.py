@@ -1,47 +1,73 @@
 """A short screen and a full log."""
 
 import logging
+import signal
+import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 from mmengine.logging import MMLogger
 
+from mmclip.errors import EXPECTED
+
 
 @contextmanager
-def log_to(path: Path, *, verbose: bool = False) -> Iterator[None]:
+def log_to(
+    path: Path, *, verbose: bool = False
+) -> Iterator[Callable[[str], None]]:
     """Write what is logged to a file, and only warnings to the screen.
 
-    Python's own warnings go to the file alone.
+    Python's own warnings go to the file alone. Nothing is written until the
+    folder of the file exists, so a run that never begins leaves nothing
+    behind. Errors are logged too, those that are bugs with their traceback.
 
     Args:
         path (Path): The file, to which lines are added.
         verbose (bool): Whether the screen shows everything. Defaults to
             False.
+
+    Yields:
+        Callable: Prints a line, and logs it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     logger = MMLogger.get_instance(
         f'mmclip {time.time()}', logger_name='mmclip', log_level='INFO'
-    )
-    file = logging.FileHandler(path, encoding='utf-8')
-    file.setLevel(logging.INFO)
-    file.setFormatter(
-        logging.Formatter('%(asctime)s %(levelname)s %(message)s')
     )
     before = [handler.level for handler in logger.handlers]
     if not verbose:
         for handler in logger.handlers:
             handler.setLevel(logging.WARNING)
+    file = _FileInFolder(path)
     logger.addHandler(file)
     python = logging.getLogger('py.warnings')
     python.addHandler(file)
     python.propagate = verbose
+
+    def log(level: int, text: str, trace: Any = None) -> None:
+        file.handle(
+            logging.LogRecord('mmclip', level, '', 0, text, None, trace)
+        )
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        log(logging.INFO, text)
+
     try:
         with warnings.catch_warnings():
             logging.captureWarnings(True)
-            yield
+            yield say
+    except BaseException as error:
+        with suppress(OSError):  # the disk may be full
+            if isinstance(error, EXPECTED):
+                log(logging.ERROR, str(error))
+            elif isinstance(error, KeyboardInterrupt | SystemExit):
+                log(logging.WARNING, 'stopped')
+            else:
+                log(logging.ERROR, 'a bug:', sys.exc_info())
+        raise
     finally:
         logging.captureWarnings(False)
         python.removeHandler(file)
@@ -49,3 +75,59 @@ def log_to(path: Path, *, verbose: bool = False) -> Iterator[None]:
         for handler, level in zip(logger.handlers, before, strict=True):
             handler.setLevel(level)
         file.close()
+
+
+@contextmanager
+def stoppable(again: str) -> Iterator[None]:
+    """Say how to go on after Ctrl-C or SIGTERM, which end a run alike.
+
+    Args:
+        again (str): The command line to type.
+    """
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(
+            f'\nstopped; features are kept. To go on, type: {again}',
+            file=sys.stderr,
+            flush=True,
+        )
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def duration(seconds: float) -> str:
+    """Format a rough time, such as '40 s' or '3 min'."""
+    if seconds < 99.5:
+        return f'{max(1, float(f"{seconds:.2g}")):.0f} s'
+    minutes = round(seconds / 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min'
+
+
+class _FileInFolder(logging.FileHandler):
+    """Writes to a file, once there is a folder for it."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, encoding='utf-8', delay=True)
+        self.waiting: list[logging.LogRecord] = []
+        self.setLevel(logging.INFO)
+        self.setFormatter(
+            logging.Formatter('%(asctime)s %(levelname)s %(message)s')
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.waiting.append(record)
+        if Path(self.baseFilename).parent.is_dir():
+            waiting, self.waiting = self.waiting, []
+            for one in waiting:
+                super().emit(one)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # as of a full disk, instead of a traceback per line

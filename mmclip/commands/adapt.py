@@ -96,14 +96,20 @@ def main(argv: list[str] | None = None) -> int:
         raise FileNotFoundError(f'There is no file or folder {args.images}.')
     from mmclip.adapting.adapt import adapt
     from mmclip.adapting.run_folder import RunFolder
-    from mmclip.adapting.screen import log_to
+    from mmclip.adapting.screen import log_to, stoppable
     from mmclip.report.page import write_report
     from mmclip.text.class_embeddings import class_names
 
     names = class_names(args.names) if args.names else None
     folder = RunFolder(args.out)
-    folder.check_free(force=args.force)
-    with log_to(folder.log, verbose=args.verbose):
+    files = args.model, args.weights, args.names, args.templates
+    folder.check_free(
+        [args.images, *args.also_test],
+        [Path(file) for file in files if file],
+        force=args.force,
+    )
+    again = _again(args, argv)
+    with stoppable(again), log_to(folder.log, verbose=args.verbose) as say:
         adapt(
             args.images,
             args.out,
@@ -115,9 +121,14 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             shots=args.shots,
             root=args.root,
-            command=_again(args, argv),
+            command=again,
+            say=say,
         )
-        write_report(folder)
+        try:
+            write_report(folder)
+        except BaseException:
+            folder.metrics.unlink()  # it marks a finished run
+            raise
     print_written(
         (folder.model, 'the classifier'),
         (folder.predictions, 'an answer per validation and test image'),

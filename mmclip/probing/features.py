@@ -4,7 +4,9 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from mmclip.engine.checks.parts import parts_of
 from mmclip.errors import DataError
 
 FEATURES, SOURCE = 'features.npy', 'source.json'
+LEAST_SECONDS = 2.0  # that are timed
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,14 @@ def extract_features(
     *,
     amp: bool = False,
     dataset: Any = None,
+    announce: Callable[[int, float], None] | None = None,
 ) -> Features:
     """Compute the input of a classifier's linear layer, or read it from cache.
 
     Images of every split pass through the *test* pipeline, and the model is
     in eval mode. The cache folder is named after a hash of the model's config
     and weights (without the head), the pipeline, and the data set's paths and
-    labels; changed images under the same path go unnoticed. Rows are NaN
+    labels, with the sizes and dates of local files. Rows are NaN
     until they are computed, so that a killed extraction continues where it
     stopped. Under ``torchrun`` each process computes its own rows.
 
@@ -74,6 +78,9 @@ def extract_features(
             CPU, float16 on a GPU). Defaults to False.
         dataset (Dataset | None): The split, from :func:`build_dataset`.
             Defaults to None: build it.
+        announce (Callable | None): Called with the number of images and the
+            seconds that they take, once some batches have been timed, if it
+            is more than a few. Defaults to None.
 
     Raises:
         DataError: If the split has no pipeline of its own, or features are
@@ -92,6 +99,7 @@ def extract_features(
         precision=str(torch.get_autocast_dtype(get_device())) if amp else None,
         num_images=len(paths),
         paths_and_labels=_digest('\0'.join(paths) + str(labels.tolist())),
+        files=_digest(str([_size_and_date(path) for path in paths])),
     )
     folder = Path(cache) / _digest(json.dumps(source, sort_keys=True))[:16]
     file = folder / FEATURES
@@ -117,7 +125,7 @@ def extract_features(
     mine = np.array_split(todo, get_world_size())[get_rank()]
     if len(mine):
         batches = _compute(model, cfg, dataset, mine.tolist(), amp)
-        _write(batches, features, mine, folder)
+        _write(batches, features, mine, folder, announce)
     barrier()  # now all rows are done
     classes = tuple(map(str, dataset.metainfo.get('classes') or ()))
     features = np.load(file, mmap_mode='r')
@@ -203,6 +211,15 @@ def _list_images(dataset: Any) -> tuple[list[str], np.ndarray]:
     return paths, np.array([label for _, label in pairs], dtype=np.int64)
 
 
+def _size_and_date(path: str) -> tuple[int, int] | None:
+    """Return what changes with a local file, without reading it."""
+    try:
+        stat = os.stat(path)
+    except OSError:  # such as an address
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -261,9 +278,11 @@ def _write(
     features: np.memmap,
     rows: np.ndarray,
     folder: Path,
+    announce: Callable[[int, float], None] | None,
 ) -> None:
     """Write batches into their rows of a memory-mapped array."""
-    written = 0
+    written = timed_from = 0
+    start = 0.0
     # None: off unless in a terminal.
     disable = True if get_rank() else None
     with tqdm(total=len(rows), unit='image', disable=disable) as progress:
@@ -279,3 +298,11 @@ def _write(
             features.flush()
             written += len(batch)
             progress.update(len(batch))
+            if not timed_from:  # the first batch waits for the workers
+                start, timed_from = time.perf_counter(), written
+                continue
+            passed = time.perf_counter() - start
+            if announce and passed > LEAST_SECONDS:
+                rate = (written - timed_from) / passed
+                announce(len(rows), len(rows) / rate)
+                announce = None

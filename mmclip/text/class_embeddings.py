@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -217,7 +218,12 @@ def embed_with(
 
     device = next(model.parameters()).device
     embeddings = build_zero_shot_classifier(
-        model, tokenizer, classes, templates, device=device, use_tqdm=progress
+        model,
+        tokenizer,
+        classes,
+        templates,
+        device=device,
+        use_tqdm=progress and sys.stderr.isatty(),
     )
     bias = getattr(model, 'logit_bias', None)
     return ClassEmbeddings(

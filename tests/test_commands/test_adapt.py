@@ -1,0 +1,216 @@
+"""The command ends well, or with one sentence and nothing half-done."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+from mmclip.adapting import adapt as way
+from mmclip.adapting.run_folder import RunFolder
+from mmclip.commands.adapt import main
+from mmclip.few_shot.nearest_neighbours import NearestNeighbours
+from mmclip.few_shot.zero_shot import ZeroShot
+from mmclip.probing import features
+from tests.conftest import save_whole_model
+from tests.test_adapting.conftest import save_photos
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A folder with ``photos`` of three classes and a tiny CLIP."""
+    folder = tmp_path_factory.mktemp('source')
+    (folder / 'clip').mkdir()
+    save_whole_model(folder / 'clip')
+    save_photos(folder / 'photos', number=5)
+    return folder
+
+
+@pytest.fixture
+def project(source, tmp_path, monkeypatch):
+    """A copy of it as the working directory, and only quick methods."""
+    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(way, 'METHODS', [ZeroShot(), NearestNeighbours()])
+    return tmp_path
+
+
+def adapt(*arguments):
+    return main(
+        ['photos', '--model=clip', '--templates=t.txt', *map(str, arguments)]
+    )
+
+
+@pytest.fixture(autouse=True)
+def templates(project):
+    (project / 't.txt').write_text('a photo of {}\n')
+
+
+def remove_all_but(number):
+    def change(project):
+        for folder in (project / 'photos').iterdir():
+            for file in sorted(folder.iterdir())[number:]:
+                file.unlink()
+
+    return change
+
+
+def remove_classes(project):
+    shutil.rmtree(project / 'photos' / 'red')
+    shutil.rmtree(project / 'photos' / 'blue')
+
+
+def damage_all(project):
+    for file in (project / 'photos' / 'red').iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+
+
+def write_table(project):
+    lines = ['path,labels,split', 'photos/red/0.png,red|warm,train']
+    lines += [
+        f'photos/blue/{i}.png,blue,{s}' for i, s in enumerate(['train', 'val'])
+    ]
+    (project / 'table.csv').write_text('\n'.join(lines))
+
+
+def write_names(project):
+    (project / 'names.txt').write_text('ink\ngrass\n')
+
+
+@pytest.mark.parametrize(
+    ('change', 'arguments', 'said'),
+    [
+        (remove_all_but(0), [], 'photos has no images'),
+        (remove_all_but(1), [], 'at least one class needs two'),
+        (remove_classes, [], 'one class only'),
+        (damage_all, [], 'photos/red/4.png'),
+        (write_names, ['--names=names.txt'], '2 names are given for 3 cl'),
+        (None, ['--model=ViT-B-23/openai'], "did you mean 'ViT-B-32'"),
+        (None, ['--model=ViT-B-32'], 'NAME/TAG'),
+        (None, ['--out=photos/run'], 'add --out'),
+        (write_table, ['table.csv'], 'has 2 labels'),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_before_anything_is_written(
+    project, capsys, change, arguments, said
+):
+    if change:
+        change(project)
+    before = sorted(project.rglob('*'))
+    if arguments == ['table.csv']:
+        code = main(['table.csv', '--model=clip'])
+    else:
+        code = adapt(*arguments)
+    assert code in (1, 2)
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert said in error
+    assert sorted(project.rglob('*')) == before
+
+
+def test_the_screen_is_short_and_the_log_has_all_of_it(project, capsys):
+    assert adapt() == 0
+    printed = capsys.readouterr()
+    assert printed.err == ''
+    lines = printed.out.splitlines()
+    assert 5 < len(lines) < 20
+    log = (project / 'runs/photos/train.log').read_text()
+    assert [line for line in lines[:-4] if line not in log] == []
+    assert 'remain to be computed' in log
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def terminate(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ('stop', 'code'), [(interrupt, 130), (terminate, 143)]
+)
+def test_a_stopped_run_says_how_to_go_on(
+    project, capsys, monkeypatch, stop, code
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(way, 'compete', stop)
+        assert adapt('--seed=1') == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith('stopped; ')
+    assert last.endswith(
+        'mmclip adapt photos --model=clip --templates=t.txt --seed=1'
+    )
+    assert not RunFolder(project / 'runs/photos').metrics.exists()
+    assert adapt('--seed=1') == 0
+    log = (project / 'runs/photos/train.log').read_text()
+    assert '15 of 15 features are in' in log
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    'place', ['report.page.write_report', 'adapting.adapt.write_card']
+)
+def test_a_run_that_failed_does_not_look_finished(
+    project, capsys, monkeypatch, place
+):
+    assert adapt() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(f'mmclip.{place}', full)
+        assert adapt('--force') == 1
+    assert 'No space left' in capsys.readouterr().err.splitlines()[-1]
+    folder = RunFolder(project / 'runs/photos')
+    assert not folder.metrics.exists()
+    assert not folder.report.exists()
+    assert adapt() == 0
+
+
+def test_a_bug_leaves_its_traceback_in_the_log(project, monkeypatch):
+    monkeypatch.setattr(way, 'look', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        adapt()
+    log = (project / 'runs/photos/train.log').read_text()
+    assert log.endswith('ZeroDivisionError: division by zero\n')
+
+
+def test_files_of_others_stay(project, capsys):
+    (project / 'mine').mkdir()
+    (project / 'mine' / 'README.md').write_text('mine')
+    assert adapt('--out=mine', '--force') == 1
+    assert 'README.md' in capsys.readouterr().err
+    assert (project / 'mine' / 'README.md').read_text() == 'mine'
+
+
+def test_a_file_of_the_run_is_not_its_input(project, capsys):
+    assert adapt() == 0
+    model = 'runs/photos/model.safetensors'
+    assert adapt('--force', f'--model={model}') == 1
+    assert f'{model} would be overwritten' in capsys.readouterr().err
+    assert (project / model).is_file()
+
+
+def test_the_same_command_gives_the_same_numbers(project):
+    found = []
+    for out in ('one', 'other'):
+        assert adapt(f'--out={out}') == 0
+        numbers = json.loads((project / out / 'metrics.json').read_text())
+        for key in ('command', 'date', 'seconds'):
+            del numbers[key]
+        for method in numbers['methods']:
+            del method['seconds']
+        found.append(numbers)
+    assert found[0] == found[1]
+
+
+def test_how_long_features_take_is_said_with_the_device(
+    project, capsys, monkeypatch
+):
+    monkeypatch.setattr(features, 'LEAST_SECONDS', 0.0)
+    save_photos(project / 'more', number=30)
+    assert main(['more', '--model=clip', '--templates=t.txt']) == 0
+    assert 'features of 90 images on cpu: about ' in capsys.readouterr().out
