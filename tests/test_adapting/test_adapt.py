@@ -77,3 +77,12 @@ def test_another_folder_has_the_same_classes(run, tmp_path):
             tmp_path / 'run',
             also_test=[tmp_path / 'other'],
         )
+
+
+@pytest.mark.parametrize('label', ['', 'blue|red'])
+def test_several_labels_are_refused(run, tmp_path, label):
+    rows = ['path,labels', f'blue/0.png,{label}', 'red/0.png,red']
+    table = tmp_path / 'table.csv'
+    table.write_text('\n'.join([*rows, 'blue/1.png,blue']))
+    with pytest.raises(DataError, match='several labels, or none'):
+        adapt(table, tmp_path / 'run', root=run.path.parent / 'photos')
