@@ -1,6 +1,7 @@
 """The whole way from a folder of images to a classifier."""
 
 import datetime
+import filecmp
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -343,7 +344,11 @@ def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:
             dict(
                 paths=[images.paths[one], images.paths[other]],
                 splits=[images.splits[one], images.splits[other]],
-                exact=False,
+                exact=filecmp.cmp(
+                    images.full_path(one),
+                    images.full_path(other),
+                    shallow=False,
+                ),
                 similarity=round(cosine, 4),
             )
             for one, other, cosine in near_duplicates(

@@ -40,12 +40,14 @@ class Name(str):
 
 def dataset(images: Images, folder: RunFolder, split: str | None) -> dict:
     """Return the config of a split's data set, without a pipeline."""
+    kind = dict(several_labels=True) if images.several_labels else {}
     return dict(
         type='mmclip.ImageTable',
         ann_file=str(folder.split),
         data_root=images.root,
         split=split,
         classes=str(folder.classes),
+        **kind,
     )
 
 
@@ -169,7 +171,6 @@ def _images(
         ),
         dict(type='PackInputs'),
     ]
-    kind = dict(several_labels=True) if images.several_labels else {}
 
     def loader(split: str, pipeline: str, **others: Any) -> dict[str, Any]:
         return dict(
@@ -179,7 +180,6 @@ def _images(
             collate_fn=dict(type='default_collate'),
             dataset=dict(
                 **dataset(images, folder, split),
-                **kind,
                 pipeline=Name(pipeline),
             ),
             **dict(sampler=dict(type='DefaultSampler', shuffle=False))

@@ -5,14 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmclip.errors import DataError
 from mmclip.own_images.table import Finding, Images
 
 VALIDATION_SHARE = 0.2
-UNMEASURED = Finding(
-    'unmeasured',
-    'No class has a second image to validate with: methods can be neither '
-    'measured nor compared, so none can be chosen.',
-)
 
 
 def split_by_class(images: Images, seed: int) -> Images:
@@ -24,6 +20,9 @@ def split_by_class(images: Images, seed: int) -> Images:
     Args:
         images (Images): With training images only, or training and test.
         seed (int): Which images are drawn.
+
+    Raises:
+        DataError: If no class has a second image.
     """
     splits = list(images.splits)
     left = images.per_class('train')
@@ -41,7 +40,11 @@ def split_by_class(images: Images, seed: int) -> Images:
                 for name in labels:
                     wanted[name] -= 1
     if 'val' not in splits:
-        return replace(images, findings=(*images.findings, UNMEASURED))
+        raise DataError(
+            f'{images.root} has one image per class, so none is left to '
+            'measure with: nothing can be chosen. Add images, or a folder or '
+            'split val.'
+        )
     return replace(
         images,
         splits=tuple(splits),

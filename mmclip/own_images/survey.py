@@ -98,7 +98,13 @@ def _counts(images: Images) -> Iterator[Finding]:
             f'({counts[least]:,}).',
         )
     few = np.flatnonzero(counts < FEW)
-    if len(few):
+    if counts[most] == 1:
+        yield Finding(
+            'few',
+            'No class has a second training image, so no setting can be '
+            'chosen by cross-validation.',
+        )
+    elif len(few):
         named = (f'{names[k]} ({counts[k]})' for k in few)
         yield Finding(
             'few',

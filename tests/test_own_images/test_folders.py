@@ -63,14 +63,6 @@ def test_class_names_are_those_of_the_folders(tmp_path, name):
     assert sorted(images.classes) == sorted([name, 'x'])
 
 
-def test_one_image_per_class_leaves_none_for_validation(tmp_path):
-    save_all(tmp_path, 'cat/1.png', 'dog/1.png')
-    images = read_images(tmp_path)
-    assert set(images.splits) == {'train'}
-    assert not images.made_split
-    assert [finding.kind for finding in images.findings] == ['unmeasured']
-
-
 @pytest.mark.parametrize('name', ['a\nb', 'a\u2028b', 'a\udcff'])
 def test_names_that_a_text_file_cannot_hold_are_refused(tmp_path, name):
     save_all(tmp_path, f'{name}/1.png', 'x/1.png')
@@ -117,6 +109,7 @@ def test_links_to_images_and_folders_are_followed(tmp_path):
         (('val/cat/1.png', 'test/dog/1.png'), 'but no train/'),
         ((*PAIR, 'val/owl/1.png'), '1 class without training images: owl'),
         ((*PAIR, 'val/cat/1.png', 'valid/cat/1.png'), '2 folders of the val'),
+        (('cat/1.png', 'dog/2.png'), 'has one image per class, so none'),
         (('train/1.png', 'val/1.png'), 'outside its class folders'),
     ],
 )

@@ -81,6 +81,13 @@ def test_counts_that_are_uneven_few_or_lacking_are_named(tmp_path):
     assert texts['lacking'] == 'The val set has no image of 1 class: dog.'
 
 
+def test_one_training_image_per_class_is_said(tmp_path):
+    splits = ('train', 'val')
+    save_all(tmp_path, *(f'{s}/{c}/1.png' for s in splits for c in 'ab'))
+    (finding,) = survey(read_images(tmp_path))[0]
+    assert finding.text.startswith('No class has a second training image')
+
+
 @pytest.mark.parametrize('size, small', [(8, 0), (9, 1), ((8, 9), 1)])
 def test_images_smaller_than_the_models_input_are_named(photos, size, small):
     images = read_images(photos)
