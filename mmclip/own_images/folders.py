@@ -29,6 +29,14 @@ def read_folders(folder: Path) -> Listing:
     if beside and not any(
         class_folders(str(folder / name)) for name in by_split.values()
     ):
+        listing.findings += [
+            Finding(
+                'named_like_split',
+                f'{name} is taken for a class, because it has no class '
+                'folders.',
+            )
+            for name in by_split.values()
+        ]
         by_split = {}
     if by_split and 'train' not in by_split:
         raise DataError(
@@ -89,7 +97,7 @@ def _refuse_loose(tree: ImageTree, by_split: dict[str, str]) -> None:
         )
     raise DataError(
         f'{tree.root} has images outside its class folders: {some(loose)}. '
-        'Move each into the folder of its class.'
+        'Move each into the folder of its class, or elsewhere.'
     )
 
 
@@ -142,7 +150,7 @@ def _one_class(folder: Path, row: Row) -> str:
     inside = folder / row.path.partition('/')[0]
     deeper = class_folders(str(inside))
     inner = len(deeper) > 1 and not row.split
-    hint = f' If {some(deeper)} are the classes, give {inside}.'
+    hint = f' If you mean its folders {some(deeper)}, give {inside}.'
     return (
         f'{folder} has images of one class only ({row.labels[0]}): at least '
         f'two are needed, one folder per class{_tables(folder)}.'

@@ -126,8 +126,8 @@ def read_saved(folder: Path, keep: Path | None) -> Listing:
 
 
 def _split_of(path: str) -> str:
-    first, *rest = PurePosixPath(path).parts
-    return (split_named(first) or '') if rest else ''
+    folders = PurePosixPath(path).parts[:-1]
+    return next(filter(None, map(split_named, folders)), '')
 
 
 def _columns(features: Any, folder: Path, image: type) -> tuple[str, str]:

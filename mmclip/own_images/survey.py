@@ -1,5 +1,8 @@
 """What is wrong or doubtful about images, before anything runs."""
 
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -42,6 +45,7 @@ def survey(images: Images) -> tuple[list[Finding], np.ndarray]:
     findings = [
         *images.findings,
         *_counts(images),
+        *_alike(images.classes),
         *_copies(images, copies),
     ]
     findings = [replace(f, paths=f.paths[:MOST]) for f in findings]
@@ -120,6 +124,20 @@ def _counts(images: Images) -> Iterator[Finding]:
                 f'{number(lacking, "class", "classes")}: '
                 f'{some(names[lacking])}.',
             )
+
+
+def _alike(classes: Sequence[str]) -> Iterator[Finding]:
+    by_plain: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        plain = unicodedata.normalize('NFKC', name).casefold()
+        by_plain[re.sub(r'[\s_-]+', ' ', plain).strip()].append(name)
+    if alike := [names for names in by_plain.values() if len(names) > 1]:
+        pairs = (' and '.join(map(repr, names)) for names in alike)
+        yield Finding(
+            'alike',
+            'Classes whose names differ only in case, spaces, hyphens or '
+            f'the coding of accents: {some(pairs)}. Are they the same?',
+        )
 
 
 def _copies(images: Images, groups: list[list[int]]) -> Iterator[Finding]:

@@ -51,7 +51,9 @@ def test_bare_class_folders_are_split_by_class(tmp_path):
 
 def test_a_class_may_be_called_train(tmp_path):
     save_all(tmp_path, 'bus/1.png', 'bus/2.png', 'train/1.png', 'train/2.png')
-    assert read_images(tmp_path).classes == ('bus', 'train')
+    images = read_images(tmp_path)
+    assert images.classes == ('bus', 'train')
+    assert kinds(images) == dict(named_like_split=())
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_links_to_images_and_folders_are_followed(tmp_path):
         (('cat/1.png',), r'one class only \(cat\)'),
         (
             ('in/cat/1.png', 'in/dog/2.png'),
-            r'If cat, dog are .*, give .*/in\.',
+            r'its folders cat, dog, give .*/in\.',
         ),
         (('cat/1.png', 'dog/1.png', '1.png'), 'outside its class folders'),
         (('val/cat/1.png', 'test/dog/1.png'), 'but no train/'),

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import unicodedata
 
 import pytest
 
+from mmclip.engine.checks.duplicates import HEAD, find_copies
 from mmclip.errors import DataError
 from mmclip.own_images.read import read_images
 from mmclip.own_images.survey import find_small, survey
@@ -79,6 +81,25 @@ def test_counts_that_are_uneven_few_or_lacking_are_named(tmp_path):
         'Fewer than 5 training images in 1 of 2 classes: dog (1).'
     )
     assert texts['lacking'] == 'The val set has no image of 1 class: dog.'
+
+
+@pytest.mark.parametrize('other', ['Cat', 'cat_', 'c at', 'cät'])
+def test_classes_with_nearly_the_same_name_are_said(tmp_path, other):
+    first = unicodedata.normalize('NFD', 'cät') if other == 'cät' else 'cat'
+    save_all(
+        tmp_path,
+        *(f'{name}/{i}.png' for name in (first, other) for i in '12'),
+    )
+    assert ('alike' in found(tmp_path)) == (other != 'c at')
+
+
+def test_large_files_that_only_begin_alike_are_no_copies(tmp_path):
+    paths = []
+    for name, end in dict(a=b'1', b=b'2', c=b'1', d=b'22').items():
+        path = tmp_path / name
+        path.write_bytes(bytes(2 * HEAD) + end)
+        paths.append(str(path))
+    assert find_copies(paths) == [[paths[0], paths[2]]]
 
 
 def test_one_training_image_per_class_is_said(tmp_path):
