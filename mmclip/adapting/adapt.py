@@ -4,17 +4,22 @@ import datetime
 import filecmp
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.device import get_device
-from torch import Tensor
 
 from mmclip.adapting.calibration import calibrate
 from mmclip.adapting.card import write_card
-from mmclip.adapting.choice import differ, interval
+from mmclip.adapting.choice import differ
+from mmclip.adapting.competition import (
+    Entrant,
+    compete,
+    fine_tune,
+    see_other,
+)
 from mmclip.adapting.config_file import dataset, write_config
 from mmclip.adapting.encoder import Encoder, encode, open_encoder
 from mmclip.adapting.insights import (
@@ -25,36 +30,16 @@ from mmclip.adapting.insights import (
 from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.tuning import RECIPES
 from mmclip.datasets.class_order import only_in
 from mmclip.datasets.image_tree import class_folders
-from mmclip.errors import ArgumentError, DataError, some
-from mmclip.few_shot import METHODS
-from mmclip.few_shot.cross_validation import choose
-from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.errors import ArgumentError, DataError, did_you_mean, some
+from mmclip.few_shot.method import Encoded
 from mmclip.own_images.read import read_images
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import Template, named_templates
 from mmclip.version import __version__
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A classifier that takes part in the choice.
-
-    Args:
-        method (Method): What made it.
-        settings (dict): The arguments that cross-validation chose.
-        classifier (Classifier): The result.
-        right (Tensor): Which validation images it has right, ``(n,)``.
-        numbers (dict): What goes into ``metrics.json``.
-    """
-
-    method: Method
-    settings: dict[str, Any]
-    classifier: Classifier
-    right: Tensor
-    numbers: dict[str, Any]
 
 
 def adapt(
@@ -66,6 +51,8 @@ def adapt(
     names: Sequence[str] | None = None,
     templates: str | Sequence[Template] = 'openai',
     also_test: Sequence[str | Path] = (),
+    recipe: str = 'auto',
+    seconds: float = 600.0,
     seed: int = 0,
     shots: int | None = None,
     root: str | Path | None = None,
@@ -86,7 +73,10 @@ def adapt(
             :func:`mmclip.text.class_embeddings.named_templates`.
         also_test (Sequence): Folders with one folder per class, on which each
             method is measured too. They choose nothing. Defaults to none.
-        seed (int): The seed of splits and folds. Defaults to 0.
+        recipe (str): ``'light'``, or how the tower is fine-tuned, see
+            :func:`.tuning.tune`. Defaults to ``'auto'``.
+        seconds (float): The time for fine-tuning. Defaults to 600.
+        seed (int): The seed of splits, folds and training. Defaults to 0.
         shots (int | None): How many training images per class to use.
             Defaults to None: all.
         root (str | Path | None): The folder that the paths of a table are
@@ -98,6 +88,11 @@ def adapt(
         RunFolder: The folder, complete.
     """
     start = time.perf_counter()
+    if recipe not in RECIPES and not Path(recipe).is_file():
+        raise ArgumentError(
+            f'--recipe {recipe} is neither {", ".join(RECIPES)} nor a config '
+            f'file{did_you_mean(recipe, RECIPES)}.'
+        )
     folder = RunFolder(Path(out))
     images = read_images(
         source, seed, shots=shots, root=root, keep=folder.images
@@ -127,21 +122,38 @@ def adapt(
         name: see_other(encoder, other, everything, folder, say)
         for name, other in others.items()
     }
-    entrants = compete(everything, images, also, seed, say)
-    best = max(entrants, key=lambda e: e.numbers['val']['accuracy'])
+    entrants = compete(encoder, everything, images, also, seed, say)
+    training = None
+    if recipe != 'light':
+        training = fine_tune(
+            entrants, images, others, folder, recipe, seconds, seed, say
+        )
+    best = max(entrants, key=lambda e: e.accuracy)
     not_worse = [
         e.numbers['name']
         for e in entrants
         if e is not best and not differ(best.right, e.right)
     ]
-    val = everything.take(images.rows('val'))
-    calibration = calibrate(best.classifier.logits(val.pooled), val.labels)
+    logits = best.classifier.logits(best.seen.pooled)
+    val = images.rows('val')
+    calibration = calibrate(logits[val], everything.labels[val])
+    said = summary(best, not_worse, calibration)
 
     write_model(
-        folder.model, encoder, best.classifier, images.classes, calibration
+        folder.model,
+        best.encoder,
+        best.classifier,
+        images.classes,
+        calibration,
     )
-    write_config(images, encoder, best.classifier, folder)
-    logits = best.classifier.logits(everything.pooled)
+    write_config(
+        images,
+        best.encoder,
+        best.classifier,
+        folder,
+        title=f'{len(images.classes)} classes; {said.splitlines()[0]}.',
+        seed=seed,
+    )
     write_predictions(folder.predictions, images, logits, calibration)
     numbers = dict(
         mmclip=__version__,
@@ -157,12 +169,12 @@ def adapt(
         chosen=best.numbers['name'],
         not_worse=not_worse,
         calibration=asdict(calibration),
-        training=None,
+        training=training,
         **look(everything, images, seed),
     )
     write_card(folder, numbers)
     folder.write_metrics(numbers)
-    say(summary(best, not_worse, calibration))
+    say(said)
     return folder
 
 
@@ -252,81 +264,6 @@ def other_folders(
     return found
 
 
-def see_other(
-    encoder: Encoder,
-    other: dict[str, Any],
-    everything: Encoded,
-    folder: RunFolder,
-    say: Callable[[str], None],
-) -> Encoded:
-    """Compute what the image tower says of another folder."""
-    found = encode(encoder, other, folder.features, say=say)
-    return replace(
-        everything,
-        pooled=torch.tensor(found.features),
-        labels=torch.tensor(found.labels),
-    )
-
-
-def compete(
-    everything: Encoded,
-    images: Images,
-    also: dict[str, Encoded],
-    seed: int,
-    say: Callable[[str], None],
-) -> list[Entrant]:
-    """Let each method choose its settings, learn, and be measured."""
-    train = everything.take(images.rows('train'))
-    entrants = []
-    if also:
-        say(f'{"":21}{"val":^22}   {"   ".join(f"{n:^22}" for n in also)}')
-    for method in METHODS:
-        if lack := method.lacks(train):
-            say(f'  {method.title:19}left out: {lack}')
-            continue
-        start = time.perf_counter()
-        choice = choose(method, train, seed)
-        classifier = method.fit(train, **choice.settings)
-        numbers: dict[str, Any] = dict(
-            name=method.name,
-            title=method.title,
-            source=method.source,
-            settings=choice.settings,
-            cross_validation=choice.accuracy,
-            seconds=round(time.perf_counter() - start, 2),
-        )
-        right = {}
-        for split in ('val', 'test'):
-            rows = images.rows(split)
-            if len(rows):
-                right[split] = _right(classifier, everything.take(rows))
-                numbers[split] = measured(right[split])
-        if also:
-            numbers['also'] = {
-                name: measured(_right(classifier, other))
-                for name, other in also.items()
-            }
-        entrants.append(
-            Entrant(method, choice.settings, classifier, right['val'], numbers)
-        )
-        columns = [numbers['val'], *numbers.get('also', {}).values()]
-        line = '   '.join(map(_column, columns))
-        say(f'  {method.title:19}{line}'.rstrip())
-    return entrants
-
-
-def measured(right: Tensor) -> dict[str, Any]:
-    """Return top-1 in percent with its 95 % interval.
-
-    Args:
-        right (Tensor): Which images are right, ``(n,)`` booleans.
-    """
-    number = int(right.sum())
-    low, high = interval(number, len(right))
-    accuracy = 100 * number / len(right)
-    return dict(accuracy=accuracy, low=low, high=high, images=len(right))
-
-
 def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:
     """Collect what the features say of the images."""
     return dict(
@@ -397,12 +334,3 @@ def summary(best: Entrant, not_worse: list[str], calibration: Any) -> str:
         + ')'
     )
     return '\n'.join(lines)
-
-
-def _column(result: dict[str, Any]) -> str:
-    spread = f'({result["low"]:.1f} to {result["high"]:.1f})'
-    return f'{result["accuracy"]:5.1f} % {spread:15}'
-
-
-def _right(classifier: Classifier, images: Encoded) -> Tensor:
-    return classifier.logits(images.pooled).argmax(dim=1) == images.labels

@@ -1,6 +1,7 @@
 """Make a classifier from your own images."""
 
 import argparse
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +80,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folders with the same class folders, where each method is '
         'measured too; they choose nothing',
     )
-    add('--seed', type=int, default=0, help='of splits and shots (default: 0)')
+    add(
+        '--recipe',
+        default='auto',
+        metavar='auto|light|full|CONFIG',
+        help='fine-tune the tower if there is time for it and it is worth '
+        'it; never; in full; or as a config says that is based on a '
+        "run's config.py (default: %(default)s)",
+    )
+    add(
+        '--time',
+        type=duration,
+        default='10min',
+        help="for auto's fine-tuning, such as 90s, 10min or 1h (default: "
+        '%(default)s)',
+    )
+    add(
+        '--seed',
+        type=int,
+        default=0,
+        help='of splits, shots and training (default: 0)',
+    )
     parser.add_force('the run in the folder')
     add('-v', '--verbose', action='store_true', help='show the whole log')
     args = parser.parse(argv)
@@ -118,6 +139,8 @@ def main(argv: list[str] | None = None) -> int:
             names=names,
             templates=args.templates,
             also_test=args.also_test,
+            recipe=args.recipe,
+            seconds=args.time,
             seed=args.seed,
             shots=args.shots,
             root=args.root,
@@ -136,6 +159,16 @@ def main(argv: list[str] | None = None) -> int:
         then=command_line('predict', args.out, 'IMAGES'),
     )
     return 0
+
+
+def duration(text: str) -> float:
+    """Parse a time, such as ``90s``, into seconds."""
+    match = re.fullmatch(r'([\d.]+)\s*(s|min|h)', text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f'must be a number with s, min or h, such as 10min; got {text!r}'
+        )
+    return float(match[1]) * dict(s=1, min=60, h=3600)[match[2]]
 
 
 def _again(args: argparse.Namespace, argv: list[str] | None) -> str:

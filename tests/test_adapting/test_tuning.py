@@ -1,16 +1,19 @@
 import math
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mmclip.adapting import adapt as adapting
 from mmclip.adapting import config_file, timing
 from mmclip.adapting import plan as plans
-from mmclip.adapting.adapt import see
-from mmclip.adapting.encoder import open_encoder
+from mmclip.adapting.adapt import adapt, see
+from mmclip.adapting.encoder import Encoder, open_encoder
 from mmclip.adapting.model_file import read_model, write_model
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning import (
@@ -21,82 +24,96 @@ from mmclip.adapting.tuning import (
     why_not,
 )
 from mmclip.engine import ProgressHook
+from mmclip.errors import ArgumentError
 from mmclip.few_shot.linear_probe import LinearProbe
+from mmclip.few_shot.method import Encoded
 from mmclip.own_images.read import read_images
 from mmclip.own_images.table import Images
 
 STEPS = 6
-KEPT = {'classes.txt', 'split.csv'}  # the run's own
 
 
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(plans, 'LEAST_STEPS', STEPS)
-    monkeypatch.setattr(plans, 'EPOCHS', 1)
-    monkeypatch.setattr(config_file, 'WORKERS', 0)
-    monkeypatch.setattr(timing, 'LEAST_SECONDS', 0)
+@pytest.fixture(autouse=True, scope='module')
+def few_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, 'LEAST_STEPS', STEPS)
+        patch.setattr(plans, 'EPOCHS', 1)
+        patch.setattr(config_file, 'WORKERS', 0)
+        patch.setattr(timing, 'LEAST_SECONDS', 0)
+        patch.setattr(adapting, 'METHODS', (LinearProbe(),))
+        yield
 
 
-@pytest.fixture
-def tuned(run, tmp_path):
-    """Fine-tune on the coloured photos of a finished run."""
-    root = run.read_metrics()['data']['root']
-    images = read_images(root, 0)
+@pytest.fixture(scope='module')
+def start(run) -> tuple[Images, Encoder, Encoded]:
+    """The coloured photos of a finished run, and the tower before."""
+    images = read_images(run.read_metrics()['data']['root'], 0)
     encoder = open_encoder(str(run.path.parent / 'clip'))
-    everything = see(encoder, images, run, images.classes, ['{}'])
-    folder = RunFolder(tmp_path / 'run')
-    images.write(folder.split)
-    write_text(folder.classes, '\n'.join(images.classes))
-    said = []
+    return images, encoder, see(encoder, images, run, images.classes, ['{}'])
 
-    def _tune(**options) -> Tuned | None:
+
+class Run:
+    """A run in a folder, as far as its fine-tuning."""
+
+    def __init__(self, start: tuple[Images, Encoder, Encoded], path: Path):
+        self.start, self.folder = start, RunFolder(path)
+        start[0].write(self.folder.split)
+        write_text(self.folder.classes, '\n'.join(start[0].classes))
+        self.said: list[str] = []
+
+    def tune(self, **options) -> Tuned | None:
         return tune(
-            images,
-            encoder,
-            everything,
+            *self.start,
             LinearProbe(),
             dict(c=1.0),
-            folder,
-            say=said.append,
+            self.folder,
+            say=self.said.append,
             **options,
         )
 
-    _tune.images, _tune.folder, _tune.said = images, folder, said
-    return _tune
+    def written(self) -> set[str]:
+        own = {'classes.txt', 'split.csv'}
+        return {path.name for path in self.folder.path.iterdir()} - own
 
 
-def written(folder: RunFolder) -> set[str]:
-    return {path.name for path in folder.path.iterdir()}
+@pytest.fixture
+def new(start, tmp_path) -> Run:
+    return Run(start, tmp_path / 'run')
+
+
+@pytest.fixture(scope='module')
+def tuned(start, tmp_path_factory) -> tuple[Run, Tuned]:
+    new = Run(start, tmp_path_factory.mktemp('run'))
+    return new, new.tune()
 
 
 def test_what_is_written_gives_the_logits_that_were_compared(tuned, tmp_path):
-    result = tuned()
-    path = tmp_path / 'model.safetensors'
-    write_model(path, result.encoder, result.classifier, tuned.images.classes)
+    new, result = tuned
+    path, classes = tmp_path / 'model.safetensors', new.start[0].classes
+    write_model(path, result.encoder, result.classifier, classes)
     model, clip = read_model(path)
-    assert clip['classes'] == list(tuned.images.classes)
+    assert clip['classes'] == list(classes)
     torch.testing.assert_close(
         model.head((result.seen.pooled,)),
         result.classifier.logits(result.seen.pooled),
     )
 
 
-def test_tower_and_head_have_changed(tuned, run):
-    result = tuned()
-    before = open_encoder(str(run.path.parent / 'clip')).state_dict
-    after = result.encoder.state_dict
+def test_the_tower_has_changed(tuned):
+    new, result = tuned
     name = 'layers.0.attn.qkv.weight'
-    assert not torch.equal(after[name], before[name])
+    before = new.start[1].state_dict[name]
+    assert not torch.equal(result.encoder.state_dict[name], before)
 
 
 def test_only_curves_and_the_log_stay(tuned):
-    result = tuned()
+    new, result = tuned
     assert len(result.training['steps']) == STEPS
-    assert written(tuned.folder) == KEPT | {'events', 'train.log'}
-    assert 'Iter(train)' in tuned.folder.log.read_text()
+    assert new.written() == {'events', 'train.log'}
+    assert 'Iter(train)' in new.folder.log.read_text()
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(tuned, monkeypatch):
+def test_ctrl_c_leaves_a_run_that_goes_on(new, monkeypatch):
     after = ProgressHook.after_train_iter
 
     def stop(self, runner, *args, **kwargs):
@@ -106,27 +123,27 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tuned, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ProgressHook, 'after_train_iter', stop)
-        tuned()
-    assert tuned.said[-1] == 'stopped; the same command goes on from here'
-    steps = tuned().training['steps']
+        new.tune()
+    assert new.said[-1] == 'stopped; the same command goes on from here'
+    steps = new.tune().training['steps']
     assert [step['step'] for step in steps] == list(range(1, STEPS + 1))
-    assert 'Resume from' in tuned.folder.log.read_text()
-    assert written(tuned.folder) == KEPT | {'events', 'train.log'}
+    assert 'Resume from' in new.folder.log.read_text()
+    assert new.written() == {'events', 'train.log'}
 
 
-def test_without_time_nothing_is_trained(tuned):
-    assert tuned(seconds=0.0) is None
-    assert 'allow it with --time' in tuned.said[-1]
-    assert written(tuned.folder) == KEPT
+def test_without_time_nothing_is_trained(new):
+    assert new.tune(seconds=0.0) is None
+    assert 'allow it with --time' in new.said[-1]
+    assert new.written() == set()
 
 
-def test_a_config_of_the_user_is_followed(tuned, run, tmp_path):
+def test_a_config_of_the_user_is_followed(new, run, tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
         f'_base_ = [{str(run.config)!r}]\n'
         'train_cfg = dict(max_iters=3)\nparam_scheduler = []\n'
     )
-    assert len(tuned(recipe=str(path)).training['steps']) == 3
+    assert len(new.tune(recipe=str(path)).training['steps']) == 3
 
 
 def table(number: int, classes: int = 3) -> Images:
@@ -169,3 +186,22 @@ def test_a_classifier_that_cannot_be_beaten_is_not_tuned():
     right[:6] = False
     assert not why_not(table(30), right)
     assert why_not(replace(table(30), several_labels=True), right)
+
+
+def test_it_takes_part_in_the_choice(run, tmp_path):
+    folder = adapt(
+        run.read_metrics()['data']['root'],
+        tmp_path / 'run',
+        model=str(run.path.parent / 'clip'),
+        templates=['{}'],
+        recipe='full',
+        say=lambda line: None,
+    )
+    numbers = folder.read_metrics()
+    assert numbers['methods'][-1]['name'] == 'fine_tuned'
+    assert len(numbers['training']['steps']) == STEPS
+
+
+def test_an_unknown_recipe_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="did you mean 'light'"):
+        adapt(tmp_path, tmp_path / 'run', recipe='lite')

@@ -1,0 +1,247 @@
+"""Classifiers that compete on the validation images."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmclip.adapting.choice import interval
+from mmclip.adapting.encoder import Encoder, encode
+from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.tuning import (
+    LINEAR,
+    NAME,
+    SOURCE,
+    TITLE,
+    tune,
+    why_not,
+)
+from mmclip.few_shot import METHODS
+from mmclip.few_shot.cross_validation import choose
+from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.own_images.table import Images
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A classifier that takes part in the choice.
+
+    Args:
+        method (Method): What made it, or what fine-tuning started from.
+        settings (dict): The arguments that cross-validation chose.
+        encoder (Encoder): The tower.
+        seen (Encoded): All images, as the tower sees them.
+        classifier (Classifier): The result.
+        right (Tensor): Which validation images it has right, ``(n,)``.
+        numbers (dict): What goes into ``metrics.json``.
+    """
+
+    method: Method
+    settings: dict[str, Any]
+    encoder: Encoder
+    seen: Encoded
+    classifier: Classifier
+    right: Tensor
+    numbers: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 in percent on the validation images, which choose."""
+        return self.numbers['val']['accuracy']
+
+
+def compete(
+    encoder: Encoder,
+    everything: Encoded,
+    images: Images,
+    also: Mapping[str, Encoded],
+    seed: int,
+    say: Say,
+) -> list[Entrant]:
+    """Let each method choose its settings, learn, and be measured.
+
+    Args:
+        encoder (Encoder): The tower.
+        everything (Encoded): All images, as the tower sees them.
+        images (Images): The images.
+        also (Mapping[str, Encoded]): Other images, which are only measured.
+        seed (int): Of the folds.
+        say (Callable): Prints a line for the user.
+    """
+    train = everything.take(images.rows('train'))
+    entrants = []
+    if also:
+        say(f'{"":21}{"val":^22}   {"   ".join(f"{n:^22}" for n in also)}')
+    for method in METHODS:
+        if lack := method.lacks(train):
+            say(f'  {method.title:19}left out: {lack}')
+            continue
+        start = time.perf_counter()
+        choice = choose(method, train, seed)
+        classifier = method.fit(train, **choice.settings)
+        numbers: dict[str, Any] = dict(
+            name=method.name,
+            title=method.title,
+            source=method.source,
+            settings=choice.settings,
+            cross_validation=choice.accuracy,
+            seconds=round(time.perf_counter() - start, 2),
+        )
+        right = measure(classifier, everything, images, also, numbers, say)
+        entrants.append(
+            Entrant(
+                method,
+                choice.settings,
+                encoder,
+                everything,
+                classifier,
+                right,
+                numbers,
+            )
+        )
+    return entrants
+
+
+def fine_tune(
+    entrants: list[Entrant],
+    images: Images,
+    others: Mapping[str, dict[str, Any]],
+    folder: RunFolder,
+    recipe: str,
+    seconds: float,
+    seed: int,
+    say: Say,
+) -> dict[str, Any] | None:
+    """Add a fine-tuned classifier to the entrants, if it is worth it.
+
+    Args:
+        entrants (list[Entrant]): The others, to which it is added.
+        images (Images): The images.
+        others (Mapping[str, dict]): Data sets that are only measured.
+        folder (RunFolder): The run.
+        recipe (str): As in :func:`.tuning.tune`.
+        seconds (float): As there.
+        seed (int): As there.
+        say (Callable): Prints a line for the user.
+
+    Returns:
+        dict | None: What ``metrics.json`` says of the training.
+    """
+    reason = why_not(images, max(entrants, key=lambda e: e.accuracy).right)
+    if reason and recipe == 'auto':
+        say(f'not fine-tuned: {reason}')
+        return None
+    start = max(
+        (e for e in entrants if type(e.classifier.head) in LINEAR),
+        key=lambda e: e.accuracy,
+    )
+    tuned = tune(
+        images,
+        start.encoder,
+        start.seen,
+        start.method,
+        start.settings,
+        folder,
+        recipe=recipe,
+        seconds=seconds,
+        seed=seed,
+        say=say,
+    )
+    if tuned is None:
+        return None
+    numbers: dict[str, Any] = dict(
+        name=NAME,
+        title=TITLE,
+        source=SOURCE,
+        settings=tuned.settings,
+        cross_validation=None,
+        seconds=tuned.training['seconds'],
+    )
+    also = {
+        name: see_other(tuned.encoder, other, tuned.seen, folder, say)
+        for name, other in others.items()
+    }
+    right = measure(tuned.classifier, tuned.seen, images, also, numbers, say)
+    entrants.append(
+        replace(
+            start,
+            encoder=tuned.encoder,
+            seen=tuned.seen,
+            classifier=tuned.classifier,
+            right=right,
+            numbers=numbers,
+        )
+    )
+    return tuned.training
+
+
+def see_other(
+    encoder: Encoder,
+    other: dict[str, Any],
+    everything: Encoded,
+    folder: RunFolder,
+    say: Say,
+) -> Encoded:
+    """Compute what a tower says of images that are only measured."""
+    found = encode(encoder, other, folder.features, say=say)
+    return replace(
+        everything,
+        pooled=torch.tensor(found.features),
+        labels=torch.tensor(found.labels),
+    )
+
+
+def measure(
+    classifier: Classifier,
+    seen: Encoded,
+    images: Images,
+    also: Mapping[str, Encoded],
+    numbers: dict[str, Any],
+    say: Say,
+) -> Tensor:
+    """Measure a classifier into ``numbers``, and say what came out.
+
+    Returns:
+        Tensor: Which validation images it has right, ``(n,)`` booleans.
+    """
+    right = {}
+    for split in ('val', 'test'):
+        rows = images.rows(split)
+        if len(rows):
+            right[split] = _right(classifier, seen.take(rows))
+            numbers[split] = measured(right[split])
+    if also:
+        numbers['also'] = {
+            name: measured(_right(classifier, other))
+            for name, other in also.items()
+        }
+    columns = [numbers['val'], *numbers.get('also', {}).values()]
+    line = '   '.join(map(_column, columns))
+    say(f'  {numbers["title"]:19}{line}'.rstrip())
+    return right['val']
+
+
+def measured(right: Tensor) -> dict[str, Any]:
+    """Return top-1 in percent with its 95 % interval.
+
+    Args:
+        right (Tensor): Which images are right, ``(n,)`` booleans.
+    """
+    number = int(right.sum())
+    low, high = interval(number, len(right))
+    accuracy = 100 * number / len(right)
+    return dict(accuracy=accuracy, low=low, high=high, images=len(right))
+
+
+def _column(result: dict[str, Any]) -> str:
+    spread = f'({result["low"]:.1f} to {result["high"]:.1f})'
+    return f'{result["accuracy"]:5.1f} % {spread:15}'
+
+
+def _right(classifier: Classifier, images: Encoded) -> Tensor:
+    return classifier.logits(images.pooled).argmax(dim=1) == images.labels
