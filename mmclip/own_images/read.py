@@ -49,7 +49,7 @@ def read_images(
     """
     source = Path(source)
     if root and source.is_dir():
-        raise ArgumentError(f'A root is for tables, but {source} is a folder.')
+        raise ArgumentError(f'--root is for tables, but {source} is a folder.')
     listing = _list(source, _folder(root), _folder(keep))
     images = listing.images()
     if 'val' not in images.splits:
