@@ -11,7 +11,7 @@ from mmclip.probing.logistic import fit
 from mmclip.registry import MODELS
 
 CS = (100.0, 1000.0, 10.0, 1.0, 0.1, 0.01)
-TEXT_CS = (1.0, 10.0, 100.0, 0.1, 0.01)  # the first is near CLAP's of one shot
+TEXT_CS = (1.0, 10.0, 100.0, 0.1)  # the first is near CLAP's of one shot
 
 
 class LinearProbe(Method):
