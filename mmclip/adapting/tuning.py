@@ -36,7 +36,7 @@ from mmclip.adapting.plan import (
     stages_to_freeze,
 )
 from mmclip.adapting.run_folder import RunFolder, write_text
-from mmclip.adapting.timing import Speed, measure_speed
+from mmclip.adapting.timing import measure_speed
 from mmclip.averaging.average import interpolate, read_weights
 from mmclip.averaging.weight_space import WeightTester
 from mmclip.checkpoint.meta import TRAINING
@@ -330,37 +330,35 @@ def _prepare(
         write_config(inner, encoder, start, work, plan=plan, seed=seed)
         return load_config(work.config)
 
-    def needed(cfg: Config, speed: Speed) -> float:
-        return cfg.train_cfg.max_iters * speed.step + tested * speed.image
-
     width, depth = shape_of(encoder.state_dict)
-    choices = stages_to_freeze(depth, gpu=torch.cuda.is_available())
     plan = make_plan(len(inner.rows('train')), width)
     if recipe not in RECIPES:
-        cfg = write(plan)
-        cfg = _with_data(load_config(recipe), cfg)
+        cfg = _with_data(load_config(recipe), write(plan))
         write_text(work.config, cfg.pretty_text + '\n')
-        estimated = needed(cfg, measure_speed(cfg))
+        speed = measure_speed(cfg)
         steps, settings = cfg.train_cfg.max_iters, dict(config=recipe)
     else:
+        choices = [-1]
+        if recipe == 'auto':
+            choices = stages_to_freeze(depth, gpu=torch.cuda.is_available())
         for frozen in choices:
             plan = replace(plan, frozen_stages=frozen)
-            cfg = write(plan)
-            speed = measure_speed(cfg)
-            estimated = needed(cfg, speed)
-            if recipe == 'full' or estimated <= seconds:
+            speed = measure_speed(write(plan))
+            fit = int((seconds - tested * speed.image) / speed.step)
+            if fit >= plan.steps or recipe == 'full':
                 break
         else:
-            fit = int((seconds - tested * speed.image) / speed.step)
+            needed = plan.steps * speed.step + tested * speed.image
             if fit < SHORTEST * plan.steps:
                 say(
-                    f'not fine-tuned: it would take {_minutes(estimated)}; '
-                    f'allow it with --time {_minutes(1.2 * estimated)}'
+                    f'not fine-tuned: it would take {_minutes(needed)}; '
+                    f'allow it with --time {_minutes(1.2 * needed)}'
                 )
                 return None
             plan = plan.shortened(fit)
-            estimated = needed(write(plan), speed)
+            write(plan)
         steps, settings = plan.steps, asdict(plan)
+    estimated = steps * speed.step + tested * speed.image
     say(
         f'fine-tuning: {steps:,} steps, about {_minutes(estimated)}'
         + (' at most' if held_out else '')
