@@ -16,9 +16,13 @@ from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.meta import Clip, read_clip
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.checkpoint.towers.tower import HubError
+from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
+from mmclip.engine.checks.damage import find_damaged
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Projection, Text
+from mmclip.own_images.survey import refuse_unreadable
 from mmclip.probing.features import Features, extract_features
 from mmclip.registry import DATASETS
 from mmclip.text.class_embeddings import Template, embed_classes
@@ -108,7 +112,12 @@ def open_encoder(
             )
         pretrained = weights or known_tag
         tag = known_tag if weights else None
-    checkpoint, _ = convert_source(name, pretrained, tag)
+    try:
+        checkpoint, _ = convert_source(name, pretrained, tag)
+    except HubError as error:
+        raise CheckpointError(
+            f'{error.fetch} add to the command: --weights {error.file}'
+        ) from error
 
     def embed(classes: Sequence[str], templates: Sequence[Template]) -> Text:
         found = embed_classes(name, pretrained, classes, templates, tag)
@@ -179,9 +188,14 @@ def encode(
                 f'{duration(seconds)}'
             )
 
-    return extract_features(
-        model, cfg, 'all', cache, dataset=built, announce=announce
-    )
+    try:
+        return extract_features(
+            model, cfg, 'all', cache, dataset=built, announce=announce
+        )
+    except LoadImageError:  # from inside a file, which the survey did not see
+        paths = [built.get_data_info(i)['img_path'] for i in range(len(built))]
+        refuse_unreadable(find_damaged(paths))
+        raise
 
 
 def _converted(path: str) -> Encoder:

@@ -104,4 +104,4 @@ def make_folds(
             folds[(start + i) % FOLDS].append(int(row))
         start += len(rows)  # so that folds are of equal size
     found = [np.array(sorted(fold)) for fold in folds if fold]
-    return [found[0][:MOST]] if len(labels) > few else found
+    return [found[0][:MOST]] if found and len(labels) > few else found

@@ -39,7 +39,7 @@ def survey(images: Images) -> tuple[list[Finding], np.ndarray]:
     """
     paths = [images.full_path(row) for row in range(len(images))]
     sizes = read_sizes(paths)
-    _refuse_unreadable([s for s in sizes if isinstance(s, LoadImageError)])
+    refuse_unreadable([s for s in sizes if isinstance(s, LoadImageError)])
     rows = {path: row for row, path in enumerate(paths)}
     copies = [[rows[p] for p in group] for group in find_copies(paths)]
     findings = [
@@ -79,7 +79,12 @@ def find_small(
     ]
 
 
-def _refuse_unreadable(errors: Sequence[LoadImageError]) -> None:
+def refuse_unreadable(errors: Sequence[LoadImageError]) -> None:
+    """Refuse images that cannot be loaded, if there are any.
+
+    Raises:
+        DataError: The message lists them.
+    """
     if not errors:
         return
     lines = [f'{number(errors, "image")} cannot be loaded:']

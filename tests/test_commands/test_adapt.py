@@ -14,7 +14,7 @@ from mmclip.commands.adapt import main
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
 from mmclip.few_shot.zero_shot import ZeroShot
 from mmclip.probing import features
-from tests.conftest import save_whole_model
+from tests.conftest import save_whole_model, use_hub_cache
 from tests.test_adapting.conftest import save_photos
 
 
@@ -33,6 +33,7 @@ def project(source, tmp_path, monkeypatch):
     """A copy of it as the working directory, and only quick methods."""
     shutil.copytree(source, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    use_hub_cache(monkeypatch, tmp_path / 'hub')
     monkeypatch.setattr(way, 'METHODS', [ZeroShot(), NearestNeighbours()])
     return tmp_path
 
@@ -89,10 +90,15 @@ def write_names(project):
         (write_names, ['--names=names.txt'], '2 names are given for 3 cl'),
         (None, ['--model=ViT-B-23/openai'], "did you mean 'ViT-B-32'"),
         (None, ['--model=ViT-B-32'], 'NAME/TAG'),
+        (
+            None,
+            ['--model=ViT-B-16/openai'],
+            'into this folder, and add to the command: --weights open_clip_mo',
+        ),
         (None, ['--out=photos/run'], 'add --out'),
         (write_table, ['table.csv'], 'has 2 labels'),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_before_anything_is_written(
     project, capsys, change, arguments, said
 ):
@@ -119,6 +125,19 @@ def test_the_screen_is_short_and_the_log_has_all_of_it(project, capsys):
     log = (project / 'runs/photos/train.log').read_text()
     assert [line for line in lines[:-4] if line not in log] == []
     assert 'remain to be computed' in log
+
+
+def test_all_damaged_images_are_named(project, capsys):
+    """Damage inside a file shows only when it is decoded."""
+    damaged = [f'photos/{name}/2.png' for name in ('blue', 'red')]
+    for path in damaged:
+        content = bytearray((project / path).read_bytes())
+        content[200:240] = bytes(40)
+        (project / path).write_bytes(content)
+    assert adapt() == 1
+    error = capsys.readouterr().err
+    assert error.startswith('error: 2 images cannot be loaded:')
+    assert [path for path in damaged if path not in error] == []
 
 
 def interrupt(*_):

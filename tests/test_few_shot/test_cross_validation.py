@@ -75,6 +75,10 @@ def test_the_least_loss_wins_whatever_its_scale():
     assert found.accuracy == pytest.approx(100 * right.item())
 
 
+def test_no_image_of_many_is_held_out_if_each_is_the_only_one():
+    assert make_folds(np.arange(600), seed=0) == []
+
+
 def test_one_image_per_class_takes_the_first_settings():
     found = choose(Stretched(), make_images((1, 1, 1)))
     assert (found.settings, found.accuracy) == (

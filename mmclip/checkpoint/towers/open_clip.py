@@ -38,9 +38,9 @@ from mmclip.checkpoint.towers.tower import (
     OTHER,
     SIGLIP,
     Export,
+    HubError,
     Source,
     Tower,
-    fetch_advice,
     load_call,
     note_head,
     refuse_missing,
@@ -390,10 +390,8 @@ def _download(name: str, tag: str) -> Path:
         with only_cached_files_if_offline():
             return Path(download_pretrained(tag_cfg))
     except Exception as error:
-        raise CheckpointError(
-            fetch_advice(
-                name, tag, repository, file or WEIGHT_NAMES[0], has_text=True
-            )
+        raise HubError(
+            name, tag, repository, file or WEIGHT_NAMES[0], has_text=True
         ) from error
 
 

@@ -23,9 +23,9 @@ from mmclip.checkpoint.towers.tower import (
     SIGLIP,
     ZERO_SHOT,
     Export,
+    HubError,
     Source,
     Tower,
-    fetch_advice,
     load_call,
     refuse_missing,
 )
@@ -341,9 +341,7 @@ def _download(full_name: str) -> Mapping[str, Tensor]:
         file = (cfg and cfg.hf_hub_filename) or 'model.safetensors'
         name, _, tag = full_name.partition('.')
         refuse_damaged(repository)
-        raise CheckpointError(
-            fetch_advice(name, tag, repository, file, has_text=False)
-        ) from error
+        raise HubError(name, tag, repository, file, has_text=False) from error
 
 
 def _one_or_two(size: tuple[int, int]) -> int | tuple[int, int]:

@@ -111,23 +111,40 @@ def build_backbone(
         ) from error
 
 
-def fetch_advice(
-    name: str, tag: str, repository: str, file: str, *, has_text: bool
-) -> str:
-    """Say how to use weights that cannot be downloaded here."""
-    advice = (
-        f'The weights of {name} {tag} could not be downloaded: the hub is out '
-        f'of reach. Fetch {file} from https://huggingface.co/{repository} '
-        'elsewhere, put it into this folder, and type, for the image tower '
-        f'that configs take: mmclip convert {name} {file} {name}.pth --tag '
-        f'{tag}'
-    )
-    if has_text:
-        advice += (
-            f', or for a classifier: mmclip zero-shot {name} {file} OUT.pth '
-            f'--tag {tag} (with your other options)'
+class HubError(CheckpointError):
+    """Weights cannot be downloaded here.
+
+    Attributes:
+        fetch (str): Which file to fetch, and where to put it.
+        file (str): Its name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tag: str,
+        repository: str,
+        file: str,
+        *,
+        has_text: bool,
+    ):
+        self.file = file
+        self.fetch = (
+            f'The weights of {name} {tag} could not be downloaded: the hub is '
+            f'out of reach. Fetch {file} from '
+            f'https://huggingface.co/{repository} elsewhere, put it into this '
+            'folder, and'
         )
-    return f'{advice}.'
+        advice = (
+            f'{self.fetch} type, for the image tower that configs take: '
+            f'mmclip convert {name} {file} {name}.pth --tag {tag}'
+        )
+        if has_text:
+            advice += (
+                f', or for a classifier: mmclip zero-shot {name} {file} '
+                f'OUT.pth --tag {tag} (with your other options)'
+            )
+        super().__init__(f'{advice}.')
 
 
 def load_call(out: Path) -> tuple[str, str]:

@@ -32,6 +32,13 @@ def find_unreadable(paths: Sequence[str]) -> list[LoadImageError]:
     return [error for error in found if isinstance(error, LoadImageError)]
 
 
+def find_damaged(paths: Sequence[str]) -> list[LoadImageError]:
+    """Find the same, and damage inside a file too, by decoding all images."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = list(threads.map(_decode, paths))
+    return [error for error in found if isinstance(error, LoadImageError)]
+
+
 def read_sizes(
     paths: Sequence[str],
 ) -> list[tuple[int, int] | LoadImageError]:
