@@ -285,7 +285,9 @@ def _write(
     start = 0.0
     # None: off unless in a terminal.
     disable = True if get_rank() else None
-    with tqdm(total=len(rows), unit='image', disable=disable) as progress:
+    with tqdm(
+        total=len(rows), unit='image', disable=disable, leave=False
+    ) as progress:
         for batch in batches:
             where = rows[written : written + len(batch)]
             if not batch.isfinite().all():

@@ -42,8 +42,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     counts = write_digits(args.root, args.shots, args.seed)
-    for split, count in counts.items():
-        print(f'{args.root / split}: {count:,} images of 10 digits')
+    listed = ', '.join(f'{n:,} in {split}' for split, n in counts.items())
+    print(f'wrote {args.root} (scans of 10 digits: {listed})')
 
 
 if __name__ == '__main__':

@@ -58,7 +58,6 @@ def main() -> None:
     import open_clip
 
     args = parse_args()
-    print(f'rendering {args.steps * args.batch_size:,} glyphs')
     images, captions = make_glyph_pairs(
         args.steps * args.batch_size, args.seed
     )
@@ -75,8 +74,9 @@ def main() -> None:
     save(model, optimizer, folder)
     curve = args.work_dir / 'pretrain.json'
     curve.write_text(json.dumps(dict(loss=losses)) + '\n')
-    print(f'loss of the last batch: {losses[-1]:.3f}')
-    print(f'wrote {folder} and {curve}')
+    print(
+        f'wrote {folder} and {curve} (the loss, {losses[-1]:.3f} at the end)'
+    )
 
 
 def make_optimizer(model: nn.Module, lr: float) -> torch.optim.AdamW:
@@ -123,7 +123,7 @@ def train(
         optimizer, lambda step: lr_factor(step, len(batches))
     )
     losses = []
-    progress = tqdm(batches, desc='pre-training', unit='step')
+    progress = tqdm(batches, desc='pre-training', unit='step', leave=False)
     for some_images, some_tokens in progress:
         loss = loss_of(*model(normalize(some_images), some_tokens))
         optimizer.zero_grad()
