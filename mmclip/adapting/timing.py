@@ -57,22 +57,25 @@ def _time(loader: Any, run: Callable[[Any], Any]) -> float:
     """Return the seconds of a batch, once the work has settled.
 
     Workers have some batches ready before the first is needed, so these are
-    not timed if batches are quick. Slow ones are cut, and their time is
-    scaled.
+    not timed. If already a few images of them take long, the time of a few
+    images is scaled.
     """
     batches = iter(Runner.build_dataloader(loader, seed=0))
-    share = 1.0
-    begin = _now()
-    for _ in range(2 * loader.num_workers + 1):
-        run(next(batches))
-        if _now() - begin > LEAST_SECONDS:
-            share = min(1.0, FEW / loader.batch_size)
-            break
-    number = max(1, round(share * loader.batch_size))
-    begin = _now()
-    for i in itertools.count(1):  # the sampler has no end
+
+    def run_some(number: int) -> None:
         batch = next(batches)
         run({key: batch[key][:number] for key in batch})
+
+    number = loader.batch_size
+    begin = _now()
+    for _ in range(2 * loader.num_workers + 1):
+        run_some(FEW)
+        if _now() - begin > LEAST_SECONDS:
+            number = min(FEW, number)
+            break
+    begin = _now()
+    for i in itertools.count(1):  # the sampler has no end
+        run_some(number)
         passed = _now() - begin
         if i >= LEAST_BATCHES and passed > LEAST_SECONDS:
             return passed / i * loader.batch_size / number
