@@ -79,10 +79,11 @@ def test_another_folder_has_the_same_classes(run, tmp_path):
         )
 
 
-@pytest.mark.parametrize('label', ['', 'blue|red'])
-def test_several_labels_are_refused(run, tmp_path, label):
-    rows = ['path,labels', f'blue/0.png,{label}', 'red/0.png,red']
+@pytest.mark.parametrize('label, number', [('', 0), ('blue|red', 2)])
+def test_several_labels_are_refused(run, tmp_path, label, number):
+    rows = [f'blue/0.png,{label},train', 'red/0.png,red,train']
+    rows += ['blue/1.png,blue,val', 'blue/2.png,blue,train']
     table = tmp_path / 'table.csv'
-    table.write_text('\n'.join([*rows, 'blue/1.png,blue']))
-    with pytest.raises(DataError, match='several labels, or none'):
+    table.write_text('\n'.join(['path,labels,split', *rows]))
+    with pytest.raises(DataError, match=f'{number} labels, but'):
         adapt(table, tmp_path / 'run', root=run.path.parent / 'photos')
