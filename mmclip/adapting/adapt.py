@@ -68,7 +68,8 @@ def adapt(
         model (str): See :func:`.encoder.open_encoder`.
         weights (str | None): See there.
         names (Sequence[str] | None): Class names for the text tower, in the
-            order of the classes. Defaults to the names of the folders.
+            order of the classes. Defaults to the names of the folders, with
+            spaces for ``_`` and ``-``.
         templates (str | Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
         also_test (Sequence): Folders with one folder per class, on which each
@@ -116,7 +117,7 @@ def adapt(
     images.write(folder.split)
     write_text(folder.classes, '\n'.join(images.classes) + '\n')
     everything = see(
-        encoder, images, folder, names or images.classes, templates, say
+        encoder, images, folder, names or spoken(images), templates, say
     )
     also = {
         name: see_other(encoder, other, everything, folder, say)
@@ -137,7 +138,7 @@ def adapt(
     logits = best.classifier.logits(best.seen.pooled)
     val = images.rows('val')
     calibration = calibrate(logits[val], everything.labels[val])
-    said = summary(best, not_worse, calibration)
+    said = summary(best, entrants, not_worse, calibration)
 
     write_model(
         folder.model,
@@ -207,6 +208,13 @@ def check(images: Images, names: Sequence[str] | None) -> None:
             f'there must be one for each of {some(images.classes)}, in this '
             'order.'
         )
+
+
+def spoken(images: Images) -> list[str]:
+    """Return the class names as a caption would have them."""
+    return [
+        name.replace('_', ' ').replace('-', ' ') for name in images.classes
+    ]
 
 
 def see(
@@ -310,7 +318,12 @@ def describe_data(
     )
 
 
-def summary(best: Entrant, not_worse: list[str], calibration: Any) -> str:
+def summary(
+    best: Entrant,
+    entrants: Sequence[Entrant],
+    not_worse: Sequence[str],
+    calibration: Any,
+) -> str:
     """Say what was chosen, in a few lines."""
     numbers = best.numbers
     split = 'test' if 'test' in numbers else 'val'
@@ -320,9 +333,18 @@ def summary(best: Entrant, not_worse: list[str], calibration: Any) -> str:
         f'{result["images"]:,} {split} images '
         f'({result["low"]:.1f} to {result["high"]:.1f})'
     ]
-    if not_worse:
+    if split == 'val':
         lines.append(
-            f'not clearly worse on these images: {", ".join(not_worse)}'
+            'chosen on these same images, so the number is slightly too good'
+        )
+    if not_worse:
+        titles = [
+            entrant.numbers['title']
+            for entrant in entrants
+            if entrant.numbers['name'] in not_worse
+        ]
+        lines.append(
+            f'not clearly worse on the val images: {", ".join(titles)}'
         )
     right = calibration.accuracy_of_answered
     lines.append(

@@ -9,6 +9,7 @@ from mmclip.few_shot.temperature import fit_temperature
 
 BINS = 15
 WANTED = 0.95  # accuracy of the images that get an answer
+LEAST = 20  # answers of which 95 % can be told
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
     """Fit a temperature and a threshold to validation images.
 
     These images have also chosen the method, and they measure the result, so
-    ``error_after`` and ``accuracy_of_answered`` are somewhat too good. With
-    two numbers to fit, that matters for few images only.
+    ``accuracy_of_answered`` is somewhat too good. Of few images, many bins
+    have only one or two, and the errors are too large.
 
     Args:
         logits (Tensor): ``(N, K)``.
@@ -124,20 +125,24 @@ def calibration_error(bins: list[Bin]) -> float:
     return sum(gaps) / max(sum(b.images for b in bins), 1)
 
 
-def find_threshold(sure: Tensor, right: Tensor) -> float:
+def find_threshold(sure: Tensor, right: Tensor, least: int = LEAST) -> float:
     """Find the least probability at which 95 % of the answers are right.
 
     Args:
         sure (Tensor): The probability of each prediction, ``(N,)``.
         right (Tensor): Whether it is right, ``(N,)`` booleans.
+        least (int): Answers without which none is found. Defaults to 20.
 
     Returns:
-        float: 0 if all images can be answered; 1 if there is no such
-        probability.
+        float: 0 if all images can be answered, or there are fewer than
+        ``least`` images; 1 if there is no such probability.
     """
     sure, order = sure.sort(descending=True)
     number = torch.arange(1, len(sure) + 1)
     good = right[order].cumsum(0) >= WANTED * number
+    if len(sure) < least:
+        return 0.0  # too few to tell
+    good &= number >= least
     good[:-1] &= sure[:-1] > sure[1:]  # equal ones get an answer together
     if good[-1:].all():
         return 0.0

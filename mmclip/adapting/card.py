@@ -62,6 +62,12 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
     shown = html.escape(', '.join(classes[:20]), quote=False) + (
         ', ...' if len(classes) > 20 else ''
     )
+    chosen_on = (
+        ''
+        if split == 'test'
+        else ' The method was chosen on\nthese same images, so the number is '
+        'slightly too good.'
+    )
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     write_text(
         folder.card,
@@ -74,7 +80,7 @@ An image classifier of {len(classes)} classes ({shown}), made by mmclip
 ({chosen['source']}).
 
 Accuracy on {result['images']} {split} images: **{result['accuracy']:.1f} %**
-(95 % interval {result['low']:.1f} to {result['high']:.1f}).
+(95 % interval {result['low']:.1f} to {result['high']:.1f}).{chosen_on}
 
 {markdown_table(['method', 'validation', 'test'], rows)}
 ```python

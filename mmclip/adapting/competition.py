@@ -89,7 +89,9 @@ def compete(
             title=method.title,
             source=method.source,
             settings=choice.settings,
-            cross_validation=choice.accuracy,
+            cross_validation=(
+                choice.accuracy if method.tries_as_it_fits else None
+            ),
             seconds=round(time.perf_counter() - start, 2),
         )
         right = measure(classifier, everything, images, also, numbers, say)

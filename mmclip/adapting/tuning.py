@@ -428,9 +428,9 @@ def _train(
     learned = has_learned(losses, len(inner.classes), right)
     if not learned:
         say(
-            'fine-tuning has not learned: its loss is that of guessing. Try '
-            'more images per class, a rate three times lower (--recipe with '
-            'a copy of config.py), or --recipe light.'
+            'fine-tuning has not learned: its loss or accuracy is within '
+            'noise of guessing. Try more images per class, a lower rate '
+            '(--recipe with a copy of config.py), or --recipe light.'
         )
     numbers = dict(
         steps=[

@@ -62,7 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--names',
         metavar='FILE',
         help='class names for the text tower, one per line in the order of '
-        "the folders (default: the folders' names)",
+        "the folders (default: the folders' names, with spaces for _ and -)",
     )
     add(
         '--templates',

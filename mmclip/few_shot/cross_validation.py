@@ -103,5 +103,6 @@ def make_folds(
         for i, row in enumerate(rows):
             folds[(start + i) % FOLDS].append(int(row))
         start += len(rows)  # so that folds are of equal size
-    found = [np.array(sorted(fold)) for fold in folds if fold]
-    return [found[0][:MOST]] if found and len(labels) > few else found
+    if len(labels) > few:  # of all classes, whose rows may be sorted
+        folds = [random.permutation(folds[0])[:MOST].tolist()]
+    return [np.array(sorted(fold)) for fold in folds if fold]

@@ -117,6 +117,8 @@ class Method(ABC):
         source (str): The paper.
         needs_text (bool): Whether it needs a text tower.
         needs_projection (bool): Whether it needs the tower's projection.
+        tries_as_it_fits (bool): Whether cross-validation measures what
+            ``fit`` makes; if not, its accuracy is not reported.
         most_images (int | None): With more training images it would be slow,
             or its head, which holds them, too large.
     """
@@ -126,6 +128,7 @@ class Method(ABC):
     source: ClassVar[str]
     needs_text: ClassVar[bool] = False
     needs_projection: ClassVar[bool] = False
+    tries_as_it_fits: ClassVar[bool] = True
     most_images: ClassVar[int | None] = None
 
     def lacks(self, train: Encoded) -> str:

@@ -7,7 +7,7 @@ search on the validation (for ImageNet, the test) images.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,13 @@ class TipAdapter(Method):
     source = 'arXiv 2207.09519'
     needs_text = True
     most_images = 20_000
+    strengths: ClassVar[tuple[float, ...]] = STRENGTHS
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return strengths of the cache, and values of beta."""
-        return [dict(strength=s, beta=b) for b in BETAS for s in STRENGTHS]
+        return [
+            dict(strength=s, beta=b) for b in BETAS for s in self.strengths
+        ]
 
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Put the training images into the cache."""
@@ -72,7 +75,7 @@ class TipAdapter(Method):
         for beta in BETAS:
             near = (-beta * (1 - cosines)).exp()
             cache = torch.zeros_like(logits).index_add(1, train.labels, near)
-            for strength in STRENGTHS:
+            for strength in self.strengths:
                 yield logits + _alpha(train, strength) * cache
 
 
@@ -81,13 +84,15 @@ class TipAdapterF(TipAdapter):
 
     name = 'tip_adapter_f'
     title = 'Tip-Adapter-F'
+    tries_as_it_fits = False
     most_images = 2_000
+    strengths = tuple(s for s in STRENGTHS if s > 0)
 
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Train the keys with AdamW and a cosine schedule, as the authors.
 
         The settings are those that are best before training: cross-validation
-        does not train.
+        does not train. Without a cache there would be nothing to train.
         """
         classifier = super().fit(train, **settings)
         head: Any = classifier.head

@@ -1,10 +1,12 @@
 """Splits of images that keep each class's share, and fewer images."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from mmclip.engine.checks.duplicates import find_copies
 from mmclip.errors import DataError
 from mmclip.own_images.table import Finding, Images
 
@@ -15,7 +17,9 @@ def split_by_class(images: Images, seed: int) -> Images:
     """Take a fifth of each class's training images for validation.
 
     A class never loses its last training image. With several labels, rare
-    classes choose first.
+    classes choose first. Images of which there are exact copies stay in
+    training, since what is trained on cannot measure, unless a class has no
+    others.
 
     Args:
         images (Images): With training images only, or training and test.
@@ -24,15 +28,17 @@ def split_by_class(images: Images, seed: int) -> Images:
     Raises:
         DataError: If no class has a second image.
     """
+    copied = _copied(images)
     splits = list(images.splits)
     left = images.per_class('train')
     wanted = [max(round(VALIDATION_SHARE * n), 1) for n in left]
     for label, rows in _by_class(images, seed):
         if label is None:
-            for row in rows[: round(VALIDATION_SHARE * len(rows))]:
+            alone = [row for row in rows if row not in copied]
+            for row in (alone or rows)[: round(VALIDATION_SHARE * len(rows))]:
                 splits[row] = 'val'
             continue
-        for row in rows:
+        for row in [row for row in rows if row not in copied] or rows:
             labels = list(images.labels[row])
             if wanted[label] > 0 and (left[labels] > 1).all():
                 splits[row] = 'val'
@@ -50,6 +56,16 @@ def split_by_class(images: Images, seed: int) -> Images:
         splits=tuple(splits),
         made_split=f'a fifth of each class for validation, seed {seed}',
     )
+
+
+def _copied(images: Images) -> set[int]:
+    """Return the rows of images of which there are exact copies."""
+    rows = {images.full_path(row): row for row in range(len(images))}
+    return {
+        rows[path]
+        for group in find_copies([p for p in rows if os.path.isfile(p)])
+        for path in group
+    }
 
 
 def take_shots(images: Images, shots: int, seed: int) -> Images:

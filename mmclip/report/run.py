@@ -99,7 +99,7 @@ CALIBRATION: Rules = dict(
     error_before=(PERCENT,),
     error_after=(PERCENT,),
     answered=(PERCENT,),
-    accuracy_of_answered=(PERCENT, None),
+    accuracy_of_answered=(optional(PERCENT), None),
     bins=(OBJECTS, []),
     bins_before=(OBJECTS, []),
 )

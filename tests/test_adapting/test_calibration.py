@@ -80,12 +80,20 @@ def test_calibration_lowers_the_error():
     ],
 )
 def test_the_threshold_answers_with_95_percent(sure, right, expected):
-    found = find_threshold(torch.tensor(sure), torch.tensor(right).bool())
+    found = find_threshold(
+        torch.tensor(sure), torch.tensor(right).bool(), least=1
+    )
     assert found == pytest.approx(expected)
 
 
+def test_few_answers_make_no_promise():
+    sure, right = torch.linspace(1, 0.5, 40), torch.arange(40) < 10
+    assert find_threshold(sure, right) == 1.0
+    assert find_threshold(sure[:19], right[:19]) == 0.0
+
+
 def test_all_wrong_is_never_sure():
-    logits, _ = overconfident(5)
+    logits, _ = overconfident(40)
     found = calibrate(logits, (logits.argmax(dim=1) + 1) % 4)
     assert (found.answered, found.accuracy_of_answered) == (0, None)
 

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from mmclip.adapting import adapt as way
+from mmclip.adapting import competition
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.commands.adapt import main
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
@@ -34,7 +35,7 @@ def project(source, tmp_path, monkeypatch):
     shutil.copytree(source, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     use_hub_cache(monkeypatch, tmp_path / 'hub')
-    monkeypatch.setattr(way, 'METHODS', [ZeroShot(), NearestNeighbours()])
+    monkeypatch.setattr(competition, 'METHODS', [ZeroShot(), NearestNeighbours()])
     return tmp_path
 
 

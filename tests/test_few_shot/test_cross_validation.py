@@ -39,8 +39,10 @@ def test_each_class_stays_in_the_rest(per_class):
 
 
 def test_of_many_images_one_fold_is_held_out():
-    (fold,) = make_folds(labels_of(*[6000] * 10), seed=0)
+    labels = labels_of(*[600] * 100)
+    (fold,) = make_folds(labels, seed=0)
     assert len(fold) == 2000
+    assert len(set(labels[fold].tolist())) == 100
 
 
 class Stretched(Method):

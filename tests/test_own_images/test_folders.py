@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from PIL import Image
 
 from mmclip.errors import DataError
 from mmclip.own_images.read import read_images
@@ -149,3 +150,14 @@ def test_shots_keep_so_many_training_images_of_each_class(tmp_path):
     assert by_class(images, 'val') == dict(cat=1, dog=1)
     (finding,) = images.findings
     assert finding.text.startswith('2 of 8 training images are not used')
+
+
+def test_copies_are_not_what_a_classifier_is_measured_by(tmp_path):
+    save_all(
+        tmp_path, *(f'{c}/{i}.png' for c in ('cat', 'dog') for i in (1, 2))
+    )
+    for c, colour in (('cat', 'red'), ('dog', 'blue')):
+        Image.new('RGB', (9, 9), colour).save(tmp_path / c / 'own.png')
+    images = read_images(tmp_path)
+    held_out = {images.paths[row] for row in images.rows('val')}
+    assert held_out == {'cat/own.png', 'dog/own.png'}

@@ -219,7 +219,7 @@ def test_what_is_missing_is_left_out(run):
 def test_a_training_that_has_not_learned_is_told(run):
     training = numbers_of(run)['training']
     changed = change(run, training=training | dict(learned=False))
-    assert 'this training has not learned' in read(changed).words
+    assert 'This training has not learned' in read(changed).words
 
 
 def test_without_mistakes_it_says_so(tmp_path):
