@@ -205,7 +205,8 @@ def test_a_recipe_trains_with_the_real_command(imagenet, tmp_path):
 
 def test_the_example_for_ones_own_data_works(imagenet, tmp_path):
     page = (REPOSITORY / 'docs' / 'training.md').read_text()
-    (example,) = re.findall(r'```python\n(.+?)```', page, re.DOTALL)
+    examples = re.findall(r'```python\n(.+?)```', page, re.DOTALL)
+    (example,) = [text for text in examples if 'data/mine' in text]
     config = tmp_path / 'mine.py'
     config.write_text(
         example.replace('/path/to/mmclip', str(REPOSITORY)).replace(

@@ -47,9 +47,9 @@ def test_the_demo_ends_with_a_table_and_pictures(
     )
     demo.main()
     report = capsys.readouterr().out
-    demo_alone, _ = report.split('== 4/8')
+    demo_alone, _ = report.split('# 4/8')
     lines = [x for x in demo_alone.split('\n') if x and '%|' not in x]
-    assert len(lines) < 30  # without bars of progress
+    assert len(lines) <= 30  # without bars of progress
     folder = tmp_path / 'work_dirs' / 'demo'
     table = json.loads((folder / 'table.json').read_text())
     assert set(table) > WAYS
@@ -81,10 +81,10 @@ def test_it_can_be_typed_by_hand(tmp_path):
         ).split('\n')
         if line.startswith('$ ')
     ]
-    assert data == 'python tools/demo/prepare_data.py --seed=0'
-    assert pretrain == 'python tools/demo/pretrain.py --seed=0'
+    assert data.startswith('python tools/demo/prepare_data.py --seed=0  # 1/8')
+    assert pretrain.startswith('python tools/demo/pretrain.py --seed=0  # 2/8')
     assert adapt.startswith('mmclip adapt data/demo_digits --model=')
-    assert ways[-1] == 'python tools/demo/report.py'
+    assert ways[-1].startswith('python tools/demo/report.py')
     assert len(ways) > 20
 
 

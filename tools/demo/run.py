@@ -84,9 +84,10 @@ def main() -> None:
     if args.ways:
         todo += ways(args.seed, args.quick)
     for i, (title, commands) in enumerate(todo, start=1):
-        print(f'== {i}/{len(todo)} {title}', flush=True)
+        note = f'  # {i}/{len(todo)} {title}'
         for command in commands:
-            print(f'$ {shlex.join(command)}', flush=True)
+            print(f'$ {shlex.join(command)}{note}', flush=True)
+            note = ''
             if not args.dry_run:
                 run(command, args.folder)
     if not args.dry_run:
@@ -130,7 +131,7 @@ def adapting(seed: int, quick: bool) -> list[Step]:
             [['python', 'tools/demo/prepare_data.py', f'--seed={seed}']],
         ),
         ('pre-train a tiny CLIP on glyphs and captions', [pretrain + few]),
-        ('make a classifier of the handwriting', [_adapt(seed)]),
+        ('make a classifier of the handwriting', [_adapt(seed, quick)]),
     ]
 
 
@@ -164,7 +165,7 @@ def ways(seed: int, quick: bool) -> list[Step]:
     ]
 
 
-def _adapt(seed: int) -> Command:
+def _adapt(seed: int, quick: bool) -> Command:
     return [
         'mmclip',
         'adapt',
@@ -176,6 +177,7 @@ def _adapt(seed: int) -> Command:
         '--also-test',
         'data/demo_digits/val_shifted',
         f'--seed={seed}',
+        f'--recipe={"light" if quick else "auto"}',
         '--force',
     ]
 
