@@ -38,7 +38,11 @@ from mmclip.few_shot.method import Encoded
 from mmclip.own_images.read import read_images
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
-from mmclip.text.class_embeddings import Template, named_templates
+from mmclip.text.class_embeddings import (
+    Template,
+    make_texts,
+    named_templates,
+)
 from mmclip.version import __version__
 
 
@@ -94,6 +98,8 @@ def adapt(
             f'--recipe {recipe} is neither {", ".join(RECIPES)} nor a config '
             f'file{did_you_mean(recipe, RECIPES)}.'
         )
+    templates = named_templates(templates)
+    make_texts([''], templates)  # refuses what is no template
     folder = RunFolder(Path(out))
     images = read_images(
         source, seed, shots=shots, root=root, keep=folder.images
@@ -183,24 +189,18 @@ def check(images: Images, names: Sequence[str] | None) -> None:
     """Refuse images from which no classifier can be made and chosen.
 
     Args:
-        images (Images): With their final splits.
+        images (Images): The images.
         names (Sequence[str] | None): What the user calls the classes.
 
     Raises:
         ArgumentError: If there are not as many names as classes.
-        DataError: If an image has several labels, or there are no validation
-            images.
+        DataError: If an image has several labels.
     """
     if images.several_labels:
         row = [len(labels) == 1 for labels in images.labels].index(False)
         raise DataError(
             f'{images.paths[row]} has {len(images.labels[row])} labels, but a '
             'classifier is only made from images with one label each.'
-        )
-    if 'val' not in images.splits:
-        raise DataError(
-            f'{images.root} has one training image per class, so none is left '
-            'to choose a method by: at least one class needs two.'
         )
     if names and len(names) != len(images.classes):
         raise ArgumentError(
@@ -222,7 +222,7 @@ def see(
     images: Images,
     folder: RunFolder,
     names: Sequence[str],
-    templates: str | Sequence[Template],
+    templates: Sequence[Template],
     say: Callable[[str], None],
 ) -> Encoded:
     """Compute what the towers say of the images and the classes."""
@@ -230,7 +230,7 @@ def see(
     found = encode(encoder, data, folder.features, say=say)
     text = None
     if encoder.embed is not None:
-        text = encoder.embed(names, named_templates(templates))
+        text = encoder.embed(names, templates)
     return Encoded(
         torch.tensor(found.features),
         torch.tensor(images.first_labels()),

@@ -19,6 +19,7 @@ from mmclip.adapting.tuning import (
     tune,
     why_not,
 )
+from mmclip.checkpoint.towers.tower import OTHER
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
@@ -135,7 +136,10 @@ def fine_tune(
         dict | None: What ``metrics.json`` says of the training.
     """
     reason = why_not(images, max(entrants, key=lambda e: e.accuracy).right)
-    if reason and recipe == 'auto':
+    foreign = entrants[0].encoder.clip['backbone']['type'] == OTHER
+    if foreign:
+        reason = "the tower is not built of mmclip's own blocks"
+    if reason and (foreign or recipe == 'auto'):
         say(f'not fine-tuned: {reason}')
         return None
     start = max(

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmclip.adapting.encoder import Encoder
-from mmclip.adapting.plan import PATIENCE, Plan, make_plan, shape_of
+from mmclip.adapting.plan import PATIENCE, Plan, make_plan
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.few_shot.method import Classifier
@@ -110,7 +110,7 @@ def write_config(
     """
     number = len(images.rows('train'))
     if plan is None:
-        plan = make_plan(number, shape_of(encoder.state_dict)[0])
+        plan = make_plan(number, encoder.width())
     about = ABOUT.format(
         title=title or f'A classifier of {len(images.classes)} classes.',
         config=shlex.quote(str(folder.config)),

@@ -20,7 +20,7 @@ from mmclip.checkpoint.towers.tower import HubError
 from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.engine.checks.damage import find_damaged
-from mmclip.errors import CheckpointError
+from mmclip.errors import ArgumentError, CheckpointError
 from mmclip.few_shot.method import Projection, Text
 from mmclip.own_images.survey import refuse_unreadable
 from mmclip.probing.features import Features, extract_features
@@ -94,10 +94,15 @@ def open_encoder(
             :func:`mmclip.checkpoint.convert_source`.
 
     Raises:
+        ArgumentError: If a local model has weights already.
         CheckpointError: If it is unknown, or is not a CLIP model.
         FileNotFoundError: If a local file is missing.
     """
     path = Path(model).expanduser()
+    if weights and path.exists():
+        raise ArgumentError(
+            f'--weights is for a NAME/TAG, but {model} has its own weights.'
+        )
     if path.is_file():
         return _converted(model)
     if path.is_dir():

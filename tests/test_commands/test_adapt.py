@@ -9,7 +9,6 @@ import signal
 import pytest
 
 from mmclip.adapting import adapt as way
-from mmclip.adapting import competition
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.commands.adapt import main
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
@@ -35,7 +34,8 @@ def project(source, tmp_path, monkeypatch):
     shutil.copytree(source, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     use_hub_cache(monkeypatch, tmp_path / 'hub')
-    monkeypatch.setattr(competition, 'METHODS', [ZeroShot(), NearestNeighbours()])
+    methods = [ZeroShot(), NearestNeighbours()]
+    monkeypatch.setattr('mmclip.adapting.competition.METHODS', methods)
     return tmp_path
 
 
@@ -85,7 +85,7 @@ def write_names(project):
     ('change', 'arguments', 'said'),
     [
         (remove_all_but(0), [], 'photos has no images'),
-        (remove_all_but(1), [], 'at least one class needs two'),
+        (remove_all_but(1), [], 'has one image per class'),
         (remove_classes, [], 'one class only'),
         (damage_all, [], 'photos/red/4.png'),
         (write_names, ['--names=names.txt'], '2 names are given for 3 cl'),
@@ -97,6 +97,8 @@ def write_names(project):
             'into this folder, and add to the command: --weights open_clip_mo',
         ),
         (None, ['--out=photos/run'], 'add --out'),
+        (None, ['--weights=clip'], '--weights is for a NAME/TAG'),
+        (None, ['--templates=nothere'], 'nothere does not exist'),
         (write_table, ['table.csv'], 'has 2 labels'),
     ],
 )
@@ -139,6 +141,20 @@ def test_all_damaged_images_are_named(project, capsys):
     error = capsys.readouterr().err
     assert error.startswith('error: 2 images cannot be loaded:')
     assert [path for path in damaged if path not in error] == []
+
+
+def test_a_tower_of_other_blocks_takes_part(project, capsys):
+    (project / 'convnext').mkdir()
+    tower = dict(
+        timm_model_name='convnext_atto',
+        timm_pool='',
+        timm_proj='linear',
+        timm_model_pretrained=False,
+        image_size=32,
+    )
+    save_whole_model(project / 'convnext', vision_cfg=tower, custom_text=True)
+    assert adapt('--model=convnext', '--recipe=full') == 0
+    assert 'not fine-tuned: the tower' in capsys.readouterr().out
 
 
 def interrupt(*_):
