@@ -250,3 +250,13 @@ def test_how_long_features_take_is_said_with_the_device(
     save_photos(project / 'more', number=30)
     assert main(['more', '--model=clip', '--templates=t.txt']) == 0
     assert 'features of 90 images on cpu: about ' in capsys.readouterr().out
+
+
+def test_features_of_a_changed_image_are_computed_again(project):
+    assert adapt() == 0
+    (project / 'photos/red/0.png').write_bytes(
+        (project / 'photos/red/1.png').read_bytes()
+    )
+    assert adapt('--force') == 0
+    log = (project / 'runs/photos/train.log').read_text()
+    assert log.count(' 0 of 15 features are in') == 2
