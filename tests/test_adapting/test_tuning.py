@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmclip.adapting import adapt as adapting
-from mmclip.adapting import config_file, timing
+from mmclip.adapting import competition, config_file, timing
 from mmclip.adapting import plan as plans
 from mmclip.adapting.adapt import adapt, see
 from mmclip.adapting.encoder import Encoder, open_encoder
@@ -40,7 +39,7 @@ def few_steps() -> Iterator[None]:
         patch.setattr(plans, 'EPOCHS', 1)
         patch.setattr(config_file, 'WORKERS', 0)
         patch.setattr(timing, 'LEAST_SECONDS', 0)
-        patch.setattr(adapting, 'METHODS', (LinearProbe(),))
+        patch.setattr(competition, 'METHODS', (LinearProbe(),))
         yield
 
 
@@ -49,7 +48,8 @@ def start(run) -> tuple[Images, Encoder, Encoded]:
     """The coloured photos of a finished run, and the tower before."""
     images = read_images(run.read_metrics()['data']['root'], 0)
     encoder = open_encoder(str(run.path.parent / 'clip'))
-    return images, encoder, see(encoder, images, run, images.classes, ['{}'])
+    seen = see(encoder, images, run, images.classes, ['{}'], print)
+    return images, encoder, seen
 
 
 class Run:
