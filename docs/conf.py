@@ -24,8 +24,6 @@ extensions = [
 ]
 myst_enable_extensions = ['html_image']
 myst_heading_anchors = 3
-# index.md names pages that are still to come.
-suppress_warnings = ['toc.not_readable']
 exclude_patterns = ['_build']
 autodoc_member_order = 'bysource'
 maximum_signature_line_length = 79

@@ -1,6 +1,5 @@
 """The config of a run, for ``tools/train.py`` and ``tools/test.py``."""
 
-import importlib.util
 import keyword
 import shlex
 from pathlib import Path
@@ -294,10 +293,10 @@ def _runtime(
         if len(images.rows('val'))
         else None,
     )
-    backends = [dict(type='LocalVisBackend')]
-    if importlib.util.find_spec('tensorboard'):
-        backends.append(dict(type='TensorboardVisBackend'))
-    runtime['visualizer']['vis_backends'] = backends
+    runtime['visualizer']['vis_backends'] = [
+        dict(type='LocalVisBackend'),
+        dict(type='TensorboardVisBackend'),
+    ]
     runtime |= dict(
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=seed),
