@@ -20,7 +20,7 @@ from tests.test_commands.weights import (
     load_in_this_process,
     write_random,
 )
-from tools.demo.run import steps
+from tools.demo.run import ways
 
 ENDS = ('zero_shot.pth', 'fine_tuned.pth')
 SHIFTED = ('--eval', 'shifted', 'dataset.data_root=shifted')
@@ -231,6 +231,6 @@ def test_the_docs_have_the_command_of_the_demo():
     text = (REPOSITORY / 'docs' / 'weight_space.md').read_text()
     blocks = re.findall(r'```shell\n(.*?)```', text, re.DOTALL)
     written = [shlex.split(block.replace('\\\n', '')) for block in blocks]
-    commands = [c for _, group in steps(0, quick=False) for c in group]
+    commands = [c for _, group in ways(0, quick=False) for c in group]
     (wanted,) = [c for c in commands if 'tools/interpolate.py' in c]
     assert wanted in written
