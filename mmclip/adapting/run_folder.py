@@ -167,7 +167,7 @@ class RunFolder:
             )
         try:
             return json.loads(self.metrics.read_text(encoding='utf-8'))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f'{self.metrics} is damaged: {error}.') from error
 
 
