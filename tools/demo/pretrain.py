@@ -123,7 +123,9 @@ def train(
         optimizer, lambda step: lr_factor(step, len(batches))
     )
     losses = []
-    progress = tqdm(batches, desc='pre-training', unit='step', leave=False)
+    progress = tqdm(
+        batches, desc='pre-training', unit='step', leave=False, disable=None
+    )
     for some_images, some_tokens in progress:
         loss = loss_of(*model(normalize(some_images), some_tokens))
         optimizer.zero_grad()
