@@ -66,6 +66,8 @@ LEAST_WRONG = 6
 # With one scan per digit, the demo's model gains nothing that could be told
 # from noise (0.3 points); with three, it gains 2 to 3.5 points.
 LEAST_PER_CLASS = 2
+# mmengine's name for the folder of a run's logs, such as 20261130_034500.
+TIMESTAMP = '[0-9]' * 8 + '_' + '[0-9]' * 6 + '/'
 LAST = 0.2  # the share of the steps whose loss says whether it has learned
 
 
@@ -469,9 +471,10 @@ def _clean(work: RunFolder, run: RunFolder | None = None) -> None:
     for pattern in ('*.pth', 'last_checkpoint', '*.py'):
         for file in training.glob(pattern):
             file.unlink()
-    for logs in training.glob('*/'):
+    for logs in training.glob(TIMESTAMP):
         shutil.rmtree(logs)
-    shutil.rmtree(work.path / 'features', ignore_errors=True)
+    if (work.path / 'features').is_dir():
+        shutil.rmtree(work.path / 'features')
     for file in (
         work.model,
         work.config,

@@ -32,7 +32,7 @@ ZERO_SHOT = 'zero_shot ViT-S-32 empty.pth x.pth --tag none'
         (
             'inspect folder/last_checkpoint',
             'folder/last_checkpoint only names a file of weights. Give it: '
-            '/work/epoch_2.pth.',
+            '/elsewhere/epoch_2.pth.',
         ),
         ('inspect a.pth --config no.py', 'Config no.py does not exist.'),
         (
@@ -122,7 +122,9 @@ ZERO_SHOT = 'zero_shot ViT-S-32 empty.pth x.pth --tag none'
 )
 def test_wrong_inputs(project, call, line, message):
     (project / 'folder').mkdir()
-    (project / 'folder' / 'last_checkpoint').write_text('/work/epoch_2.pth\n')
+    (project / 'folder' / 'last_checkpoint').write_text(
+        '/elsewhere/epoch_2.pth\n'
+    )
     (project / 'empty.pth').touch()
     (project / 'names.txt').write_text('cat\ndog\n')
     (project / 'splits' / 'train').mkdir(parents=True)
