@@ -30,7 +30,7 @@ from mmclip.adapting.insights import (
 from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
-from mmclip.adapting.tuning import RECIPES
+from mmclip.adapting.tuning.schedule import RECIPES
 from mmclip.datasets.class_order import only_in
 from mmclip.datasets.image_tree import class_folders
 from mmclip.errors import ArgumentError, DataError, did_you_mean, some
@@ -79,7 +79,7 @@ def adapt(
         also_test (Sequence): Folders with one folder per class, on which each
             method is measured too. They choose nothing. Defaults to none.
         recipe (str): ``'light'``, or how the tower is fine-tuned, see
-            :func:`.tuning.tune`. Defaults to ``'auto'``.
+            :func:`.tuning.tune.tune`. Defaults to ``'auto'``.
         seconds (float): The time for fine-tuning. Defaults to 600.
         seed (int): The seed of splits, folds and training. Defaults to 0.
         shots (int | None): How many training images per class to use.

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmclip.adapting.choice import interval
 from mmclip.adapting.encoder import Encoder, encode
 from mmclip.adapting.run_folder import RunFolder
-from mmclip.adapting.tuning import (
+from mmclip.adapting.tuning.tune import (
     LINEAR,
     NAME,
     SOURCE,
@@ -127,7 +127,7 @@ def fine_tune(
         images (Images): The images.
         others (Mapping[str, dict]): Data sets that are only measured.
         folder (RunFolder): The run.
-        recipe (str): As in :func:`.tuning.tune`.
+        recipe (str): As in :func:`.tuning.tune.tune`.
         seconds (float): As there.
         seed (int): As there.
         say (Callable): Prints a line for the user.

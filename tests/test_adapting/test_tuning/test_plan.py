@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmclip.adapting.plan import make_plan, shape_of, stages_to_freeze
+from mmclip.adapting.tuning.plan import make_plan, shape_of, stages_to_freeze
 
 
 def test_the_rate_is_ft_clips_for_its_width_and_batch():

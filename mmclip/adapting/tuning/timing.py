@@ -30,6 +30,10 @@ class Speed:
     step: float
     image: float
 
+    def total(self, steps: int, images: int) -> float:
+        """Return the seconds of some steps and of some tested images."""
+        return steps * self.step + images * self.image
+
 
 def measure_speed(cfg: Config) -> Speed:
     """Time some steps and tests of a config, with loading of the images.

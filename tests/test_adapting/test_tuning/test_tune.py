@@ -1,27 +1,22 @@
-import math
 import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from mmclip.adapting import competition, config_file, timing
-from mmclip.adapting import plan as plans
+from mmclip.adapting import competition, config_file
 from mmclip.adapting.adapt import adapt, see
 from mmclip.adapting.encoder import Encoder, open_encoder
 from mmclip.adapting.model_file import read_model, write_model
 from mmclip.adapting.run_folder import RunFolder, write_text
-from mmclip.adapting.tuning import (
-    Tuned,
-    has_learned,
-    hold_out,
-    tune,
-    why_not,
-)
+from mmclip.adapting.tuning import plan as plans
+from mmclip.adapting.tuning import timing
+from mmclip.adapting.tuning import tune as tuning
+from mmclip.adapting.tuning.tune import Tuned, hold_out, tune, why_not
+from mmclip.adapting.tuning.wise_ft import ALPHAS
 from mmclip.engine import ProgressHook
 from mmclip.errors import ArgumentError
 from mmclip.few_shot.linear_probe import LinearProbe
@@ -131,6 +126,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(new, monkeypatch):
     assert new.written() == {'events', 'train.log'}
 
 
+def test_alpha_is_chosen_on_the_images_held_out(new, monkeypatch):
+    monkeypatch.setattr(tuning, 'HOLD_OUT_FROM', 6)
+    result = new.tune()
+    assert result.settings['alpha'] in ALPHAS
+    assert result.training['validation'][-1]['step'] == STEPS
+    assert new.said[-1].endswith('at most')
+
+
 def test_without_time_nothing_is_trained(new):
     assert new.tune(seconds=0.0) is None
     assert 'allow it with --time' in new.said[-1]
@@ -163,21 +166,6 @@ def test_a_fifth_of_many_images_is_held_out():
 
 def test_few_images_are_all_trained_on():
     assert len(hold_out(table(200), 0).rows('val')) == 0
-
-
-@pytest.mark.parametrize(
-    ('loss', 'right', 'learned'),
-    [
-        (0.1, None, True),
-        (math.log(10), None, False),
-        (math.log(10) - 0.01, None, False),
-        (0.1, (500, 1000), True),
-        (0.1, (105, 1000), False),
-    ],
-)
-def test_a_run_that_only_guesses_has_not_learned(loss, right, learned):
-    noise = np.random.default_rng(0).normal(0, 0.1, 100)
-    assert has_learned(loss + noise, 10, right) is learned
 
 
 def test_a_classifier_that_cannot_be_beaten_is_not_tuned():

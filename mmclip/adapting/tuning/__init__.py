@@ -1,0 +1,1 @@
+"""Fine-tuning of the tower: how long, the training, and how far to go."""
