@@ -9,6 +9,9 @@ from typing import Any
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.checkpoint.files.paths import check_folder
 from mmclip.errors import CheckpointError, DataError
+from mmclip.untrusted.rules import read_json
+
+MOST_BYTES = 2**27  # of JSON: places on the map for three million images
 
 
 @dataclass(frozen=True)
@@ -166,9 +169,9 @@ class RunFolder:
                 f'--out {self.path}'
             )
         try:
-            return json.loads(self.metrics.read_text(encoding='utf-8'))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f'{self.metrics} is damaged: {error}.') from error
+            return read_json(self.metrics, MOST_BYTES)
+        except CheckpointError as error:
+            raise DataError(f'The run is damaged: {error}') from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -148,7 +148,8 @@ def main(argv: list[str] | None = None) -> int:
             say=say,
         )
         try:
-            write_report(folder)
+            # Its own images, and so its own paths.
+            write_report(folder, root=folder.read_metrics()['data']['root'])
         except BaseException:
             folder.metrics.unlink()  # it marks a finished run
             raise

@@ -35,11 +35,12 @@ def compare(
             kind = 'none'
         else:
             continue
-        kinds[kind].append(dict(place=place, answers=(first, second)))
+        kinds[kind].append(dict(answers=(first, second)))
     for images in kinds.values():
         images.sort(key=lambda i: -max(a.probability for a in i['answers']))
         for image in images[:most]:
-            image['thumbnail'] = thumbnails.of(image['place'])
+            path = image['answers'][0].path
+            image['thumbnail'] = thumbnails.of(one.root, path)
     right = [
         torch.tensor([found[p].right for p in shared], dtype=torch.bool)
         for found in answers

@@ -1,6 +1,8 @@
 """The page of a run."""
 
 import functools
+import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ def write_report(
     folder: RunFolder,
     other: RunFolder | None = None,
     out: Path | None = None,
+    *,
+    root: str | Path | None = None,
 ) -> Path:
     """Write the page of a run, or of two side by side, as one file.
 
@@ -40,6 +44,9 @@ def write_report(
             None.
         out (Path | None): The file. Defaults to ``report.html`` in the folder
             of the run, or ``comparison.html`` for two runs.
+        root (str | Path | None): The folder of the images: the page shows
+            pictures of no others, whatever files the run names. Defaults to
+            None: no pictures.
 
     Returns:
         Path: The file.
@@ -48,7 +55,7 @@ def write_report(
         DataError: If a run is not finished, or damaged.
     """
     run = read_run(folder)
-    thumbnails = Thumbnails()
+    thumbnails = Thumbnails(root)
     if other is None:
         out = out or folder.report
         text = _render('run.html', **describe(run, thumbnails))
@@ -124,6 +131,10 @@ def _environment() -> Environment:
         images=lambda v: f'{v:,} image' + ('s' if v != 1 else ''),
         split=lambda v: SPLITS.get(v, v),
         duration=_duration,
+        # Pages are shared, and a path tells who made them.
+        name=lambda path: os.path.basename(path.rstrip('/')) or path,
+        quoted=shlex.quote,
+        shortened=_shortened,
     )
     return environment
 
@@ -142,12 +153,20 @@ def _duration(seconds: float) -> str:
     return f'{hours} h {minutes} min' if hours else f'{minutes} min'
 
 
+def _shortened(path: str, most: int = 44) -> str:
+    """Leave out the middle of a long path: its name is what is looked for."""
+    if len(path) <= most:
+        return path
+    begin = most // 3
+    return f'{path[:begin]}\N{HORIZONTAL ELLIPSIS}{path[begin + 1 - most :]}'
+
+
 def _cards(
     run: Run, answers: Iterable[Answer], thumbnails: Thumbnails
 ) -> list[dict[str, Any]]:
     return [
         dict(
-            thumbnail=thumbnails.of(run.full_path(answer.path)),
+            thumbnail=thumbnails.of(run.root, answer.path),
             answer=answer,
             top=list(zip(answer.names, answer.probabilities, strict=True))[:3],
         )
@@ -157,7 +176,7 @@ def _cards(
 
 def _suspects(run: Run, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     return [
-        dict(suspect, thumbnail=thumbnails.of(run.full_path(suspect['path'])))
+        dict(suspect, thumbnail=thumbnails.of(run.root, suspect['path']))
         for suspect in run.numbers['suspects'][:CARDS]
     ]
 
@@ -173,7 +192,7 @@ def _duplicates(run: Run, thumbnails: Thumbnails) -> list[dict[str, Any]]:
             pair,
             same_split=pair['splits'][0] == pair['splits'][1],
             pictures=[
-                (thumbnails.of(run.full_path(path)), path, split)
+                (thumbnails.of(run.root, path), path, split)
                 for path, split in zip(
                     pair['paths'], pair['splits'], strict=True
                 )

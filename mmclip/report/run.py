@@ -16,6 +16,7 @@ from mmclip.untrusted.rules import (
     NAME,
     OBJECT,
     Check,
+    either,
     is_finite,
     number,
     optional,
@@ -31,7 +32,13 @@ PERCENT: Check = (  # roundings of 0 and 100 included
 )
 SECONDS = number(0, MOST)
 SHARE = number(0, 1)
-TEXT: Check = (lambda v: isinstance(v, str), 'a string')
+
+
+def _text(most: int) -> Check:
+    return (
+        lambda v: isinstance(v, str) and len(v) <= most,
+        f'a string of at most {most:,} characters',
+    )
 
 
 def _list(check: Check) -> Check:
@@ -42,15 +49,38 @@ def _list(check: Check) -> Check:
     )
 
 
+def _named(check: Check, most: int) -> Check:
+    """Allow objects with at most ``most`` names and such values."""
+    is_right, wanted = check
+    return (
+        lambda v: (
+            OBJECT[0](v)
+            and len(v) <= most
+            and all(map(NAME[0], v))
+            and all(map(is_right, v.values()))
+        ),
+        f'an object of at most {most:,}, each {wanted}',
+    )
+
+
 OBJECTS = _list(OBJECT)
+# Of which a page shows each.
+FEW: Check = (
+    lambda v: OBJECTS[0](v) and len(v) <= 200,
+    'a list of at most 200 objects',
+)
+TEXT = _text(10_000)
 TEXTS = _list(TEXT)
+SETTINGS = _named(
+    either(optional(NAME), either(FLAG, number(-1e300, 1e300))), 50
+)
 COUNT = whole(MOST, 0)
 # The known values of an object: the check of each, and what stands for it if
 # it is missing; without that it must be there.
 Rules = Mapping[str, tuple[Check] | tuple[Check, Any]]
 RUN: Rules = dict(
     mmclip=(NAME,),
-    command=(TEXT, ''),
+    command=(_text(200_000), ''),  # which may name many folders
     date=(NAME, ''),
     seconds=(SECONDS, None),
     seed=(whole(2**64, 0), None),
@@ -58,7 +88,7 @@ RUN: Rules = dict(
     device=(NAME, ''),
     data=(OBJECT,),
     several_labels=(FLAG, False),
-    methods=(OBJECTS,),
+    methods=(FEW,),
     chosen=(NAME,),
     not_worse=(TEXTS, []),
     calibration=(optional(OBJECT), None),
@@ -72,7 +102,7 @@ DATA: Rules = dict(
     made_split=(TEXT, ''),
     images=(OBJECT, {}),
     per_class=(OBJECT, {}),
-    findings=(OBJECTS, []),
+    findings=(FEW, []),
 )
 IMAGES: Rules = dict.fromkeys(('train', 'val', 'test'), (COUNT, 0))
 PER_CLASS: Rules = dict.fromkeys(IMAGES, (_list(COUNT), []))
@@ -81,7 +111,7 @@ METHOD: Rules = dict(
     name=(NAME,),
     title=(NAME,),
     source=(TEXT, ''),
-    settings=(OBJECT, {}),
+    settings=(SETTINGS, {}),
     cross_validation=(optional(PERCENT), None),
     seconds=(SECONDS,),
     val=(OBJECT,),
@@ -100,8 +130,8 @@ CALIBRATION: Rules = dict(
     error_after=(PERCENT,),
     answered=(PERCENT,),
     accuracy_of_answered=(optional(PERCENT), None),
-    bins=(OBJECTS, []),
-    bins_before=(OBJECTS, []),
+    bins=(FEW, []),
+    bins_before=(FEW, []),
 )
 BIN: Rules = dict(
     images=(COUNT,),
@@ -115,7 +145,7 @@ TRAINING: Rules = dict(
     learned=(FLAG, True),
     seconds=(SECONDS,),
     estimated_seconds=(optional(SECONDS), None),
-    plan=(OBJECT, {}),
+    plan=(SETTINGS, {}),
 )
 STEP: Rules = dict(step=(COUNT,), loss=(number(-MOST, MOST),))
 VALIDATION: Rules = dict(step=(COUNT,), accuracy=(PERCENT,))
@@ -244,8 +274,11 @@ def read_run(folder: RunFolder) -> Run:
         )
     except (UnicodeDecodeError, csv.Error) as error:
         raise _wrong(f'a table is damaged: {error}', folder.path) from None
-    if any(None in image for image in images):
-        raise _wrong(f'{folder.split} has a line that ends early', folder.path)
+    if not all(map(NAME[0], classes)):
+        raise _wrong(
+            f'{folder.classes} has a name of more than 500 characters',
+            folder.path,
+        )
     if numbers['map'] and len(numbers['map']) != len(images):
         raise _wrong(
             f'{folder.metrics} has {len(numbers["map"])} places on the map '

@@ -34,5 +34,8 @@ def usage(run: Run) -> list[tuple[str, str]]:
             'Export the image encoder (open_clip, timm or Hugging Face)',
             f'mmclip export {model} tower.safetensors --to timm',
         ),
-        ('Make this page again', f'mmclip report {here}'),
+        (
+            'Make this page again, with pictures of the images in a folder',
+            f'mmclip report {here} --root DIR',
+        ),
     ]

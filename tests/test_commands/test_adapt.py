@@ -128,6 +128,9 @@ def test_the_screen_is_short_and_the_log_has_all_of_it(project, capsys):
     log = (project / 'runs/photos/train.log').read_text()
     assert [line for line in lines[:-4] if line not in log] == []
     assert 'remain to be computed' in log
+    assert (
+        'data:image/jpeg' in (project / 'runs/photos/report.html').read_text()
+    )
 
 
 def test_all_damaged_images_are_named(project, capsys):

@@ -6,13 +6,27 @@ from tests.test_report.runs import write_run
 
 def test_it_writes_the_page_into_the_folder_of_the_run(tmp_path, capsys):
     run = write_run(tmp_path / 'photos')
+    images = ['--root', str(tmp_path / 'images')]
     pages = set()
     for _ in range(2):  # a page of ours may be replaced
-        assert main([str(run.path)]) == 0
+        assert main([str(run.path), *images]) == 0
         pages.add(run.report.read_bytes())
     assert len(pages) == 1
     said = capsys.readouterr().out
     assert f'wrote {run.report} (open it in a browser)' in said
+    assert 'without pictures' not in said
+    assert b'data:image/jpeg' in pages.pop()
+
+
+def test_pictures_are_only_those_of_a_folder_that_is_named(tmp_path, capsys):
+    run = write_run(tmp_path / 'photos')
+    assert main([str(run.path)]) == 0
+    assert 'data:image/jpeg' not in run.report.read_text()
+    said = capsys.readouterr().out
+    assert 'without pictures: --root DIR adds' in said
+    assert f'(the run had them in {tmp_path / "images"})' in said
+    assert main([str(run.path), '--root', str(tmp_path / 'nothing')]) == 2
+    assert 'nothing is not a folder' in capsys.readouterr().err
 
 
 def test_another_file_is_not_overwritten(tmp_path, capsys):

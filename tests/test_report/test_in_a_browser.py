@@ -59,7 +59,7 @@ def chromium(page: Path, *options: str) -> subprocess.CompletedProcess:
 def page(tmp_path) -> Path:
     names = ['a class with quite a long name', '<b>bold</b>', '犬']
     names += [f'class {i}' for i in range(9)]
-    return write_report(write_run(tmp_path / 'run', names))
+    return write_report(write_run(tmp_path / 'run', names), root=tmp_path)
 
 
 def test_it_opens_without_a_complaint_and_prints(page):

@@ -1,10 +1,15 @@
+import base64
 import csv
 import html
+import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.errors import DataError
@@ -55,8 +60,9 @@ class Page(HTMLParser):
         return ('section', {'id': name}) in self.tags
 
 
-def read(folder: RunFolder, *arguments) -> Page:
-    return Page(write_report(folder, *arguments).read_text('utf-8'))
+def read(folder: RunFolder, *arguments, **options) -> Page:
+    page = write_report(folder, *arguments, **options)
+    return Page(page.read_text('utf-8'))
 
 
 @pytest.fixture
@@ -83,7 +89,7 @@ def test_the_page_has_every_number(run):
         assert method['title'] in words
     assert f'95 % interval {val["low"]:.1f}' not in words  # of another
     assert 'has not learned' not in words
-    assert 'could not be found or read' not in words
+    assert 'no pictures' in words
     for said in (
         '18 validation images. The method was chosen on these same images',
         'mmclip adapt photos/ --out runs/photos',
@@ -236,16 +242,17 @@ def test_missing_and_damaged_images_are_counted(run, tmp_path):
     images = tmp_path / 'runs' / 'images'
     (images / wrong[0]).unlink()
     (images / wrong[1]).write_bytes(b'\x89PNG\r\n\x1a\n')
-    words = read(run).words
+    words = read(run, root=images).words
     assert '2 images could not be found or read' in words
-    assert f'not found {wrong[0].rpartition("/")[2]}' in words
+    assert f'not found {wrong[0]}' in words
+    assert 'no pictures' not in words
 
 
 def test_the_size_stays_in_bounds(tmp_path, monkeypatch):
     names = [f'class number {i}' for i in range(8)]
     folder = write_run(tmp_path / 'run', names, 20, accuracy=0.3)
     monkeypatch.setattr(thumbnails, 'MOST_BYTES', 50_000)
-    text = write_report(folder).read_text()
+    text = write_report(folder, root=tmp_path).read_text()
     assert text.count('data:image/jpeg') > 10
     assert sum(map(len, re.findall('base64,([^"]*)', text))) < 55_000
     assert len(text) < 1_500_000
@@ -274,6 +281,107 @@ def test_several_labels_have_no_matrix(tmp_path):
     assert 'no class' in found.words
 
 
+@pytest.fixture
+def images(run) -> Path:
+    return run.path.parent / 'images'
+
+
+def pictures(page: Page) -> list[Image.Image]:
+    found = [
+        attributes['href'].partition('base64,')[2]
+        for tag, attributes in page.tags
+        if tag == 'image'
+    ]
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+
+
+class TestPictures:
+    def test_without_the_folder_of_the_images_there_are_none(self, run):
+        page = read(run)
+        assert not pictures(page)
+        assert f'mmclip report {run.path} --root DIR' in page.words
+
+    def test_the_images_may_have_moved(self, run, images, tmp_path):
+        here = read(run, root=images)
+        number = len(pictures(here))
+        assert number > 10
+        assert 'no pictures' not in here.words
+        assert len(pictures(read(run, root=images.parent))) == number
+        moved = images.rename(tmp_path / 'moved')
+        assert len(pictures(read(run, root=moved))) == number
+
+    @pytest.mark.parametrize(
+        'how', ['absolute', 'dots', 'link', 'link_to_folder', 'root']
+    )
+    def test_no_other_files_are_shown(self, run, images, tmp_path, how):
+        """Whatever a stranger's run calls its images."""
+        secret = tmp_path / 'secret' / 'train' / '0' / '0.png'
+        secret.parent.mkdir(parents=True)
+        Image.new('RGB', (24, 32), 'white').save(secret)
+        path = dict(absolute=str(secret), dots='../../secret/train/0/0.png')
+        if how == 'link':
+            (images / 'link.png').symlink_to(secret)
+        elif how == 'link_to_folder':
+            (images / 'link').symlink_to(secret.parent)
+        elif how == 'root':
+            data = numbers_of(run)['data']
+            change(run, data=data | dict(root=str(tmp_path / 'secret')))
+        path |= dict(link='link.png', link_to_folder='link/0.png')
+        name = path.get(how, 'train/0/0.png')
+        text = run.predictions.read_text()
+        first = text.splitlines()[1].partition(',')[0]
+        run.predictions.write_text(text.replace(first, name))
+        numbers = numbers_of(run)
+        for suspect in numbers['suspects']:
+            suspect['path'] = name
+        for pair in numbers['duplicates']:
+            pair['paths'][0] = name
+        drawings = dict(training=None, map=None, calibration=None)
+        run.write_metrics(numbers | drawings)
+        page = read(run, root=images)
+        assert pictures(page)
+        for picture in pictures(page):
+            assert np.asarray(picture).min() < 200
+        if how != 'root':
+            assert '1 image is not in the folder of the images' in page.words
+        # It would be seen where it may be.
+        shown = pictures(read(run, root=tmp_path))
+        assert any(np.asarray(picture).min() > 250 for picture in shown)
+
+    def test_of_a_file_only_its_pixels_are_shown(self, run, images):
+        text = run.predictions.read_text()
+        first = text.splitlines()[1].partition(',')[0]
+        Image.new('RGB', (9, 9)).save(
+            images / first, 'JPEG', comment=b'between us'
+        )
+        assert b'between us' in (images / first).read_bytes()
+        for picture in pictures(read(run, root=images)):
+            assert set(picture.info) <= {
+                'jfif',
+                'jfif_version',
+                'jfif_unit',
+                'jfif_density',
+            }
+
+    def test_huge_files_are_left_out(self, run, images, monkeypatch):
+        monkeypatch.setattr(thumbnails, 'MOST_OF_A_FILE', 100)
+        page = read(run, root=images)
+        assert not pictures(page)
+        assert 'could not be found or read' in page.words
+
+    def test_files_are_told_apart_by_their_folders(self, tmp_path):
+        names = ('cat', 'dog' * 20)
+        folder = write_run(tmp_path / 'run', names, accuracy=0.0)
+        assert 'val/0/0.png' in read(folder).words
+        text = folder.predictions.read_text()
+        long = f'val/{"very" * 20}/0.png'
+        folder.predictions.write_text(text.replace('val/0/0.png', long))
+        page = read(folder)
+        assert 'val/veryveryve\N{HORIZONTAL ELLIPSIS}' in page.words
+        assert 'veryvery/0.png' in page.words
+        assert any(a.get('title') == long for _, a in page.tags)
+
+
 class TestDamage:
     @pytest.mark.parametrize(
         ('changes', 'said'),
@@ -292,6 +400,8 @@ class TestDamage:
             (dict(training=dict(steps=[3])), 'training: steps must be a list'),
             (dict(duplicates=[dict(paths=['a'], splits=[])]), 'list of 2'),
             (dict(seconds=float('inf')), 'seconds must be a number from 0'),
+            (dict(model='x' * 10_001), 'model must be a string of at most'),
+            (dict(methods=[{}] * 201), 'methods must be a list of at most'),
         ],
     )
     def test_wrong_numbers(self, run, changes, said):
@@ -310,6 +420,8 @@ class TestDamage:
             (('data', 'findings', 0, 'paths'), [1], 'a list, each a string'),
             (('calibration', 'bins', 1, 'images'), -1, 'an integer from 0'),
             (('training', 'steps', 3, 'loss'), None, 'steps[3]: loss must be'),
+            (('training', 'plan', 'x'), ['y'], 'plan must be an object of at'),
+            (('methods', 0, 'settings', 'x' * 501), 1, 'settings must be an'),
         ],
     )
     def test_wrong_numbers_inside(self, tmp_path, where, value, said):
