@@ -1,6 +1,7 @@
 """The config of a run, for ``tools/train.py`` and ``tools/test.py``."""
 
 import keyword
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ ABOUT = """\
     mmclip train {config}
 
 mmpretrain's own tools/test.py and tools/train.py take it, too. Training goes
-on from load_from, at the end of this file, and writes to work_dir. Paths are
-relative to the folder in which the command is typed.
+on from load_from, at the end of this file, and writes to work_dir. If images
+or run have moved, change the paths below.
 """
 
 
@@ -42,10 +43,10 @@ def dataset(images: Images, folder: RunFolder, split: str | None) -> dict:
     kind = dict(several_labels=True) if images.several_labels else {}
     return dict(
         type='mmclip.ImageTable',
-        ann_file=str(folder.split),
+        ann_file=os.path.abspath(folder.split),
         data_root=images.root,
         split=split,
-        classes=str(folder.classes),
+        classes=os.path.abspath(folder.classes),
         **kind,
     )
 
@@ -300,8 +301,8 @@ def _runtime(
     runtime |= dict(
         log_processor=dict(by_epoch=False),
         randomness=dict(seed=seed),
-        load_from=str(folder.model),
-        work_dir=str(folder.path / 'training'),
+        load_from=os.path.abspath(folder.model),
+        work_dir=os.path.abspath(folder.path / 'training'),
     )
     del runtime['default_scope']
     return (

@@ -1,5 +1,7 @@
 """Reading of a user's images, in whatever form they come."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from mmclip.errors import ArgumentError, DataError
@@ -54,7 +56,10 @@ def read_images(
     images = listing.images()
     if 'val' not in images.splits:
         images = split_by_class(images, seed)
-    return take_shots(images, shots, seed) if shots else images
+    if shots:
+        images = take_shots(images, shots, seed)
+    # What is written of them holds in any working directory.
+    return replace(images, root=os.path.abspath(images.root))
 
 
 def _list(source: Path, root: Path | None, keep: Path | None) -> Listing:

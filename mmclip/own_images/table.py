@@ -34,7 +34,8 @@ class Images:
     """Images with their labels and splits.
 
     Args:
-        root (str): The folder that paths are relative to.
+        root (str): The folder that paths are relative to; absolute, as
+            :func:`mmclip.own_images.read.read_images` has it.
         paths (tuple[str, ...]): A path per image.
         labels (tuple[tuple[int, ...], ...]): The numbers of each image's
             classes: one, unless ``several_labels``.
@@ -60,7 +61,7 @@ class Images:
         return len(self.paths)
 
     def full_path(self, row: int) -> str:
-        """Return the path of an image from the working directory."""
+        """Return the path of an image."""
         return os.path.join(self.root, self.paths[row])
 
     def rows(self, split: str) -> np.ndarray:

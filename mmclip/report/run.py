@@ -248,7 +248,7 @@ class Run:
         return tuple(a for a in self.answers if a.split == self.split)
 
     def full_path(self, path: str) -> str:
-        """Return the path of an image from the working directory."""
+        """Return the path of an image where the run had it."""
         return os.path.join(self.root, path)
 
 

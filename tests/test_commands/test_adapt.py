@@ -7,9 +7,12 @@ import shutil
 import signal
 
 import pytest
+from mmengine.config import Config
 
 from mmclip.adapting import adapt as way
 from mmclip.adapting.run_folder import RunFolder
+from mmclip.commands import report as report_command
+from mmclip.commands import test as test_command
 from mmclip.commands.adapt import main
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
 from mmclip.few_shot.zero_shot import ZeroShot
@@ -131,6 +134,25 @@ def test_the_screen_is_short_and_the_log_has_all_of_it(project, capsys):
     assert (
         'data:image/jpeg' in (project / 'runs/photos/report.html').read_text()
     )
+
+
+def test_a_run_of_relative_paths_works_from_anywhere(
+    project, capsys, monkeypatch
+):
+    assert adapt() == 0
+    run = RunFolder(project / 'runs' / 'photos')
+    accuracy = max(m['val']['accuracy'] for m in run.read_metrics()['methods'])
+    (project / 'elsewhere').mkdir()
+    monkeypatch.chdir(project / 'elsewhere')
+    assert test_command.main([str(run.config), str(run.model)]) == 0
+    assert f'accuracy/top1: {accuracy:.4f}' in capsys.readouterr().out
+    config = Config.fromfile(run.config)
+    assert config.load_from == str(run.model)
+    assert config.work_dir == str(run.path / 'training')
+    root = run.read_metrics()['data']['root']
+    assert root == str(project / 'photos')
+    assert report_command.main([str(run.path), '--root', root]) == 0
+    assert 'data:image/jpeg' in run.report.read_text()
 
 
 def test_all_damaged_images_are_named(project, capsys):
