@@ -1,5 +1,6 @@
 """Testing of models on several data sets."""
 
+from mmclip.evaluation.average_precision import AveragePrecision
 from mmclip.evaluation.evaluate import (
     build_test_runner,
     evaluate,
@@ -10,6 +11,7 @@ from mmclip.evaluation.subset_accuracy import SubsetAccuracy
 from mmclip.evaluation.visualization_hook import VisualizationHook
 
 __all__ = [
+    'AveragePrecision',
     'ReaLAccuracy',
     'SubsetAccuracy',
     'VisualizationHook',
