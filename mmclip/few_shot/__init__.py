@@ -5,6 +5,7 @@ channels before the projection into CLIP's joint space, D after it.
 """
 
 from mmclip.few_shot import heads as _heads  # registers them
+from mmclip.few_shot import several_labels as _several_labels  # its head
 from mmclip.few_shot.linear_probe import LinearProbe, TextProbe
 from mmclip.few_shot.lp_plus_plus import LPPlusPlus
 from mmclip.few_shot.method import Method
@@ -25,4 +26,4 @@ METHODS: tuple[Method, ...] = (
 )
 
 __all__ = ['METHODS', 'Method']
-del _heads
+del _heads, _several_labels

@@ -55,7 +55,8 @@ class Encoded:
 
     Args:
         pooled (Tensor): Features before the projection, ``(N, C)``, float32.
-        labels (Tensor): ``(N,)``, int64, from 0 to ``num_classes - 1``.
+        labels (Tensor): ``(N,)``, int64, from 0 to ``num_classes - 1``; or, if
+            images may have several, ``(N, K)`` booleans.
         num_classes (int): K.
         projection (Projection | None): None if the tower has none; its
             features are then already in the joint space (D is C).

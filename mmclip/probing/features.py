@@ -39,7 +39,8 @@ class Features:
 
     Args:
         features (np.ndarray): ``(N, C)``, float32, memory-mapped.
-        labels (np.ndarray): ``(N,)``, int64.
+        labels (np.ndarray): ``(N,)``, int64; -1 for images with a list of
+            labels.
         classes (tuple[str, ...]): The names of the classes.
         folder (Path): The folder of the cached files.
     """
@@ -207,8 +208,8 @@ def hash_weights(model: nn.Module) -> str:
 def _list_images(dataset: Any) -> tuple[list[str], np.ndarray]:
     infos = (dataset.get_data_info(i) for i in range(len(dataset)))
     pairs = [(str(info['img_path']), info['gt_label']) for info in infos]
-    paths = [path for path, _ in pairs]
-    return paths, np.array([label for _, label in pairs], dtype=np.int64)
+    labels = [-1 if isinstance(label, list) else label for _, label in pairs]
+    return [path for path, _ in pairs], np.array(labels, dtype=np.int64)
 
 
 def _size_and_date(path: str) -> tuple[int, int] | None:

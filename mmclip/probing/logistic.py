@@ -81,13 +81,17 @@ def fit(
     classes, where scikit-learn has one row of weights. It is computed in
     float32 on a GPU if there is one, otherwise in float64 on the CPU.
 
+    If images may have several labels, the cross entropies are those of each
+    class's sigmoid, so each class is a logistic regression of its own.
+
     L-BFGS works on whitened features, for which the Hessian at zero is nearly
     the identity. It then needs a fraction of the iterations, and a small
     gradient means that the minimum is near.
 
     Args:
         features (np.ndarray): ``(N, C)``.
-        labels (np.ndarray): ``(N,)``, from 0 to ``num_classes - 1``.
+        labels (np.ndarray): ``(N,)``, from 0 to ``num_classes - 1``; or
+            which labels each image has, ``(N, K)`` booleans.
         num_classes (int): K.
         c (float): scikit-learn's ``C``.
         offsets (np.ndarray | None): Known logits ``(N, K)``, to which the
@@ -96,7 +100,9 @@ def fit(
     Raises:
         DataError: If a class has no sample.
     """
-    missing = sorted(set(range(num_classes)) - set(labels.tolist()))
+    several = labels.ndim == 2
+    used = np.flatnonzero(labels.any(axis=0)) if several else labels
+    missing = sorted(set(range(num_classes)) - set(used.tolist()))
     if missing:
         raise DataError(
             f'{len(missing)} of {num_classes} classes have no training '
@@ -110,7 +116,8 @@ def fit(
     known = None if offsets is None else _tensor(offsets).to(x)
     # For two classes, our two opposite rows have half the squared norm of
     # their difference, which is scikit-learn's single row.
-    weight_decay = (2 if num_classes == 2 else 1) / (c * len(x))
+    opposite = num_classes == 2 and not several
+    weight_decay = (2 if opposite else 1) / (c * len(x))
     mean = x.mean(dim=0)
     x = x - mean
     if len(x) < x.shape[1]:  # the weights lie in the span of the samples
@@ -118,7 +125,9 @@ def fit(
         variances, axes = lengths.square() / len(x), axes.T
     else:
         variances, axes = torch.linalg.eigh(x.T @ x / len(x))
-    scales = (variances.clamp(min=0) / num_classes + weight_decay).rsqrt()
+    # The largest slope of a sigmoid, and a softmax's without knowledge.
+    slope = 1 / 4 if several else 1 / num_classes
+    scales = (variances.clamp(min=0) * slope + weight_decay).rsqrt()
     whiten = axes * scales  # (C, C), or (C, N)
     x = x @ whiten
     weight = x.new_zeros(num_classes, x.shape[1], requires_grad=True)
@@ -133,6 +142,13 @@ def fit(
         line_search_fn='strong_wolfe',
     )
 
+    def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+        if several:
+            return F.binary_cross_entropy_with_logits(
+                logits, y.to(logits), reduction='sum'
+            )
+        return F.cross_entropy(logits, y, reduction='sum')
+
     def mean_loss() -> Tensor:
         optimizer.zero_grad()
         total = weight_decay / 2 * (weight * scales).square().sum()
@@ -143,7 +159,7 @@ def fit(
             logits = F.linear(x[rows], weight, bias)
             if known is not None:
                 logits = logits + known[rows]
-            loss = F.cross_entropy(logits, y[rows], reduction='sum') / len(x)
+            loss = cross_entropy(logits, y[rows]) / len(x)
             loss.backward()
             total += loss.detach()
         return total

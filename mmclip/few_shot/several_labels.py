@@ -1,0 +1,276 @@
+"""Methods for images that may have several labels, or none.
+
+Each class has a sigmoid of its own. In :class:`.method.Encoded`, ``labels``
+are ``(N, K)`` booleans.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.heads import MultiLabelLinearClsHead
+from torch import Tensor
+
+from mmclip.evaluation.average_precision import average_precision
+from mmclip.few_shot.cross_validation import FEW, FOLDS, MOST, split
+from mmclip.few_shot.linear_probe import CS
+from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.probing.logistic import fit
+from mmclip.registry import MODELS
+
+# Bounds of the scale of cosines: below, the order of images could drown in
+# roundings; CLIP itself is trained with at most 100.
+LEAST_SCALE, MOST_SCALE = 0.1, 1000.0
+
+
+@MODELS.register_module()
+class MultiLabelZeroShotClsHead(MultiLabelLinearClsHead):
+    """A linear layer on features of length one, with sigmoids.
+
+    As :class:`mmclip.ZeroShotClsHead`, but for images with several labels.
+    Arguments are those of mmpretrain's ``MultiLabelLinearClsHead``.
+    """
+
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """Return the last feature ``(B, D)``, with length one."""
+        return F.normalize(feats[-1], dim=-1)
+
+
+class ZeroShot(Method):
+    """Cosines with the class names, made probabilities by training images.
+
+    The logits are ``s f . t_k + b_k``, where f is the feature and t_k the
+    class embedding, both of length one. The scale s and the biases b_k, or
+    one b for all classes, minimise the cross entropies of the sigmoids. As s
+    is positive, the order of the images of each class, and so the average
+    precision, is that of CLIP alone.
+
+    Of few images, cross entropies would make biases infinite. So targets are
+    Platt's: ``(n + 1) / (n + 2)`` for the n images of a class, and ``1 / (m +
+    2)`` for the m others.
+    """
+
+    name = 'zero_shot'
+    title = 'zero-shot'
+    source = 'arXiv 2103.00020; targets: Platt 1999, section 2.2'
+    needs_text = True
+
+    def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
+        """Return whether classes have biases of their own."""
+        return [dict(own_biases=True), dict(own_biases=False)]
+
+    def fit(self, train: Encoded, **settings: Any) -> Classifier:
+        """Fit the scale and the biases."""
+        assert train.text is not None
+        embeddings = train.text.embeddings
+        scale, biases = fit_scale_and_biases(
+            (train.embedded() @ embeddings.T).double(),
+            train.labels,
+            train.text.logit_scale,
+            own_biases=settings['own_biases'],
+        )
+        return _classifier(
+            'mmclip.MultiLabelZeroShotClsHead',
+            scale * embeddings,
+            biases,
+            train.projection,
+        )
+
+
+class LinearProbe(Method):
+    """A logistic regression per class, on features before the projection.
+
+    It minimises ``C * sum of binary cross entropies + |w|^2 / 2``, with
+    features whose mean square distance from their mean is one.
+    """
+
+    name = 'linear_probe'
+    title = 'linear probe'
+    source = 'arXiv 2103.00020, appendix A.3, with sigmoids'
+
+    def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
+        """Return values of C."""
+        return [dict(c=c) for c in CS]
+
+    def fit(self, train: Encoded, **settings: Any) -> Classifier:
+        """Fit weights and biases."""
+        x = train.pooled
+        size = (x - x.mean(dim=0)).square().sum(dim=1).mean().sqrt()
+        found = fit(
+            (x / size).numpy(),
+            train.labels.numpy(),
+            train.num_classes,
+            settings['c'],
+        )
+        return _classifier(
+            'mmpretrain.MultiLabelLinearClsHead',
+            torch.tensor(found.weight) / size,
+            torch.tensor(found.bias),
+            None,
+        )
+
+
+METHODS: tuple[Method, ...] = (ZeroShot(), LinearProbe())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The settings that did best in cross-validation.
+
+    Args:
+        settings (dict): The arguments of ``fit``.
+        precision (float | None): The mean average precision in percent on the
+            images held out; None if there were none.
+    """
+
+    settings: dict[str, Any]
+    precision: float | None
+
+
+def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
+    """Choose settings by the log loss of images that were held out.
+
+    Args:
+        method (Method): One of ``METHODS``.
+        train (Encoded): The training images, the only ones that are used.
+        seed (int): The seed of the folds. Defaults to 0.
+    """
+    grid = method.grid(train)
+    folds = make_folds(train.labels.numpy(), seed)
+    if not folds:
+        return Choice(grid[0], None)
+    if len(train) > FEW:  # one fold is enough
+        random = np.random.default_rng(seed)
+        folds = [np.sort(random.permutation(folds[0])[:MOST])]
+    # (settings, images held out, K)
+    logits = torch.cat(
+        [
+            torch.stack(list(method.try_all(rest, held_out)))
+            for rest, held_out in split(train, folds)
+        ],
+        dim=1,
+    )
+    targets = train.labels[np.concatenate(folds)]
+    losses = [
+        F.binary_cross_entropy_with_logits(some, targets.float()).item()
+        for some in logits
+    ]
+    best = losses.index(min(losses))
+    precisions = average_precision(logits[best], targets)
+    return Choice(grid[best], 100 * precisions.nanmean().item())
+
+
+def out_of_fold(
+    method: Method, settings: dict[str, Any], train: Encoded, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Compute probabilities by classifiers that have not seen the image.
+
+    Returns:
+        tuple[Tensor, Tensor]: Probabilities and labels, both ``(n, K)``, of
+        the images that can be held out; there may be none.
+    """
+    folds = make_folds(train.labels.numpy(), seed)
+    found = [
+        method.fit(rest, **settings).logits(held_out.pooled)
+        for rest, held_out in split(train, folds)
+    ]
+    rows = np.concatenate(folds) if folds else []
+    targets = train.labels[rows]
+    return torch.cat([targets[:0].float(), *found]).sigmoid(), targets
+
+
+def make_folds(targets: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Return disjoint parts of the images to hold out, one after another.
+
+    Each class stays in the rest, so an image that is the only one of a class
+    is never held out. Images of rare classes choose their fold first, and
+    take that which has the smallest share of their classes so far (after
+    iterative stratification, Sechidis et al. 2011).
+
+    Args:
+        targets (np.ndarray): Which labels each image has, ``(N, K)``.
+        seed (int): Which images go together.
+
+    Returns:
+        list[np.ndarray]: The rows of each fold.
+    """
+    random = np.random.default_rng(seed)
+    totals = targets.sum(axis=0)
+    # Images without a label come last.
+    rarest = np.where(targets, totals, len(targets) + 1).min(axis=1)
+    rows = random.permutation(len(targets))
+    counts = np.zeros((FOLDS, len(totals)), dtype=int)
+    folds: list[list[int]] = [[] for _ in range(FOLDS)]
+    for row in rows[np.argsort(rarest[rows], kind='stable')]:
+        own = targets[row]
+        shares = (counts[:, own] / totals[own]).max(axis=1, initial=0)
+        fold = min(range(FOLDS), key=lambda i: (shares[i], len(folds[i])))
+        if (counts[fold, own] + 1 < totals[own]).all():
+            folds[fold].append(int(row))
+            counts[fold, own] += 1
+    return [np.array(sorted(fold)) for fold in folds if fold]
+
+
+def fit_scale_and_biases(
+    cosines: Tensor, targets: Tensor, scale: float, *, own_biases: bool
+) -> tuple[float, Tensor]:
+    """Fit one scale, and biases per class or one for all.
+
+    Args:
+        cosines (Tensor): ``(N, K)``, float64.
+        targets (Tensor): Which classes each image has, ``(N, K)`` booleans.
+        scale (float): Where the search for the scale begins.
+        own_biases (bool): Whether each class has a bias of its own.
+
+    Returns:
+        tuple[float, Tensor]: The scale and the biases ``(K,)``.
+    """
+    images = targets.double().sum(dim=0)
+    others = len(targets) - images
+    wanted = torch.where(
+        targets, (images + 1) / (images + 2), 1 / (others + 2)
+    )
+    log_scale = cosines.new_tensor(math.log(scale), requires_grad=True)
+    biases = cosines.new_zeros(
+        len(images) if own_biases else 1, requires_grad=True
+    )
+    optimizer = torch.optim.LBFGS(
+        [log_scale, biases],
+        max_iter=1000,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
+        line_search_fn='strong_wolfe',
+    )
+    bounds = math.log(LEAST_SCALE), math.log(MOST_SCALE)
+    # Cosines differ by little, and a step of the scale moves all of them.
+    middle = cosines.mean(dim=0) if own_biases else cosines.mean()
+    centred = cosines - middle
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = log_scale.clamp(*bounds).exp() * centred + biases
+        total = F.binary_cross_entropy_with_logits(logits, wanted)
+        total.backward()
+        return total.detach()
+
+    optimizer.step(loss)
+    found = log_scale.detach().clamp(*bounds).exp()
+    biases = biases.detach() - found * middle
+    return found.item(), biases.expand(len(images))
+
+
+def _classifier(
+    kind: str, weight: Tensor, bias: Tensor, projection: Any
+) -> Classifier:
+    num_classes, width = weight.shape
+    head = MODELS.build(
+        dict(type=kind, num_classes=num_classes, in_channels=width)
+    )
+    with torch.no_grad():
+        head.fc.weight.copy_(weight)
+        head.fc.bias.copy_(bias)
+    return Classifier(head, projection)
