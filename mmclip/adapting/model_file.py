@@ -1,6 +1,6 @@
 """A classifier as one file that knows itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     'mmclip.ZeroShotClsHead': (),
     'mmclip.NearestNeighboursClsHead': ('num_images', 'k'),
     'mmclip.TipAdapterClsHead': ('num_images', 'alpha', 'beta'),
+    'mmpretrain.MultiLabelLinearClsHead': (),
+    'mmclip.MultiLabelZeroShotClsHead': (),
 }
 SIZES = ('num_classes', 'in_channels')
 MOST_PIXELS = 2048  # of a side; no tensor tells the size of every tower
@@ -39,6 +41,7 @@ def write_model(
     classifier: Classifier,
     classes: tuple[str, ...],
     calibration: Calibration | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> None:
     """Write the tower and the head, with all that is needed to use them.
 
@@ -48,6 +51,8 @@ def write_model(
         classifier (Classifier): The head, and the projection below it.
         classes (tuple[str, ...]): The names of the classes.
         calibration (Calibration | None): Defaults to None: not calibrated.
+        thresholds (Sequence[float] | None): From which probability on an
+            image gets each class, if it may have several. Defaults to None.
     """
     projection = classifier.projection
     tower = dict(encoder.state_dict)
@@ -59,6 +64,14 @@ def write_model(
             if projection.bias is not None:
                 tower['proj_bias'] = projection.bias
     clip = encoder.clip
+    answers: dict[str, Any] | None = None
+    if calibration is not None:
+        answers = dict(
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
+        )
+    elif thresholds is not None:
+        answers = dict(thresholds=list(thresholds))
     described = make_clip(
         encoder.backbone(projects=projection is not None),
         clip['img_size'],
@@ -66,12 +79,7 @@ def write_model(
         clip.get('source'),
         head_config(classifier.head),
         classes,
-        None
-        if calibration is None
-        else dict(
-            temperature=calibration.temperature,
-            threshold=calibration.threshold,
-        ),
+        answers,
     )
     state_dict = {f'backbone.{k}': v for k, v in tower.items()}
     state_dict |= {
@@ -163,6 +171,11 @@ def _check_description(clip: Clip) -> None:
         raise CheckpointError(
             f'it names {len(clip["classes"])} classes, but its head has '
             f'{number}.'
+        )
+    thresholds = (clip.get('answers') or {}).get('thresholds')
+    if thresholds is not None and len(thresholds) != number:
+        raise CheckpointError(
+            f'it has {len(thresholds)} thresholds for {number} classes.'
         )
     preprocess = clip['preprocess']
     try:

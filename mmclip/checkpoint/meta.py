@@ -47,6 +47,13 @@ TRAINING = (
     'with_cp',
     'frozen',
 )
+
+
+def _are_shares(values: Any) -> bool:
+    is_share, _ = number(0, 1)
+    return isinstance(values, list) and all(map(is_share, values))
+
+
 # The contents, by part and key, with the check of each value.
 PARTS: dict[str, dict[str, Check]] = {
     'backbone': {k: BACKBONE[k] for k in BACKBONE if k not in TRAINING}
@@ -74,6 +81,7 @@ PARTS: dict[str, dict[str, Check]] = {
     'answers': dict(
         temperature=number(1e-3, 1e3),
         threshold=number(0, 1),
+        thresholds=(_are_shares, 'a list of numbers from 0 to 1'),
     ),
     'versions': dict.fromkeys(('mmclip', 'open_clip', 'timm', 'torch'), NAME),
 }
@@ -123,7 +131,7 @@ def make_clip(
     source: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
     classes: Iterable[str] | None = None,
-    answers: Mapping[str, float] | None = None,
+    answers: Mapping[str, Any] | None = None,
 ) -> Clip:
     """Make the ``meta['clip']`` of a tower.
 
@@ -141,7 +149,8 @@ def make_clip(
         classes (Iterable[str] | None): Class names in the order of the labels.
         answers (Mapping | None): ``temperature``, by which logits are divided
             before the softmax, and ``threshold``, the probability below which
-            a classifier is not sure.
+            a classifier is not sure; or ``thresholds``, one per class, if
+            images may have several labels.
     """
     height, width = to_2tuple(img_size)
     clip = dict(

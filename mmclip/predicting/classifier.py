@@ -11,6 +11,7 @@ from mmcv.transforms import Compose
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
+from mmpretrain.models.heads import MultiLabelClsHead
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import test_pipeline
 from mmclip.errors import some
 from mmclip.predicting.inputs import find_images
+from mmclip.predicting.label_sets import LabelSets
 from mmclip.predicting.loading import FEW, Picture, batches
 from mmclip.predicting.predictions import (
     Prediction,
@@ -49,6 +51,10 @@ class Classifier:
         answers = clip.get('answers') or {}
         self.temperature = answers.get('temperature', 1.0)
         self.threshold = answers.get('threshold', 0.0)
+        self.several_labels = isinstance(self.model.head, MultiLabelClsHead)
+        self.thresholds = torch.tensor(
+            answers.get('thresholds', [0.5] * len(self.classes))
+        )
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             self._prepare = Compose(
                 test_pipeline(clip['preprocess'], clip['img_size'])
@@ -74,7 +80,9 @@ class Classifier:
 
         Returns:
             Prediction | Predictions: One answer for one image, else a table,
-            in which unreadable images have a note; they are also logged.
+            in which unreadable images have a note; they are also logged. If
+            images may have several labels, :class:`.label_sets.LabelSet` and
+            :class:`.label_sets.LabelSets`.
 
         Raises:
             LoadImageError: If a single image cannot be read.
@@ -113,8 +121,17 @@ class Classifier:
     def answer(self, images: Sequence[Picture]) -> Predictions:
         """Classify several images into a table, without a word."""
         logits, unreadable = self._compute(images, self.model)
+        paths = [_path(image, row) for row, image in enumerate(images)]
+        if self.several_labels:
+            return LabelSets(
+                paths,
+                logits.sigmoid(),
+                self.classes,
+                self.thresholds,
+                unreadable,
+            )
         return Predictions(
-            [_path(image, row) for row, image in enumerate(images)],
+            paths,
             (logits / self.temperature).softmax(dim=1),
             self.classes,
             self.threshold,

@@ -3,7 +3,6 @@
 import base64
 import io
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,20 +101,10 @@ def picture(path: str) -> str:
 
 
 def _sections(predictions: Predictions, here: Path) -> list[Section]:
-    groups: defaultdict[str, list[Prediction]] = defaultdict(list)
-    unsure = []
-    for answer in predictions:
-        if answer.is_sure:
-            groups[answer.name].append(answer)
-        elif answer.names:
-            unsure.append(answer)
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    if unsure:
-        ordered.insert(0, ('not sure', unsure))
+    ordered = predictions.sections()
     each = max(1, MOST_PICTURES // max(1, len(ordered)))
     sections = []
     for row, (title, answers) in enumerate(ordered):
-        answers.sort(key=lambda answer: answer.probability)
         shown = answers[:each] if row < MOST_PICTURES else []
         number = len(answers)
         share = 100 * number / len(predictions)

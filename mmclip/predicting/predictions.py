@@ -2,7 +2,7 @@
 
 import csv
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,19 @@ class Predictions(Sequence[Prediction]):
             tuple(self._values[row]),
             self._values[row][0] >= self.threshold,
         )
+
+    def sections(self) -> list[tuple[str, list[Prediction]]]:
+        """Return the images with the same answer, the least sure first."""
+        groups: defaultdict[str, list[Prediction]] = defaultdict(list)
+        unsure = []
+        read = [answer for answer in self if answer.names]
+        for answer in sorted(read, key=lambda answer: answer.probability):
+            if answer.is_sure:
+                groups[answer.name].append(answer)
+            else:
+                unsure.append(answer)
+        found = sorted(groups.items(), key=lambda group: -len(group[1]))
+        return [('not sure', unsure), *found] if unsure else found
 
     def summary(self) -> str:
         """Say how many images there are of each class, and not sure."""

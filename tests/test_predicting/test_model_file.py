@@ -50,6 +50,8 @@ def described(**parts):
             dict(head=dict(type='mmclip.TipAdapterClsHead')),
             'num_images, alpha',
         ),
+        (dict(answers=dict(thresholds=[0.5])), '1 thresholds for 6 classes'),
+        (dict(answers=dict(thresholds=[2] * 6)), 'thresholds must be a list'),
         (dict(classes=['a', 'b']), 'names 2 classes, but its head has 6'),
         (
             dict(img_size=2**14, backbone=dict(img_size=2**14)),
