@@ -18,6 +18,7 @@ from mmclip.adapting.competition import (
     Entrant,
     compete,
     fine_tune,
+    pick,
     see_other,
 )
 from mmclip.adapting.config_file import dataset, write_config
@@ -31,9 +32,17 @@ from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning.schedule import RECIPES
+from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.datasets.class_order import only_in
 from mmclip.datasets.image_tree import class_folders
-from mmclip.errors import ArgumentError, DataError, did_you_mean, some
+from mmclip.errors import (
+    ArgumentError,
+    DataError,
+    check_choice,
+    did_you_mean,
+    some,
+)
+from mmclip.few_shot import METHODS
 from mmclip.few_shot.method import Encoded
 from mmclip.own_images.read import read_images
 from mmclip.own_images.survey import find_small, survey
@@ -55,6 +64,7 @@ def adapt(
     names: Sequence[str] | None = None,
     templates: str | Sequence[Template] = 'openai',
     also_test: Sequence[str | Path] = (),
+    method: str | None = None,
     recipe: str = 'auto',
     seconds: float = 600.0,
     seed: int = 0,
@@ -78,6 +88,8 @@ def adapt(
             :func:`mmclip.text.class_embeddings.named_templates`.
         also_test (Sequence): Folders with one folder per class, on which each
             method is measured too. They choose nothing. Defaults to none.
+        method (str | None): The name of the method whose classifier is
+            taken, whatever the accuracies. Defaults to None: the best.
         recipe (str): ``'light'``, or how the tower is fine-tuned, see
             :func:`.tuning.tune.tune`. Defaults to ``'auto'``.
         seconds (float): The time for fine-tuning. Defaults to 600.
@@ -98,6 +110,12 @@ def adapt(
             f'--recipe {recipe} is neither {", ".join(RECIPES)} nor a config '
             f'file{did_you_mean(recipe, RECIPES)}.'
         )
+    if method is not None:
+        check_choice('--method', method, [*(m.name for m in METHODS), TUNED])
+        if method == TUNED and recipe == 'light':
+            raise ArgumentError(
+                f'--method {TUNED} needs another --recipe than light.'
+            )
     templates = named_templates(templates)
     make_texts([''], templates)  # refuses what is no template
     folder = RunFolder(Path(out))
@@ -131,11 +149,13 @@ def adapt(
     }
     entrants = compete(encoder, everything, images, also, seed, say)
     training = None
-    if recipe != 'light':
+    if method not in (None, TUNED):
+        pick(entrants, method)  # nothing else needs to be made
+    elif recipe != 'light':
         training = fine_tune(
             entrants, images, others, folder, recipe, seconds, seed, say
         )
-    best = max(entrants, key=lambda e: e.accuracy)
+    best = pick(entrants, method)
     not_worse = [
         e.numbers['name']
         for e in entrants
@@ -144,7 +164,7 @@ def adapt(
     logits = best.classifier.logits(best.seen.pooled)
     val = images.rows('val')
     calibration = calibrate(logits[val], everything.labels[val])
-    said = summary(best, entrants, not_worse, calibration)
+    said = summary(best, entrants, not_worse, calibration, method)
 
     write_model(
         folder.model,
@@ -174,6 +194,7 @@ def adapt(
         several_labels=images.several_labels,
         methods=[entrant.numbers for entrant in entrants],
         chosen=best.numbers['name'],
+        chosen_by='accuracy' if method is None else 'user',
         not_worse=not_worse,
         calibration=asdict(calibration),
         training=training,
@@ -323,17 +344,19 @@ def summary(
     entrants: Sequence[Entrant],
     not_worse: Sequence[str],
     calibration: Any,
+    method: str | None,
 ) -> str:
     """Say what was chosen, in a few lines."""
     numbers = best.numbers
     split = 'test' if 'test' in numbers else 'val'
     result = numbers[split]
     lines = [
-        f'best: {numbers["title"]}, {result["accuracy"]:.1f} % of '
+        f'{"best" if method is None else "as asked"}: {numbers["title"]}, '
+        f'{result["accuracy"]:.1f} % of '
         f'{result["images"]:,} {split} images '
         f'({result["low"]:.1f} to {result["high"]:.1f})'
     ]
-    if split == 'val':
+    if split == 'val' and method is None:
         lines.append(
             'chosen on these same images, so the number is slightly too good'
         )

@@ -64,7 +64,7 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
     )
     chosen_on = (
         ''
-        if split == 'test'
+        if split == 'test' or numbers['chosen_by'] == 'user'
         else ' The method was chosen on\nthese same images, so the number is '
         'slightly too good.'
     )

@@ -1,7 +1,7 @@
 """Classifiers that compete on the validation images."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from mmclip.adapting.tuning.tune import (
     why_not,
 )
 from mmclip.checkpoint.towers.tower import OTHER
+from mmclip.errors import DataError
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
@@ -54,6 +55,24 @@ class Entrant:
     def accuracy(self) -> float:
         """Top-1 in percent on the validation images, which choose."""
         return self.numbers['val']['accuracy']
+
+
+def pick(entrants: Sequence[Entrant], method: str | None) -> Entrant:
+    """Return the entrant of a method, or the best if None is asked for.
+
+    Raises:
+        DataError: If that method made none.
+    """
+    if method is None:
+        return max(entrants, key=lambda e: e.accuracy)
+    for entrant in entrants:
+        if entrant.numbers['name'] == method:
+            return entrant
+    made = ', '.join(entrant.numbers['name'] for entrant in entrants)
+    raise DataError(
+        f'--method {method} made no classifier of these images; the lines '
+        f'above say why. Choose one of {made}.'
+    )
 
 
 def compete(

@@ -81,6 +81,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'measured too; they choose nothing',
     )
     add(
+        '--method',
+        metavar='NAME',
+        help='take the classifier of this method, such as linear_probe, '
+        'which timm can hold; the others are measured, too (default: the '
+        'best)',
+    )
+    add(
         '--recipe',
         default='auto',
         metavar='auto|light|full|CONFIG',
@@ -139,6 +146,7 @@ def main(argv: list[str] | None = None) -> int:
             names=names,
             templates=args.templates,
             also_test=args.also_test,
+            method=args.method,
             recipe=args.recipe,
             seconds=args.time,
             seed=args.seed,

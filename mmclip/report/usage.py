@@ -2,6 +2,7 @@
 
 import shlex
 
+from mmclip.few_shot.linear_probe import LinearProbe
 from mmclip.report.run import Run
 
 
@@ -31,8 +32,13 @@ def usage(run: Run) -> list[tuple[str, str]]:
             f'python tools/test.py {config} {model}',
         ),
         (
-            'Export the image encoder (open_clip, timm or Hugging Face)',
-            f'mmclip export {model} tower.safetensors --to timm',
+            'Export it to timm',
+            f'mmclip export {model} classifier.safetensors --to timm',
+        )
+        if run.numbers['chosen'] == LinearProbe.name
+        else (
+            'Export the image encoder to Hugging Face (transformers)',
+            f'mmclip export {model} tower --to hf',
         ),
         (
             'Make this page again, with pictures of the images in a folder',

@@ -3,20 +3,24 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 
 import pytest
 from mmengine.config import Config
 
+import mmclip
 from mmclip.adapting import adapt as way
 from mmclip.adapting.run_folder import RunFolder
+from mmclip.commands import export as export_command
 from mmclip.commands import report as report_command
 from mmclip.commands import test as test_command
 from mmclip.commands.adapt import main
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
 from mmclip.few_shot.zero_shot import ZeroShot
 from mmclip.probing import features
+from mmclip.text.zero_shot_head import ZeroShotClsHead
 from tests.conftest import save_whole_model, use_hub_cache
 from tests.test_adapting.conftest import save_photos
 
@@ -153,6 +157,48 @@ def test_a_run_of_relative_paths_works_from_anywhere(
     assert root == str(project / 'photos')
     assert report_command.main([str(run.path), '--root', root]) == 0
     assert 'data:image/jpeg' in run.report.read_text()
+
+
+def test_a_method_can_be_asked_for(project, capsys):
+    assert adapt('--method=zero_shot') == 0
+    said = capsys.readouterr().out
+    assert 'as asked: zero-shot' in said
+    assert 'slightly too good' not in said
+    run = RunFolder(project / 'runs' / 'photos')
+    numbers = run.read_metrics()
+    accuracy = {m['name']: m['val']['accuracy'] for m in numbers['methods']}
+    assert accuracy['zero_shot'] < accuracy['nearest_neighbours']
+    assert numbers['chosen'] == 'zero_shot'
+    head = mmclip.load(run.path).model.head
+    assert isinstance(head, ZeroShotClsHead)
+    assert 'asked for with <code>--method</code>' in run.report.read_text()
+    assert 'slightly too good' not in run.card.read_text()
+
+
+def test_what_timm_cannot_hold_is_told_with_a_way_out(project, capsys):
+    assert adapt() == 0
+    model = 'runs/photos/model.safetensors'
+    assert export_command.main([model, 'x.pt', '--to', 'timm']) == 1
+    assert 'adapt IMAGES --method linear_probe' in capsys.readouterr().err
+    page = (project / 'runs/photos/report.html').read_text()
+    (line,) = re.findall('mmclip (export [^<\n]*)', page)
+    assert line == f'export {model} tower --to hf'
+    assert export_command.main(line.split()[1:]) == 0
+    assert 'left out: head.keys, head.labels' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--method=linear_prob'], 'must be one of zero_shot, nearest'),
+        (['--method=prolip'], 'made no classifier of these images'),
+        (['--method=fine_tuned', '--recipe=light'], 'needs another --recipe'),
+    ],
+)
+def test_a_method_that_there_is_not(project, capsys, arguments, said):
+    assert adapt(*arguments) in (1, 2)
+    assert said in capsys.readouterr().err
+    assert not (project / 'runs' / 'photos' / 'metrics.json').exists()
 
 
 def test_all_damaged_images_are_named(project, capsys):

@@ -26,7 +26,6 @@ TARGETS: dict[str, Callable[..., Export]] = dict(
     open_clip=to_open_clip, timm=to_timm, hf=to_hugging_face
 )
 FOLDERS = ('hf',)  # the targets that are a folder, with JSON files
-_HEAD = 'head.fc.'
 WEIGHTS = 'model.safetensors'  # in a folder
 # Written next to them in a folder.
 _FILES = ('config.json', 'preprocessor_config.json')
@@ -120,13 +119,13 @@ def _split(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split a state dict into backbone, without prefix, and classifier."""
     tower = without_prefix(state_dict, 'backbone.')
-    head = {k: state_dict[k] for k in state_dict if k.startswith(_HEAD)}
-    known = ('backbone.', _HEAD, 'data_preprocessor.')
+    head = {k: state_dict[k] for k in state_dict if k.startswith('head.')}
+    known = ('backbone.', 'head.', 'data_preprocessor.')
     others = [key for key in state_dict if not key.startswith(known)]
     if others or not tower:
         raise CheckpointError(
-            'Only a backbone and a linear head can be exported; the '
-            f'checkpoint has {some(others) or "no backbone"}.'
+            'Only a backbone and a head can be exported; the checkpoint has '
+            f'{some(others) or "no backbone"}.'
         )
     return tower, head
 

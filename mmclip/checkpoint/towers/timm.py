@@ -173,10 +173,14 @@ def to_timm(
 ) -> Export:
     """Rename a tower for timm, with its classifier if there is one."""
     backbone, notes = clip['backbone'], []
-    if head and clip.get('head', {}).get('type') == ZERO_SHOT:
+    kind = clip.get('head', {}).get('type')
+    is_linear = all(key.startswith('head.fc.') for key in head)
+    if head and (kind == ZERO_SHOT or not is_linear):
         raise CheckpointError(
-            "timm's classifiers do not normalise the feature, but the "
-            f"checkpoint's {ZERO_SHOT} does: the logits would differ."
+            "timm's classifier is a linear layer on the feature as it is, but "
+            f"the checkpoint's {kind or 'head'} is not. Export the encoder "
+            'alone with --to hf, or make a linear classifier with: mmclip '
+            'adapt IMAGES --method linear_probe'
         )
     if head and 'proj' in tower:
         raise CheckpointError(

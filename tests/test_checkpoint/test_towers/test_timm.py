@@ -194,7 +194,7 @@ class TestToTimm:
                 'timm cannot hold',
             ),
             (CLIP_BACKBONE | dict(pre_norm=False), None, 'timm cannot hold'),
-            (SIGLIP_BACKBONE, 5, 'do not normalise'),
+            (SIGLIP_BACKBONE, 5, 'mmclip adapt IMAGES --method linear_probe'),
             (CLIP_BACKBONE | dict(proj_dim=32), 5, 'both a projection and'),
         ],
     )
