@@ -12,7 +12,7 @@ FLOORS = [
     {'models', 'untrusted'},  # a model from a stranger's config is checked
     {'datasets'},
     {'checkpoint'},
-    {'text'},
+    {'pages', 'text'},
     {'engine'},
     {'analysis', 'averaging', 'evaluation', 'own_images', 'probing', 'zoo'},
     {'few_shot', 'predicting'},

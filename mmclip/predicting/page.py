@@ -1,7 +1,5 @@
 """A page that shows images and their answers."""
 
-import base64
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +8,9 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from mmclip.checkpoint.files.atomic import atomic_file
-from mmclip.datasets.formats import open_image
-from mmclip.datasets.load_image import to_rgb
+from mmclip.pages.environment import environment
+from mmclip.pages.thumbnail import thumbnail
 from mmclip.predicting.predictions import (
     SHOWN,
     Prediction,
@@ -24,7 +20,6 @@ from mmclip.predicting.predictions import (
 from mmclip.version import __version__
 
 MOST_PICTURES = 1000  # of about 4 kB each
-SIDE = 128  # pixels of a picture's longer side
 
 
 @dataclass(frozen=True)
@@ -86,20 +81,6 @@ def notebook_cell(predictions: Predictions) -> str:
     )
 
 
-def picture(path: str) -> str:
-    """Return a small JPEG of an image as a data URI; '' if it is not there."""
-    if not Path(path).is_file():
-        return ''
-    with open_image(path) as image:
-        image.draft('RGB', (SIDE, SIDE))  # decodes less of a large JPEG
-        small, _ = to_rgb(image)
-    small.thumbnail((SIDE, SIDE))
-    content = io.BytesIO()
-    small.save(content, 'JPEG', quality=75)
-    encoded = base64.b64encode(content.getvalue()).decode()
-    return f'data:image/jpeg;base64,{encoded}'
-
-
 def _sections(predictions: Predictions, here: Path) -> list[Section]:
     ordered = predictions.sections()
     each = max(1, MOST_PICTURES // max(1, len(ordered)))
@@ -115,11 +96,15 @@ def _sections(predictions: Predictions, here: Path) -> list[Section]:
 def _cards(answers: Sequence[Prediction], here: Path) -> list[Card]:
     with ThreadPoolExecutor() as pool:
         pictures = pool.map(
-            lambda answer: picture(answer.path) if answer.names else '',
+            lambda answer: thumbnail(answer.path) if answer.names else None,
             answers,
         )
         return [
-            Card(answer, made, _link(answer.path, here) if made else '')
+            Card(
+                answer,
+                made.data if made else '',
+                _link(answer.path, here) if made else '',
+            )
             for answer, made in zip(answers, pictures, strict=True)
         ]
 
@@ -135,12 +120,5 @@ def _link(path: str, here: Path) -> str:
 
 @cache
 def _template(name: str):
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters['printable'] = printable
-    return environment.get_template(name)
+    folder = Path(__file__).parent
+    return environment(folder, printable=printable).get_template(name)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.checkpoint.files.atomic import atomic_file
+from mmclip.pages.environment import environment
 from mmclip.report.comparison import compare
 from mmclip.report.measures import Confusion, class_results, confusion
 from mmclip.report.pictures import curve, image_map, reliability
@@ -117,14 +118,8 @@ def _render(name: str, **values: Any) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / 'templates'),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    return environment(
+        Path(__file__).parent / 'templates',
         percent=_percent,
         probability=lambda v: f'{100 * v:.1f} %',
         count=lambda v: f'{v:,}',
@@ -136,7 +131,6 @@ def _environment() -> Environment:
         quoted=shlex.quote,
         shortened=_shortened,
     )
-    return environment
 
 
 def _percent(value: float | None) -> str:

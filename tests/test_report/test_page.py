@@ -348,27 +348,6 @@ class TestPictures:
         shown = pictures(read(run, root=tmp_path))
         assert any(np.asarray(picture).min() > 250 for picture in shown)
 
-    def test_of_a_file_only_its_pixels_are_shown(self, run, images):
-        text = run.predictions.read_text()
-        first = text.splitlines()[1].partition(',')[0]
-        Image.new('RGB', (9, 9)).save(
-            images / first, 'JPEG', comment=b'between us'
-        )
-        assert b'between us' in (images / first).read_bytes()
-        for picture in pictures(read(run, root=images)):
-            assert set(picture.info) <= {
-                'jfif',
-                'jfif_version',
-                'jfif_unit',
-                'jfif_density',
-            }
-
-    def test_huge_files_are_left_out(self, run, images, monkeypatch):
-        monkeypatch.setattr(thumbnails, 'MOST_OF_A_FILE', 100)
-        page = read(run, root=images)
-        assert not pictures(page)
-        assert 'could not be found or read' in page.words
-
     def test_files_are_told_apart_by_their_folders(self, tmp_path):
         names = ('cat', 'dog' * 20)
         folder = write_run(tmp_path / 'run', names, accuracy=0.0)
