@@ -20,41 +20,41 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
         m for m in numbers['methods'] if m['name'] == numbers['chosen']
     )
     split = 'test' if 'test' in chosen else 'val'
-    result = chosen[split]
-    name = folder.path.name
+    result, also = chosen[split], chosen.get('also', {})
+    name = folder.path.resolve().name
     front: dict[str, Any] = dict(
         library_name='mmclip',
         pipeline_tag='image-classification',
         tags=['mmclip', 'clip', 'image-classification'],
         metrics=['accuracy'],
     )
+    sets = [
+        (dict(name=name, type='imagefolder', split=split), result),
+        *((dict(name=n, type='imagefolder'), also[n]) for n in also),
+    ]
     front['model-index'] = [
         dict(
             name=name,
             results=[
                 dict(
                     task=dict(type='image-classification'),
-                    dataset=dict(name=name, type='imagefolder', split=split),
+                    dataset=data,
                     metrics=[
                         dict(
                             type='accuracy',
-                            value=round(result['accuracy'] / 100, 4),
+                            value=round(measured['accuracy'] / 100, 4),
                         )
                     ],
                 )
+                for data, measured in sets
             ],
         )
     ]
     rows = [
         (
             method['title'],
-            *(
-                f'{method[s]["accuracy"]:.1f} ({method[s]["low"]:.1f} to '
-                f'{method[s]["high"]:.1f})'
-                if s in method
-                else ''
-                for s in ('val', 'test')
-            ),
+            *(_cell(method.get(s)) for s in ('val', 'test')),
+            *(_cell(method['also'][n]) for n in also),
         )
         for method in numbers['methods']
     ]
@@ -68,11 +68,17 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
         else ' The method was chosen on\nthese same images, so the number is '
         'slightly too good.'
     )
-    header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    about = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    header = ['method', 'validation', 'test', *map(_text, also)]
+    elsewhere = ''.join(
+        f'On {_text(name)}, {measured["images"]} images that had no part in '
+        f'any choice: {_cell(measured)} %.\n\n'
+        for name, measured in also.items()
+    )
     write_text(
         folder.card,
         f"""---
-{header}---
+{about}---
 # {name}
 
 An image classifier of {len(classes)} classes ({shown}), made by mmclip
@@ -82,7 +88,7 @@ An image classifier of {len(classes)} classes ({shown}), made by mmclip
 Accuracy on {result['images']} {split} images: **{result['accuracy']:.1f} %**
 (95 % interval {result['low']:.1f} to {result['high']:.1f}).{chosen_on}
 
-{markdown_table(['method', 'validation', 'test'], rows)}
+{elsewhere}{markdown_table(header, rows)}
 ```python
 import mmclip
 
@@ -100,4 +106,18 @@ Made with:
 {numbers['command']}
 ```
 """,
+    )
+
+
+def _text(name: str) -> str:
+    """Return a name as text in a table of Markdown."""
+    return html.escape(name, quote=False).replace('|', '\\|')
+
+
+def _cell(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return ''
+    return (
+        f'{result["accuracy"]:.1f} ({result["low"]:.1f} to '
+        f'{result["high"]:.1f})'
     )

@@ -118,6 +118,7 @@ METHOD: Rules = dict(
     seconds=(SECONDS,),
     val=(OBJECT,),
     test=(optional(OBJECT), None),
+    also=(_named(OBJECT, 50), {}),
 )
 RESULT: Rules = dict(
     accuracy=(PERCENT,),
@@ -321,9 +322,11 @@ def _check_numbers(content: Any, path: Path) -> dict[str, Any]:
         for split in ('val', 'test'):
             if method[split] is not None:
                 where = f'methods[{i}].{split}'
-                method[split] = check(method[split], RESULT, where)
-                if method[split]['high'] is None:
-                    method[split]['low'] = None
+                method[split] = _result(check(method[split], RESULT, where))
+        method['also'] = {
+            name: _result(check(also, RESULT, f'methods[{i}].also: {name}'))
+            for name, also in method['also'].items()
+        }
     chosen = [m for m in numbers['methods'] if m['name'] == numbers['chosen']]
     if not chosen:
         raise _wrong(
@@ -351,6 +354,11 @@ def _check_numbers(content: Any, path: Path) -> dict[str, Any]:
         check_each(training, 'steps', STEP, 'training.')
         check_each(training, 'validation', VALIDATION, 'training.')
     return numbers
+
+
+def _result(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out an interval of which an end is missing."""
+    return values if values['high'] is not None else values | dict(low=None)
 
 
 def _take(

@@ -3,6 +3,7 @@ import re
 
 import pytest
 import torch
+import yaml
 
 import mmclip
 from mmclip.adapting.adapt import adapt
@@ -67,6 +68,21 @@ def test_another_folder_is_measured_and_chooses_nothing(run):
     measured = chosen(run)['also']['swapped']
     assert measured['accuracy'] == pytest.approx(100 / 3)
     assert measured['images'] == 24
+
+
+def test_the_card_has_the_other_folder(run):
+    text = run.card.read_text()
+    head, *rows = [li for li in text.splitlines() if li.startswith('|')]
+    assert head.split('|')[-2].strip() == 'swapped'
+    (row,) = (row for row in rows if chosen(run)['title'] in row)
+    assert row.split('|')[-2].strip().startswith('33.3 (')
+    assert 'On swapped, 24 images that had no part in any choice: 33.3 (' in (
+        text
+    )
+    about = yaml.safe_load(text.split('---')[1])
+    results = about['model-index'][0]['results']
+    assert [r['dataset']['name'] for r in results] == ['run', 'swapped']
+    assert results[1]['metrics'][0]['value'] == pytest.approx(1 / 3, abs=1e-4)
 
 
 def test_another_folder_has_the_same_classes(run, tmp_path):

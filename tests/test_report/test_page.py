@@ -119,6 +119,24 @@ def test_the_test_set_gives_the_headline_if_there_is_one(tmp_path):
     assert '18 test images. They had no part in any choice.' in words
 
 
+def test_other_folders_have_a_column_and_a_headline(run, tmp_path):
+    methods = numbers_of(run)['methods']
+    for i, method in enumerate(methods):
+        method['also'] = {'<b>': result(5 + i, 18), 'night': result(2, 7)}
+    change(run, methods=methods)
+    page = read(run)
+    low, high = (
+        f'{methods[1]["also"]["<b>"][k]:.1f}' for k in ('low', 'high')
+    )
+    said = f'<b> 33.3 % ({low} to {high}) of 18 images, night 28.6 %'
+    assert said in page.words
+    for method in methods:
+        found = method['also']['<b>']
+        cell = f'{found["accuracy"]:.1f}{found["low"]:.1f} to '
+        assert cell in page.words
+    assert said in read(run, write_run(tmp_path / 'other', seed=1)).words
+
+
 def test_precision_recall_and_f1_are_those_of_the_predictions(run):
     with open(run.predictions, newline='') as file:
         rows = list(csv.DictReader(file))
@@ -401,6 +419,7 @@ class TestDamage:
             (('training', 'steps', 3, 'loss'), None, 'steps[3]: loss must be'),
             (('training', 'plan', 'x'), ['y'], 'plan must be an object of at'),
             (('methods', 0, 'settings', 'x' * 501), 1, 'settings must be an'),
+            (('methods', 0, 'also'), dict(a=dict(accuracy=5)), 'lacks images'),
         ],
     )
     def test_wrong_numbers_inside(self, tmp_path, where, value, said):
