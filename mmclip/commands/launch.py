@@ -3,7 +3,7 @@
 Takes torchrun's options, then a command of mmclip, or a program and its
 --launcher option. Stopping signals are passed on, and the exit code is then
 128 + the signal's number, as in a shell. A process that fails prints the
-reason itself.
+reason itself, and its exit code is handed on.
 """
 
 import os
@@ -101,7 +101,8 @@ def main(argv: list[str] | None = None) -> int:
                 'killed this one.',
                 file=sys.stderr,
             )
-        return 1
+        # Those below zero were ended by torchrun, since another one failed.
+        return next((code for code in codes.values() if code > 0), 1)
     except SignalException as error:
         for number in STOPPING:  # only the exit code remains
             signal.signal(number, signal.SIG_IGN)

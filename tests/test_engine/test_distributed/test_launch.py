@@ -150,7 +150,8 @@ def failed(*exit_codes: int) -> ChildFailedError:
         ([-15, 143], 143),
         # Others end of the first one, which has said why.
         ([1, -15], 1),
-        ([-15, 7], 1),
+        ([-15, 7], 7),
+        ([2, 2], 2),
         ([1, -9], 1),
     ],
 )

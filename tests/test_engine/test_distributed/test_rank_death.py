@@ -101,7 +101,7 @@ def test_the_others_end_and_the_reason_is_said(images, way):
     how, reason = WAYS[way]
     run = start(images, how, 2, PORT=free_port())
     seconds, log = seconds_to_end(run)
-    assert run.returncode == 1
+    assert run.returncode == (7 if way == 'exit' else 1)
     assert seconds < SECONDS
     assert re.search(reason, log), log
     errors = [x for x in log.splitlines() if x.startswith('error: ')]
