@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import ConstantLR, OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
-from torch.optim import SGD
+from torch.optim import SGD, AdamW
 
 from mmclip.checkpoint import read_checkpoint
 from mmclip.engine import FiniteLossHook, NonFiniteLossError
@@ -24,23 +24,37 @@ class SquareRoot(Linear):
         return dict(loss=outputs.mean() + (0 * self.layer.weight).sqrt().sum())
 
 
+class NotANumber(Linear):
+    """Losses that are not finite, although their gradients are."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=super().forward(inputs).mean() + torch.nan)
+
+
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize(
-    ('make', 'said'),
+    ('make', 'good', 'said'),
     [
         (
             lambda: Linear(nan_at=6.0),
+            1,
             'epoch 1, iteration 2.*4.png, 5.png, 6.png, 7.png',
         ),
-        (SquareRoot, 'Gradients are not finite'),
+        (SquareRoot, 0, 'Gradients are not finite'),
+        (NotANumber, 0, 'The loss is nan at epoch 1, iteration 1.*0.png'),
     ],
-    ids=['loss', 'gradients'],
+    ids=['loss and gradients', 'gradients', 'loss'],
 )
-def test_nan_stops_before_the_step(train, tmp_path, make, said):
-    """Of a loss, it names the images."""
+def test_nan_stops_before_the_step(train, tmp_path, make, good, said, fused):
+    """Of a loss, it names the images; a fused optimizer is not changed."""
     model = make()
+    optimizer = AdamW(model.parameters(), fused=fused)
     with pytest.raises(NonFiniteLossError, match=f'(?s){said}'):
-        train(model=model, **HOOK)
+        train(model=model, optim_wrapper=OptimWrapper(optimizer), **HOOK)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+    for state in optimizer.state.values():
+        assert state['step'] == good
+        assert state['exp_avg'].isfinite().all()
     assert not list((tmp_path / 'work').glob('*.pth'))
 
 
@@ -157,6 +171,7 @@ def test_each_of_several_optimizers_is_guarded():
         before = parameter.clone()
         with pytest.raises(NonFiniteLossError, match='iteration 7'):
             wrapper[name].update_params(parameter.sum() * torch.inf)
+        wrapper[name].zero_grad()
         assert torch.equal(parameter, before)
         wrapper[name].update_params(parameter.sum())
         assert torch.equal(parameter, before - 1)
