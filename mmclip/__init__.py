@@ -4,6 +4,7 @@ Importing mmclip is quick, so that commands answer at once. It registers with
 mmengine and mmpretrain as soon as these are imported.
 """
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from mmclip.post_import import when_imported
@@ -28,7 +29,10 @@ del when_imported, check
 def __getattr__(name: str) -> Any:
     """Import what a notebook needs when it is first used."""
     if name == 'load':
-        from mmclip.api import load
+        with warnings.catch_warnings():
+            # From mmcv-lite, of an operator that no model of ours has.
+            warnings.filterwarnings('ignore', 'Fail to import ``MultiScale')
+            from mmclip.api import load
 
         return load
     raise AttributeError(f'module mmclip has no attribute {name!r}')

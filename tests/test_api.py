@@ -1,5 +1,8 @@
 """What ``mmclip.load`` takes, and what it says of the rest."""
 
+import subprocess
+import sys
+
 import pytest
 
 import mmclip
@@ -75,6 +78,16 @@ def test_what_is_not_there_is_named(name, error, said):
     classes = NAMES if 'ViT' in name else None
     with pytest.raises(error, match=said):
         mmclip.load(name, classes)
+
+
+@pytest.mark.slow
+def test_loading_warns_of_nothing(tmp_path):
+    """As mmcv-lite does, of an operator that no model needs."""
+    code = 'import mmclip; mmclip.load'
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, '')
 
 
 def test_other_names_are_no_attributes_of_the_package():
