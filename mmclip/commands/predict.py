@@ -10,6 +10,7 @@ from mmclip.commands._command_line import Parser, command, print_written
 EXAMPLES = """\
   %(prog)s runs/photos new/
   %(prog)s runs/photos new/ --csv out.csv --html out.html
+  %(prog)s runs/photos runs/photos/predictions.csv --root photos/
   find new -name '*.jpg' | %(prog)s runs/photos -
   # without training: names of classes for a CLIP model
   %(prog)s open_clip://ViT-B-32/openai new/ --classes cat,dog
@@ -29,6 +30,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'images',
         help='an image, a folder, a list (.txt, or .csv with a column path), '
         'or - for a list on standard input',
+    )
+    add(
+        '--root',
+        type=Path,
+        metavar='DIR',
+        help="the folder that a list's paths begin at (default: the list's "
+        'or, if none is there, the current one)',
     )
     add('--csv', type=Path, help='a table of the answers')
     add('--html', type=Path, help='a page with the images and answers')
@@ -60,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         inputs.append(args.images)
     for out in filter(None, (args.csv, args.html)):
         check_free(out, *inputs, force=args.force)
-    paths = find_images(args.images)
+    paths = find_images(args.images, args.root)
     model = load(args.model, _names(args.classes), device=args.device)
     found = model.answer(paths)
     written = []

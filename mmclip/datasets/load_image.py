@@ -254,6 +254,6 @@ def _message(path: str | Path, error: Exception, content: bytes = b'') -> str:
     else:
         reason = str(error).rstrip('.') or type(error).__name__
     return (
-        f'Cannot load image {path}: {reason}; replace the file or remove it '
-        'from the data set.'
+        f'Cannot load image {path}: {reason}; replace the file or leave it '
+        'out.'
     )

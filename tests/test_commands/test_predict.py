@@ -70,6 +70,16 @@ def test_unreadable_images_are_named_and_the_rest_answered(
     assert [row['prediction'] == '' for row in rows].count(True) == 2
 
 
+def test_the_table_of_a_run_needs_the_root_of_its_images(
+    call, model, photos, tmp_path
+):
+    (tmp_path / 'split.csv').write_text('path,label,split\na/0.png,a,val\n')
+    result = call(main, model, 'split.csv')
+    assert result.code == 1
+    assert result.err.endswith('begin at with --root.\n')
+    assert call(main, model, 'split.csv', '--root', 'photos').code == 0
+
+
 def test_a_list_may_have_missing_images(call, model, photos, tmp_path):
     (tmp_path / 'list.txt').write_text('photos/a/0.png\nphotos/no.png\n')
     result = call(main, model, 'list.txt')

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmclip.errors import DataError
+from mmclip.errors import ArgumentError, DataError
 from mmclip.predicting.inputs import find_images
 
 NAMES = ['a/0.png', 'a/2.png', 'a/4.png', 'b/1.png', 'b/3.png']
@@ -33,9 +33,10 @@ def test_an_image_is_itself(here):
     [
         ('list.txt', 'a/0.png\n\n b/1.png \r\n'),
         ('list.csv', 'path,label\na/0.png,x\nb/1.png,y\n'),
+        ('list.tsv', 'Image Path\tlabel\na/0.png\tx\nb/1.png\ty\n'),
         ('list.csv', '\ufefflabel; path\r\n"x;z";a/0.png\r\ny;b/1.png\r\n'),
     ],
-    ids=['txt', 'csv', 'csv of Excel'],
+    ids=['txt', 'csv', 'tsv', 'csv of Excel'],
 )
 @pytest.mark.parametrize('place', ['photos', '.'])
 def test_a_list_is_of_paths_beside_it_or_from_here(here, name, text, place):
@@ -52,6 +53,20 @@ def test_a_list_is_of_paths_beside_it_or_from_here(here, name, text, place):
     ]
 
 
+def test_paths_of_a_list_may_begin_at_another_folder(here):
+    """As in the tables of a run."""
+    table = here / 'predictions.csv'
+    table.write_text('path,split,label\na/0.png,val,a\nb/no.png,val,b\n')
+    with pytest.raises(FileNotFoundError, match='begin at with --root'):
+        find_images(table)
+    found = find_images(table, 'photos')
+    assert found == [
+        os.path.join('photos', n) for n in ('a/0.png', 'b/no.png')
+    ]
+    with pytest.raises(ArgumentError, match='photos is not one'):
+        find_images('photos', '.')
+
+
 def test_standard_input_is_a_list(here, monkeypatch):
     names = b'photos/a/0.png\nphotos/\xff.png\n'
     stdin = SimpleNamespace(buffer=io.BytesIO(names))
@@ -64,7 +79,8 @@ def test_standard_input_is_a_list(here, monkeypatch):
     [
         ('x.txt', '\n', 'names no images'),
         ('x.txt', 'x.png\ny.png\n', 'None of the 2 images'),
-        ('x.csv', 'file,label\nx.png,1\n', "a column 'path'; it has file"),
+        ('x.csv', 'x.png\ny.png\n', "column 'path'; its first line has x.png"),
+        ('x.csv', '', "column 'path'; its first line has nothing"),
         ('x.md', 'text', 'is not an image, a folder, or a list'),
         ('empty/x.md', 'text', 'has no images: 1 other files'),
     ],
