@@ -1,18 +1,16 @@
 """A classifier for use in a script or notebook."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from mmpretrain.models.heads import MultiLabelClsHead
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,7 +20,13 @@ from mmclip.datasets.preprocessing import test_pipeline
 from mmclip.errors import some
 from mmclip.predicting.inputs import find_images
 from mmclip.predicting.label_sets import LabelSets
-from mmclip.predicting.loading import FEW, Picture, batches
+from mmclip.predicting.loading import (
+    FEW,
+    Picture,
+    as_pictures,
+    batches,
+    is_one,
+)
 from mmclip.predicting.predictions import (
     Prediction,
     Predictions,
@@ -70,13 +74,14 @@ class Classifier:
     ) -> Prediction: ...
 
     @overload
-    def predict(self, images: Sequence[Picture]) -> Predictions: ...
+    def predict(self, images: Iterable[Picture]) -> Predictions: ...
 
     def predict(self, images: Any) -> Prediction | Predictions:
         """Classify an image, or several.
 
         Args:
-            images (Picture | Sequence): An image, or several.
+            images (Picture | Iterable): An image, or several: a list, a
+                column of a table, a generator, or an array ``(N, H, W, 3)``.
 
         Returns:
             Prediction | Predictions: One answer for one image, else a table,
@@ -85,10 +90,11 @@ class Classifier:
             :class:`.label_sets.LabelSets`.
 
         Raises:
+            ArgumentError: If something is not an image.
             LoadImageError: If a single image cannot be read.
         """
-        if _is_one(images):
-            answer = self.answer([images])[0]
+        if is_one(images):
+            answer = self.answer(images)[0]
             if answer.note:
                 raise LoadImageError(answer.note)
             return answer
@@ -101,7 +107,7 @@ class Classifier:
         """Classify all images in a folder and below it."""
         return self.predict(find_images(folder))
 
-    def features(self, images: Picture | Sequence[Picture]) -> Tensor:
+    def features(self, images: Picture | Iterable[Picture]) -> Tensor:
         """Compute what the head sees of each image, ``(N, C)``.
 
         Raises:
@@ -111,15 +117,14 @@ class Classifier:
         def before_head(inputs: Tensor) -> Tensor:
             return self.model.extract_feat(inputs, stage='pre_logits')
 
-        found, unreadable = self._compute(
-            [images] if _is_one(images) else images, before_head
-        )
+        found, unreadable = self._compute(as_pictures(images), before_head)
         if unreadable:
             raise LoadImageError('\n'.join(unreadable.values()))
         return found
 
-    def answer(self, images: Sequence[Picture]) -> Predictions:
-        """Classify several images into a table, without a word."""
+    def answer(self, images: Picture | Iterable[Picture]) -> Predictions:
+        """Classify images into a table, without a word."""
+        images = as_pictures(images)
         logits, unreadable = self._compute(images, self.model)
         paths = [_path(image, row) for row, image in enumerate(images)]
         if self.several_labels:
@@ -139,7 +144,7 @@ class Classifier:
         )
 
     def _compute(
-        self, images: Any, function: Callable[[Tensor], Tensor]
+        self, images: list[Picture], function: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, dict[int, str]]:
         """Apply a function of batches to all images that can be read.
 
@@ -170,12 +175,6 @@ class Classifier:
         if parts:
             found[rows] = torch.cat(parts)
         return found, unreadable
-
-
-def _is_one(images: Any) -> bool:
-    return isinstance(images, str | Path | Image.Image) or (
-        isinstance(images, np.ndarray) and images.ndim < 4
-    )
 
 
 def _path(image: Picture, row: int) -> str:

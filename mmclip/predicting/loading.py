@@ -1,7 +1,8 @@
 """Images that are loaded while the model works."""
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def batches(images: Sequence[Picture], prepare: Prepare) -> Iterator[Batch]:
         images (Sequence): See :func:`as_results`.
         prepare (Callable): A test pipeline.
     """
-    workers = min(8, os.cpu_count() or 1) if len(images) >= FEW else 0
+    workers = 0
+    # A new interpreter per process would run the user's script again.
+    if len(images) >= FEW and multiprocessing.get_start_method() == 'fork':
+        workers = min(8, os.cpu_count() or 1, len(images) // BATCH)
     yield from DataLoader(
         _Images(images, prepare),
         batch_size=BATCH,
@@ -62,6 +66,43 @@ def _collate(loaded: list[tuple[int, Tensor | str]]) -> Batch:
     return stacked, [*read], wrong
 
 
+def as_pictures(images: Any) -> list[Picture]:
+    """Return one image, or several in whatever holds them, as a list.
+
+    Raises:
+        ArgumentError: If something is not an image.
+    """
+    found = [images]
+    if not is_one(images) and not isinstance(images, bytes | Mapping):
+        try:
+            several = iter(images)
+        except TypeError:  # such as None
+            pass
+        else:
+            found = list(several)
+    for image in found:
+        if not is_one(image):
+            raise ArgumentError(
+                'An image must be a path, a PIL.Image or a numpy array, or '
+                f'several of these in a list; got {type(image).__name__}.'
+            )
+        if isinstance(image, np.ndarray) and (
+            image.dtype != np.uint8 or image.shape[2:] != (3,)
+        ):
+            raise ArgumentError(
+                'An array must be RGB pixels, (H, W, 3) of uint8; got '
+                f'{image.shape} of {image.dtype}.'
+            )
+    return found
+
+
+def is_one(images: Any) -> bool:
+    """Tell whether it is one image, and not several."""
+    return isinstance(images, str | Path | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    )
+
+
 def as_results(image: Picture) -> dict[str, Any]:
     """Return what a pipeline begins with.
 
@@ -70,7 +111,6 @@ def as_results(image: Picture) -> dict[str, Any]:
             Pillow's; or RGB pixels, ``(H, W, 3)`` uint8.
 
     Raises:
-        ArgumentError: If it is anything else.
         LoadImageError: If Pillow cannot decode its image.
     """
     if isinstance(image, str | Path):
@@ -81,17 +121,7 @@ def as_results(image: Picture) -> dict[str, Any]:
         # On damaged files, Pillow's decoders raise nearly any exception.
         except Exception as error:
             raise LoadImageError(f'Cannot load {image}: {error}') from error
-    elif isinstance(image, np.ndarray):
-        pixels = image
     else:
-        raise ArgumentError(
-            'An image must be a path, a PIL.Image or a numpy array; got a '
-            f'{type(image).__name__}.'
-        )
-    if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
-        raise ArgumentError(
-            'An array must be RGB pixels, (H, W, 3) of uint8; got '
-            f'{pixels.shape} of {pixels.dtype}.'
-        )
+        pixels = image
     size = pixels.shape[:2]
     return dict(img=mmcv.rgb2bgr(pixels), img_shape=size, ori_shape=size)

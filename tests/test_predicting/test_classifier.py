@@ -1,3 +1,5 @@
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -35,13 +37,39 @@ def test_palettes_become_colours_as_from_a_file(model, photos, tmp_path):
         np.zeros((8, 8, 4), np.uint8),
         np.zeros((8, 8, 3), np.float32),
         np.zeros((3, 8, 8), np.uint8),
+        np.array(7),
+        torch.zeros(3, 8, 8),
         7,
+        None,
+        b'a.png',
+        dict(a=1),
     ],
     ids=lambda wrong: str(getattr(wrong, 'shape', wrong)),
 )
-def test_other_images_are_refused(model, wrong):
-    with pytest.raises(ArgumentError, match=r'uint8|PIL\.Image'):
-        model.predict([wrong])
+@pytest.mark.parametrize('ask', ['predict', 'features'])
+def test_other_images_are_refused(model, wrong, ask):
+    for images in (wrong, [wrong], ['a.png'] * loading.FEW + [wrong]):
+        with pytest.raises(ArgumentError, match=r'uint8|PIL\.Image') as error:
+            getattr(model, ask)(images)
+        assert '\n' not in str(error.value)
+
+
+def test_several_images_come_in_any_form(model, photos):
+    paths = sorted(photos.rglob('*.png'))
+    expected = model.predict(paths).probabilities
+    opened = [Image.open(path) for path in paths]
+    pixels = [np.asarray(image) for image in opened]
+    for images in (
+        tuple(map(str, paths)),
+        (path for path in paths),
+        np.array([*map(str, paths)]),
+        opened,
+        pixels,
+        np.stack(pixels),
+        [paths[0], opened[1], *pixels[2:]],
+    ):
+        found = model.predict(images)
+        assert found.probabilities.equal(expected)
 
 
 @pytest.mark.parametrize('few', [1, 100], ids=['processes', 'no processes'])
@@ -56,6 +84,25 @@ def test_answers_are_in_order_across_batches(model, photos, monkeypatch, few):
     for one, other in zip(found, alone, strict=True):
         assert (one.names, one.note) == (other.names, other.note)
         assert one.probabilities == pytest.approx(other.probabilities)
+
+
+@pytest.mark.parametrize(
+    ('start_method', 'number', 'processes'),
+    [('fork', 12, True), ('spawn', 12, False), ('fork', 5, False)],
+)
+def test_only_many_images_are_read_by_forked_processes(
+    model, photos, monkeypatch, start_method, number, processes
+):
+    """Others would run a script again that has no `if __name__`."""
+    path = str(next(photos.rglob('*.png')))
+    children = []
+    method = lambda: start_method  # noqa: E731
+    monkeypatch.setattr(multiprocessing, 'get_start_method', method)
+    monkeypatch.setattr(loading, 'BATCH', 4)
+    monkeypatch.setattr(loading, 'FEW', 8)
+    for _ in loading.batches([path] * number, model._prepare):
+        children += multiprocessing.active_children()
+    assert bool(children) == processes
 
 
 def test_the_most_probable_of_one_image_are_sorted(model, photos):
