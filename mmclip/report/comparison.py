@@ -31,7 +31,7 @@ def compare(
         first, second = (found[place] for found in answers)
         if first.right != second.right:
             kind = 'first' if first.right else 'second'
-        elif first.names[0] != second.names[0] and not first.right:
+        elif _labels(first) != _labels(second) and not first.right:
             kind = 'none'
         else:
             continue
@@ -68,6 +68,10 @@ def _by_place(run: Run) -> dict[str, Answer]:
         os.path.normpath(run.full_path(answer.path)): answer
         for answer in run.measured
     }
+
+
+def _labels(answer: Answer) -> set[str]:
+    return {name for name, _ in answer.said}
 
 
 def _names(one: Run, other: Run) -> tuple[str, str]:

@@ -12,11 +12,13 @@ from jinja2 import Environment
 
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.checkpoint.files.atomic import atomic_file
+from mmclip.datasets.image_table import SEPARATOR
 from mmclip.pages.environment import environment
 from mmclip.report.comparison import compare
 from mmclip.report.measures import Confusion, class_results, confusion
 from mmclip.report.pictures import curve, image_map, reliability
 from mmclip.report.run import Answer, Run, read_run
+from mmclip.report.several_labels import describe_labels
 from mmclip.report.thumbnails import Thumbnails
 from mmclip.report.usage import usage
 
@@ -77,9 +79,16 @@ def describe(run: Run, thumbnails: Thumbnails) -> dict[str, Any]:
     numbers = run.numbers
     by_row = sorted(run.measured, key=lambda a: -a.probability)
     mistakes = [a for a in by_row if not a.right]
-    counts = confusion(run.measured) if not run.several_labels else None
-    places = {a.path: f'image-{i}' for i, a in enumerate(mistakes[:CARDS])}
+    counts = labels = None
     # In the order of their worth, since room for pictures may run out.
+    if run.several_labels:
+        labels = describe_labels(run, thumbnails, CARDS)
+        first = [card['answer'] for card in labels['mistakes']]
+        mistakes, by_row = [], []
+    else:
+        counts = confusion(run.measured)
+        first = mistakes[:CARDS]
+    places = {a.path: f'image-{i}' for i, a in enumerate(first)}
     shown = dict(
         mistakes=_cards(run, mistakes[:CARDS], thumbnails),
         least_sure=_cards(run, by_row[: -CARDS - 1 : -1], thumbnails),
@@ -90,12 +99,15 @@ def describe(run: Run, thumbnails: Thumbnails) -> dict[str, Any]:
     return dict(
         run=run,
         numbers=numbers,
-        chance=None if run.several_labels else 100 / len(run.classes),
+        chance=run.result['chance']
+        if run.several_labels
+        else 100 / len(run.classes),
         methods=sorted(
             numbers['methods'], key=lambda m: -m[run.split]['accuracy']
         ),
         curves=_curves(run),
         classes=_classes(run, counts),
+        labels=labels,
         cell_of={(c['truth'], c['said']): c for c in shown['cells']},
         across=sum(
             pair['splits'][0] != pair['splits'][1]
@@ -301,12 +313,19 @@ def _map(run: Run, places: dict[str, str]) -> dict[str, Any] | None:
     if len(rows) > MOST_POINTS:
         rows = np.random.default_rng(0).choice(rows, MOST_POINTS, False)
     images = [run.images[row] for row in rows]
+    kinds = run.classes
+    if run.several_labels:
+        images = [
+            (path, label.replace(SEPARATOR, ', ') or 'none', split)
+            for path, label, split in images
+        ]
+        kinds = tuple(sorted({label for _, label, _ in images}))
     return dict(
         drawing=image_map(
             [points[row] for row in rows],
             [label for _, label, _ in images],
             [path in wrong for path, _, _ in images],
-            run.classes,
+            kinds,
             [f'#{places[p]}' if p in places else '' for p, _, _ in images],
         ),
         shown=len(rows),

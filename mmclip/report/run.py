@@ -91,13 +91,20 @@ RUN: Rules = dict(
     several_labels=(FLAG, False),
     methods=(FEW,),
     chosen=(NAME,),
-    chosen_by=(choice('accuracy', 'user'), 'accuracy'),
+    chosen_by=(
+        choice('accuracy', 'mean_average_precision', 'user'),
+        'accuracy',
+    ),
     not_worse=(TEXTS, []),
     calibration=(optional(OBJECT), None),
     training=(optional(OBJECT), None),
     map=(optional(_list(several(number(-1e9, 1e9), 2))), None),
     suspects=(OBJECTS, []),
     duplicates=(OBJECTS, []),
+    # Of images with several labels:
+    thresholds=(OBJECTS, []),
+    per_class=(OBJECT, {}),
+    mistakes=(FEW, []),
 )
 DATA: Rules = dict(
     root=(TEXT,),
@@ -124,6 +131,7 @@ RESULT: Rules = dict(
     accuracy=(PERCENT,),
     low=(optional(PERCENT), None),
     high=(optional(PERCENT), None),
+    chance=(optional(PERCENT), None),
     images=(whole(MOST),),
 )
 CALIBRATION: Rules = dict(
@@ -161,6 +169,15 @@ DUPLICATE: Rules = dict(
     exact=(FLAG, False),
     similarity=(optional(number(-2, 2)), None),
 )
+PER_LABEL: Rules = dict.fromkeys(('val', 'test'), (OBJECTS, []))
+THRESHOLD: Rules = dict(threshold=(SHARE,), own=(FLAG, True))
+LABEL: Rules = dict(images=(COUNT,)) | dict.fromkeys(
+    ('average_precision', 'precision', 'recall', 'f1'),
+    (optional(PERCENT), None),
+)
+MISTAKE: Rules = dict(
+    path=(TEXT,), label=(TEXT,), given=(FLAG,), probability=(SHARE,)
+)
 
 
 @dataclass(frozen=True)
@@ -193,6 +210,34 @@ class Answer:
     def probability(self) -> float:
         """Of the most probable class."""
         return self.probabilities[0]
+
+    @property
+    def said(self) -> list[tuple[str, float]]:
+        """What was answered, and how probable it is."""
+        return [(self.names[0], self.probability)]
+
+
+@dataclass(frozen=True)
+class LabelSet(Answer):
+    """The answer for an image that may have several labels.
+
+    ``names`` are the labels that it got, of which there may be none.
+    """
+
+    @property
+    def right(self) -> bool:
+        """Whether it got exactly its labels."""
+        return set(self.names) == set(self.labels)
+
+    @property
+    def probability(self) -> float:
+        """Of the most probable label; 0 without any."""
+        return max(self.probabilities, default=0.0)
+
+    @property
+    def said(self) -> list[tuple[str, float]]:
+        """What was answered, and how probable it is."""
+        return list(zip(self.names, self.probabilities, strict=True))
 
 
 @dataclass(frozen=True)
@@ -289,6 +334,16 @@ def read_run(folder: RunFolder) -> Run:
             folder.path,
         )
     run = Run(folder, numbers, classes, answers, images)
+    if run.several_labels and not (
+        len(numbers['thresholds'])
+        == len(numbers['per_class'][run.split])
+        == len(classes)
+    ):
+        raise _wrong(
+            f'{folder.metrics} must have thresholds and per_class of the '
+            f'{len(classes)} classes',
+            folder.path,
+        )
     if len(run.measured) != run.result['images']:
         raise _wrong(
             f'{folder.predictions} has {len(run.measured)} {run.split} images '
@@ -322,11 +377,20 @@ def _check_numbers(content: Any, path: Path) -> dict[str, Any]:
         for split in ('val', 'test'):
             if method[split] is not None:
                 where = f'methods[{i}].{split}'
+                if 'mean_average_precision' in method[split]:
+                    precision = method[split]['mean_average_precision']
+                    method[split] = dict(method[split], accuracy=precision)
                 method[split] = _result(check(method[split], RESULT, where))
         method['also'] = {
             name: _result(check(also, RESULT, f'methods[{i}].also: {name}'))
             for name, also in method['also'].items()
         }
+    check_each(numbers, 'thresholds', THRESHOLD)
+    check_each(numbers, 'mistakes', MISTAKE)
+    by_split = check(numbers['per_class'], PER_LABEL, 'per_class')
+    for split in by_split:
+        check_each(by_split, split, LABEL, 'per_class.')
+    numbers['per_class'] = by_split
     chosen = [m for m in numbers['methods'] if m['name'] == numbers['chosen']]
     if not chosen:
         raise _wrong(
@@ -392,30 +456,16 @@ def _read_answers(
                 f'{path} lacks the column {", ".join(sorted(missing))}',
                 path.parent,
             )
-        more = range(2, sum(c.startswith('prediction') for c in columns) + 1)
-        suffixes = ['', *(f'_{i}' for i in more)]
+        more = sum(c.startswith('prediction') for c in columns)
         for row in reader:
-            label = row['label'] or ''
-            labels = label.split(SEPARATOR) if several_labels else [label]
-            names = [row.get(f'prediction{s}') for s in suffixes]
             try:
-                answer = Answer(
-                    row['path'],
-                    row['split'],
-                    tuple(name for name in labels if name),
-                    tuple(name for name in names if name),
-                    tuple(
-                        float(row[f'probability{s}'])
-                        for s, name in zip(suffixes, names, strict=True)
-                        if name
-                    ),
-                    row.get('sure') != 'no',
+                answer = (
+                    _label_set(row) if several_labels else _answer(row, more)
                 )
             except (KeyError, TypeError, ValueError):
                 answer = None
             if answer is None or not (
-                answer.names
-                and (answer.labels or several_labels)
+                (several_labels or (answer.names and answer.labels))
                 and classes.issuperset(answer.names)
                 and classes.issuperset(answer.labels)
                 and all(0 <= p <= 1 for p in answer.probabilities)
@@ -427,6 +477,43 @@ def _read_answers(
                 )
             answers.append(answer)
     return answers
+
+
+def _answer(row: dict[str, str], most: int) -> Answer:
+    """Read the answer for an image with one label.
+
+    Args:
+        row (dict): Of ``predictions.csv``.
+        most (int): How many classes it may have, the most probable first.
+    """
+    suffixes = ['', *(f'_{i}' for i in range(2, most + 1))]
+    named = [s for s in suffixes if row[f'prediction{s}']]
+    return Answer(
+        row['path'],
+        row['split'],
+        (row['label'],) if row['label'] else (),
+        tuple(row[f'prediction{s}'] for s in named),
+        tuple(float(row[f'probability{s}']) for s in named),
+        row.get('sure') != 'no',
+    )
+
+
+def _label_set(row: dict[str, str]) -> LabelSet:
+    """Read the answer for an image that may have several labels."""
+    label, names, values = (
+        row[key].split(SEPARATOR) if row[key] else []
+        for key in ('label', 'prediction', 'probability')
+    )
+    if len(names) != len(values):
+        raise ValueError('as many probabilities as names are needed')
+    return LabelSet(
+        row['path'],
+        row['split'],
+        tuple(label),
+        tuple(names),
+        tuple(map(float, values)),
+        True,
+    )
 
 
 def _wrong(what: str, folder: Path) -> DataError:

@@ -284,21 +284,6 @@ def test_the_map_of_many_images_is_a_sample(run, monkeypatch):
     assert '10 of the 36 images, placed' in read(run).words
 
 
-def test_several_labels_have_no_matrix(tmp_path):
-    folder = write_run(tmp_path / 'run', several_labels=True)
-    lines = folder.predictions.read_text().splitlines()
-    cells = lines[1].split(',')
-    cells[2] = 'cat|dog'
-    lines[1] = ','.join(cells)
-    lines[2] = lines[2].replace(',cat,', ',,', 1)
-    folder.predictions.write_text('\n'.join(lines) + '\n')
-    found = read(folder)
-    assert '% mean average precision' in found.words
-    assert not found.section('confusion')
-    assert not found.section('classes')
-    assert 'no class' in found.words
-
-
 @pytest.fixture
 def images(run) -> Path:
     return run.path.parent / 'images'
