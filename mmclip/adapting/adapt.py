@@ -31,6 +31,7 @@ from mmclip.adapting.insights import (
 from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.schedule import RECIPES
 from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.datasets.class_order import only_in
@@ -124,7 +125,7 @@ def adapt(
     )
     others = other_folders(also_test, images)
     counts = {split: len(images.rows(split)) for split in SPLITS}
-    check(images, names)
+    check(images, names, recipe)
     say(
         f'{len(images):,} images of {len(images.classes)} classes: '
         + ', '.join(f'{n:,} {split}' for split, n in counts.items() if n)
@@ -143,6 +144,71 @@ def adapt(
     everything = see(
         encoder, images, folder, names or spoken(images), templates, say
     )
+    if images.several_labels:
+        found, said = make_several(
+            encoder, everything, images, folder, method, recipe, seed, say
+        )
+    else:
+        found, said = make_one(
+            encoder,
+            everything,
+            images,
+            others,
+            folder,
+            method,
+            recipe,
+            seconds,
+            seed,
+            say,
+        )
+    numbers = dict(
+        mmclip=__version__,
+        command=command,
+        date=datetime.datetime.now().isoformat(timespec='minutes'),
+        seconds=round(time.perf_counter() - start, 1),
+        seed=seed,
+        model=model,
+        device=get_device(),
+        data=describe_data(images, counts, findings),
+        several_labels=images.several_labels,
+        **found,
+        **look(everything, images, seed),
+    )
+    write_card(folder, numbers)
+    folder.write_metrics(numbers)
+    say(said)
+    return folder
+
+
+def make_one(
+    encoder: Encoder,
+    everything: Encoded,
+    images: Images,
+    others: dict[str, dict[str, Any]],
+    folder: RunFolder,
+    method: str | None,
+    recipe: str,
+    seconds: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Any], str]:
+    """Make a classifier of images with one label each, and write it.
+
+    Args:
+        encoder (Encoder): The tower.
+        everything (Encoded): All images, as the tower sees them.
+        images (Images): The images.
+        others (dict): See :func:`other_folders`.
+        folder (RunFolder): Where model, config and predictions go.
+        method (str | None): As in :func:`adapt`.
+        recipe (str): As there.
+        seconds (float): As there.
+        seed (int): As there.
+        say (Callable): As there.
+
+    Returns:
+        tuple[dict, str]: What ``metrics.json`` says of it, and a summary.
+    """
     also = {
         name: see_other(encoder, other, everything, folder, say)
         for name, other in others.items()
@@ -182,47 +248,40 @@ def adapt(
         seed=seed,
     )
     write_predictions(folder.predictions, images, logits, calibration)
-    numbers = dict(
-        mmclip=__version__,
-        command=command,
-        date=datetime.datetime.now().isoformat(timespec='minutes'),
-        seconds=round(time.perf_counter() - start, 1),
-        seed=seed,
-        model=model,
-        device=get_device(),
-        data=describe_data(images, counts, findings),
-        several_labels=images.several_labels,
+    return dict(
         methods=[entrant.numbers for entrant in entrants],
         chosen=best.numbers['name'],
         chosen_by='accuracy' if method is None else 'user',
         not_worse=not_worse,
         calibration=asdict(calibration),
         training=training,
-        **look(everything, images, seed),
-    )
-    write_card(folder, numbers)
-    folder.write_metrics(numbers)
-    say(said)
-    return folder
+    ), said
 
 
-def check(images: Images, names: Sequence[str] | None) -> None:
+def check(images: Images, names: Sequence[str] | None, recipe: str) -> None:
     """Refuse images from which no classifier can be made and chosen.
 
     Args:
         images (Images): The images.
         names (Sequence[str] | None): What the user calls the classes.
+        recipe (str): As in :func:`adapt`.
 
     Raises:
-        ArgumentError: If there are not as many names as classes.
-        DataError: If an image has several labels.
+        ArgumentError: If there are not as many names as classes, or images
+            with several labels are to be fine-tuned.
+        DataError: If no image of a split has a label.
     """
-    if images.several_labels:
-        row = [len(labels) == 1 for labels in images.labels].index(False)
-        raise DataError(
-            f'{images.paths[row]} has {len(images.labels[row])} labels, but a '
-            'classifier is only made from images with one label each.'
+    if images.several_labels and recipe not in ('auto', 'light'):
+        raise ArgumentError(
+            f'--recipe {recipe} is for images with one label each. Train on '
+            'from the run with: mmclip train CONFIG'
         )
+    for split in SPLITS[1:]:
+        if split in images.splits and not images.per_class(split).any():
+            raise DataError(
+                f'No {split} image has a label, so nothing can be measured '
+                'with them.'
+            )
     if names and len(names) != len(images.classes):
         raise ArgumentError(
             f'{len(names)} names are given for {len(images.classes)} classes: '
@@ -254,7 +313,11 @@ def see(
         text = encoder.embed(names, templates)
     return Encoded(
         torch.tensor(found.features),
-        torch.tensor(images.first_labels()),
+        torch.tensor(
+            images.targets()
+            if images.several_labels
+            else images.first_labels()
+        ),
         len(images.classes),
         encoder.projection,
         text,
@@ -295,6 +358,7 @@ def other_folders(
 
 def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:
     """Collect what the features say of the images."""
+    doubtful = [] if images.several_labels else suspects(everything, seed)
     return dict(
         map=embedding_map(everything.embedded()),
         suspects=[
@@ -304,7 +368,7 @@ def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:
                 prediction=images.classes[label],
                 probability=round(probability, 4),
             )
-            for row, label, probability in suspects(everything, seed)
+            for row, label, probability in doubtful
         ],
         duplicates=[
             dict(

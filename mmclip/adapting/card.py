@@ -21,12 +21,20 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
     )
     split = 'test' if 'test' in chosen else 'val'
     result, also = chosen[split], chosen.get('also', {})
+    measure = 'accuracy'
+    several = ''
+    tags = ['mmclip', 'clip', 'image-classification']
+    if numbers['several_labels']:
+        measure = 'mean_average_precision'
+        several = '\nAn image may have several of these classes, or none.'
+        tags.append('multi-label')
+    said = measure.replace('_', ' ').capitalize()
     name = folder.path.resolve().name
     front: dict[str, Any] = dict(
         library_name='mmclip',
         pipeline_tag='image-classification',
-        tags=['mmclip', 'clip', 'image-classification'],
-        metrics=['accuracy'],
+        tags=tags,
+        metrics=[measure],
     )
     sets = [
         (dict(name=name, type='imagefolder', split=split), result),
@@ -41,8 +49,8 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
                     dataset=data,
                     metrics=[
                         dict(
-                            type='accuracy',
-                            value=round(measured['accuracy'] / 100, 4),
+                            type=measure,
+                            value=round(measured[measure] / 100, 4),
                         )
                     ],
                 )
@@ -53,8 +61,8 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
     rows = [
         (
             method['title'],
-            *(_cell(method.get(s)) for s in ('val', 'test')),
-            *(_cell(method['also'][n]) for n in also),
+            *(_cell(method.get(s), measure) for s in ('val', 'test')),
+            *(_cell(method['also'][n], measure) for n in also),
         )
         for method in numbers['methods']
     ]
@@ -72,7 +80,7 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
     header = ['method', 'validation', 'test', *map(_text, also)]
     elsewhere = ''.join(
         f'On {_text(name)}, {measured["images"]} images that had no part in '
-        f'any choice: {_cell(measured)} %.\n\n'
+        f'any choice: {_cell(measured, measure)} %.\n\n'
         for name, measured in also.items()
     )
     write_text(
@@ -83,9 +91,9 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
 
 An image classifier of {len(classes)} classes ({shown}), made by mmclip
 {numbers['mmclip']} from {numbers['model']} with {chosen['title']}
-({chosen['source']}).
+({chosen['source']}).{several}
 
-Accuracy on {result['images']} {split} images: **{result['accuracy']:.1f} %**
+{said} on {result['images']} {split} images: **{result[measure]:.1f} %**
 (95 % interval {result['low']:.1f} to {result['high']:.1f}).{chosen_on}
 
 {elsewhere}{markdown_table(header, rows)}
@@ -96,9 +104,7 @@ model = mmclip.load({name!r})  # this folder
 model.predict('image.jpg')
 ```
 
-Probabilities are divided by a temperature of
-{numbers['calibration']['temperature']:.3g} first. Below
-{numbers['calibration']['threshold']:.2f} the answer is "not sure".
+{_probabilities(numbers)}
 
 Made with:
 
@@ -114,10 +120,25 @@ def _text(name: str) -> str:
     return html.escape(name, quote=False).replace('|', '\\|')
 
 
-def _cell(result: dict[str, Any] | None) -> str:
+def _cell(result: dict[str, Any] | None, measure: str) -> str:
     if result is None:
         return ''
     return (
-        f'{result["accuracy"]:.1f} ({result["low"]:.1f} to '
-        f'{result["high"]:.1f})'
+        f'{result[measure]:.1f} ({result["low"]:.1f} to {result["high"]:.1f})'
+    )
+
+
+def _probabilities(numbers: dict[str, Any]) -> str:
+    """Say how logits become answers."""
+    calibration = numbers['calibration']
+    if calibration is None:
+        return (
+            'Each class has a probability of its own (a sigmoid). An image '
+            'gets the\nclasses at or above their thresholds, which are in the '
+            "model's file."
+        )
+    return (
+        'Probabilities are divided by a temperature of\n'
+        f'{calibration["temperature"]:.3g} first. Below '
+        f'{calibration["threshold"]:.2f} the answer is "not sure".'
     )

@@ -197,7 +197,7 @@ def _images(
     if len(images.rows('val')):
         metric: dict[str, Any] = dict(type='Accuracy', topk=(1,))
         if images.several_labels:
-            metric = dict(type='AveragePrecision')
+            metric = dict(type='mmclip.AveragePrecision')
         has_test = len(images.rows('test'))
         values |= dict(
             val_dataloader=loader('val', 'test_pipeline'),

@@ -124,7 +124,7 @@ class Choice:
     Args:
         settings (dict): The arguments of ``fit``.
         precision (float | None): The mean average precision in percent on the
-            images held out; None if there were none.
+            images held out; None if there were none with a label.
     """
 
     settings: dict[str, Any]
@@ -160,8 +160,8 @@ def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
         for some in logits
     ]
     best = losses.index(min(losses))
-    precisions = average_precision(logits[best], targets)
-    return Choice(grid[best], 100 * precisions.nanmean().item())
+    mean = average_precision(logits[best], targets).nanmean().item()
+    return Choice(grid[best], None if math.isnan(mean) else 100 * mean)
 
 
 def out_of_fold(

@@ -93,13 +93,3 @@ def test_another_folder_has_the_same_classes(run, tmp_path):
             tmp_path / 'run',
             also_test=[tmp_path / 'other'],
         )
-
-
-@pytest.mark.parametrize('label, number', [('', 0), ('blue|red', 2)])
-def test_several_labels_are_refused(run, tmp_path, label, number):
-    rows = [f'blue/0.png,{label},train', 'red/0.png,red,train']
-    rows += ['blue/1.png,blue,val', 'blue/2.png,blue,train']
-    table = tmp_path / 'table.csv'
-    table.write_text('\n'.join(['path,labels,split', *rows]))
-    with pytest.raises(DataError, match=f'{number} labels, but'):
-        adapt(table, tmp_path / 'run', root=run.path.parent / 'photos')

@@ -1,0 +1,367 @@
+"""The way from features to a classifier of images with several labels."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmclip.adapting.config_file import write_config
+from mmclip.adapting.encoder import Encoder
+from mmclip.adapting.model_file import write_model
+from mmclip.adapting.predictions_file import write_predictions
+from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.thresholds import find_thresholds
+from mmclip.errors import check_choice, some
+from mmclip.evaluation.average_precision import (
+    average_precision,
+    resampled_means,
+)
+from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.several_labels import METHODS, choose, out_of_fold
+from mmclip.own_images.table import SPLITS, Images
+
+NOT_TUNED = 'not fine-tuned: images with several labels are not yet'
+MOST_MISTAKES = 200
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A classifier that takes part in the choice.
+
+    Args:
+        method (Method): What made it.
+        settings (dict): The arguments that cross-validation chose.
+        classifier (Classifier): The result.
+        resampled (Tensor): Mean average precisions of bootstrap samples of
+            the validation images, ``(1000,)``.
+        numbers (dict): What goes into ``metrics.json``.
+    """
+
+    method: Method
+    settings: dict[str, Any]
+    classifier: Classifier
+    resampled: Tensor
+    numbers: dict[str, Any]
+
+    @property
+    def precision(self) -> float:
+        """Mean average precision on the validation images, which choose."""
+        return self.numbers['val']['mean_average_precision']
+
+
+def make_several(
+    encoder: Encoder,
+    everything: Encoded,
+    images: Images,
+    folder: RunFolder,
+    method: str | None,
+    recipe: str,
+    seed: int,
+    say: Say,
+) -> tuple[dict[str, Any], str]:
+    """Make a classifier of images with several labels, and write it.
+
+    Args:
+        encoder (Encoder): The tower.
+        everything (Encoded): All images, as the tower sees them.
+        images (Images): The images.
+        folder (RunFolder): Where model, config and predictions go.
+        method (str | None): As in :func:`.adapt.adapt`.
+        recipe (str): ``'light'``, or what to say of fine-tuning.
+        seed (int): Of folds and bootstrap samples.
+        say (Callable): Prints a line for the user.
+
+    Returns:
+        tuple[dict, str]: What ``metrics.json`` says of it, and a summary.
+
+    Raises:
+        ArgumentError: If the method made no classifier.
+    """
+    entrants = {
+        entrant.numbers['name']: entrant
+        for entrant in compete(everything, images, seed, say)
+    }
+    if recipe != 'light':
+        say(NOT_TUNED)
+    if method is not None:
+        check_choice('--method', method, entrants)
+        best = entrants[method]
+    else:
+        best = max(entrants.values(), key=lambda e: e.precision)
+    not_worse = [
+        e for e in entrants.values() if e is not best and not differ(best, e)
+    ]
+    thresholds = find_thresholds(
+        *out_of_fold(
+            best.method,
+            best.settings,
+            everything.take(images.rows('train')),
+            seed,
+        )
+    )
+    values = [found.threshold for found in thresholds]
+    logits = best.classifier.logits(everything.pooled)
+    per_class = {
+        split: class_results(
+            logits[images.rows(split)].sigmoid(),
+            everything.labels[images.rows(split)],
+            torch.tensor(values),
+        )
+        for split in SPLITS[1:]
+        if split in images.splits
+    }
+    said = summary(best, not_worse, per_class, images, method)
+    write_model(
+        folder.model,
+        encoder,
+        best.classifier,
+        images.classes,
+        thresholds=values,
+    )
+    write_config(
+        images,
+        encoder,
+        best.classifier,
+        folder,
+        title=f'{len(images.classes)} classes, several per image; '
+        f'{said.splitlines()[0]}.',
+        seed=seed,
+    )
+    write_predictions(folder.predictions, images, logits, thresholds=values)
+    split = 'test' if 'test' in per_class else 'val'
+    return dict(
+        methods=[entrant.numbers for entrant in entrants.values()],
+        chosen=best.numbers['name'],
+        chosen_by='user' if method else 'mean_average_precision',
+        not_worse=[e.numbers['name'] for e in not_worse],
+        calibration=None,
+        training=None,
+        thresholds=[asdict(found) for found in thresholds],
+        per_class=per_class,
+        mistakes=mistakes(logits.sigmoid(), values, images, split),
+    ), said
+
+
+def compete(
+    everything: Encoded, images: Images, seed: int, say: Say
+) -> list[Entrant]:
+    """Let each method choose its settings, learn, and be measured.
+
+    Args:
+        everything (Encoded): All images, as the tower sees them.
+        images (Images): The images.
+        seed (int): Of folds and bootstrap samples.
+        say (Callable): Prints a line for the user.
+    """
+    train = everything.take(images.rows('train'))
+    say('mean average precision on the val images:')
+    entrants = []
+    for method in METHODS:
+        if lack := method.lacks(train):
+            say(f'  {method.title:19}left out: {lack}')
+            continue
+        start = time.perf_counter()
+        choice = choose(method, train, seed)
+        classifier = method.fit(train, **choice.settings)
+        numbers: dict[str, Any] = dict(
+            name=method.name,
+            title=method.title,
+            source=method.source,
+            settings=choice.settings,
+            cross_validation=choice.precision,
+            seconds=round(time.perf_counter() - start, 2),
+        )
+        resampled = {}
+        for split in SPLITS[1:]:
+            if split in images.splits:
+                seen = everything.take(images.rows(split))
+                numbers[split], resampled[split] = measure(
+                    classifier.logits(seen.pooled).sigmoid(), seen.labels, seed
+                )
+        entrants.append(
+            Entrant(
+                method,
+                choice.settings,
+                classifier,
+                resampled['val'],
+                numbers,
+            )
+        )
+        say(f'  {method.title:19}{_shown(numbers["val"])}')
+    return entrants
+
+
+def measure(
+    probabilities: Tensor, targets: Tensor, seed: int
+) -> tuple[dict[str, Any], Tensor]:
+    """Compute the mean average precision in percent with its 95 % interval.
+
+    Bootstrap samples hold images twice, and their average precision is too
+    good: that of guesses is often above the interval of their middle 95 %. So
+    it is turned around at the measured value ("basic" bootstrap; Davison and
+    Hinkley 1997, section 5.2.1), which also takes the bias of few images away.
+
+    Args:
+        probabilities (Tensor): ``(n, K)``.
+        targets (Tensor): Which classes each image has, ``(n, K)`` booleans.
+        seed (int): Of the samples.
+
+    Returns:
+        tuple[dict, Tensor]: The numbers, with that of guesses as ``chance``;
+        and the samples' mean average precisions, ``(1000,)``.
+    """
+    precisions = average_precision(probabilities, targets)
+    mean = precisions.nanmean().item()
+    resampled = resampled_means(probabilities, targets, seed)
+    low, high = basic_interval(mean, resampled)
+    measured = targets[:, ~precisions.isnan()]
+    return dict(
+        mean_average_precision=100 * mean,
+        low=100 * min(max(low, 0.0), mean),
+        high=100 * max(min(high, 1.0), mean),
+        chance=100 * measured.double().mean().item(),
+        images=len(targets),
+    ), resampled
+
+
+def basic_interval(value: float, resampled: Tensor) -> tuple[float, float]:
+    """Return the 95 % interval of a value, from that of bootstrap samples."""
+    quantiles = resampled.nanquantile(resampled.new_tensor([0.025, 0.975]))
+    low, high = quantiles.tolist()
+    return 2 * value - high, 2 * value - low
+
+
+def differ(one: Entrant, other: Entrant) -> bool:
+    """Tell whether the first is better by more than chance.
+
+    It is if the 95 % interval of the difference, from bootstrap samples which
+    are the same images for both, is above zero.
+    """
+    low, _ = basic_interval(
+        (one.precision - other.precision) / 100,
+        one.resampled - other.resampled,
+    )
+    return low > 0
+
+
+def class_results(
+    probabilities: Tensor, targets: Tensor, thresholds: Tensor
+) -> list[dict[str, Any]]:
+    """Measure each class, in percent; what cannot be measured is None.
+
+    Args:
+        probabilities (Tensor): ``(n, K)``.
+        targets (Tensor): Which classes each image has, ``(n, K)`` booleans.
+        thresholds (Tensor): ``(K,)``.
+    """
+    given = probabilities >= thresholds
+    images, answers = targets.sum(dim=0), given.sum(dim=0)
+    right = (given & targets).sum(dim=0)
+    shares = dict(
+        average_precision=average_precision(probabilities, targets),
+        precision=right / answers,
+        recall=right / images,
+        f1=torch.where(images > 0, 2 * right / (images + answers), torch.nan),
+    )
+    columns = {name: (100 * share).tolist() for name, share in shares.items()}
+    return [
+        dict(images=int(number))
+        | {
+            name: None if np.isnan(column[k]) else column[k]
+            for name, column in columns.items()
+        }
+        for k, number in enumerate(images)
+    ]
+
+
+def mistakes(
+    probabilities: Tensor,
+    thresholds: Sequence[float],
+    images: Images,
+    split: str,
+) -> list[dict[str, Any]]:
+    """List the wrong labels of a split, the most surprising ones first.
+
+    Args:
+        probabilities (Tensor): Of all images, ``(N, K)``.
+        thresholds (Sequence[float]): K of them.
+        images (Images): The images.
+        split (str): Whose.
+
+    Returns:
+        list[dict]: At most 200: the image, the class, whether it was given
+        although it is not there or missed although it is, and its
+        probability.
+    """
+    rows = torch.tensor(images.rows(split))
+    targets = torch.tensor(images.targets())[rows]
+    found = probabilities[rows]
+    wrong = (found >= torch.tensor(thresholds)) != targets
+    surprise = (found - targets.float()).abs().where(wrong, -1.0)
+    worst = surprise.flatten().sort(descending=True, stable=True).indices
+    number = min(int(wrong.sum()), MOST_MISTAKES)
+    return [
+        dict(
+            path=images.paths[rows[i]],
+            label=images.classes[k],
+            given=not bool(targets[i, k]),
+            probability=round(found[i, k].item(), 4),
+        )
+        for i, k in (
+            divmod(place, targets.shape[1])
+            for place in worst[:number].tolist()
+        )
+    ]
+
+
+def summary(
+    best: Entrant,
+    not_worse: Sequence[Entrant],
+    per_class: dict[str, list[dict[str, Any]]],
+    images: Images,
+    method: str | None,
+) -> str:
+    """Say what was chosen, in a few lines."""
+    split = 'test' if 'test' in per_class else 'val'
+    result = best.numbers[split]
+    lines = [
+        f'{"as asked" if method else "best"}: {best.numbers["title"]}, mean '
+        f'average precision {_shown(result).strip()} on '
+        f'{result["images"]:,} {split} images'
+    ]
+    if split == 'val' and method is None:
+        lines.append(
+            'chosen on these same images, so the number is slightly too good'
+        )
+    if not_worse:
+        titles = ', '.join(e.numbers['title'] for e in not_worse)
+        lines.append(f'not clearly worse on the val images: {titles}')
+    for name, results in per_class.items():
+        lacking = [
+            label
+            for label, result in zip(images.classes, results, strict=True)
+            if not result['images']
+        ]
+        if lacking:
+            lines.append(
+                f'left out of the mean, since no {name} image has them: '
+                f'{some(lacking)}'
+            )
+    f1 = [r['f1'] for r in per_class[split] if r['f1'] is not None]
+    lines.append(
+        'labels are given from a threshold per class on, found on training '
+        f'images held out: F1 {np.mean(f1):.1f} % (mean over the classes)'
+    )
+    return '\n'.join(lines)
+
+
+def _shown(result: dict[str, Any]) -> str:
+    return (
+        f'{result["mean_average_precision"]:5.1f} % '
+        f'({result["low"]:.1f} to {result["high"]:.1f})'
+    )
