@@ -10,6 +10,7 @@ from mmpretrain.datasets import CustomDataset
 
 from mmclip.checkpoint.files.paths import check_file
 from mmclip.checkpoint.files.paths import check_folder as check_writable
+from mmclip.checkpoint.files.reading import open_weights
 from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.image_list import read_labelled_list, read_list
 from mmclip.datasets.image_tree import check_folder
@@ -20,7 +21,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def check_places(cfg: Config, splits: tuple[str, ...] = LOADERS) -> None:
-    """Refuse missing files and folders before anything slow.
+    """Refuse missing or damaged files and folders before anything slow.
 
     mmpretrain would say "not enough values to unpack" of a list. Of data
     sets, ``CustomDataset`` and ``ImageFolder`` are checked.
@@ -32,7 +33,7 @@ def check_places(cfg: Config, splits: tuple[str, ...] = LOADERS) -> None:
 
     Raises:
         CheckpointError: If the work directory cannot be written to, or
-            ``load_from`` is a folder.
+            ``load_from`` is a folder or a damaged file.
         FileNotFoundError: If a checkpoint, folder or list does not exist.
         ValueError: If a line of a list is not a path and a label.
     """
@@ -41,6 +42,7 @@ def check_places(cfg: Config, splits: tuple[str, ...] = LOADERS) -> None:
     checkpoint = cfg.get('load_from')
     if checkpoint and ':' not in checkpoint:  # as in URLs
         check_file(Path(checkpoint).expanduser())
+        open_weights(checkpoint)
     scope = cfg.get('default_scope', 'mmengine')
     with (
         naming_the_config(cfg),

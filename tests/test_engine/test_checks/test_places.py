@@ -69,12 +69,14 @@ def test_other_data_sets_are_left_alone(root):
     [
         ('load_from', 'no.pth', r'no\.pth does not exist'),
         ('load_from', '.', r'\. is a folder'),
+        ('load_from', 'cut.pth', r'cut\.pth is not a readable'),
         ('work_dir', 'list.txt/x', r'list\.txt/x cannot be written to'),
     ],
 )
 def test_files_are_looked_at_too(root, monkeypatch, key, value, message):
     monkeypatch.chdir(root)
     (root / 'list.txt').touch()
+    (root / 'cut.pth').write_bytes(b'PK\x03\x04')
     with pytest.raises((OSError, CheckpointError), match=message):
         check_places(Config({key: value}))
     check_places(Config(dict(load_from='https://host/x.pth', work_dir='w')))
