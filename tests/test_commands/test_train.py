@@ -232,6 +232,7 @@ BACKBONE = 'model.backbone (CLIPVisionTransformer): '
         ('train_dataloader.batch_size=0', 'batch_size is 0, but must be a '),
         ('train_dataloader.num_workers=-1', 'must be a whole number from 0'),
         ('train_cfg.max_epochs=0', 'train_cfg: max_epochs is 0, but must be'),
+        ('optim_wrapper.clip_grad=3', 'clip_grad is 3, but must be a dict'),
         ('train_dataloader=3', 'train_dataloader is 3, but must be a dict.'),
         ('model.backbone=3', 'model.backbone is 3, but must be a dict: set'),
         ('pipeline.0.type=X', "'pipeline'; if it is a variable of the config"),

@@ -89,7 +89,7 @@ LEAST = {
     'num_workers': 0,
     'val_interval': 1,
 }
-NUMBER, SWITCH = 'a number', 'True or False'
+DICT, NUMBER, SWITCH = 'a dict', 'a number', 'True or False'
 # What annotations of numbers may name if text is wrong.
 NOT_TEXT = {float, int, list, tuple, Sequence, types.NoneType, Tensor}
 Readers = dict[str, list[inspect.Parameter]]
@@ -213,10 +213,12 @@ def _below(part: Any, place: str, cfg: Config) -> Iterator[str]:
 
 
 def _why_wrong(part: dict, key: str, place: str, read: Readers) -> str:
-    """Return what a number or switch must be if it is not; otherwise ''."""
+    """Return what a number, switch or dict must be; '' if it may be so."""
     value, wanted = part[key], {*map(_kind_of, read.get(key, ()))}
     if isinstance(value, str) and wanted in ({NUMBER}, {SWITCH}):
         return wanted.pop()
+    if isinstance(value, float | int) and wanted == {DICT}:
+        return DICT
     least = LEAST.get(key) if place in READ else None
     if least is None or 'batch_sampler' in part:
         return ''
@@ -229,7 +231,7 @@ def _why_wrong(part: dict, key: str, place: str, read: Readers) -> str:
 
 
 def _kind_of(parameter: inspect.Parameter) -> str:
-    """Return what a parameter takes if that is never text; otherwise ''."""
+    """Return the kind that a parameter takes if it is clear; otherwise ''."""
     hint = parameter.annotation
     if isinstance(hint, str):  # with annotations from __future__
         hint = {'bool': bool, 'float': float, 'int': int}.get(hint, object)
@@ -238,6 +240,8 @@ def _kind_of(parameter: inspect.Parameter) -> str:
     kinds = _kinds(hint)
     if kinds == {bool}:
         return SWITCH
+    if dict in kinds and kinds <= {dict, types.NoneType}:
+        return DICT
     return NUMBER if kinds <= NOT_TEXT and kinds & {float, int} else ''
 
 
