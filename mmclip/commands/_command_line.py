@@ -10,6 +10,7 @@ import argparse
 import functools
 import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -21,6 +22,10 @@ from typing import Any, NoReturn
 from mmclip.errors import EXPECTED, ArgumentError, did_you_mean
 
 DEVICES = 'cpu', 'cuda'
+# What torch says when data workers fill /dev/shm.
+FULL_MEMORY = re.compile(
+    r'out of shared memory|allocate shared memory.*No space left'
+)
 Main = Callable[..., int]  # of (argv: list[str] | None = None)
 # What each launcher puts into the environment of its processes, and what
 # starts them; for torch, it is our command `launch`.
@@ -60,6 +65,19 @@ def command(main: Main) -> Main:
             if _is_first_to_say_it():
                 print(f'error: {error}', file=sys.stderr, flush=True)
             return 2 if isinstance(error, ArgumentError) else 1
+        except RuntimeError as error:
+            if not FULL_MEMORY.search(f'{error} {error.__cause__}'):
+                raise
+            if _is_first_to_say_it():
+                print(
+                    'error: /dev/shm, through which data workers pass images, '
+                    "is full. Use fewer workers (num_workers of the config's "
+                    'dataloaders), or make it larger (docker run '
+                    '--shm-size=8g).',
+                    file=sys.stderr,
+                    flush=True,
+                )
+            return 1
         except SystemExit as end:  # from argparse, or from a stopped run
             if not isinstance(end.code, int):
                 raise

@@ -122,6 +122,11 @@ def test_something_heavy_would_be_seen(tmp_path):
     assert 'torch' in help_of([tmp_path / 'x.py'])[0]
 
 
+# Of a data worker, where /dev/shm has 64 KB.
+FULL = 'unable to allocate shared memory(shm) for file </torch_241_4_1>: '
+FULL += 'No space left on device (28)'
+
+
 @pytest.mark.parametrize(
     ('error', 'code', 'said'),
     [
@@ -129,6 +134,7 @@ def test_something_heavy_would_be_seen(tmp_path):
         (DataError('no images'), 1, 'error: no images\n'),
         (ArgumentError('alpha is 2'), 2, 'error: alpha is 2\n'),
         (OSError(2, 'No such file', 'x'), 1, "[Errno 2] No such file: 'x'"),
+        (RuntimeError(FULL), 1, 'error: /dev/shm, through which data work'),
         (KeyboardInterrupt(), 130, ''),
         (SystemExit(143), 143, ''),
         (SystemExit(2), 2, ''),
