@@ -55,5 +55,6 @@ test_dataloader = val_dataloader
 
 # R; F decays every parameter and does not clip
 optim_wrapper = dict(
-    _delete_=True, optimizer=dict(type='AdamW', lr=1e-5, weight_decay=0.1)
+    _delete_=True,
+    optimizer=dict(type='AdamW', lr=1e-5, weight_decay=0.1, fused=True),
 )

@@ -83,7 +83,12 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
     optimizer=dict(
-        type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
+        type='AdamW',
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.05,
+        fused=True,
     ),
     constructor='mmclip.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(

@@ -22,6 +22,6 @@ model = dict(
 optim_wrapper = dict(
     _delete_=True,
     clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.1),
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.1, fused=True),
 )
 work_dir = 'work_dirs/demo/flyp'

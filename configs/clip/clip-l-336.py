@@ -122,7 +122,12 @@ lr = 6e-4  # S, for 20 x 4 x 24 GPUs (L) = 1920 images per step
 optim_wrapper = dict(
     accumulative_counts=accumulative_counts,
     optimizer=dict(  # optim_factory.py; weight decay S
-        type='AdamW', lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
+        type='AdamW',
+        lr=lr,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.05,
+        fused=True,  # one pass over the weights: the same up to rounding
     ),
     constructor='mmclip.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(

@@ -55,7 +55,7 @@ lr = 3e-3 * 8 * 64 / 4096  # M has 3e-3 for 4096 images per step
 optim_wrapper = dict(
     _delete_=True,
     clip_grad=dict(max_norm=1.0),
-    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.3),
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.3, fused=True),
 )
 auto_scale_lr = dict(base_batch_size=512)
 

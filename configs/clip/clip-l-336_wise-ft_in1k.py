@@ -54,7 +54,9 @@ train_dataloader = dict(
 
 lr = 3e-5  # R, for 512 images per step
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.1),  # F; decay P
+    optimizer=dict(  # F; decay P
+        type='AdamW', lr=lr, weight_decay=0.1, fused=True
+    ),
     clip_grad=dict(max_norm=1.0),  # F
 )
 auto_scale_lr = dict(base_batch_size=512)

@@ -229,6 +229,7 @@ def _training(
                     lr=plan.lr,
                     betas=(0.9, 0.999),
                     weight_decay=plan.weight_decay,
+                    fused=True,
                 ),
                 constructor='mmclip.LayerDecayOptimWrapperConstructor',
                 paramwise_cfg=dict(

@@ -31,6 +31,7 @@ from mmclip.engine.resume.run_settings import (
     SAMPLER_SEED,
     find_sampler,
     read_settings,
+    wrappers_by_key,
 )
 from mmclip.errors import CheckpointError, ConfigError, some
 from mmclip.registry import HOOKS
@@ -67,6 +68,8 @@ class ExactResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Warn if something that the hook relies on is missing."""
         self._settings = read_settings(runner)
+        for wrapper in wrappers_by_key(runner).values():
+            _tell_if_fused(wrapper.optimizer)
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             wanted = ResumableInfiniteSampler
@@ -152,6 +155,15 @@ class ExactResumeHook(Hook):
         seed_everything(seed)
         if torch.cuda.is_available():
             torch.cuda.manual_seed(seed)
+
+
+def _tell_if_fused(optimizer: Any) -> None:
+    """Tell loss scalers that a resumed run goes on without fused steps.
+
+    torch decides it by the config, not by what the checkpoint says.
+    """
+    if not all(group.get('fused', True) for group in optimizer.param_groups):
+        optimizer._step_supports_amp_scaling = False
 
 
 def _seeds_samples(dataset: Any) -> bool:

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmclip.engine.resume.plain_values import plain, same
 from mmclip.engine.resume.run_settings import (
     LENGTH,
+    NOT_COMPARED,
     NOT_SET,
     read_settings,
     schedulers_by_key,
@@ -167,7 +168,8 @@ def _hyperparameters(group: dict) -> dict[str, Any]:
     values = {
         name: plain(value)
         for name, value in group.items()
-        if isinstance(name, str) and name not in ('params', 'param_names')
+        if isinstance(name, str)
+        and name not in ('params', 'param_names', *NOT_COMPARED)
     }
     for key in [key for key in values if key.startswith('initial_')]:
         name = key.removeprefix('initial_')

@@ -25,6 +25,8 @@ NOT_TRAINING = {
     'test_cfg',
     'with_cp',
 }
+# How torch computes a step. A resumed run goes on as its checkpoint did.
+NOT_COMPARED = ('foreach', 'fused')
 NOT_SET = 'not set'
 
 Settings = dict[str, dict[str, Any]]  # by section, then by key
@@ -65,6 +67,7 @@ def read_settings(runner: Runner) -> Settings:
         settings['defaults'] |= {
             f'{optimizer}.{name}': plain(value)
             for name, value in built.optimizer.defaults.items()
+            if name not in NOT_COMPARED
         }
         # DeepSpeed's wrappers have neither counts nor clipping.
         counts = getattr(built, '_accumulative_counts', None)

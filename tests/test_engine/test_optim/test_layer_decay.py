@@ -86,6 +86,29 @@ def test_the_recipes_do_what_ft_clip_does(name):
     assert len(optimizer.param_groups) <= 2 * (depth + 2)
 
 
+def test_fused_steps_are_those_of_a_loop_up_to_rounding():
+    torch.manual_seed(0)
+    models = {fused: Classifier(backbone()) for fused in (True, False)}
+    models[False].load_state_dict(models[True].state_dict())
+    start = [p.clone() for p in models[True].parameters()]
+    for fused, model in models.items():
+        cfg = WRAPPER | dict(
+            optimizer=WRAPPER['optimizer'] | dict(fused=fused)
+        )
+        optimizer = build_optim_wrapper(model, cfg).optimizer
+        for step in range(20):
+            torch.manual_seed(step)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+    for one, other, was in zip(
+        *(model.parameters() for model in models.values()), start, strict=True
+    ):
+        rounding = torch.finfo(torch.float32).eps * one.abs().max().item()
+        assert not torch.equal(one, was)
+        torch.testing.assert_close(one, other, rtol=0, atol=4 * rounding)
+
+
 def test_groups_hold_the_parameters_that_they_name():
     model = Classifier(backbone())
     parameters = dict(model.named_parameters())
