@@ -18,7 +18,7 @@ __all__ = ['__version__', 'load']
 
 check()
 # Registers the schemes of checkpoint paths, all read safely.
-when_imported('mmengine.runner', 'mmclip.checkpoint')
+when_imported('mmengine.runner', 'mmclip.checkpoint.schemes')
 # Switches off mmpretrain's multimodal models, before anything uses them.
 when_imported('mmpretrain.utils.dependency', 'mmclip.multimodal')
 # Registers names for mmpretrain's list_models and get_model.

@@ -1,11 +1,13 @@
-"""Imports of our modules that follow imports of other packages."""
+"""Imports that wait: for imports of other packages, or for a first use."""
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 
 def when_imported(theirs: str, ours: str) -> None:
@@ -22,6 +24,26 @@ def when_imported(theirs: str, ours: str) -> None:
         importlib.import_module(ours)
     else:
         sys.meta_path.insert(0, _Finder(theirs, ours))
+
+
+def names_of(package: str) -> Callable[[str], Any]:
+    """Make the ``__getattr__`` of a package whose module ``public`` has names.
+
+    That module is imported when one of them is used, so that modules of the
+    package that need little are imported quickly.
+
+    Args:
+        package (str): Its full name.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith('__'):  # asked for by Python itself
+            raise AttributeError(name)
+        if find_spec(f'{package}.{name}'):
+            return importlib.import_module(f'{package}.{name}')
+        return getattr(importlib.import_module(f'{package}.public'), name)
+
+    return __getattr__
 
 
 class _Finder(MetaPathFinder):

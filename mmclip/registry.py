@@ -18,55 +18,55 @@ WEIGHT_INITIALIZERS = Registry(
     'weight initializer',
     parent=registry.WEIGHT_INITIALIZERS,
     scope='mmclip',
-    locations=['mmclip.checkpoint'],
+    locations=['mmclip.checkpoint.public'],
 )
 DATASETS = Registry(
     'dataset',
     parent=registry.DATASETS,
     scope='mmclip',
-    locations=['mmclip.datasets'],
+    locations=['mmclip.datasets.public'],
 )
 HOOKS = Registry(
     'hook',
     parent=registry.HOOKS,
     scope='mmclip',
-    locations=['mmclip.engine', 'mmclip.evaluation'],
+    locations=['mmclip.engine.public', 'mmclip.evaluation'],
 )
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper',
     parent=registry.OPTIM_WRAPPERS,
     scope='mmclip',
-    locations=['mmclip.engine'],
+    locations=['mmclip.engine.public'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=registry.OPTIM_WRAPPER_CONSTRUCTORS,
     scope='mmclip',
-    locations=['mmclip.engine'],
+    locations=['mmclip.engine.public'],
 )
 RUNNERS = Registry(
     'runner',
     parent=registry.RUNNERS,
     scope='mmclip',
-    locations=['mmclip.engine'],
+    locations=['mmclip.engine.public'],
 )
 STRATEGIES = Registry(
     'strategy',
     parent=registry.STRATEGIES,
     scope='mmclip',
-    locations=['mmclip.engine'],
+    locations=['mmclip.engine.public'],
 )
 DATA_SAMPLERS = Registry(
     'data sampler',
     parent=registry.DATA_SAMPLERS,
     scope='mmclip',
-    locations=['mmclip.datasets'],
+    locations=['mmclip.datasets.public'],
 )
 TRANSFORMS = Registry(
     'transform',
     parent=registry.TRANSFORMS,
     scope='mmclip',
-    locations=['mmclip.datasets'],
+    locations=['mmclip.datasets.public'],
 )
 METRICS = Registry(
     'metric',

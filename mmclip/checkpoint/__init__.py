@@ -1,25 +1,10 @@
 """Checkpoints: reading, converting, loading and exporting CLIP weights."""
 
-from mmclip.checkpoint import schemes as _schemes  # registers the loaders
-from mmclip.checkpoint.files.reading import (
-    Weights,
-    open_weights,
-    read_checkpoint,
-    read_state_dict,
-)
-from mmclip.checkpoint.files.writing import write_checkpoint
-from mmclip.checkpoint.pretrained import PretrainedCLIP
-from mmclip.checkpoint.towers.sources import convert_source
-from mmclip.errors import CheckpointError
+from typing import TYPE_CHECKING
 
-__all__ = [
-    'CheckpointError',
-    'PretrainedCLIP',
-    'Weights',
-    'convert_source',
-    'open_weights',
-    'read_checkpoint',
-    'read_state_dict',
-    'write_checkpoint',
-]
-del _schemes
+from mmclip.post_import import names_of
+
+if TYPE_CHECKING:
+    from mmclip.checkpoint.public import *  # noqa: F403
+
+__getattr__ = names_of(__name__)

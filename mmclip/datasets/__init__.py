@@ -1,41 +1,10 @@
 """Data sets, samplers and transforms that mmpretrain lacks."""
 
-from mmclip.datasets.image_folder import ImageFolder
-from mmclip.datasets.image_table import ImageTable
-from mmclip.datasets.imagenet import ImageNet
-from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
-from mmclip.datasets.resumable_sampler import (
-    ResumableInfiniteSampler,
-    ResumableSampler,
-    SeedSample,
-)
-from mmclip.datasets.shifts import (
-    CropBorder,
-    ImageNetA,
-    ImageNetR,
-    ImageNetSketch,
-    ImageNetV2,
-    ImageNetVal,
-    ObjectNet,
-)
-from mmclip.errors import DataError
+from typing import TYPE_CHECKING
 
-__all__ = [
-    'CropBorder',
-    'DataError',
-    'ImageFolder',
-    'ImageNet',
-    'ImageNetA',
-    'ImageNetR',
-    'ImageNetSketch',
-    'ImageNetV2',
-    'ImageNetVal',
-    'ImageTable',
-    'LoadImage',
-    'LoadImageError',
-    'ObjectNet',
-    'ResumableInfiniteSampler',
-    'ResumableSampler',
-    'SeedSample',
-    'read_image',
-]
+from mmclip.post_import import names_of
+
+if TYPE_CHECKING:
+    from mmclip.datasets.public import *  # noqa: F403
+
+__getattr__ = names_of(__name__)

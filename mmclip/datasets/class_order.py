@@ -5,8 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from mmengine.logging import print_log
-
 from mmclip.errors import DataError, some
 
 
@@ -71,6 +69,8 @@ def check_order(
     if numbered and not in_order and not all(map(str.isdecimal, names)):
         pairs = zip(folders, names, strict=True)
         listed = ', '.join(f'{folder} is {name!r}' for folder, name in pairs)
+        from mmengine.logging import print_log
+
         print_log(
             'Class folders are sorted as text, not as numbers, so the given '
             f'names mean: {listed}. If that is wrong, list the names in this '

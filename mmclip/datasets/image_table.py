@@ -1,17 +1,13 @@
 """A data set of images in a table (CSV) of paths, labels and splits."""
 
-import csv
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from mmpretrain.datasets import BaseDataset
 
+from mmclip.datasets.table_rows import SEPARATOR, read_rows
 from mmclip.errors import DataError, did_you_mean
 from mmclip.registry import DATASETS
-
-COLUMNS = ('path', 'label', 'split')
-SEPARATOR = '|'  # between the labels of an image that has several
 
 
 @DATASETS.register_module()
@@ -92,31 +88,3 @@ class ImageTable(BaseDataset):
         """Return the numbers of an image's labels."""
         label = self.get_data_info(idx)['gt_label']
         return label if self.several_labels else [label]
-
-
-def read_rows(path: str) -> Iterator[tuple[str, str, str]]:
-    """Read the path, label and split of each row of a table of ours.
-
-    Raises:
-        DataError: If the table has other columns, or is damaged.
-        FileNotFoundError: If there is no such table.
-    """
-    with open(path, encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            if missing := set(COLUMNS) - set(reader.fieldnames or ()):
-                raise DataError(
-                    f'{path} lacks the column {", ".join(sorted(missing))}; '
-                    f'it must begin with the line {",".join(COLUMNS)}.'
-                )
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f'{path} has more or fewer cells than its header at '
-                        f'line {reader.line_num}.'
-                    )
-                yield row['path'], row['label'], row['split']
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(
-                f'{path} is damaged after line {reader.line_num}: {error}.'
-            ) from error

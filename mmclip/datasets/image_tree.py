@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-
-from mmengine.fileio import LocalBackend, get_file_backend, isdir
-from mmengine.logging import print_log
+from typing import Any
 
 from mmclip.datasets.formats import SUFFIXES, is_image
 
@@ -62,13 +60,14 @@ def read_tree(
             Defaults to None: :func:`mmclip.datasets.formats.is_image` for
             local files, the suffix for others.
     """
-    if isinstance(get_file_backend(root), LocalBackend):
+    backend = _remote(root)
+    if backend is None:
         folders, files, hidden = _walk(root)
         is_valid = is_valid or (
             lambda path: is_image(os.path.join(root, path))
         )
     else:
-        folders, files, hidden = _list_remote(root)
+        folders, files, hidden = _list_remote(backend, root)
         is_valid = is_valid or _has_image_suffix
     tree = ImageTree(root, sorted(folders), hidden=sorted(hidden))
     by_folder: dict[str, list[str]] = {}
@@ -86,7 +85,7 @@ def read_tree(
 
 def check_folder(root: str, with_label: bool) -> None:
     """Refuse a folder of images that does not exist."""
-    if isdir(root):
+    if _is_folder(root):
         return
     above = Path(os.path.abspath(root)).parent
     while not above.is_dir():
@@ -102,15 +101,20 @@ def check_folder(root: str, with_label: bool) -> None:
 
 def class_folders(root: str) -> list[str]:
     """List the class folders in a folder, in the order of their labels."""
-    if not isdir(root):
+    if not _is_folder(root):
         raise FileNotFoundError(f'There is no folder {root}.')
-    names = get_file_backend(root).list_dir_or_file(root, list_file=False)
+    if backend := _remote(root):
+        names = backend.list_dir_or_file(root, list_file=False)
+    else:
+        names = (entry.name for entry in os.scandir(root) if entry.is_dir())
     return sorted(name for name in names if not is_hidden(name))
 
 
 def warn_of_others(tree: ImageTree) -> None:
     """Log how many files, by suffix, are not images."""
     if tree.others:
+        from mmengine.logging import print_log
+
         print_log(
             f'{tree.root}: left out {number_of(len(tree.others), "file")} '
             'that cannot be read as an image '
@@ -161,8 +165,27 @@ def _walk(root: str) -> tuple[list[str], list[str], list[str]]:
     return folders, files, hidden
 
 
-def _list_remote(root: str) -> tuple[list[str], list[str], list[str]]:
+def _remote(root: str) -> Any | None:
+    """Return what lists an address, or None for a folder of this machine.
+
+    mmengine imports torch, which a folder does not need.
+    """
+    if '://' not in root:
+        return None
+    from mmengine.fileio import LocalBackend, get_file_backend
+
     backend = get_file_backend(root)
+    return None if isinstance(backend, LocalBackend) else backend
+
+
+def _is_folder(root: str) -> bool:
+    backend = _remote(root)
+    return backend.isdir(root) if backend else os.path.isdir(root)
+
+
+def _list_remote(
+    backend: Any, root: str
+) -> tuple[list[str], list[str], list[str]]:
     entries = list(backend.list_dir_or_file(root, list_file=False))
     hidden = [name for name in entries if is_hidden(name)]
     folders = [name for name in entries if name not in hidden]

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mmclip.datasets.image_table import SEPARATOR
+from mmclip.datasets.table_rows import SEPARATOR
 from mmclip.errors import DataError, some
 from mmclip.own_images.table import SPLITS, Finding, Images
 

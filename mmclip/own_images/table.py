@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmclip.checkpoint.files.atomic import atomic_file
-from mmclip.datasets.image_table import COLUMNS, SEPARATOR
+from mmclip.datasets.table_rows import COLUMNS, SEPARATOR
 
 SPLITS = ('train', 'val', 'test')
 

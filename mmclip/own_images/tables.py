@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmclip.datasets.image_table import SEPARATOR
+from mmclip.datasets.table_rows import SEPARATOR
 from mmclip.errors import DataError, some
 from mmclip.own_images.listing import Listing, Row, number, split_named
 from mmclip.own_images.table import Finding

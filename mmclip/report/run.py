@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip.adapting.run_folder import RunFolder
-from mmclip.datasets.image_table import SEPARATOR, read_rows
+from mmclip.datasets.table_rows import SEPARATOR, read_rows
 from mmclip.errors import CheckpointError, DataError
 from mmclip.untrusted.rules import (
     FLAG,

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
-from mmengine.logging import print_log
-
 HEAD = 4096  # bytes in which most files of the same size differ
 MAX_BYTES = 4 * 2**30  # to read of the others: a minute on a slow disk
 
@@ -83,6 +81,8 @@ def _groups(
 
 
 def _log_too_many(paths: Sequence[str]) -> None:
+    from mmengine.logging import print_log
+
     print_log(
         f'{len(paths):,} files have the same sizes and beginnings as others, '
         'which is too many to compare them further.',
