@@ -1,20 +1,23 @@
 """Choice of a method's settings inside the training images."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from mmclip.few_shot.method import Encoded, Method
-from mmclip.few_shot.temperature import fit_temperature
+from mmclip.few_shot.temperature import best_loss
 
 FOLDS = 5
 FEW = 500  # with more images, one fold is enough
 MOST = 2000  # images in this fold
+MOST_LOGITS = 2**24  # images times classes, with more some classes are enough
+DELAY = 3  # seconds before there is a bar
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,15 @@ class Choice:
     accuracy: float | None
 
 
-def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
+def choose(
+    method: Method,
+    train: Encoded,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Choice:
     """Choose settings by the log loss of images that were held out.
+
+    Of very many images and classes, some classes choose for all.
 
     The loss is that at its best temperature, since probabilities are
     calibrated later. Accuracy would be too coarse: of 30 images, many
@@ -42,29 +52,51 @@ def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
         method (Method): The method.
         train (Encoded): The training images, the only ones that are used.
         seed (int): The seed of the folds. Defaults to 0.
+        groups (np.ndarray | None): See :func:`make_folds`.
     """
     grid = method.grid(train)
-    folds = make_folds(train.labels.numpy(), seed)
-    if len(grid) == 1 or not folds:
+    if len(grid) == 1:
         return Choice(grid[0], None)
-    # (settings, images held out, K)
-    logits = torch.cat(
-        [
-            torch.stack(list(method.try_all(rest, held_out)))
-            for rest, held_out in split(train, folds)
-        ],
-        dim=1,
-    )
+    if len(train) * train.num_classes > MOST_LOGITS:
+        train, rows = some_classes(train, seed)
+        groups = None if groups is None else groups[rows]
+    folds = make_folds(train.labels.numpy(), seed, groups=groups)
+    if not folds:
+        return Choice(grid[0], None)
     labels = train.labels[np.concatenate(folds)]
-    losses = [_loss(some, labels) for some in logits]
+    losses, rights = [], []
+    # All folds at once, one settings after another, so that few logits are in
+    # memory.
+    tries = [
+        method.try_all(rest, held_out)
+        for rest, held_out in split(train, folds)
+    ]
+    for parts in _progress(zip(*tries, strict=True), method, len(grid)):
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):  # out of the question
+            losses.append(math.inf)
+            rights.append(math.nan)
+            continue
+        logits = torch.cat(found)  # (images held out, K)
+        losses.append(best_loss(logits, labels))
+        right = (logits.argmax(dim=1) == labels).double().mean().item()
+        rights.append(right)
     best = losses.index(min(losses))
-    right = (logits[best].argmax(dim=1) == labels).double().mean().item()
-    return Choice(grid[best], 100 * right)
+    return Choice(grid[best], 100 * rights[best])
 
 
-def _loss(logits: Tensor, labels: Tensor) -> float:
-    temperature = fit_temperature(logits, labels)
-    return F.cross_entropy(logits / temperature, labels).item()
+def _progress(
+    tries: Iterable[tuple[Tensor | None, ...]], method: Method, number: int
+) -> Iterable[tuple[Tensor | None, ...]]:
+    return tqdm(
+        tries,
+        f'  {method.title}',
+        number,
+        unit='setting',
+        leave=False,
+        disable=None,
+        delay=DELAY,
+    )
 
 
 def split(
@@ -76,8 +108,41 @@ def split(
         yield images.take(rest), images.take(held_out)
 
 
+def some_classes(images: Encoded, seed: int) -> tuple[Encoded, np.ndarray]:
+    """Return the images of some classes, and their rows.
+
+    There are as many of both as :data:`MOST_LOGITS` allows, and as many images
+    per class as before, which is what good settings depend on.
+
+    Args:
+        images (Encoded): Images and classes.
+        seed (int): Of the choice of classes.
+    """
+    number = images.num_classes
+    share = math.sqrt(MOST_LOGITS / (len(images) * number))
+    random = np.random.default_rng(seed)
+    kept = np.sort(random.permutation(number)[: max(2, int(share * number))])
+    new = np.full(number, -1)
+    new[kept] = np.arange(len(kept))
+    labels = new[images.labels.numpy()]
+    rows = np.flatnonzero(labels >= 0)
+    text = images.text and replace(
+        images.text, embeddings=images.text.embeddings[kept]
+    )
+    return replace(
+        images,
+        pooled=images.pooled[rows],
+        labels=torch.tensor(labels[rows]),
+        num_classes=len(kept),
+        text=text,
+    ), rows
+
+
 def make_folds(
-    labels: np.ndarray, seed: int, few: int = FEW
+    labels: np.ndarray,
+    seed: int,
+    few: int = FEW,
+    groups: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Return disjoint parts of the images to hold out, one after another.
 
@@ -88,16 +153,30 @@ def make_folds(
         labels (np.ndarray): ``(N,)``.
         seed (int): Which images go together.
         few (int): Defaults to 500.
+        groups (np.ndarray | None): A number per image, ``(N,)``; copies have
+            the same, and stay together. Defaults to None: no copies.
 
     Returns:
         list[np.ndarray]: The rows of each fold; none if no class has two
         images.
     """
     random = np.random.default_rng(seed)
+    if groups is None:
+        groups = np.arange(len(labels))
+    # Of copies the first is dealt out, and the others go with it, but not
+    # those with another label, as their class must stay in the rest.
+    _, first, group = np.unique(
+        np.stack([groups, labels]),
+        axis=1,
+        return_index=True,
+        return_inverse=True,
+    )
+    first.sort()
+    group = group.reshape(-1)
     folds: list[list[int]] = [[] for _ in range(FOLDS)]
     start = 0
     for value in np.unique(labels):
-        rows = random.permutation(np.flatnonzero(labels == value))
+        rows = random.permutation(first[labels[first] == value])
         if len(rows) < 2:
             continue
         for i, row in enumerate(rows):
@@ -105,4 +184,6 @@ def make_folds(
         start += len(rows)  # so that folds are of equal size
     if len(labels) > few:  # of all classes, whose rows may be sorted
         folds = [random.permutation(folds[0])[:MOST].tolist()]
-    return [np.array(sorted(fold)) for fold in folds if fold]
+    return [
+        np.flatnonzero(np.isin(group, group[fold])) for fold in folds if fold
+    ]

@@ -1,17 +1,22 @@
 """Logistic regression, from scratch or on top of the zero-shot logits."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.temperature import best_loss
 from mmclip.few_shot.zero_shot import cosine_classifier
-from mmclip.probing.logistic import fit
+from mmclip.probing.logistic import LinearClassifier, LogisticRegression
 from mmclip.registry import MODELS
 
 CS = (100.0, 1000.0, 10.0, 1.0, 0.1, 0.01)
 TEXT_CS = (1.0, 10.0, 100.0, 0.1)  # the first is near CLAP's of one shot
+ENOUGH = 100  # images held out, from which one can tell
+WORSE = 1.02  # times the least loss: a larger C is out of the question
 
 
 class LinearProbe(Method):
@@ -25,6 +30,7 @@ class LinearProbe(Method):
     name = 'linear_probe'
     title = 'linear probe'
     source = 'arXiv 2103.00020, appendix A.3'
+    most_logits = 2**29  # 5,000 classes of 20 images
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return values of C."""
@@ -32,19 +38,41 @@ class LinearProbe(Method):
 
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Fit weights and biases."""
+        size, regression = self._prepare(train)
+        return self._classifier(train, size, regression.fit(settings['c']))
+
+    def try_all(
+        self, train: Encoded, images: Encoded
+    ) -> Iterator[Tensor | None]:
+        """Start each C from the one before, and stop after the best."""
+        size, regression = self._prepare(train)
+        found: dict[float, Tensor] = {}
+        least = math.inf
+        for c in sorted(settings['c'] for settings in self.grid(train)):
+            fitted = self._classifier(train, size, regression.fit(c))
+            found[c] = fitted.logits(images.pooled)
+            loss = best_loss(found[c], images.labels)
+            least = min(least, loss)
+            if len(images) > ENOUGH and loss > WORSE * least:
+                break
+        yield from (found.get(s['c']) for s in self.grid(train))
+
+    def _prepare(self, train: Encoded) -> tuple[float, LogisticRegression]:
+        """Return what the features are divided by, and the problem."""
         x = train.pooled
-        size = (x - x.mean(dim=0)).square().sum(dim=1).mean().sqrt()
-        found = fit(
-            (x / size).numpy(),
-            train.labels.numpy(),
-            train.num_classes,
-            settings['c'],
+        size = (x - x.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
+        return size, LogisticRegression(
+            (x / size).numpy(), train.labels.numpy(), train.num_classes
         )
+
+    def _classifier(
+        self, train: Encoded, size: float, found: LinearClassifier
+    ) -> Classifier:
         head = MODELS.build(
             dict(
                 type='mmpretrain.LinearClsHead',
                 num_classes=train.num_classes,
-                in_channels=x.shape[1],
+                in_channels=train.pooled.shape[1],
             )
         )
         with torch.no_grad():
@@ -72,18 +100,20 @@ class TextProbe(LinearProbe):
         """Return values of C."""
         return [dict(c=c) for c in TEXT_CS]
 
-    def fit(self, train: Encoded, **settings: Any) -> Classifier:
-        """Fit what is added to the zero-shot classifier."""
+    def _prepare(self, train: Encoded) -> tuple[float, LogisticRegression]:
         assert train.text is not None
-        text = train.text
-        x = text.logit_scale * train.embedded()
-        found = fit(
-            x.numpy(),
+        size = 1 / train.text.logit_scale
+        return size, LogisticRegression(
+            (train.embedded() / size).numpy(),
             train.labels.numpy(),
             train.num_classes,
-            settings['c'],
-            offsets=(x @ text.embeddings.T).numpy(),
+            pull=train.text.embeddings.numpy(),
         )
-        weight = text.embeddings + torch.tensor(found.weight)
-        bias = text.logit_bias + torch.tensor(found.bias)
-        return cosine_classifier(train, text.logit_scale * weight, bias)
+
+    def _classifier(
+        self, train: Encoded, size: float, found: LinearClassifier
+    ) -> Classifier:
+        assert train.text is not None
+        weight = torch.tensor(found.weight) / size
+        bias = train.text.logit_bias + torch.tensor(found.bias)
+        return cosine_classifier(train, weight, bias)

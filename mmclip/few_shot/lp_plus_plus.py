@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.method import CHUNK, Classifier, Encoded, Method
 from mmclip.few_shot.zero_shot import cosine_classifier
 
 STEPS = (300, 100, 30, 10, 0)
@@ -33,6 +33,7 @@ class LPPlusPlus(Method):
     title = 'LP++'
     source = 'arXiv 2404.02285'
     needs_text = True
+    most_logits = 2**24  # 1,000 classes of 16 images; each step sees all
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return numbers of steps."""
@@ -58,31 +59,63 @@ def _descend(train: Encoded, stops: Sequence[int]) -> Iterator[Classifier]:
     assert train.text is not None
     f, t = train.embedded(), train.text.embeddings
     number = len(train)
-    one_hot = F.one_hot(train.labels, train.num_classes).to(f)
-    cosines = f @ t.T  # (N, K)
-    weight = (one_hot.T @ f).requires_grad_()  # sums, not means
-    bias = torch.zeros(train.num_classes, requires_grad=True)
-    of_class = (one_hot * cosines).sum(0) / one_hot.sum(0)
-    alpha = torch.full(
-        (train.num_classes,), ALPHA_SCALE * of_class.mean().item()
-    ).requires_grad_()
-    largest = torch.linalg.eigvalsh(f.T @ f)[-1].item()
-    optimizer = torch.optim.SGD(
-        [weight, bias], lr=4 * number / largest, momentum=0.9
-    )
-    alpha_lr = number / (4 * cosines.square().sum(0).max().item())
+    weight = torch.zeros_like(t).index_add_(0, train.labels, f)  # not means
+    bias = torch.zeros(train.num_classes)
+    largest_square, of_class = _cosines(train, f)
+    alpha = torch.full((train.num_classes,), ALPHA_SCALE * of_class)
+    lr = 4 * number / torch.linalg.eigvalsh(f.T @ f)[-1].item()
+    optimizer = torch.optim.SGD([weight, bias], lr=lr, momentum=0.9)
+    alpha_lr = number / (4 * largest_square)
+    # The authors never reset alpha's gradient, so each of its steps uses the
+    # sum of all gradients so far; without that it hardly moves.
+    alpha_gradient = torch.zeros_like(alpha)
     for step in range(stops[-1] + 1):
         if step:
-            logits = f @ weight.T + alpha * cosines + bias
-            optimizer.zero_grad()
-            F.cross_entropy(logits, train.labels).backward()
+            blended = weight + alpha[:, None] * t
+            by_weight, by_bias = _gradients(f, train.labels, blended, bias)
+            weight.grad, bias.grad = by_weight, by_bias
+            alpha_gradient += (by_weight * t).sum(dim=1)
             optimizer.step()
         if step and step % ALPHA_EVERY == 0:
-            # The authors never reset alpha's gradient, so each of its steps
-            # uses the sum of all gradients so far; without that it hardly
-            # moves.
-            with torch.no_grad():
-                alpha -= alpha_lr * alpha.grad  # type: ignore[operator]
+            alpha -= alpha_lr * alpha_gradient
         if step in stops:
-            blended = (weight + alpha[:, None] * t).detach()
-            yield cosine_classifier(train, blended, bias.detach())
+            blended = weight + alpha[:, None] * t
+            yield cosine_classifier(train, blended, bias)
+
+
+def _cosines(train: Encoded, f: Tensor) -> tuple[float, float]:
+    """Sum up the cosines of images and classes, some images at a time.
+
+    Returns:
+        tuple[float, float]: The largest sum of squares of a class; and the
+        mean cosine of images and their class, over the classes.
+    """
+    assert train.text is not None
+    squares = torch.zeros(train.num_classes)
+    own = torch.zeros(train.num_classes)
+    for some, labels in _chunks(f, train.labels, train.num_classes):
+        cosines = some @ train.text.embeddings.T
+        squares += cosines.square().sum(dim=0)
+        own.index_add_(0, labels, cosines.gather(1, labels[:, None])[:, 0])
+    counts = train.labels.bincount(minlength=train.num_classes)
+    return squares.max().item(), (own / counts).mean().item()
+
+
+def _gradients(
+    f: Tensor, labels: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return those of the mean cross entropy, by weight and bias."""
+    by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+    for some, of_some in _chunks(f, labels, len(bias)):
+        wrong = F.linear(some, weight, bias).softmax(dim=1)
+        wrong[torch.arange(len(some)), of_some] -= 1
+        by_weight.addmm_(wrong.T, some, alpha=1 / len(f))
+        by_bias += wrong.sum(dim=0) / len(f)
+    return by_weight, by_bias
+
+
+def _chunks(
+    f: Tensor, labels: Tensor, num_classes: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    size = max(1, CHUNK // num_classes)
+    return zip(f.split(size), labels.split(size), strict=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNK = 4096  # images whose logits are computed at once
+CHUNK = 2**22  # logits that are computed at once
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ class Classifier:
         """Compute the logits ``(N, K)`` of features ``(N, C)``."""
         project = self.projection or (lambda features: features)
         head = self.head.eval()
-        chunks = [head((project(some),)) for some in pooled.split(CHUNK)]
-        return torch.cat(chunks)
+        width = max(getattr(head, 'num_images', 0), head.num_classes)
+        chunks = pooled.split(max(1, CHUNK // width))
+        return torch.cat([head((project(some),)) for some in chunks])
 
 
 class Method(ABC):
@@ -122,6 +123,7 @@ class Method(ABC):
             ``fit`` makes; if not, its accuracy is not reported.
         most_images (int | None): With more training images it would be slow,
             or its head, which holds them, too large.
+        most_logits (int | None): The same for images times classes.
     """
 
     name: ClassVar[str]
@@ -131,6 +133,7 @@ class Method(ABC):
     needs_projection: ClassVar[bool] = False
     tries_as_it_fits: ClassVar[bool] = True
     most_images: ClassVar[int | None] = None
+    most_logits: ClassVar[int | None] = None
 
     def lacks(self, train: Encoded) -> str:
         """Return why this method cannot take part, or an empty string."""
@@ -140,6 +143,12 @@ class Method(ABC):
             return 'the model has no linear projection'
         if self.most_images is not None and len(train) > self.most_images:
             return f'more than {self.most_images:,} training images'
+        logits = len(train) * train.num_classes
+        if self.most_logits is not None and logits > self.most_logits:
+            return (
+                f'{len(train):,} images x {train.num_classes:,} classes would '
+                'take too long'
+            )
         return ''
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
@@ -153,11 +162,13 @@ class Method(ABC):
     def fit(self, train: Encoded, **settings: Any) -> Classifier:
         """Make a classifier of the training images."""
 
-    def try_all(self, train: Encoded, images: Encoded) -> Iterator[Tensor]:
+    def try_all(
+        self, train: Encoded, images: Encoded
+    ) -> Iterator[Tensor | None]:
         """Yield the logits ``(n, K)`` of images for each settings of the grid.
 
-        Methods that can do so faster than one ``fit`` after another override
-        it.
+        None stands for settings that are out of the question. Methods that can
+        do so faster than one ``fit`` after another override it.
         """
         for settings in self.grid(train):
             yield self.fit(train, **settings).logits(images.pooled)

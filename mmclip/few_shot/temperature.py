@@ -6,9 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GOLDEN = (math.sqrt(5) - 1) / 2
+CHUNK = 2**22  # logits in float64 at once
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(
+    logits: Tensor, labels: Tensor, precision: float = 1e-4
+) -> float:
     """Find the temperature with the least cross entropy.
 
     Source: arXiv 1706.04599, section 4.2. The loss is convex in 1 /
@@ -22,6 +25,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Args:
         logits (Tensor): ``(N, K)``.
         labels (Tensor): ``(N,)``.
+        precision (float): Of the temperature's logarithm. Defaults to 1e-4.
 
     Returns:
         float: The temperature; 1 if there are no images.
@@ -29,19 +33,44 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     if not len(labels):
         return 1.0
     smoothing = 0.5 / (len(labels) + 2)
-    logits = logits.double()
-    low, high = math.log(1 / 100), math.log(100)
 
     def loss(log: float) -> float:
-        return F.cross_entropy(
-            logits / math.exp(log), labels, label_smoothing=smoothing
-        ).item()
+        return cross_entropy(logits, labels, math.exp(log), smoothing)
 
-    while high - low > 1e-4:
-        left = high - GOLDEN * (high - low)
-        right = low + GOLDEN * (high - low)
-        if loss(left) <= loss(right):
-            high = right
+    low, high = math.log(1 / 100), math.log(100)
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    of_left, of_right = loss(left), loss(right)
+    while high - low > precision:
+        if of_left <= of_right:
+            high, right, of_right = right, left, of_left
+            left = high - GOLDEN * (high - low)
+            of_left = loss(left)
         else:
-            low = left
+            low, left, of_left = left, right, of_right
+            right = low + GOLDEN * (high - low)
+            of_right = loss(right)
     return math.exp((low + high) / 2)
+
+
+def best_loss(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean cross entropy at the best temperature."""
+    # A hundredth from the minimum, the loss is that of the minimum.
+    return cross_entropy(logits, labels, fit_temperature(logits, labels, 0.01))
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, temperature: float, smoothing: float = 0.0
+) -> float:
+    """Return the mean cross entropy of ``logits / temperature``."""
+    size = max(1, CHUNK // logits.shape[1])
+    total = 0.0
+    for some, of_some in zip(
+        logits.split(size), labels.split(size), strict=True
+    ):
+        total += F.cross_entropy(
+            some.double() / temperature,
+            of_some,
+            reduction='sum',
+            label_smoothing=smoothing,
+        ).item()
+    return total / len(labels)

@@ -2,12 +2,18 @@
 
 from mmclip.probing.features import Features, extract_features
 from mmclip.probing.knn import knn_predictions
-from mmclip.probing.logistic import LinearClassifier, fit, sweep
+from mmclip.probing.logistic import (
+    LinearClassifier,
+    LogisticRegression,
+    fit,
+    sweep,
+)
 from mmclip.probing.probe import ProbeResult, probe
 
 __all__ = [
     'Features',
     'LinearClassifier',
+    'LogisticRegression',
     'ProbeResult',
     'extract_features',
     'fit',

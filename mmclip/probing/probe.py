@@ -32,6 +32,7 @@ from mmclip.probing.features import (
 from mmclip.probing.knn import knn_predictions
 from mmclip.probing.logistic import (
     LinearClassifier,
+    LogisticRegression,
     Trial,
     fit,
     sweep,
@@ -196,9 +197,8 @@ def _train_and_test(
         validation = f'{len(second)} images of the train set, since {why_not}'
         x_train, y_train = x[first], y[first]
         x_val, y_val = x[second], y[second]
-    trials = sweep(
-        lambda c: fit(x_train, y_train, num_classes, c), x_val, y_val, report
-    )
+    regression = LogisticRegression(x_train, y_train, num_classes)
+    trials = sweep(regression.fit, x_val, y_val, report)
     classifier = fit(x, y, num_classes, trials[0].c)
     linear = classifier.scores(test.features).argmax(dim=1).numpy()
     knn = knn_predictions(train.features, train.labels, test.features)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,9 @@ import torch.nn.functional as F
 
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose, make_folds
+from mmclip.few_shot.linear_probe import LinearProbe, TextProbe
 from mmclip.few_shot.method import Method
+from mmclip.few_shot.temperature import best_loss
 from mmclip.few_shot.zero_shot import ZeroShot
 from tests.test_few_shot.conftest import make_images
 
@@ -43,6 +46,67 @@ def test_of_many_images_one_fold_is_held_out():
     (fold,) = make_folds(labels, seed=0)
     assert len(fold) == 2000
     assert len(set(labels[fold].tolist())) == 100
+
+
+@pytest.mark.parametrize('per_class', [(6, 8), (300, 300, 2)])
+def test_copies_stay_together_but_not_if_their_labels_differ(per_class):
+    labels = labels_of(*per_class)
+    groups = np.arange(len(labels)) // 2
+    groups[-1] = groups[0]  # a copy of another class's
+    folds = make_folds(labels, seed=0, groups=groups)
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(len(labels)), fold)
+        assert set(labels[rest]) == set(labels)
+        same = groups[fold][:, None] == groups[rest]
+        same &= labels[fold][:, None] == labels[rest]
+        assert not same.any()
+    assert len(np.unique(np.concatenate(folds))) > 2
+
+
+def test_some_classes_choose_for_very_many(monkeypatch):
+    monkeypatch.setattr('mmclip.few_shot.cross_validation.MOST_LOGITS', 1000)
+    train = make_images((5,) * 30)
+    seen = []
+
+    def spy(self, rest, held_out):
+        seen.append(rest)
+        return iter([torch.zeros(len(held_out), rest.num_classes)] * 4)
+
+    monkeypatch.setattr(Stretched, 'try_all', spy)
+    choose(Stretched(), train)
+    for rest in seen:
+        number = rest.num_classes
+        assert 900 < 5 * number * number <= 1000
+        assert set(rest.labels.tolist()) == set(range(number))
+        for row in rest.pooled[:3]:  # each class has its own text
+            old = train.labels[(train.pooled == row).all(dim=1)][0]
+            new = rest.labels[(rest.pooled == row).all(dim=1)][0]
+            assert torch.equal(
+                rest.text.embeddings[new], train.text.embeddings[old]
+            )
+
+
+@pytest.mark.parametrize('method', [LinearProbe(), TextProbe()])
+def test_no_c_beyond_a_clearly_worse_one_is_tried(method, monkeypatch):
+    images = make_images((99, 99, 99))
+    few = np.arange(297) % 99 < 6
+    train, new = images.take(few), images.take(~few)
+
+    def tried():
+        for settings, logits in zip(
+            method.grid(train), method.try_all(train, new), strict=True
+        ):
+            if logits is not None:
+                yield settings['c'], best_loss(logits, new.labels)
+
+    found = dict(sorted(tried()))
+    assert len(found) > 1
+    monkeypatch.setattr('mmclip.few_shot.linear_probe.WORSE', math.inf)
+    whole = dict(sorted(tried()))
+    *others, last = found
+    assert list(found) == list(whole)[: len(found)] != list(whole)
+    assert whole[last] > 1.02 * min(whole.values())
+    assert min(whole, key=whole.get) in others
 
 
 class Stretched(Method):
@@ -106,7 +170,8 @@ def test_only_the_images_held_out_are_classified(monkeypatch):
 
 
 @pytest.mark.parametrize('method', METHODS, ids=lambda m: m.name)
-def test_trying_all_is_fitting_each(method):
+def test_trying_all_is_fitting_each(method, monkeypatch):
+    monkeypatch.setattr('mmclip.probing.logistic.TOLERANCE', 1e-12)
     if method.name == 'tip_adapter_f':
         pytest.skip('it chooses before it trains')
     train = make_images()

@@ -89,7 +89,7 @@ def test_many_images_are_classified_in_parts(train, new, monkeypatch):
         'forward',
         lambda f: seen.append(len(f[0])) or forward(f),
     )
-    monkeypatch.setattr('mmclip.few_shot.method.CHUNK', 4)
+    monkeypatch.setattr('mmclip.few_shot.method.CHUNK', 4 * 3)
     found = Classifier(classifier.head, classifier.projection).logits(new)
     torch.testing.assert_close(found, expected)
     assert max(seen) == 4
