@@ -13,8 +13,9 @@ from mmclip.version import __version__
 
 if TYPE_CHECKING:
     from mmclip.api import load
+    from mmclip.from_images import adapt
 
-__all__ = ['__version__', 'load']
+__all__ = ['__version__', 'adapt', 'load']
 
 check()
 # Registers the schemes of checkpoint paths, all read safely.
@@ -35,4 +36,8 @@ def __getattr__(name: str) -> Any:
             from mmclip.api import load
 
         return load
+    if name == 'adapt':
+        from mmclip.from_images import adapt
+
+        return adapt
     raise AttributeError(f'module mmclip has no attribute {name!r}')

@@ -18,7 +18,7 @@ FLOORS = [
     {'few_shot', 'predicting'},
     {'adapting'},
     {'report'},
-    {'api'},
+    {'api', 'from_images'},
     {'commands'},
 ]
 

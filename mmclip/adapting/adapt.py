@@ -3,9 +3,8 @@
 import datetime
 import filecmp
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,100 +31,64 @@ from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.several_labels import make_several
-from mmclip.adapting.tuning.schedule import RECIPES
 from mmclip.adapting.tuning.tune import NAME as TUNED
-from mmclip.datasets.class_order import only_in
-from mmclip.datasets.image_tree import class_folders
-from mmclip.errors import (
-    ArgumentError,
-    DataError,
-    check_choice,
-    did_you_mean,
-    some,
-)
+from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.method import Encoded
-from mmclip.own_images.read import read_images
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
-from mmclip.text.class_embeddings import (
-    Template,
-    make_texts,
-    named_templates,
-)
+from mmclip.text.class_embeddings import Template, make_texts
 from mmclip.version import __version__
 
 
-def adapt(
-    source: str | Path,
-    out: str | Path,
+def learn(
+    images: Images,
+    folder: RunFolder,
     *,
-    model: str = 'ViT-B-32/openai',
+    model: str,
     weights: str | None = None,
     names: Sequence[str] | None = None,
-    templates: str | Sequence[Template] = 'openai',
-    also_test: Sequence[str | Path] = (),
+    templates: Sequence[Template],
+    others: Mapping[str, dict[str, Any]],
     method: str | None = None,
     recipe: str = 'auto',
     seconds: float = 600.0,
     seed: int = 0,
-    shots: int | None = None,
-    root: str | Path | None = None,
     command: str = '',
     say: Callable[[str], None] = print,
-) -> RunFolder:
+) -> None:
     """Make a classifier from images, and write all about it into a folder.
 
     Args:
-        source (str | Path): The images, see
-            :func:`mmclip.own_images.read.read_images`.
-        out (str | Path): The folder of the run.
+        images (Images): The images.
+        folder (RunFolder): The folder of the run.
         model (str): See :func:`.encoder.open_encoder`.
         weights (str | None): See there.
         names (Sequence[str] | None): Class names for the text tower, in the
             order of the classes. Defaults to the names of the folders, with
             spaces for ``_`` and ``-``.
-        templates (str | Sequence): See
+        templates (Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
-        also_test (Sequence): Folders with one folder per class, on which each
-            method is measured too. They choose nothing. Defaults to none.
+        others (Mapping[str, dict]): Data sets that are only measured.
         method (str | None): The name of the method whose classifier is
             taken, whatever the accuracies. Defaults to None: the best.
         recipe (str): ``'light'``, or how the tower is fine-tuned, see
             :func:`.tuning.tune.tune`. Defaults to ``'auto'``.
         seconds (float): The time for fine-tuning. Defaults to 600.
-        seed (int): The seed of splits, folds and training. Defaults to 0.
-        shots (int | None): How many training images per class to use.
-            Defaults to None: all.
-        root (str | Path | None): The folder that the paths of a table are
-            relative to. Defaults to None: that of the table.
+        seed (int): The seed of folds and training. Defaults to 0.
         command (str): What makes this run again, for the page.
         say (Callable): Prints a line for the user.
-
-    Returns:
-        RunFolder: The folder, complete.
     """
     start = time.perf_counter()
-    if recipe not in RECIPES and not Path(recipe).is_file():
-        raise ArgumentError(
-            f'--recipe {recipe} is neither {", ".join(RECIPES)} nor a config '
-            f'file{did_you_mean(recipe, RECIPES)}.'
-        )
     if method is not None:
         check_choice('--method', method, [*(m.name for m in METHODS), TUNED])
         if method == TUNED and recipe == 'light':
             raise ArgumentError(
                 f'--method {TUNED} needs another --recipe than light.'
             )
-    templates = named_templates(templates)
     make_texts([''], templates)  # refuses what is no template
-    folder = RunFolder(Path(out))
-    images = read_images(
-        source, seed, shots=shots, root=root, keep=folder.images
-    )
-    others = other_folders(also_test, images)
-    counts = {split: len(images.rows(split)) for split in SPLITS}
     check(images, names, recipe)
+    counts = {split: len(images.rows(split)) for split in SPLITS}
     say(
         f'{len(images):,} images of {len(images.classes)} classes: '
         + ', '.join(f'{n:,} {split}' for split, n in counts.items() if n)
@@ -177,7 +140,6 @@ def adapt(
     write_card(folder, numbers)
     folder.write_metrics(numbers)
     say(said)
-    return folder
 
 
 def make_one(
@@ -198,9 +160,9 @@ def make_one(
         encoder (Encoder): The tower.
         everything (Encoded): All images, as the tower sees them.
         images (Images): The images.
-        others (dict): See :func:`other_folders`.
+        others (dict): See :func:`learn`.
         folder (RunFolder): Where model, config and predictions go.
-        method (str | None): As in :func:`adapt`.
+        method (str | None): As in :func:`learn`.
         recipe (str): As there.
         seconds (float): As there.
         seed (int): As there.
@@ -264,7 +226,7 @@ def check(images: Images, names: Sequence[str] | None, recipe: str) -> None:
     Args:
         images (Images): The images.
         names (Sequence[str] | None): What the user calls the classes.
-        recipe (str): As in :func:`adapt`.
+        recipe (str): As in :func:`learn`.
 
     Raises:
         ArgumentError: If there are not as many names as classes, or images
@@ -322,38 +284,6 @@ def see(
         encoder.projection,
         text,
     )
-
-
-def other_folders(
-    folders: Sequence[str | Path], images: Images
-) -> dict[str, dict[str, Any]]:
-    """Return the configs of folders that are only measured, by name.
-
-    Raises:
-        ArgumentError: If two have the same name, or images have several
-            labels.
-        DataError: If one has other classes than the images.
-    """
-    if folders and images.several_labels:
-        raise ArgumentError('--also-test is for images with one label each.')
-    found: dict[str, dict[str, Any]] = {}
-    for folder in map(Path, folders):
-        if folder.name in found:
-            raise ArgumentError(
-                f'--also-test names two folders {folder.name}: rename one.'
-            )
-        classes = class_folders(str(folder))
-        if differences := only_in(images=images.classes, folder=classes):
-            raise DataError(
-                f'{folder} must have the classes of the images '
-                f'({differences}).'
-            )
-        found[folder.name] = dict(
-            type='mmclip.ImageFolder',
-            data_root=str(folder),
-            metainfo=dict(classes=images.classes),
-        )
-    return found
 
 
 def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
         else ' The method was chosen on\nthese same images, so the number is '
         'slightly too good.'
     )
+    command = numbers['command']
+    language = 'shell' if command.startswith('mmclip ') else 'python'
     about = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     header = ['method', 'validation', 'test', *map(_text, also)]
     elsewhere = ''.join(
@@ -108,8 +110,8 @@ model.predict('image.jpg')
 
 Made with:
 
-```shell
-{numbers['command']}
+```{language}
+{command}
 ```
 """,
     )

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 
+from mmclip.adapting.inputs import check_model
 from mmclip.adapting.screen import duration
 from mmclip.checkpoint.files.paths import files_of, is_local
 from mmclip.checkpoint.files.reading import open_weights
@@ -20,7 +21,7 @@ from mmclip.checkpoint.towers.tower import HubError
 from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.engine.checks.damage import find_damaged
-from mmclip.errors import ArgumentError, CheckpointError
+from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Projection, Text
 from mmclip.own_images.survey import refuse_unreadable
 from mmclip.probing.features import Features, extract_features
@@ -98,23 +99,14 @@ def open_encoder(
         CheckpointError: If it is unknown, or is not a CLIP model.
         FileNotFoundError: If a local file is missing.
     """
+    check_model(model, weights)
     path = Path(model).expanduser()
-    if weights and path.exists():
-        raise ArgumentError(
-            f'--weights is for a NAME/TAG, but {model} has its own weights.'
-        )
     if path.is_file():
         return _converted(model)
     if path.is_dir():
         name, pretrained = str(path / CONFIG), str(_weights_in(path))
     else:
         name, _, known_tag = model.partition('/')
-        if not known_tag:
-            raise CheckpointError(
-                f'{model} is not a model: give NAME/TAG, such as '
-                'ViT-B-32/openai, a folder with open_clip_config.json, or a '
-                'file that mmclip converted.'
-            )
         pretrained = weights or known_tag
         tag = known_tag if weights else None
     try:

@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmengine.logging import MMLogger
-
 from mmclip.errors import EXPECTED
 
 
@@ -33,6 +31,8 @@ def log_to(
     Yields:
         Callable: Prints a line, and logs it.
     """
+    from mmengine.logging import MMLogger
+
     logger = MMLogger.get_instance(
         f'mmclip {time.time()}', logger_name='mmclip', log_level='INFO'
     )

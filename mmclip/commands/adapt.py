@@ -110,11 +110,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_force('the run in the folder')
     add('-v', '--verbose', action='store_true', help='show the whole log')
-    args = parser.parse(argv)
-    source = args.images.resolve()
-    name = source.stem if source.is_file() else source.name
-    args.out = args.out or Path('runs') / name
-    return args
+    return parser.parse(argv)
 
 
 @command
@@ -122,28 +118,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if not args.images.exists():  # said before the imports
         raise FileNotFoundError(f'There is no file or folder {args.images}.')
-    from mmclip.adapting.adapt import adapt
-    from mmclip.adapting.run_folder import RunFolder
-    from mmclip.adapting.screen import log_to, stoppable
-    from mmclip.report.page import write_report
-    from mmclip.text.class_embeddings import class_names
+    from mmclip.adapting.screen import stoppable
+    from mmclip.from_images import adapt
 
-    names = class_names(args.names) if args.names else None
-    folder = RunFolder(args.out)
-    files = args.model, args.weights, args.names, args.templates
-    folder.check_free(
-        [args.images, *args.also_test],
-        [Path(file) for file in files if file],
-        force=args.force,
-    )
     again = _again(args, argv)
-    with stoppable(again), log_to(folder.log, verbose=args.verbose) as say:
-        adapt(
+    with stoppable(again):
+        folder = adapt(
             args.images,
             args.out,
             model=args.model,
             weights=args.weights,
-            names=names,
+            names=args.names,
             templates=args.templates,
             also_test=args.also_test,
             method=args.method,
@@ -152,20 +137,15 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             shots=args.shots,
             root=args.root,
+            force=args.force,
+            verbose=args.verbose,
             command=again,
-            say=say,
         )
-        try:
-            # Its own images, and so its own paths.
-            write_report(folder, root=folder.read_metrics()['data']['root'])
-        except BaseException:
-            folder.metrics.unlink()  # it marks a finished run
-            raise
     print_written(
         (folder.model, 'the classifier'),
         (folder.predictions, 'an answer per validation and test image'),
         (folder.report, 'the page; open it in a browser'),
-        then=command_line('predict', args.out, 'IMAGES'),
+        then=command_line('predict', folder.path, 'IMAGES'),
     )
     return 0
 

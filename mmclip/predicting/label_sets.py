@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmclip.datasets.image_table import SEPARATOR
+from mmclip.datasets.table_rows import SEPARATOR
 from mmclip.predicting.predictions import (
     MOST,
     SHOWN,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmclip.adapting.adapt import adapt
+import mmclip
 from mmclip.adapting.run_folder import RunFolder
 from tests.conftest import save_whole_model
 
@@ -34,11 +34,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     (swapped / 'red').rename(swapped / 'x')
     (swapped / 'blue').rename(swapped / 'red')
     (swapped / 'x').rename(swapped / 'blue')
-    return adapt(
+    return mmclip.adapt(
         photos,
         folder / 'run',
         model=str(folder / 'clip'),
         templates=['a photo of {}'],
         also_test=[swapped],
-        say=lambda line: None,
     )

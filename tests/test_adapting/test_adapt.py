@@ -1,12 +1,12 @@
 import csv
 import re
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
 
 import mmclip
-from mmclip.adapting.adapt import adapt
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.commands import test as test_command
 from mmclip.errors import DataError
@@ -58,9 +58,24 @@ def test_loaded_again_it_gives_the_written_predictions(run):
     torch.testing.assert_close(found, written, rtol=0, atol=6e-5)
 
 
-@pytest.mark.parametrize('name', ['model', 'config', 'classes', 'split'])
+@pytest.mark.parametrize(
+    'name', ['model', 'config', 'classes', 'split', 'report']
+)
 def test_what_stays(run, name):
     assert getattr(run, name).is_file()
+
+
+def test_the_card_has_the_call_that_makes_the_run_again(run):
+    call = run.card.read_text().split('```python')[-1].split('```')[0]
+    mmclip = Mock()
+    eval(call.strip(), dict(mmclip=mmclip))
+    assert mmclip.adapt.call_args.args == (run.read_metrics()['data']['root'],)
+    assert mmclip.adapt.call_args.kwargs == dict(
+        out=str(run.path),
+        model=str(run.path.parent / 'clip'),
+        templates=['a photo of {}'],
+        also_test=[str(run.path.parent / 'swapped')],
+    )
 
 
 def test_another_folder_is_measured_and_chooses_nothing(run):
@@ -88,7 +103,7 @@ def test_the_card_has_the_other_folder(run):
 def test_another_folder_has_the_same_classes(run, tmp_path):
     (tmp_path / 'other' / 'yellow').mkdir(parents=True)
     with pytest.raises(DataError, match=r'only in folder: .*yellow'):
-        adapt(
+        mmclip.adapt(
             run.path.parent / 'photos',
             tmp_path / 'run',
             also_test=[tmp_path / 'other'],

@@ -18,8 +18,6 @@ from mmclip.adapting.tuning.plan import (
 from mmclip.adapting.tuning.timing import measure_speed
 from mmclip.adapting.tuning.wise_ft import ALPHAS
 
-RECIPES = ('auto', 'light', 'full')
-
 
 @dataclass(frozen=True)
 class Schedule:
