@@ -15,6 +15,7 @@ FLOORS = [
     {'pages', 'text'},
     {'engine'},
     {'analysis', 'averaging', 'evaluation', 'own_images', 'probing', 'zoo'},
+    {'benchmark'},
     {'few_shot', 'predicting'},
     {'adapting'},
     {'report'},

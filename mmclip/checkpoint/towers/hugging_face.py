@@ -154,7 +154,7 @@ def to_hugging_face(
     if is_clip:
         kind = 'CLIPVisionModel' + 'WithProjection' * (proj_dim is not None)
     notes = note_head(head, 'the vision models of transformers')
-    files = {'config.json': _model_config(backbone, kind)}
+    files = {'config.json': model_config(backbone, kind)}
     if NEEDED.issubset(preprocess):
         files['preprocessor_config.json'] = _processor_config(
             preprocess, backbone['img_size'], is_clip
@@ -292,7 +292,13 @@ def _why_not(backbone: dict[str, Any]) -> str | None:
     return None
 
 
-def _model_config(backbone: dict[str, Any], kind: str) -> dict[str, Any]:
+def model_config(backbone: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the content of ``config.json`` for a backbone.
+
+    Args:
+        backbone (dict): The config of our backbone, with all arguments.
+        kind (str): The class of transformers.
+    """
     arch = backbone['arch']
     acts = {ours: theirs for theirs, ours in ACTS.items()}
     config = dict(

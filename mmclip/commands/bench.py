@@ -1,0 +1,160 @@
+"""Time mmclip beside open_clip, timm, mmpretrain and Hugging Face.
+
+What is timed:
+
+  model     forward passes of image towers, with the same random weights
+  train     forward and backward passes of the same
+  pipeline  from JPEG files to tensors, on one core
+  convert   a whole model's weights to an image tower that configs can load
+  start     imports, --help, and building a model
+
+Outputs are compared before anything is timed. Then all take turns, so that
+what else the machine does disturbs them alike; a round in which anything takes
+a tenth longer than usual is repeated. Ratios are medians over rounds, with
+their quartiles. "Of product rate" is the rate of operations that a plain
+implementation needs, over that of a matrix product in the same rounds. Peers
+that are not installed are left out, and named.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    positive,
+    print_written,
+)
+
+EXAMPLES = """\
+  %(prog)s model
+  %(prog)s train --cases ViT-B-16:4 --precision bf16 --plot train.png
+  %(prog)s train --cases ViT-B-16:4 --compile --only timm --json train.json
+"""
+KINDS = ('model', 'train', 'pipeline', 'convert', 'start')
+PRECISIONS = ('fp32', 'bf16')
+PEERS = ('open_clip', 'timm', 'mmpretrain', 'transformers', 'torchvision v2')
+CASES = dict(
+    model=['ViT-B-16:1', 'ViT-B-16:8'], train=['ViT-B-16:4', 'ViT-L-14:1']
+)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
+    add = parser.add_argument
+    add('kind', choices=KINDS, help='what to time')
+    add(
+        '--cases',
+        nargs='+',
+        metavar='TOWER:BATCH',
+        help='for model and train: tiny, ViT-B-16, ViT-L-14 or ViT-L-14-336, '
+        'and the images of a batch (default: '
+        + '; '.join(f'{kind}: {" ".join(c)}' for kind, c in CASES.items())
+        + ')',
+    )
+    add(
+        '--precision',
+        nargs='+',
+        choices=PRECISIONS,
+        default=PRECISIONS,
+        help='for model and train: bf16 is autocast (default: both)',
+    )
+    add(
+        '--compile',
+        action='store_true',
+        help='for model and train: also time each with torch.compile',
+    )
+    add(
+        '--model',
+        default='ViT-L-14-336',
+        help="for convert: one of open_clip's names (default: %(default)s)",
+    )
+    add('--only', nargs='+', choices=PEERS, default=(), help='these peers')
+    add(
+        '--rounds',
+        type=positive(int),
+        help='how many rounds count (default: 15; convert and start: 5)',
+    )
+    parser.add_device('model and train')
+    add('--json', type=Path, metavar='OUT', help='a file for all numbers')
+    add('--plot', type=Path, metavar='OUT', help='a picture of the ratios')
+    parser.add_force('OUT if it exists')
+    args = parser.parse(argv)
+    if args.rounds is None:
+        args.rounds = 5 if args.kind in ('convert', 'start') else 15
+    try:
+        args.cases = [
+            (tower, positive(int)(batch))
+            for case in args.cases or CASES.get(args.kind, ())
+            for tower, batch in [case.split(':')]
+        ]
+    except (ValueError, argparse.ArgumentTypeError):
+        parser.error('argument --cases: must be TOWER:BATCH, as ViT-B-16:4')
+    return args
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    import dataclasses
+
+    from mmclip.benchmark.rounds import compete
+    from mmclip.benchmark.table import plot, table
+    from mmclip.checkpoint.files.paths import check_free
+
+    outs = [path for path in (args.json, args.plot) if path]
+    for path in outs:
+        check_free(path, force=args.force)
+    rows = []
+    for case in cases(args):
+        new = compete(case, args.rounds)
+        rows += new
+        print(table(new))
+        if case.missing:
+            print(f'left out: {", ".join(case.missing)}\n')
+    if args.json:
+        args.json.write_text(
+            json.dumps([dataclasses.asdict(row) for row in rows], indent=1)
+        )
+        print_written((args.json, 'all numbers; times are in seconds'))
+    if args.plot:
+        plot(rows, args.plot)
+        print_written((args.plot, 'ratios with their quartiles'))
+    return 0
+
+
+def cases(args: argparse.Namespace) -> Iterator[Any]:
+    """Yield the cases that the arguments ask for."""
+    import torch
+    import torch._inductor.config
+
+    if args.kind in CASES:
+        from mmclip.benchmark.models import TOWERS, model_cases
+        from mmclip.errors import check_choice
+
+        for tower, _ in args.cases:
+            check_choice('--cases', tower, TOWERS)
+        # Or the second run would tell less about the time to start.
+        torch._inductor.config.force_disable_caches = True
+        yield from model_cases(
+            args.cases,
+            args.precision,
+            torch.device(args.device),
+            training=args.kind == 'train',
+            compiled=args.compile,
+            only=args.only,
+        )
+    elif args.kind == 'pipeline':
+        from mmclip.benchmark.pipelines import pipeline_cases
+
+        yield from pipeline_cases(args.only)
+    else:
+        from mmclip.benchmark.programs import convert_cases, start_cases
+
+        if args.kind == 'convert':
+            yield from convert_cases(args.model)
+        else:
+            yield from start_cases(args.only)
