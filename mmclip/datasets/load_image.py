@@ -17,6 +17,7 @@ from torch.utils.data import get_worker_info
 
 from mmclip.datasets import grey_levels
 from mmclip.datasets.formats import open_image
+from mmclip.datasets.plain_jpeg import decode_plain_jpeg
 from mmclip.errors import check_choice
 from mmclip.registry import TRANSFORMS
 
@@ -49,6 +50,7 @@ class LoadImage(BaseTransform):
         exif_orientation (str): See :func:`read_image`. Defaults to 'ignore'.
         backend_args (dict | None): mmengine's file backend. Defaults to None:
             chosen by the path.
+        reduce_to (int | None): See :func:`read_image`. Defaults to None.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class LoadImage(BaseTransform):
         max_errors: int = 100,
         exif_orientation: str = 'ignore',
         backend_args: dict[str, Any] | None = None,
+        reduce_to: int | None = None,
     ):
         check_choice('on_error', on_error, ERROR_POLICIES)
         check_choice('exif_orientation', exif_orientation, EXIF_ORIENTATIONS)
         self.on_error = on_error
         self.exif_orientation = exif_orientation
         self.backend_args = backend_args
+        self.reduce_to = reduce_to
         self.skipped = (
             SkippedImages(max_errors) if on_error == 'skip' else None
         )
@@ -73,7 +77,9 @@ class LoadImage(BaseTransform):
             return results
         path = results['img_path']
         try:
-            image = read_image(path, self.exif_orientation, self.backend_args)
+            image = read_image(
+                path, self.exif_orientation, self.backend_args, self.reduce_to
+            )
         except LoadImageError as error:
             if self.skipped is None:
                 raise
@@ -88,6 +94,7 @@ def read_image(
     path: str | Path,
     exif_orientation: str = 'ignore',
     backend_args: dict[str, Any] | None = None,
+    reduce_to: int | None = None,
 ) -> np.ndarray:
     """Read the first frame of an image file, whatever its suffix.
 
@@ -103,6 +110,9 @@ def read_image(
             ignore it, in training and in testing. Defaults to 'ignore'.
         backend_args (dict | None): mmengine's file backend. Defaults to None:
             chosen by the path.
+        reduce_to (int | None): Pixels that the shorter side of a JPEG needs:
+            the file is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its
+            size that has them. Defaults to None: at its size.
 
     Returns:
         np.ndarray: BGR, ``(H, W, 3)`` uint8.
@@ -121,13 +131,13 @@ def read_image(
     except OSError as error:
         raise LoadImageError(_message(path, error)) from error
     try:
-        image, is_dark = _decode(content, exif_orientation)
+        image, is_dark = _decode(content, exif_orientation, reduce_to)
     # On a damaged file, Pillow's decoders raise nearly any exception.
     except Exception as error:
         raise LoadImageError(_message(path, error, content)) from error
     if is_dark:
         _warn_of_dark_images(str(path))
-    return mmcv.rgb2bgr(np.asarray(image))
+    return image
 
 
 class SkippedImages:
@@ -190,11 +200,20 @@ class SkippedImages:
             MMLogger.get_instance(name, log_file=log_file, file_mode='a')
 
 
-def _decode(content: bytes, exif_orientation: str) -> tuple[Image.Image, bool]:
+def _decode(
+    content: bytes, exif_orientation: str, reduce_to: int | None
+) -> tuple[np.ndarray, bool]:
     if not content:
         raise ValueError('the file is empty')
+    if exif_orientation == 'ignore':
+        pixels = decode_plain_jpeg(content, reduce_to)
+        if pixels is not None:
+            return pixels, False
     with open_image(io.BytesIO(content)) as image:
-        return to_rgb(image, exif_orientation)
+        if reduce_to:
+            image.draft(None, (reduce_to, reduce_to))  # as decode_plain_jpeg
+        colours, is_dark = to_rgb(image, exif_orientation)
+        return mmcv.rgb2bgr(np.asarray(colours)), is_dark
 
 
 def to_rgb(
