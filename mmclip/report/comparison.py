@@ -1,6 +1,7 @@
 """Two runs side by side."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -56,7 +57,9 @@ def compare(
         ),
         is_clear=differ(*right),
         methods=_methods(one, other),
-        classes=_classes(one, other),
+        classes=_classes(
+            runs, [[found[place] for place in shared] for found in answers]
+        ),
         kinds={name: images[:most] for name, images in kinds.items()},
         counts={name: len(images) for name, images in kinds.items()},
         thumbnails=thumbnails,
@@ -99,20 +102,34 @@ def _methods(one: Run, other: Run) -> list[dict[str, Any]]:
     )
 
 
-def _classes(one: Run, other: Run) -> list[dict[str, Any]]:
-    """Return the recall of each class in both, the largest changes first."""
-    if one.several_labels or other.several_labels:
+def _classes(
+    runs: Sequence[Run], answers: Sequence[Sequence[Answer]]
+) -> list[dict[str, Any]]:
+    """Return the recall of each class in both, the largest changes first.
+
+    Args:
+        runs (Sequence[Run]): The two runs.
+        answers (Sequence[Sequence[Answer]]): Theirs for the same images.
+    """
+    if any(run.several_labels for run in runs):
         return []
-    recalls = [
+    results = [
         {
-            result.name: result.recall
-            for result in class_results(confusion(run.measured), run.classes)
+            result.name: result
+            for result in class_results(confusion(found), run.classes)
         }
-        for run in (one, other)
+        for run, found in zip(runs, answers, strict=True)
     ]
     rows = [
-        dict(name=name, recalls=(a, b), change=b - a)
-        for name, a in recalls[0].items()
-        if a is not None and (b := recalls[1].get(name)) is not None
+        dict(
+            name=name,
+            images=result.images,
+            recalls=(result.recall, other.recall),
+            change=other.recall - result.recall,
+        )
+        for name, result in results[0].items()
+        if (other := results[1].get(name))
+        and result.recall is not None
+        and other.recall is not None
     ]
     return sorted(rows, key=lambda row: -abs(row['change']))

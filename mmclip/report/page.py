@@ -86,7 +86,7 @@ def describe(run: Run, thumbnails: Thumbnails) -> dict[str, Any]:
         first = [card['answer'] for card in labels['mistakes']]
         mistakes, by_row = [], []
     else:
-        counts = confusion(run.measured)
+        counts = confusion(by_row)
         first = mistakes[:CARDS]
     places = {a.path: f'image-{i}' for i, a in enumerate(first)}
     shown = dict(
@@ -133,7 +133,7 @@ def _environment() -> Environment:
     return environment(
         Path(__file__).parent / 'templates',
         percent=_percent,
-        probability=lambda v: f'{100 * v:.1f} %',
+        probability=lambda v: f'{100 * v:.1f}\N{NO-BREAK SPACE}%',
         count=lambda v: f'{v:,}',
         images=lambda v: f'{v:,} image' + ('s' if v != 1 else ''),
         split=lambda v: SPLITS.get(v, v),
@@ -216,10 +216,11 @@ def _cells(
 ) -> list[dict[str, Any]]:
     """Return the cells of the matrix that have images, the errors first.
 
-    Of many classes, only the pairs that are confused the most are returned.
+    Of many classes, only the pairs that are confused the most are returned,
+    and of equally many, those with the most probable answers.
     """
     few = len(run.classes) <= IN_MATRIX
-    pairs = sorted(counts, key=lambda p: (p[0] == p[1], -counts[p], p))
+    pairs = sorted(counts, key=lambda p: (p[0] == p[1], -counts[p]))
     if not few:
         pairs = [pair for pair in pairs if pair[0] != pair[1]][:PAIRS]
     images: dict[tuple[str, str], list[Answer]] = {p: [] for p in pairs}

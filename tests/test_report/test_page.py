@@ -182,7 +182,8 @@ def test_of_many_classes_the_most_confused_pairs_are_listed(tmp_path):
 
 @pytest.mark.parametrize('with_other', [False, True])
 def test_no_request_leaves_the_machine(run, tmp_path, with_other):
-    others = [write_run(tmp_path / 'other', seed=1)] if with_other else []
+    runs = tmp_path / 'runs'
+    others = [write_run(runs / 'other', seed=1)] if with_other else []
     text = write_report(run, *others).read_text()
     found = Page(text)
     ids = [a['id'] for _, a in found.tags if 'id' in a]
@@ -499,6 +500,28 @@ class TestTwoRuns:
         assert f'{only[0]} are right only by photos' in words
         assert f'{only[1]} only by other' in words
         assert 'Right only by photos' in words
+
+    def test_classes_are_compared_on_the_same_images(self, run, tmp_path):
+        """As far as both runs measured them."""
+        other = write_run(tmp_path / 'runs' / 'other', accuracy=1.0)
+        text = other.predictions.read_text()
+        other.predictions.write_text(  # of another folder
+            text.replace('val/0/0.png', '../more/0.png')
+        )
+        with open(run.predictions, newline='') as file:
+            right = [
+                r['label'] == r['prediction'] for r in csv.DictReader(file)
+            ]
+        assert not all(right[1:6])
+        recall = 100 * sum(right[1:6]) / 5
+        words = read(run, other).words
+        assert f'cat 5 {recall:.1f} 100.0 +{100 - recall:.1f}' in words
+        assert 'On the 17 images that both were measured on' in words
+
+    def test_the_line_to_make_it_again_has_both(self, run, tmp_path):
+        other = write_run(tmp_path / 'other', seed=1)
+        line = f'mmclip report {run.path} {other.path} --root DIR'
+        assert line in read(run, other).words
 
     def test_a_clear_difference_is_told_from_chance(self, run, tmp_path):
         bad = write_run(tmp_path / 'runs' / 'bad', seed=1, accuracy=0.0)
