@@ -30,6 +30,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     'mmclip.TipAdapterClsHead': ('num_images', 'alpha', 'beta'),
     'mmpretrain.MultiLabelLinearClsHead': (),
     'mmclip.MultiLabelZeroShotClsHead': (),
+    'mmclip.MultiLabelNearestNeighboursClsHead': ('num_images', 'k'),
 }
 SIZES = ('num_classes', 'in_channels')
 MOST_PIXELS = 2048  # of a side; no tensor tells the size of every tower

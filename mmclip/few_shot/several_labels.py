@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.heads import MultiLabelLinearClsHead
+from mmpretrain.models.heads import MultiLabelClsHead, MultiLabelLinearClsHead
 from torch import Tensor
 
 from mmclip.evaluation.average_precision import average_precision
 from mmclip.few_shot.cross_validation import FEW, FOLDS, MOST, split
+from mmclip.few_shot.heads import TEMPERATURE
 from mmclip.few_shot.linear_probe import CS
 from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.probing.logistic import fit
@@ -38,6 +39,50 @@ class MultiLabelZeroShotClsHead(MultiLabelLinearClsHead):
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Return the last feature ``(B, D)``, with length one."""
         return F.normalize(feats[-1], dim=-1)
+
+
+@MODELS.register_module()
+class MultiLabelNearestNeighboursClsHead(MultiLabelClsHead):
+    """A vote of the most similar training images on each class.
+
+    As :class:`.heads.NearestNeighboursClsHead`, with the share of the votes
+    that are for a class as its probability, from 0.001 to 0.999.
+
+    Args:
+        num_classes (int): K.
+        in_channels (int): C.
+        num_images (int): The number of training images.
+        k (int): The number of neighbours.
+        **kwargs: As in mmpretrain's ``MultiLabelClsHead``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        num_images: int,
+        k: int,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.num_images, self.k = num_images, k
+        self.register_buffer('keys', torch.zeros(num_images, in_channels))
+        self.register_buffer(
+            'targets', torch.zeros(num_images, num_classes, dtype=torch.bool)
+        )
+
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """Return the last feature ``(B, C)``, with length one."""
+        return F.normalize(feats[-1], dim=-1)
+
+    def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """Compute the logits ``(B, K)``."""
+        cosines = self.pre_logits(feats) @ self.keys.T  # (B, N)
+        nearest = cosines.topk(self.k)  # (B, k)
+        votes = (nearest.values / TEMPERATURE).softmax(dim=1)
+        votes = torch.zeros_like(cosines).scatter(1, nearest.indices, votes)
+        return (votes @ self.targets.to(votes)).clamp(0.001, 0.999).logit()
 
 
 class ZeroShot(Method):
@@ -114,7 +159,40 @@ class LinearProbe(Method):
         )
 
 
-METHODS: tuple[Method, ...] = (ZeroShot(), LinearProbe())
+class NearestNeighbours(Method):
+    """See :class:`MultiLabelNearestNeighboursClsHead`."""
+
+    name = 'nearest_neighbours'
+    title = 'nearest neighbours'
+    source = 'arXiv 2104.14294, appendix F.1'
+    most_images = 20_000
+
+    def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
+        """Return numbers of neighbours."""
+        return [dict(k=k) for k in (5, 1, 10, 20)]
+
+    def fit(self, train: Encoded, **settings: Any) -> Classifier:
+        """Remember the training images."""
+        head = MODELS.build(
+            dict(
+                type='mmclip.MultiLabelNearestNeighboursClsHead',
+                num_classes=train.num_classes,
+                in_channels=train.pooled.shape[1],
+                num_images=len(train),
+                k=min(settings['k'], len(train)),
+            )
+        )
+        with torch.no_grad():
+            head.keys.copy_(F.normalize(train.pooled, dim=-1))
+            head.targets.copy_(train.labels)
+        return Classifier(head, None)
+
+
+METHODS: tuple[Method, ...] = (
+    ZeroShot(),
+    NearestNeighbours(),
+    LinearProbe(),
+)
 
 
 @dataclass(frozen=True)
@@ -178,7 +256,7 @@ def out_of_fold(
         method.fit(rest, **settings).logits(held_out.pooled)
         for rest, held_out in split(train, folds)
     ]
-    rows = np.concatenate(folds) if folds else []
+    rows = np.concatenate([np.array([], dtype=int), *folds])
     targets = train.labels[rows]
     return torch.cat([targets[:0].float(), *found]).sigmoid(), targets
 

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score
 from mmclip.few_shot.method import Encoded, Projection, Text
 from mmclip.few_shot.several_labels import (
     LinearProbe,
+    NearestNeighbours,
     ZeroShot,
     choose,
     make_folds,
@@ -116,6 +117,30 @@ def test_few_images_have_finite_logits(train, new, rows):
     few = replace(few, pooled=few.pooled[rows], labels=few.labels[rows])
     logits = ZeroShot().fit(few, own_biases=True).logits(new)
     assert logits.abs().max() < 50
+
+
+def votes(train, new, k, temperature=0.07):
+    """DINO, arXiv 2104.14294, appendix F.1, in float64."""
+    cosines = (
+        unit(new.double().numpy()) @ unit(train.pooled.double().numpy()).T
+    )
+    shares = np.zeros((len(new), train.num_classes))
+    for row, similar in enumerate(cosines):
+        nearest = np.argsort(-similar)[:k]
+        weights = np.exp(similar[nearest] / temperature)
+        shares[row] = weights @ train.labels.numpy()[nearest] / weights.sum()
+    return shares.clip(0.001, 0.999)
+
+
+@pytest.mark.parametrize('k', [1, 4, 99])
+def test_nearest_neighbours_vote_on_each_class(train, new, k):
+    head = NearestNeighbours().fit(train, k=k)
+    found = head.logits(new).sigmoid().numpy()
+    k = min(k, len(train))
+    np.testing.assert_allclose(found, votes(train, new, k), atol=1e-5)
+    if k > 1:
+        others = votes(train, new, k, temperature=0.1)
+        assert np.abs(found - others).max() > 1e-3
 
 
 def test_each_class_stays_in_the_rest():
