@@ -85,6 +85,7 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
         f'any choice: {_cell(measured, measure)} %.\n\n'
         for name, measured in also.items()
     )
+    training = numbers['training'] or {}
     write_text(
         folder.card,
         f"""---
@@ -113,6 +114,7 @@ Made with:
 ```{language}
 {command}
 ```
+{training.get('fitted', '')}
 """,
     )
 

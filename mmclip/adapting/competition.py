@@ -155,16 +155,16 @@ def fine_tune(
         dict | None: What ``metrics.json`` says of the training.
     """
     reason = why_not(images, max(entrants, key=lambda e: e.accuracy).right)
-    foreign = entrants[0].encoder.clip['backbone']['type'] == OTHER
-    if foreign:
-        reason = "the tower is not built of mmclip's own blocks"
-    if reason and (foreign or recipe == 'auto'):
-        say(f'not fine-tuned: {reason}')
+    linear = [e for e in entrants if type(e.classifier.head) in LINEAR]
+    impossible = ''
+    if entrants[0].encoder.clip['backbone']['type'] == OTHER:
+        impossible = "the tower is not built of mmclip's own blocks"
+    elif not linear:
+        impossible = 'no linear classifier took part that it could start from'
+    if impossible or (reason and recipe == 'auto'):
+        say(f'not fine-tuned: {impossible or reason}')
         return None
-    start = max(
-        (e for e in entrants if type(e.classifier.head) in LINEAR),
-        key=lambda e: e.accuracy,
-    )
+    start = max(linear, key=lambda e: e.accuracy)
     tuned = tune(
         images,
         start.encoder,

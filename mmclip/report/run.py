@@ -157,6 +157,7 @@ TRAINING: Rules = dict(
     seconds=(SECONDS,),
     estimated_seconds=(optional(SECONDS), None),
     plan=(SETTINGS, {}),
+    fitted=(TEXT, ''),
 )
 STEP: Rules = dict(step=(COUNT,), loss=(number(-MOST, MOST),))
 VALIDATION: Rules = dict(step=(COUNT,), accuracy=(PERCENT,))

@@ -81,11 +81,13 @@ class Begun:
         made_of (dict): What it is for; another one does not go on from it.
         plan (dict): How it is done, for ``metrics.json``.
         estimated (float): Seconds that it should take.
+        fitted (str): As in :class:`.schedule.Schedule`.
     """
 
     made_of: dict[str, Any]
     plan: dict[str, Any]
     estimated: float
+    fitted: str
 
     @classmethod
     def read(

@@ -27,11 +27,14 @@ class Schedule:
         steps (int): Steps of the optimizer.
         settings (dict): The plan, or the config that it follows.
         estimated (float): Seconds that it should take, with its tests.
+        fitted (str): A sentence about what the machine had time for; empty if
+            that did not matter.
     """
 
     steps: int
     settings: dict[str, Any]
     estimated: float
+    fitted: str = ''
 
 
 def schedule(
@@ -91,7 +94,15 @@ def _in_time(
             return None
         plan = plan.shortened(fit)
         task.write_plan(plan)
-    return Schedule(plan.steps, asdict(plan), speed.total(plan.steps, tested))
+    blocks = f'{max(plan.frozen_stages, 0)} of {depth} blocks frozen'
+    return Schedule(
+        plan.steps,
+        asdict(plan),
+        speed.total(plan.steps, tested),
+        f'Fine-tuning was fitted into {_minutes(seconds)} on this machine: '
+        f'{plan.steps:,} steps, {blocks}. Another machine may train more or '
+        'less.',
+    )
 
 
 def _in_full(task: Task, tested: int) -> Schedule:

@@ -103,7 +103,8 @@ def tune(
 ) -> Tuned | None:
     """Fine-tune the tower, if there is time.
 
-    A run that was stopped goes on where it stopped.
+    A run that was stopped goes on where it stopped, unless it is given
+    another time.
 
     Args:
         images (Images): The images, of which the training images are used.
@@ -133,6 +134,7 @@ def tune(
         model=encoder.called,
         start=[method.name, settings],
         recipe=recipe,
+        seconds=seconds if recipe == 'auto' else None,
         seed=seed,
     )
     begun = Begun.read(work, made_of)
@@ -143,7 +145,7 @@ def tune(
         if found is None:
             remove(work)
             return None
-        begun = Begun(made_of, found.settings, found.estimated)
+        begun = Begun(made_of, found.settings, found.estimated, found.fitted)
         begun.write(work)
     began = time.perf_counter()
     trained = train(task, folder.log, say)
@@ -154,6 +156,7 @@ def tune(
         seconds=round(time.perf_counter() - began, 1),
         estimated_seconds=round(begun.estimated, 1),
         plan=begun.plan | dict(alpha=alpha),
+        fitted=begun.fitted,
     )
     keep_curves(work, folder)
     remove(work)

@@ -21,6 +21,7 @@ from mmclip.adapting.tuning.wise_ft import ALPHAS
 from mmclip.engine import ProgressHook
 from mmclip.few_shot.linear_probe import LinearProbe
 from mmclip.few_shot.method import Encoded
+from mmclip.few_shot.nearest_neighbours import NearestNeighbours
 from mmclip.own_images.read import read_images
 from mmclip.own_images.table import Images
 
@@ -134,6 +135,23 @@ def test_alpha_is_chosen_on_the_images_held_out(new, monkeypatch):
     assert new.said[-1].endswith('at most')
 
 
+def test_with_another_time_a_stopped_training_begins_again(new, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, 'train', stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            new.tune()
+    assert len(new.said) == 1
+    assert new.tune(seconds=0.0) is None
+
+
+def test_what_the_time_allowed_is_said(tuned):
+    said = tuned[1].training['fitted']
+    assert f'10min on this machine: {STEPS} steps, 0 of 2 blocks' in said
+
+
 def test_without_time_nothing_is_trained(new):
     assert new.tune(seconds=0.0) is None
     assert 'allow it with --time' in new.said[-1]
@@ -187,3 +205,25 @@ def test_it_takes_part_in_the_choice(run, tmp_path):
     numbers = folder.read_metrics()
     assert numbers['methods'][-1]['name'] == 'fine_tuned'
     assert len(numbers['training']['steps']) == STEPS
+
+
+def test_it_starts_from_a_linear_classifier_only(run, start, capsys):
+    images, encoder, seen = start
+    method = NearestNeighbours()
+    classifier = method.fit(seen, k=1)
+    entrant = competition.Entrant(
+        method,
+        dict(k=1),
+        encoder,
+        seen,
+        classifier,
+        torch.zeros(10, dtype=torch.bool),
+        dict(val=dict(accuracy=0.0)),
+    )
+    assert (
+        competition.fine_tune(
+            [entrant], images, {}, run, 'full', 600.0, 0, print
+        )
+        is None
+    )
+    assert 'no linear classifier took part' in capsys.readouterr().out
