@@ -131,6 +131,7 @@ def adapt(
         except BaseException:
             folder.metrics.unlink()  # it marks a finished run
             raise
+    folder.limit_features()
     return folder
 
 

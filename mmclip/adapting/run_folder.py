@@ -1,6 +1,7 @@
 """What stays in the folder of a run, and where."""
 
 import json
+import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,16 @@ class RunFolder:
         self.log.touch()  # it marks the folder as one of a run
         for path in self.results:
             path.unlink(missing_ok=True)
+
+    def limit_features(self) -> None:
+        """Remove the cached features if they take more room than the model.
+
+        They only make the next run quicker.
+        """
+        files = [p for p in self.features.rglob('*') if p.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        if size > self.model.stat().st_size:
+            shutil.rmtree(self.features)
 
     def write_metrics(self, numbers: dict[str, Any]) -> None:
         """Write all numbers as JSON."""
