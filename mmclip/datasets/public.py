@@ -1,9 +1,11 @@
 """What users import from mmclip.datasets, which registers it."""
 
+from mmclip.datasets.augment import RandAugment, RandomErasing
 from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.image_table import ImageTable
 from mmclip.datasets.imagenet import ImageNet
 from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
+from mmclip.datasets.resize import RandomResizedCrop, Resize, ResizeEdge
 from mmclip.datasets.resumable_sampler import (
     ResumableInfiniteSampler,
     ResumableSampler,
@@ -34,6 +36,11 @@ __all__ = [
     'LoadImage',
     'LoadImageError',
     'ObjectNet',
+    'RandAugment',
+    'RandomErasing',
+    'RandomResizedCrop',
+    'Resize',
+    'ResizeEdge',
     'ResumableInfiniteSampler',
     'ResumableSampler',
     'SeedSample',

@@ -7,7 +7,7 @@ import timm
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmpretrain import FeatureExtractor, ImageClassificationInferencer
 from open_clip.transform import image_transform
 from PIL import Image
@@ -189,3 +189,55 @@ def test_inferencers_take_paths(tmp_path, config, inferencer):
     infer = inferencer(config, pretrained=False, device='cpu')
     (of_path,), (of_array,) = infer(path), infer(read_image(path))
     torch.testing.assert_close(of_path, of_array)
+
+
+def faster(path, preprocess, size=SIZE):
+    init_default_scope('mmpretrain')
+    pipeline = preprocessing.faster(
+        preprocessing.test_pipeline(preprocess, size)
+    )
+    return Compose(pipeline)(dict(img_path=str(path)))['inputs'].flip(0)
+
+
+@pytest.mark.parametrize('size', PHOTOS, ids=str)
+@pytest.mark.parametrize('preprocess', RESIZES, ids=str)
+def test_the_faster_pipeline_has_nearly_the_same_pixels(
+    tmp_path, preprocess, size
+):
+    path = photo(tmp_path / 'x.jpg', size)
+    found, wanted = faster(path, preprocess), theirs(path, preprocess)
+    difference = (found.int() - wanted.int()).abs()
+    # Squashed images may be enlarged in one direction, reduced in the other.
+    most = 2 if preprocess['resize_mode'] == 'shortest' else 10
+    assert difference.max() <= most
+    assert difference.float().mean() < 0.2
+
+
+def test_a_large_photo_is_reduced_while_it_is_decoded(tmp_path):
+    path = photo(tmp_path / 'x.jpg', (2000, 1500))
+    found, wanted = faster(path, GROUPS[0]), theirs(path, GROUPS[0])
+    difference = (found.int() - wanted.int()).abs().float()
+    assert 0.02 < difference.mean() < 1  # not reduced: 0.004
+
+
+def test_a_random_crop_is_never_enlarged_by_the_reduction(tmp_path):
+    crop = dict(type='RandomResizedCrop', scale=100, crop_ratio_range=(0.3, 1))
+    load, _ = preprocessing.faster([dict(type='mmclip.LoadImage'), crop])
+    shorter = load['reduce_to']
+    init_default_scope('mmpretrain')
+    built = TRANSFORMS.build(crop)
+    sides = []
+    for seed in range(200):
+        np.random.seed(seed)
+        pixels = np.empty((shorter, 3 * shorter // 2), np.uint8)
+        sides += built.rand_crop_params(pixels)[2:]
+    assert 100 <= min(sides) < 130
+
+
+@pytest.mark.parametrize('preprocess', RESIZES, ids=str)
+def test_the_faster_pipeline_says_of_itself_what_the_other_does(preprocess):
+    pipeline = preprocessing.test_pipeline(preprocess, SIZE)
+    wanted = preprocessing.read_pipeline(pipeline, SIZE)
+    assert wanted
+    found = preprocessing.read_pipeline(preprocessing.faster(pipeline), SIZE)
+    assert found == wanted
