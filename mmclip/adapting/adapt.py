@@ -146,7 +146,7 @@ def make_one(
     encoder: Encoder,
     everything: Encoded,
     images: Images,
-    others: dict[str, dict[str, Any]],
+    others: Mapping[str, dict[str, Any]],
     folder: RunFolder,
     method: str | None,
     recipe: str,
@@ -160,7 +160,7 @@ def make_one(
         encoder (Encoder): The tower.
         everything (Encoded): All images, as the tower sees them.
         images (Images): The images.
-        others (dict): See :func:`learn`.
+        others (Mapping): See :func:`learn`.
         folder (RunFolder): Where model, config and predictions go.
         method (str | None): As in :func:`learn`.
         recipe (str): As there.

@@ -76,14 +76,6 @@ def damage_all(project):
         file.write_bytes(file.read_bytes()[:200])
 
 
-def write_table(project):
-    lines = ['path,labels,split', 'photos/red/0.png,red|warm,train']
-    lines += [
-        f'photos/blue/{i}.png,blue,{s}' for i, s in enumerate(['train', 'val'])
-    ]
-    (project / 'table.csv').write_text('\n'.join(lines))
-
-
 def write_names(project):
     (project / 'names.txt').write_text('ink\ngrass\n')
 
@@ -106,7 +98,6 @@ def write_names(project):
         (None, ['--out=photos/run'], 'add --out'),
         (None, ['--weights=clip'], '--weights is for a NAME/TAG'),
         (None, ['--templates=nothere'], 'nothere does not exist'),
-        (write_table, ['table.csv'], 'has 2 labels'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(
@@ -115,10 +106,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     if change:
         change(project)
     before = sorted(project.rglob('*'))
-    if arguments == ['table.csv']:
-        code = main(['table.csv', '--model=clip'])
-    else:
-        code = adapt(*arguments)
+    code = adapt(*arguments)
     assert code in (1, 2)
     error = capsys.readouterr().err
     assert error.startswith('error: ')
