@@ -33,6 +33,17 @@ said.page = document.documentElement.scrollWidth;
 top.document.title = JSON.stringify(said);
 </script>
 """
+MEASURE = """
+<script>
+const table = document.querySelector('#confusion table');
+const width = element => element.getBoundingClientRect().width;
+top.document.title = JSON.stringify({
+  class: width(table.querySelector('tbody th')),
+  table: table.scrollWidth,
+  room: table.parentElement.clientWidth,
+});
+</script>
+"""
 
 
 def chromium(page: Path, *options: str) -> subprocess.CompletedProcess:
@@ -70,19 +81,24 @@ def test_it_opens_without_a_complaint_and_prints(page):
     assert pdf.startswith(b'%PDF') and len(pdf) > 50_000
 
 
-def test_on_a_phone_cells_open_and_the_page_fits(page):
+def on_a_phone(page: Path, script: str) -> dict:
+    """What a script says of the page on a screen of 390 pixels."""
     text = page.read_text(encoding='utf-8')
     policy = '<meta http-equiv="Content-Security-Policy"'
     assert text.count(policy) == 1
     # The page itself lets nothing run, not even a test.
     text = text.replace(policy, '<meta data-was')
-    text = html.escape(text.replace('</body>', f'{CLICK}</body>'))
+    text = html.escape(text.replace('</body>', f'{script}</body>'))
     # Windows of Chromium are never narrower than 500 pixels.
     frame = f'<title></title><iframe width="390" srcdoc="{text}"></iframe>'
     page.write_text(frame, encoding='utf-8')
     result = chromium(page, '--dump-dom', '--hide-scrollbars')
     (said,) = re.findall('<title>(.*?)</title>', result.stdout)[:1]
-    assert json.loads(said) == dict(
+    return json.loads(said)
+
+
+def test_on_a_phone_cells_open_and_the_page_fits(page):
+    assert on_a_phone(page, CLICK) == dict(
         before=False,
         after=True,
         picture=True,
@@ -90,6 +106,16 @@ def test_on_a_phone_cells_open_and_the_page_fits(page):
         width=390,
         page=390,
     )
+
+
+def test_on_a_phone_long_names_leave_room_for_others(tmp_path):
+    """In the table of confused pairs, which many classes have."""
+    names = [f'class {i}' for i in range(20)]
+    names += [f'unbroken{"x" * 90}{i}' for i in range(20)]
+    page = write_report(write_run(tmp_path / 'run', names))
+    said = on_a_phone(page, MEASURE)
+    assert said['class'] > 70
+    assert said['table'] <= said['room'] <= 390
 
 
 def test_a_complaint_would_be_seen(page):
