@@ -5,7 +5,7 @@ are ``(N, K)`` booleans.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ from mmpretrain.models.heads import MultiLabelClsHead, MultiLabelLinearClsHead
 from torch import Tensor
 
 from mmclip.evaluation.average_precision import average_precision
+from mmclip.few_shot import linear_probe
 from mmclip.few_shot.cross_validation import FEW, FOLDS, MOST, split
 from mmclip.few_shot.heads import TEMPERATURE
-from mmclip.few_shot.linear_probe import CS
 from mmclip.few_shot.method import Classifier, Encoded, Method
-from mmclip.probing.logistic import fit
+from mmclip.probing.logistic import LinearClassifier
 from mmclip.registry import MODELS
 
 # Bounds of the scale of cosines: below, the order of images could drown in
@@ -126,31 +126,26 @@ class ZeroShot(Method):
         )
 
 
-class LinearProbe(Method):
+class LinearProbe(linear_probe.LinearProbe):
     """A logistic regression per class, on features before the projection.
 
     It minimises ``C * sum of binary cross entropies + |w|^2 / 2``, with
     features whose mean square distance from their mean is one.
     """
 
-    name = 'linear_probe'
-    title = 'linear probe'
     source = 'arXiv 2103.00020, appendix A.3, with sigmoids'
 
-    def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
-        """Return values of C."""
-        return [dict(c=c) for c in CS]
+    def try_all(self, train: Encoded, images: Encoded) -> Iterator[Tensor]:
+        """Start each C from the nearest one before."""
+        size, regression = self._prepare(train)
+        for settings in self.grid(train):
+            found = regression.fit(settings['c'])
+            classifier = self._classifier(train, size, found)
+            yield classifier.logits(images.pooled)
 
-    def fit(self, train: Encoded, **settings: Any) -> Classifier:
-        """Fit weights and biases."""
-        x = train.pooled
-        size = (x - x.mean(dim=0)).square().sum(dim=1).mean().sqrt()
-        found = fit(
-            (x / size).numpy(),
-            train.labels.numpy(),
-            train.num_classes,
-            settings['c'],
-        )
+    def _classifier(
+        self, train: Encoded, size: float, found: LinearClassifier
+    ) -> Classifier:
         return _classifier(
             'mmpretrain.MultiLabelLinearClsHead',
             torch.tensor(found.weight) / size,

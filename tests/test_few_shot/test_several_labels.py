@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from mmclip.few_shot.method import Encoded, Projection, Text
+from mmclip.few_shot.method import Encoded, Method, Projection, Text
 from mmclip.few_shot.several_labels import (
     LinearProbe,
     NearestNeighbours,
@@ -162,8 +162,22 @@ def test_single_images_of_each_class_cannot_be_held_out():
     assert make_folds(np.eye(4, dtype=bool), seed=0) == []
 
 
+def test_all_settings_are_tried_as_they_fit(train):
+    images = make_images(seed=1)
+    probe = LinearProbe()
+    for settings, found in zip(
+        probe.grid(train), probe.try_all(train, images), strict=True
+    ):
+        expected = probe.fit(train, **settings).logits(images.pooled)
+        torch.testing.assert_close(
+            found.sigmoid(), expected.sigmoid(), rtol=0, atol=5e-3
+        )
+
+
 class Guessed(LinearProbe):
     """May say the opposite."""
+
+    try_all = Method.try_all
 
     def grid(self, train):
         return [dict(c=c, sign=sign) for c in (5.0, 0.5) for sign in (-1, 1)]
