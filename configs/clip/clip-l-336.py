@@ -75,7 +75,7 @@ train_pipeline = [
     ),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(  # D: rand-m9-mstd0.5-inc1
-        type='RandAugment',
+        type='mmclip.RandAugment',
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
@@ -86,7 +86,7 @@ train_pipeline = [
         ),
     ),
     dict(  # D: probability 0.25, mode pixel, count 1
-        type='RandomErasing',
+        type='mmclip.RandomErasing',
         erase_prob=0.25,
         mode='rand',
         min_area_ratio=0.02,

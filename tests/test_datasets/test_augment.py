@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.registry import TRANSFORMS, init_default_scope
 from mmpretrain.datasets.transforms.auto_augment import RANDAUG_POLICIES
 from PIL import Image
+
+from mmclip.datasets.resumable_sampler import SampleIndex
 
 RANDAUGMENT = dict(
     type='RandAugment',
@@ -134,3 +137,26 @@ def test_other_fills_are_mmpretrains(change):
     wanted, _ = run(build(cfg), PHOTOS['photo'], 0)
     found, _ = run(build(cfg, 'mmclip.'), PHOTOS['photo'], 0)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_sample_depends_on_its_seed_alone():
+    """As a run needs that resumes exactly, with all of our transforms."""
+    init_default_scope('mmpretrain')
+    pipeline = Compose(
+        [
+            dict(type='mmclip.SeedSample'),
+            dict(type='mmclip.RandomResizedCrop', scale=32),
+            dict(type='RandomFlip', prob=0.5),
+            dict(RANDAUGMENT, type='mmclip.RandAugment'),
+            dict(ERASING, type='mmclip.RandomErasing', erase_prob=0.5),
+        ]
+    )
+
+    def sample(seed):
+        info = dict(img=photo(), sample_idx=SampleIndex(0, seed))
+        return pipeline(info)['img']
+
+    first = [sample(seed) for seed in range(20)]
+    again = [sample(seed) for seed in reversed(range(20))]
+    np.testing.assert_array_equal(first, again[::-1])
+    assert len(np.unique(first, axis=0)) == 20
