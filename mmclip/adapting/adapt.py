@@ -33,7 +33,7 @@ from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.errors import ArgumentError, DataError, check_choice, some
-from mmclip.few_shot import METHODS
+from mmclip.few_shot import METHODS, several_labels
 from mmclip.few_shot.method import Encoded
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
@@ -81,7 +81,10 @@ def learn(
     """
     start = time.perf_counter()
     if method is not None:
-        check_choice('--method', method, [*(m.name for m in METHODS), TUNED])
+        known = [*(m.name for m in METHODS), TUNED]
+        if images.several_labels:
+            known = [m.name for m in several_labels.METHODS]
+        check_choice('--method', method, known)
         if method == TUNED and recipe == 'light':
             raise ArgumentError(
                 f'--method {TUNED} needs another --recipe than light.'

@@ -219,14 +219,12 @@ def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
     if len(train) > FEW:  # one fold is enough
         random = np.random.default_rng(seed)
         folds = [np.sort(random.permutation(folds[0])[:MOST])]
+    tries: list[Any] = [
+        list(method.try_all(rest, held_out))
+        for rest, held_out in split(train, folds)
+    ]
     # (settings, images held out, K)
-    logits = torch.cat(
-        [
-            torch.stack(list(method.try_all(rest, held_out)))
-            for rest, held_out in split(train, folds)
-        ],
-        dim=1,
-    )
+    logits = torch.cat([torch.stack(found) for found in tries], dim=1)
     targets = train.labels[np.concatenate(folds)]
     losses = [
         F.binary_cross_entropy_with_logits(some, targets.float()).item()

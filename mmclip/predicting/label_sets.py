@@ -79,20 +79,23 @@ class LabelSets(Predictions):
             found.path, found.names, found.probabilities, True, labels=labels
         )
 
+    def _read(self) -> list[LabelSet]:
+        """Return the answers for the images that can be read."""
+        return [answer for answer in self[:] if answer.names]
+
     def sections(self) -> list[tuple[str, list[Prediction]]]:
         """Return the images of each class, the least probable first."""
         groups: defaultdict[str, list[Any]] = defaultdict(list)
-        for answer in self:
-            if answer.names:
-                for name in answer.labels or (NONE,):
-                    groups[name].append(answer)
+        for answer in self._read():
+            for name in answer.labels or (NONE,):
+                groups[name].append(answer)
         for name, answers in groups.items():
             answers.sort(key=lambda a: a.labels.get(name, a.probability))
         return sorted(groups.items(), key=lambda group: -len(group[1]))
 
     def summary(self) -> str:
         """Say how many images there are of each class, and of none."""
-        read = [answer for answer in self if answer.names]
+        read = self._read()
         counts = Counter(name for answer in read for name in answer.labels)
         ordered = counts.most_common()
         shown = [f'{printable(n)} {count:,}' for n, count in ordered[:SHOWN]]
@@ -115,7 +118,7 @@ class LabelSets(Predictions):
         for i in range(1, min(MOST, len(self.classes)) + 1):
             header += [f'most_probable_{i}', f'probability_{i}']
         yield header
-        for answer in self:
+        for answer in self[:]:
             if not answer.names:
                 yield [answer.path, *[''] * (len(header) - 1)]
                 continue

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 import mmclip
 from mmclip.adapting.run_folder import RunFolder
-from mmclip.adapting.several_labels import measure
+from mmclip.adapting.several_labels import Entrant, differ, measure
 from mmclip.adapting.thresholds import find_thresholds
 from mmclip.commands import test as test_command
 from mmclip.errors import ArgumentError, DataError
@@ -247,10 +247,31 @@ def test_an_interval_holds_what_many_images_give():
     assert np.mean(held) > 0.7
 
 
+def entrant(noise: float) -> Entrant:
+    """A classifier whose probabilities are labels with some noise."""
+    random = torch.Generator().manual_seed(0)
+    targets = torch.rand(60, 4, generator=random) < 0.3
+    off = torch.randn(60, 4, generator=random)
+    numbers, resampled = measure(targets + noise * off, targets, seed=0)
+    return Entrant(None, {}, None, resampled, dict(val=numbers))
+
+
+def test_methods_are_compared_on_the_same_samples():
+    good, alike, bad = entrant(0.5), entrant(0.51), entrant(1.5)
+    assert good.precision > alike.precision > bad.precision
+    assert not differ(good, alike)
+    assert differ(good, bad) and not differ(bad, good)
+    # Each alone is too uncertain for that.
+    middle = entrant(0.62)
+    assert differ(good, middle)
+    assert good.numbers['val']['low'] < middle.numbers['val']['high']
+
+
 @pytest.mark.parametrize(
     'settings, message',
     [
         (dict(recipe='full'), '--recipe full is for images with one label'),
+        (dict(method='prolip'), '--method must be one of zero_shot, nearest'),
         (dict(also_test=['x']), '--also-test is for images with one label'),
     ],
 )
