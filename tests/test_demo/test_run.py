@@ -94,7 +94,9 @@ def test_a_command_that_fails_ends_it(tmp_path):
     run = start(DEMO, cwd=tmp_path)
     log, _ = run.communicate()
     assert run.returncode == 1
+    assert 'error: data/demo_digits is not empty' in log
     assert 'error: exit code 1' in log
+    assert 'Traceback' not in log
     assert '2/3' not in log
 
 

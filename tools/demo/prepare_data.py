@@ -1,6 +1,7 @@
 """Write scikit-learn's handwritten digits as an ImageNet-style tree."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from digits import write_digits
@@ -41,7 +42,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    counts = write_digits(args.root, args.shots, args.seed)
+    try:
+        counts = write_digits(args.root, args.shots, args.seed)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
     listed = ', '.join(f'{n:,} in {split}' for split, n in counts.items())
     print(f'wrote {args.root} (scans of 10 digits: {listed})')
 

@@ -117,8 +117,9 @@ def run(command: Command, folder: Path) -> None:
         cwd=folder,
         env=environment,
     )
-    if result.returncode != 0:
-        sys.exit(f'error: exit code {result.returncode}: {command}')
+    if (code := result.returncode) != 0:
+        print(f'error: exit code {code}: {command}', file=sys.stderr)
+        sys.exit(code if code > 0 else 128 - code)  # as a shell
 
 
 def adapting(seed: int, quick: bool) -> list[Step]:
@@ -274,4 +275,7 @@ def _iters(quick: bool) -> int:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # the command has got it, too
+        sys.exit(130)

@@ -65,7 +65,9 @@ def table_of(seed: int, folder: Path, ways: bool) -> dict:
         folder.mkdir(parents=True, exist_ok=True)
         tool = Path(__file__).with_name('run.py')
         command = [sys.executable, tool, f'--seed={seed}', '--folder', folder]
-        subprocess.run(command + ['--ways'] * ways, check=True)
+        code = subprocess.run(command + ['--ways'] * ways).returncode
+        if code != 0:
+            sys.exit(code)  # it has said why
     return adapted(demo) | (by_config(demo) if ways else {})
 
 
