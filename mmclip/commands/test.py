@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336.py work_dirs/clip-l-336/epoch_30.pth
   %(prog)s CONFIG CHECKPOINT --out metrics.json --out-item metrics
+  # only the metrics on the screen; the log file has everything
+  %(prog)s CONFIG CHECKPOINT --cfg-options log_level=WARNING
   # on 8 GPUs
   mmclip launch --nproc_per_node 8 test CONFIG CHECKPOINT
 """

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336.py
   %(prog)s configs/clip/clip-l-336.py --amp --resume
+  # a short screen; the log file has everything
+  %(prog)s configs/clip/clip-l-336.py --cfg-options log_level=WARNING
   # on 8 GPUs
   mmclip launch --nproc_per_node 8 train configs/clip/clip-l-336.py \\
       --auto-scale-lr
