@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.device import get_device
 
 from mmclip.adapting.calibration import calibrate
 from mmclip.adapting.card import write_card
-from mmclip.adapting.choice import differ
+from mmclip.adapting.choice import compare, holm
 from mmclip.adapting.competition import (
     Entrant,
     compete,
@@ -32,13 +33,21 @@ from mmclip.adapting.predictions_file import write_predictions
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.tune import NAME as TUNED
+from mmclip.engine.checks.duplicates import find_copies
 from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS, several_labels
+from mmclip.few_shot.cross_validation import (
+    FEW,
+    MOST_LOGITS,
+    out_of_fold,
+)
 from mmclip.few_shot.method import Encoded
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import Template, make_texts
 from mmclip.version import __version__
+
+FEW_TO_CALIBRATE = 300  # validation images; training images help fewer
 
 
 def learn(
@@ -127,6 +136,18 @@ def learn(
             seed,
             say,
         )
+    looks = look(everything, images)
+    across = [
+        pair['paths']
+        for pair in looks['duplicates']
+        if not pair['exact'] and len(set(pair['splits'])) > 1
+    ]
+    if across:  # exact ones have been named
+        say(
+            f'  {len(across)} pairs of almost equal images in different '
+            f'splits, such as {" and ".join(across[0])}, make accuracies too '
+            'good: remove one of each (they are in the page).'
+        )
     numbers = dict(
         mmclip=__version__,
         command=command,
@@ -137,8 +158,8 @@ def learn(
         device=get_device(),
         data=describe_data(images, counts, findings),
         several_labels=images.several_labels,
-        **found,
-        **look(everything, images, seed),
+        **dict(suspects=[]) | found,
+        **looks,
     )
     write_card(folder, numbers)
     folder.write_metrics(numbers)
@@ -178,7 +199,8 @@ def make_one(
         name: see_other(encoder, other, everything, folder, say)
         for name, other in others.items()
     }
-    entrants = compete(encoder, everything, images, also, seed, say)
+    groups = copies(images)
+    entrants = compete(encoder, everything, images, also, seed, say, groups)
     training = None
     if method not in (None, TUNED):
         pick(entrants, method)  # nothing else needs to be made
@@ -187,14 +209,36 @@ def make_one(
             entrants, images, others, folder, recipe, seconds, seed, say
         )
     best = pick(entrants, method)
+    others_right = [e for e in entrants if e is not best]
+    clear = holm([compare(best.right, e.right) for e in others_right])
     not_worse = [
-        e.numbers['name']
-        for e in entrants
-        if e is not best and not differ(best.right, e.right)
+        entrant.numbers['name']
+        for entrant, is_clear in zip(others_right, clear, strict=True)
+        if not is_clear
     ]
     logits = best.classifier.logits(best.seen.pooled)
-    val = images.rows('val')
-    calibration = calibrate(logits[val], everything.labels[val])
+    labels = everything.labels
+    train, val, test = (images.rows(split) for split in SPLITS)
+    more = None
+    if (
+        len(val) < FEW_TO_CALIBRATE
+        and len(train) <= FEW
+        and best.numbers['name'] != TUNED
+    ):
+        rows, unseen = out_of_fold(
+            best.method,
+            best.settings,
+            everything.take(train),
+            seed,
+            groups[train],
+        )
+        more = unseen, labels[train[rows]]
+    calibration = calibrate(
+        logits[val],
+        labels[val],
+        more=more,
+        test=(logits[test], labels[test]) if len(test) else None,
+    )
     said = summary(best, entrants, not_worse, calibration, method)
 
     write_model(
@@ -220,6 +264,7 @@ def make_one(
         not_worse=not_worse,
         calibration=asdict(calibration),
         training=training,
+        suspects=doubtful(everything, images, best, seed, groups, say),
     ), said
 
 
@@ -289,20 +334,49 @@ def see(
     )
 
 
-def look(everything: Encoded, images: Images, seed: int) -> dict[str, Any]:
+def copies(images: Images) -> np.ndarray:
+    """Return a number per image, the same for exact copies, ``(N,)``."""
+    found = np.arange(len(images))
+    rows = {images.full_path(row): row for row in range(len(images))}
+    for group in find_copies(list(rows)):
+        found[[rows[path] for path in group]] = rows[group[0]]
+    return found
+
+
+def doubtful(
+    everything: Encoded,
+    images: Images,
+    best: Entrant,
+    seed: int,
+    groups: np.ndarray,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Find doubtful labels by the chosen method, on images it has not seen.
+
+    What was fine-tuned has seen all training images, so then it is the method
+    from which fine-tuning started.
+    """
+    if len(everything) * everything.num_classes > MOST_LOGITS:
+        say('labels are not looked over: too many images x classes')
+        return []
+    rows, logits = out_of_fold(
+        best.method, best.settings, everything, seed, groups
+    )
+    return [
+        dict(
+            path=images.paths[rows[i]],
+            label=images.classes[images.labels[rows[i]][0]],
+            prediction=images.classes[label],
+            probability=round(probability, 4),
+        )
+        for i, label, probability in suspects(logits, everything.labels[rows])
+    ]
+
+
+def look(everything: Encoded, images: Images) -> dict[str, Any]:
     """Collect what the features say of the images."""
-    doubtful = [] if images.several_labels else suspects(everything, seed)
     return dict(
         map=embedding_map(everything.embedded()),
-        suspects=[
-            dict(
-                path=images.paths[row],
-                label=images.classes[images.labels[row][0]],
-                prediction=images.classes[label],
-                probability=round(probability, 4),
-            )
-            for row, label, probability in doubtful
-        ],
         duplicates=[
             dict(
                 paths=[images.paths[one], images.paths[other]],
@@ -368,7 +442,8 @@ def summary(
         )
     right = calibration.accuracy_of_answered
     lines.append(
-        f'calibration error: {calibration.error_before:.1f} % before, '
+        f'calibration error ({calibration.split} images): '
+        f'{calibration.error_before:.1f} % before, '
         f'{calibration.error_after:.1f} % after; sure from '
         f'{calibration.threshold:.2f} on ({calibration.answered:.0f} % of the '
         'images'

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmclip.few_shot.temperature import fit_temperature
 
 BINS = 15
+SPREAD = 0.25  # of the logarithms of temperatures, before images are seen
 WANTED = 0.95  # accuracy of the images that get an answer
 LEAST = 20  # answers of which 95 % can be told
 
@@ -39,6 +40,8 @@ class Calibration:
         temperature (float): By which logits are divided.
         threshold (float): The probability below which a classifier is not
             sure.
+        split (str): ``'val'`` or ``'test'``, the images on which the rest is
+            measured.
         error_before (float): Expected calibration error in percent.
         error_after (float): The same after the division.
         answered (float): Share in percent of the images at or above the
@@ -51,6 +54,7 @@ class Calibration:
 
     temperature: float
     threshold: float
+    split: str
     error_before: float
     error_after: float
     answered: float
@@ -59,26 +63,44 @@ class Calibration:
     bins_before: list[Bin]
 
 
-def calibrate(logits: Tensor, labels: Tensor) -> Calibration:
+def calibrate(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    more: tuple[Tensor, Tensor] | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
+) -> Calibration:
     """Fit a temperature and a threshold to validation images.
 
-    These images have also chosen the method, and they measure the result, so
-    ``accuracy_of_answered`` is somewhat too good. Of few images, many bins
-    have only one or two, and the errors are too large.
+    Few images move the temperature little from 1. Validation images have also
+    chosen the method, so what is measured on them is somewhat too good. Of few
+    images, many bins have only one or two, and the errors are too large.
 
     Args:
         logits (Tensor): ``(N, K)``.
         labels (Tensor): ``(N,)``.
+        more (tuple | None): Logits and labels of other images, which help to
+            fit the temperature. Defaults to None.
+        test (tuple | None): The same of test images, on which the result is
+            measured. Defaults to None: it is measured on the first ones.
     """
-    temperature = fit_temperature(logits, labels)
+    fitted = [(logits, labels), *([] if more is None else [more])]
+    temperature = fit_temperature(
+        torch.cat([one for one, _ in fitted]),
+        torch.cat([other for _, other in fitted]),
+        spread=SPREAD,
+    )
+    threshold = find_threshold(*_answers(logits / temperature, labels))
+    if test is not None:
+        logits, labels = test
     before, _ = _answers(logits, labels)
     after, right = _answers(logits / temperature, labels)
     bins_before, bins = make_bins(before, right), make_bins(after, right)
-    threshold = find_threshold(after, right)
     answered = after >= threshold
     return Calibration(
         temperature=temperature,
         threshold=threshold,
+        split='val' if test is None else 'test',
         error_before=calibration_error(bins_before),
         error_after=calibration_error(bins),
         answered=100 * answered.double().sum().item() / max(len(labels), 1),

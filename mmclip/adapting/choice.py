@@ -1,6 +1,7 @@
 """Which of several classifiers is the best, and whether that is sure."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,11 +29,11 @@ def interval(right: int, number: int) -> tuple[float, float]:
     return scale * (middle - spread), scale * (middle + spread)
 
 
-def differ(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two classifiers differ on the same images.
+def compare(one: Tensor, other: Tensor) -> float:
+    """Return the p-value of McNemar's exact test on the same images.
 
-    It is McNemar's exact test at 5 %: of the images on which only one of the
-    two is right, each should have about half.
+    Of the images on which only one of two classifiers is right, each should
+    have about half.
 
     Args:
         one (Tensor): Which images the first has right, ``(N,)`` booleans.
@@ -47,4 +48,28 @@ def differ(one: Tensor, other: Tensor) -> bool:
         - torch.lgamma(number - k + 1)
     )
     tail = (ways - number * math.log(2)).exp().sum().item()
-    return 2 * tail < 0.05
+    return min(1.0, 2 * tail)
+
+
+def differ(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two classifiers differ, by that test alone, at 5 %."""
+    return compare(one, other) < 0.05
+
+
+def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Tell which of several tests are significant all the same.
+
+    It is Holm's step-down procedure (Scandinavian Journal of Statistics 6,
+    1979): the chance that any of them is wrongly so is at most ``level``.
+
+    Args:
+        p_values (Sequence[float]): Those of the tests.
+        level (float): Defaults to 0.05.
+    """
+    found = [False] * len(p_values)
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    for done, i in enumerate(order):
+        if p_values[i] > level / (len(p_values) - done):
+            break
+        found[i] = True
+    return found

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from mmclip.errors import DataError
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.temperature import best_loss
 from mmclip.own_images.table import Images
 
 Say = Callable[[str], None]
@@ -56,6 +58,14 @@ class Entrant:
         """Top-1 in percent on the validation images, which choose."""
         return self.numbers['val']['accuracy']
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Say how good it is; of equal accuracies, the lower loss is better.
+
+        The loss is that at its best temperature.
+        """
+        return self.accuracy, -self.numbers['val']['loss']
+
 
 def pick(entrants: Sequence[Entrant], method: str | None) -> Entrant:
     """Return the entrant of a method, or the best if None is asked for.
@@ -64,7 +74,7 @@ def pick(entrants: Sequence[Entrant], method: str | None) -> Entrant:
         DataError: If that method made none.
     """
     if method is None:
-        return max(entrants, key=lambda e: e.accuracy)
+        return max(entrants, key=lambda e: e.rank)
     for entrant in entrants:
         if entrant.numbers['name'] == method:
             return entrant
@@ -82,6 +92,7 @@ def compete(
     also: Mapping[str, Encoded],
     seed: int,
     say: Say,
+    groups: np.ndarray,
 ) -> list[Entrant]:
     """Let each method choose its settings, learn, and be measured.
 
@@ -92,8 +103,10 @@ def compete(
         also (Mapping[str, Encoded]): Other images, which are only measured.
         seed (int): Of the folds.
         say (Callable): Prints a line for the user.
+        groups (np.ndarray): The same number for copies, ``(N,)``.
     """
-    train = everything.take(images.rows('train'))
+    rows = images.rows('train')
+    train = everything.take(rows)
     entrants = []
     if also:
         say(f'{"":21}{"val":^22}   {"   ".join(f"{n:^22}" for n in also)}')
@@ -102,7 +115,7 @@ def compete(
             say(f'  {method.title:19}left out: {lack}')
             continue
         start = time.perf_counter()
-        choice = choose(method, train, seed)
+        choice = choose(method, train, seed, groups[rows])
         classifier = method.fit(train, **choice.settings)
         numbers: dict[str, Any] = dict(
             name=method.name,
@@ -154,7 +167,7 @@ def fine_tune(
     Returns:
         dict | None: What ``metrics.json`` says of the training.
     """
-    reason = why_not(images, max(entrants, key=lambda e: e.accuracy).right)
+    reason = why_not(images, max(entrants, key=lambda e: e.rank).right)
     linear = [e for e in entrants if type(e.classifier.head) in LINEAR]
     impossible = ''
     if entrants[0].encoder.clip['backbone']['type'] == OTHER:
@@ -164,7 +177,7 @@ def fine_tune(
     if impossible or (reason and recipe == 'auto'):
         say(f'not fine-tuned: {impossible or reason}')
         return None
-    start = max(linear, key=lambda e: e.accuracy)
+    start = max(linear, key=lambda e: e.rank)
     tuned = tune(
         images,
         start.encoder,
@@ -238,8 +251,12 @@ def measure(
     for split in ('val', 'test'):
         rows = images.rows(split)
         if len(rows):
-            right[split] = _right(classifier, seen.take(rows))
+            labels = seen.labels[rows]
+            logits = classifier.logits(seen.pooled[rows])
+            right[split] = logits.argmax(dim=1) == labels
             numbers[split] = measured(right[split])
+            if split == 'val':
+                numbers[split]['loss'] = best_loss(logits, labels)
     if also:
         numbers['also'] = {
             name: measured(_right(classifier, other))

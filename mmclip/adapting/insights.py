@@ -6,15 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmclip.few_shot.cross_validation import make_folds, split
-from mmclip.few_shot.linear_probe import LinearProbe
-from mmclip.few_shot.method import Encoded
+from mmclip.few_shot.temperature import fit_temperature
 
 # Copies in another size or JPEG quality reach it, with the demo's encoder: all
 # of 300 digits and 90 photos. Of their 48,855 other pairs six do, all of them
 # photos of the same spot. Copies that lack a twentieth at each side do not.
 NEAR = 0.99
-PROBE_C = 10.0  # larger ones learn wrong labels by heart
+ODDS = 50.0  # of the prediction and the label
 FEWEST = 5  # images of a class; with fewer, most suspects are false
 MOST = 200  # pairs, or suspects
 CHUNK = 2**24  # cosines in memory at once
@@ -37,45 +35,52 @@ def embedding_map(embedded: Tensor) -> list[list[float]]:
     return [[round(x, 3) for x in place] for place in places.tolist()]
 
 
-def suspects(images: Encoded, seed: int = 0) -> list[tuple[int, int, float]]:
+def suspects(logits: Tensor, labels: Tensor) -> list[tuple[int, int, float]]:
     """Find labels that images contradict, by models that have not seen them.
 
-    Each image is classified by a linear probe on the other folds, whatever
-    method is the best: it has no opinion before it sees labels. An image is
-    suspicious if the probe prefers another class, with at least the
-    probability that this class has on average among its own images (confident
-    learning, arXiv 1911.00068, section 3.1). Classes of fewer than 5 images
-    are left out.
+    An image is suspicious if another class has at least the probability that
+    it has on average among its own images (confident learning, arXiv
+    1911.00068, section 3.1), and 50 times that of the label. Classes of fewer
+    than 5 images are left out.
+
+    Among correct labels some are improbable, too. How many that would be, the
+    probabilities say themselves; unless there are three times as many, none is
+    reported, since the model is too weak to tell.
 
     Args:
-        images (Encoded): All labelled images.
-        seed (int): The seed of the folds.
+        logits (Tensor): By models that have not seen the image, ``(n, K)``.
+        labels (Tensor): ``(n,)``.
 
     Returns:
         list[tuple[int, int, float]]: Row, predicted class and its
         probability; the most probable first.
     """
-    folds = make_folds(images.labels.numpy(), seed, few=len(images))
-    probabilities = torch.full((len(images), images.num_classes), torch.nan)
-    for rows, (rest, held_out) in zip(
-        folds, split(images, folds), strict=True
-    ):
-        logits = LinearProbe().fit(rest, c=PROBE_C).logits(held_out.pooled)
-        probabilities[rows] = logits.softmax(dim=1)
-    seen = images.labels.bincount()[images.labels] >= FEWEST
-    typical = torch.ones(images.num_classes)
-    for label in range(images.num_classes):
-        of_class = seen & (images.labels == label)
-        if of_class.any():
-            typical[label] = probabilities[of_class, label].mean()
-    found = []
-    for row in seen.nonzero()[:, 0].tolist():
-        above = probabilities[row] * (probabilities[row] >= typical)
-        best = int(above.argmax())
-        label = int(images.labels[row])
-        if above[best] > 0 and best != label:
-            found.append((row, best, probabilities[row, best].item()))
-    return sorted(found, key=lambda f: -f[2])[:MOST]
+    if not len(labels):
+        return []
+    counts = labels.bincount(minlength=logits.shape[1])
+    # Wrong labels would make the probabilities of correct ones too low.
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    for _ in range(2):
+        temperature = fit_temperature(logits[kept], labels[kept], 0.01)
+        shares = (logits / temperature).softmax(dim=1)
+        own = shares.gather(1, labels[:, None])[:, 0]
+        typical = torch.zeros(len(counts)).index_add(0, labels, own) / counts
+        typical[counts < FEWEST] = torch.inf
+        best = shares.where(shares >= typical, 0).max(dim=1)
+        clear = (best.values > 0) & (counts[labels] >= FEWEST)
+        wrong = clear & (own * ODDS < best.values)
+        kept = ~wrong
+    # What the label's probability would be, were it drawn from them.
+    unlikely = shares.where(shares * ODDS < best.values[:, None], 0)
+    by_chance = unlikely[clear].sum().item()
+    found = wrong.nonzero()[:, 0]
+    if len(found) < 3 * by_chance:
+        return []
+    order = best.values[found].argsort(descending=True)[:MOST]
+    return [
+        (int(row), int(best.indices[row]), best.values[row].item())
+        for row in found[order]
+    ]
 
 
 def near_duplicates(
@@ -96,15 +101,16 @@ def near_duplicates(
         different splits first, then the most similar.
     """
     features = F.normalize(pooled - pooled.mean(dim=0), dim=-1)
-    found = []
+    found: list[tuple[int, int, float]] = []
     size = max(1, CHUNK // len(features))
     for start in range(0, len(features), size):
         some = features[start : start + size]
         cosines = some @ features[: start + len(some)].T
         before = torch.ones_like(cosines, dtype=torch.bool).tril(start - 1)
-        nearest = cosines.where(before, -1).max(dim=1)
+        nearest = cosines.masked_fill_(~before, -1).max(dim=1)
         for i in (nearest.values >= NEAR).nonzero()[:, 0].tolist():
             other, value = int(nearest.indices[i]), nearest.values[i].item()
             found.append((other, start + i, min(value, 1.0)))
-    found.sort(key=lambda f: (splits[f[0]] == splits[f[1]], -f[2]))
-    return found[:MOST]
+        found.sort(key=lambda f: (splits[f[0]] == splits[f[1]], -f[2]))
+        del found[MOST:]
+    return found

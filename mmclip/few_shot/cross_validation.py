@@ -99,6 +99,36 @@ def _progress(
     )
 
 
+def out_of_fold(
+    method: Method,
+    settings: dict[str, Any],
+    images: Encoded,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> tuple[np.ndarray, Tensor]:
+    """Compute logits by classifiers that have not seen the image.
+
+    Args:
+        method (Method): The method.
+        settings (dict): Its settings.
+        images (Encoded): The images.
+        seed (int): The seed of the folds. Defaults to 0.
+        groups (np.ndarray | None): See :func:`make_folds`.
+
+    Returns:
+        tuple[np.ndarray, Tensor]: The rows of the images that can be held out,
+        ``(n,)``, and their logits ``(n, K)``; there may be none.
+    """
+    labels = images.labels.numpy()
+    folds = make_folds(labels, seed, few=len(images), groups=groups)
+    logits = [
+        method.fit(rest, **settings).logits(held_out.pooled)
+        for rest, held_out in split(images, folds)
+    ]
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *folds])
+    return rows, torch.cat([torch.zeros(0, images.num_classes), *logits])
+
+
 def split(
     images: Encoded, folds: list[np.ndarray]
 ) -> Iterator[tuple[Encoded, Encoded]]:

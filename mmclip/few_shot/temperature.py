@@ -10,7 +10,10 @@ CHUNK = 2**22  # logits in float64 at once
 
 
 def fit_temperature(
-    logits: Tensor, labels: Tensor, precision: float = 1e-4
+    logits: Tensor,
+    labels: Tensor,
+    precision: float = 1e-4,
+    spread: float = math.inf,
 ) -> float:
     """Find the temperature with the least cross entropy.
 
@@ -26,6 +29,9 @@ def fit_temperature(
         logits (Tensor): ``(N, K)``.
         labels (Tensor): ``(N,)``.
         precision (float): Of the temperature's logarithm. Defaults to 1e-4.
+        spread (float): The standard deviation of this logarithm, about zero,
+            that is assumed beforehand, so that few images do not make good
+            probabilities worse. Defaults to infinite: nothing is assumed.
 
     Returns:
         float: The temperature; 1 if there are no images.
@@ -35,7 +41,8 @@ def fit_temperature(
     smoothing = 0.5 / (len(labels) + 2)
 
     def loss(log: float) -> float:
-        return cross_entropy(logits, labels, math.exp(log), smoothing)
+        prior = (log / spread) ** 2 / (2 * len(labels))
+        return prior + cross_entropy(logits, labels, math.exp(log), smoothing)
 
     low, high = math.log(1 / 100), math.log(100)
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)

@@ -10,12 +10,16 @@ from mmclip.adapting.calibration import (
     find_threshold,
     make_bins,
 )
-from mmclip.few_shot.temperature import fit_temperature
+from mmclip.few_shot.temperature import (
+    best_loss,
+    cross_entropy,
+    fit_temperature,
+)
 
 
-def overconfident(number, factor=3.0, num_classes=4):
+def overconfident(number, factor=3.0, num_classes=4, seed=0):
     """Logits whose right temperature is ``factor``."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(number, num_classes, generator=generator) * 2
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator)
     return factor * logits, labels[:, 0]
@@ -102,3 +106,41 @@ def test_no_images_change_nothing():
     found = calibrate(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert (found.temperature, found.threshold, found.bins) == (1, 0, [])
     assert (found.error_after, found.answered) == (0, 0)
+
+
+@pytest.mark.parametrize('factor', [0.5, 1.0, 1.3, 3.0])
+def test_of_15_images_calibration_is_not_worse_on_average(factor):
+    logits, labels = overconfident(2000, factor, seed=1)
+    before = cross_entropy(logits, labels, 1.0)
+    kept, fitted = [], []
+    for seed in range(40):
+        few = overconfident(15, factor, seed=seed + 2)
+        kept.append(cross_entropy(logits, labels, calibrate(*few).temperature))
+        fitted.append(cross_entropy(logits, labels, fit_temperature(*few)))
+    mean = sum(kept) / len(kept)
+    assert mean < before + 0.01
+    if factor == 1.0:  # without the prior it is
+        assert sum(fitted) / len(fitted) > before + 0.02
+
+
+def test_of_many_images_the_prior_changes_little():
+    images = overconfident(300)
+    expected = fit_temperature(*images)
+    assert calibrate(*images).temperature == pytest.approx(expected, rel=0.15)
+
+
+def test_other_images_help_to_fit_the_temperature():
+    few, more = overconfident(10, seed=1), overconfident(300)
+    found = calibrate(*few, more=more).temperature
+    assert found == pytest.approx(3, rel=0.2)
+    assert best_loss(*more) < cross_entropy(*more, 1.0)
+
+
+def test_what_is_fitted_to_validation_is_measured_on_test_images():
+    val, test = overconfident(300), overconfident(500, factor=1.0, seed=1)
+    found, without = calibrate(*val, test=test), calibrate(*val)
+    assert found.temperature == without.temperature
+    assert found.threshold == without.threshold
+    assert (found.split, without.split) == ('test', 'val')
+    assert sum(b.images for b in found.bins) == 500
+    assert found.error_after > found.error_before  # these were calibrated

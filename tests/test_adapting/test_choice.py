@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mmclip.adapting.choice import differ, interval
+from mmclip.adapting.choice import compare, holm, interval
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def answers(*counts):
 def test_it_is_the_exact_test(number):
     for fewer in range(number // 2 + 1):
         chance = sum(math.comb(number, k) for k in range(fewer + 1))
-        expected = 2 * chance / 2**number < 0.05
-        assert differ(*answers(fewer, number - fewer)) == expected
-        assert differ(*answers(number - fewer, fewer)) == expected
+        expected = pytest.approx(min(1, 2 * chance / 2**number))
+        assert compare(*answers(fewer, number - fewer)) == expected
+        assert compare(*answers(number - fewer, fewer)) == expected
 
 
 def test_equal_answers_do_not_differ():
-    assert not differ(*answers(0, 0))
+    assert compare(*answers(0, 0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,21 @@ def test_equal_answers_do_not_differ():
 )
 def test_a_hundred_thousand_images(first, expected):
     # 1.96 standard deviations are 310; the exact test takes half an image.
-    assert differ(*answers(first, 100_000 - first)) == expected
+    assert (compare(*answers(first, 100_000 - first)) < 0.05) == expected
+
+
+@pytest.mark.parametrize(
+    'p_values, expected',
+    [
+        # R's p.adjust(c(0.01, 0.04, 0.03, 0.005), 'holm') gives
+        # 0.03, 0.06, 0.06, 0.02.
+        ([0.01, 0.04, 0.03, 0.005], [True, False, False, True]),
+        ([0.04], [True]),
+        ([0.04, 0.04], [False, False]),
+        ([0.02, 0.04], [True, True]),
+        ([0.03, 0.001, 0.012], [True, True, True]),
+        ([], []),
+    ],
+)
+def test_several_tests_are_corrected(p_values, expected):
+    assert holm(p_values) == expected
