@@ -63,10 +63,8 @@ def _size(content: bytes) -> tuple[int, int] | None:
         return None
     at = 2
     while at + 10 <= len(content) and content[at] == 0xFF:
-        kind, length = (
-            content[at + 1],
-            int.from_bytes(content[at + 2 : at + 4]),
-        )
+        kind = content[at + 1]
+        length = int.from_bytes(content[at + 2 : at + 4], 'big')
         if kind in FRAMES:
             bits, height, width, channels = struct.unpack_from(
                 '>BHHB', content, at + 4
@@ -92,6 +90,7 @@ def _agrees_with_pillow() -> bool:
         array = np.frombuffer(file.getvalue(), np.uint8)
         found = cv2.imdecode(array, cv2.IMREAD_COLOR)
         with Image.open(file) as image:
-            if not np.array_equal(found[..., ::-1], np.asarray(image)):
-                return False
+            wanted = np.asarray(image)[..., ::-1]
+        if found is None or not np.array_equal(found, wanted):
+            return False
     return True
