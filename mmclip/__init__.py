@@ -4,10 +4,9 @@ Importing mmclip is quick, so that commands answer at once. It registers with
 mmengine and mmpretrain as soon as these are imported.
 """
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from mmclip.post_import import when_imported
+from mmclip.post_import import hide_mmcv_lite, when_imported
 from mmclip.requirements import check
 from mmclip.version import __version__
 
@@ -30,9 +29,7 @@ del when_imported, check
 def __getattr__(name: str) -> Any:
     """Import what a notebook needs when it is first used."""
     if name == 'load':
-        with warnings.catch_warnings():
-            # From mmcv-lite, of an operator that no model of ours has.
-            warnings.filterwarnings('ignore', 'Fail to import ``MultiScale')
+        with hide_mmcv_lite():
             from mmclip.api import load
 
         return load

@@ -13,6 +13,7 @@ from mmclip.adapting.inputs import check_model, check_recipe, other_folders
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.adapting.screen import log_to
 from mmclip.own_images.read import read_images
+from mmclip.post_import import hide_mmcv_lite
 
 if TYPE_CHECKING:
     from mmclip.text.class_embeddings import Template
@@ -105,9 +106,10 @@ def adapt(
     )
     others = other_folders(also_test, read)
 
-    from mmclip.adapting.adapt import learn
-    from mmclip.report.page import write_report
-    from mmclip.text.class_embeddings import class_names, named_templates
+    with hide_mmcv_lite():
+        from mmclip.adapting.adapt import learn
+        from mmclip.report.page import write_report
+        from mmclip.text.class_embeddings import class_names, named_templates
 
     with log_to(folder.log, verbose=verbose) as say:
         learn(

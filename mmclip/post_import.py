@@ -2,12 +2,22 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+
+@contextmanager
+def hide_mmcv_lite() -> Iterator[None]:
+    """Hide its warning of an operator that no model of ours has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeform')
+        yield
 
 
 def when_imported(theirs: str, ours: str) -> None:

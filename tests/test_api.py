@@ -81,13 +81,28 @@ def test_what_is_not_there_is_named(name, error, said):
 
 
 @pytest.mark.slow
-def test_loading_warns_of_nothing(tmp_path):
-    """As mmcv-lite does, of an operator that no model needs."""
-    code = 'import mmclip; mmclip.load'
+@pytest.mark.parametrize(
+    'code',
+    [
+        'mmclip.load',
+        # Two images of two classes: what is imported comes before the error.
+        "mmclip.adapt('photos', model='clip', names=['a'])",
+    ],
+)
+def test_nothing_warns_of_an_operator_that_no_model_needs(tmp_path, code):
+    """As mmcv-lite does when it is imported."""
+    save_photos(tmp_path / 'photos')
+    (tmp_path / 'clip').mkdir()
+    save_whole_model(tmp_path / 'clip')
     result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True
+        [sys.executable, '-c', f'import mmclip; {code}'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
-    assert (result.returncode, result.stderr) == (0, '')
+    assert 'Fail to import' not in result.stderr
+    last = result.stderr.splitlines()[-1:]
+    assert last == [] or 'names are given for 2 classes' in last[0]
 
 
 def test_other_names_are_no_attributes_of_the_package():
