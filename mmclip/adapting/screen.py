@@ -84,20 +84,26 @@ def stoppable(again: str) -> Iterator[None]:
     Args:
         again (str): The command line to type.
     """
+    ended = None
 
     def stop(number: int, frame: object) -> NoReturn:
-        raise SystemExit(128 + number)
+        nonlocal ended
+        ended = SystemExit(128 + number)
+        raise ended
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException as error:
+        # Workers that the signal ended, too, raise an error of their own.
+        if ended is None and not isinstance(error, KeyboardInterrupt):
+            raise
         print(
-            f'\nstopped; features are kept. To go on, type: {again}',
+            f'\nstopped. To go on from here, type: {again}',
             file=sys.stderr,
             flush=True,
         )
-        raise
+        raise ended or error from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

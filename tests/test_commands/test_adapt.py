@@ -234,7 +234,7 @@ def test_a_stopped_run_says_how_to_go_on(
         patch.setattr(way, 'compete', stop)
         assert adapt('--seed=1') == code
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith('stopped; ')
+    assert last.startswith('stopped. ')
     assert last.endswith(
         'mmclip adapt photos --model=clip --templates=t.txt --seed=1'
     )
