@@ -320,7 +320,7 @@ def see(
     found = encode(encoder, data, folder.features, say=say)
     text = None
     if encoder.embed is not None:
-        text = encoder.embed(names, templates)
+        text = encoder.embed(names, templates, say)
     return Encoded(
         torch.tensor(found.features),
         torch.tensor(

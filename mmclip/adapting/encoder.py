@@ -30,6 +30,8 @@ from mmclip.text.class_embeddings import Template, embed_classes
 
 CONFIG = 'open_clip_config.json'
 PREFIX = 'backbone.'
+Say = Callable[[str], None]
+Embed = Callable[[Sequence[str], Sequence[Template], Say], Text]
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class Encoder:
         called (str): How the user named it.
         clip (dict): The tower's ``meta['clip']``.
         state_dict (dict[str, Tensor]): The tower's, without a prefix.
-        embed (Callable | None): Embeds class names with templates; None
-            without a text tower.
+        embed (Callable | None): Embeds class names with templates, and says
+            how long it takes; None without a text tower.
     """
 
     called: str
     clip: Clip
     state_dict: dict[str, torch.Tensor]
-    embed: Callable[[Sequence[str], Sequence[Template]], Text] | None
+    embed: Embed | None
 
     @property
     def projection(self) -> Projection | None:
@@ -116,8 +118,24 @@ def open_encoder(
             f'{error.fetch} add to the command: --weights {error.file}'
         ) from error
 
-    def embed(classes: Sequence[str], templates: Sequence[Template]) -> Text:
-        found = embed_classes(name, pretrained, classes, templates, tag)
+    def embed(
+        classes: Sequence[str], templates: Sequence[Template], say: Say
+    ) -> Text:
+        def announce(texts: int, seconds: float) -> None:
+            say(
+                f'{texts:,} texts with the classes on {get_device()}: about '
+                f'{duration(seconds)}'
+            )
+
+        found = embed_classes(
+            name,
+            pretrained,
+            classes,
+            templates,
+            tag,
+            get_device(),
+            announce=announce,
+        )
         return Text(found.embeddings, found.logit_scale, found.logit_bias)
 
     return Encoder(

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
+from tqdm import tqdm
 
 from mmclip.checkpoint.files.paths import files_of, is_local, sha256
 from mmclip.checkpoint.files.reading import open_weights
@@ -38,6 +39,9 @@ from mmclip.text.whole_model import load_whole_model
 
 # Allows rounding in float32, but not a flipped bit of an exponent.
 LENGTH_TOLERANCE = 1e-4
+# As many as keep a processor busy, so that a bar moves.
+TEXTS_PER_BATCH = 64
+LEAST_SECONDS = 2.0  # that are timed
 Template = str | Callable[[str], str]
 
 
@@ -73,6 +77,7 @@ def embed_classes(
     tag: str | None = None,
     device: str = 'cpu',
     weights: Mapping[str, Tensor] | None = None,
+    announce: Callable[[int, float], None] | None = None,
 ) -> ClassEmbeddings:
     """Embed classes with the text tower of an open_clip model.
 
@@ -90,6 +95,7 @@ def embed_classes(
             ``'none'`` for the model config's own.
         device (str): Where the text tower runs. Defaults to ``'cpu'``.
         weights (Mapping | None): The weights, if they are open already.
+        announce (Callable | None): As in :func:`embed_with`.
 
     Raises:
         CheckpointError: If a name or tag is unknown, or the file does not
@@ -108,7 +114,13 @@ def embed_classes(
         except CheckpointError as error:
             _log(f'{path} is damaged and will be made again: {error}')
     model, tokenizer = load_whole_model(name, pretrained, tag, weights)
-    found = embed_with(model.to(device).eval(), tokenizer, classes, templates)
+    found = embed_with(
+        model.to(device).eval(),
+        tokenizer,
+        classes,
+        templates,
+        announce=announce,
+    )
     found = replace(found, embeddings=found.embeddings.cpu())
     try:
         _check(found, shape)
@@ -212,19 +224,50 @@ def embed_with(
     templates: Sequence[Template],
     *,
     progress: bool = True,
+    announce: Callable[[int, float], None] | None = None,
 ) -> ClassEmbeddings:
-    """Embed classes with a given model, on its device, without the cache."""
+    """Embed classes with a given model, on its device, without the cache.
+
+    Args:
+        model (Any): An open_clip model in eval mode.
+        tokenizer (Any): Its tokenizer.
+        classes (Sequence[str]): Their names.
+        templates (Sequence[str | Callable]): As in :func:`embed_classes`.
+        progress (bool): Whether a terminal shows a bar. Defaults to True.
+        announce (Callable | None): Called with the number of texts and the
+            seconds that they take, if it is more than a few. Defaults to
+            None.
+    """
     from open_clip import build_zero_shot_classifier
 
-    device = next(model.parameters()).device
-    embeddings = build_zero_shot_classifier(
-        model,
-        tokenizer,
-        classes,
-        templates,
-        device=device,
-        use_tqdm=progress and sys.stderr.isatty(),
-    )
+    number, size = len(templates), max(1, TEXTS_PER_BATCH // len(templates))
+    parts = []
+    start = time.perf_counter()
+    with tqdm(
+        total=len(classes) * number,
+        unit='text',
+        disable=None if progress else True,  # None: unless in a terminal
+        leave=False,
+    ) as bar:
+        for first in range(0, len(classes), size):
+            part = classes[first : first + size]
+            parts.append(
+                build_zero_shot_classifier(
+                    model,
+                    tokenizer,
+                    part,
+                    templates,
+                    num_classes_per_batch=None,
+                    device=next(model.parameters()).device,
+                )
+            )
+            bar.update(len(part) * number)
+            passed = time.perf_counter() - start
+            if announce and passed > LEAST_SECONDS:
+                done = first + len(part)
+                announce(len(classes) * number, passed * len(classes) / done)
+                announce = None
+    embeddings = torch.cat(parts, dim=1)
     bias = getattr(model, 'logit_bias', None)
     return ClassEmbeddings(
         embeddings=embeddings.T.contiguous(),

@@ -298,3 +298,23 @@ def test_names_and_templates_by_word_and_by_file(tmp_path):
     assert class_names(str(path)) == ['cat', 'fire truck']
     with pytest.raises(FileNotFoundError, match=r'no\.txt does not exist'):
         named_templates(str(tmp_path / 'no.txt'))
+
+
+def test_how_long_many_texts_take_is_announced(tmp_path, monkeypatch):
+    _, config, weights = make_model(tmp_path)
+    wanted = embed_classes(config, weights, CLASSES, TEMPLATES)
+    said = []
+    monkeypatch.setattr(module, 'LEAST_SECONDS', 0.0)
+    monkeypatch.setattr(module, 'TEXTS_PER_BATCH', 1)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'other'))
+    found = embed_classes(
+        config,
+        weights,
+        CLASSES,
+        TEMPLATES,
+        announce=lambda *numbers: said.append(numbers),
+    )
+    [(texts, seconds)] = said
+    assert texts == len(CLASSES) * len(TEMPLATES)
+    assert seconds > 0
+    torch.testing.assert_close(found.embeddings, wanted.embeddings)
