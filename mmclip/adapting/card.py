@@ -70,6 +70,12 @@ def write_card(folder: RunFolder, numbers: dict[str, Any]) -> None:
     shown = html.escape(', '.join(classes[:20]), quote=False) + (
         ', ...' if len(classes) > 20 else ''
     )
+    value = f'{result[measure]:.1f}'
+    interval = (
+        ''
+        if result['low'] is None
+        else f'\n(95 % interval {result["low"]:.1f} to {result["high"]:.1f})'
+    )
     chosen_on = (
         ''
         if split == 'test' or numbers['chosen_by'] == 'user'
@@ -96,8 +102,8 @@ An image classifier of {len(classes)} classes ({shown}), made by mmclip
 {numbers['mmclip']} from {numbers['model']} with {chosen['title']}
 ({chosen['source']}).{several}
 
-{said} on {result['images']} {split} images: **{result[measure]:.1f} %**
-(95 % interval {result['low']:.1f} to {result['high']:.1f}).{chosen_on}
+{said} on {result['images']} {split} images: **{value} %**{interval}.\
+{chosen_on}
 
 {elsewhere}{markdown_table(header, rows)}
 ```python
@@ -127,9 +133,10 @@ def _text(name: str) -> str:
 def _cell(result: dict[str, Any] | None, measure: str) -> str:
     if result is None:
         return ''
-    return (
-        f'{result[measure]:.1f} ({result["low"]:.1f} to {result["high"]:.1f})'
-    )
+    value = f'{result[measure]:.1f}'
+    if result['low'] is None:
+        return value
+    return f'{value} ({result["low"]:.1f} to {result["high"]:.1f})'
 
 
 def _probabilities(numbers: dict[str, Any]) -> str:

@@ -205,6 +205,8 @@ def measure(
     good: that of guesses is often above the interval of their middle 95 %. So
     it is turned around at the measured value ("basic" bootstrap; Davison and
     Hinkley 1997, section 5.2.1), which also takes the bias of few images away.
+    If all samples are alike, as those of a classifier without mistakes, they
+    tell nothing, and there is no interval.
 
     Args:
         probabilities (Tensor): ``(n, K)``.
@@ -219,11 +221,12 @@ def measure(
     mean = precisions.nanmean().item()
     resampled = resampled_means(probabilities, targets, seed)
     low, high = basic_interval(mean, resampled)
+    is_known = high - low > 1e-9
     measured = targets[:, ~precisions.isnan()]
     return dict(
         mean_average_precision=100 * mean,
-        low=100 * min(max(low, 0.0), mean),
-        high=100 * max(min(high, 1.0), mean),
+        low=100 * min(max(low, 0.0), mean) if is_known else None,
+        high=100 * max(min(high, 1.0), mean) if is_known else None,
         chance=100 * measured.double().mean().item(),
         images=len(targets),
     ), resampled
@@ -361,7 +364,7 @@ def summary(
 
 
 def _shown(result: dict[str, Any]) -> str:
-    return (
-        f'{result["mean_average_precision"]:5.1f} % '
-        f'({result["low"]:.1f} to {result["high"]:.1f})'
-    )
+    value = f'{result["mean_average_precision"]:5.1f} %'
+    if result['low'] is None:
+        return value
+    return f'{value} ({result["low"]:.1f} to {result["high"]:.1f})'
