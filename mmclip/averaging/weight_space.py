@@ -2,14 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmclip.checkpoint.files.atomic import atomic_file
@@ -17,9 +19,10 @@ from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.state_dict import without_prefix
 from mmclip.datasets.class_order import are_same_classes
 from mmclip.errors import ArgumentError, CheckpointError, DataError
-from mmclip.evaluation.evaluate import evaluate
+from mmclip.evaluation.evaluate import evaluate_each
 from mmclip.markdown import markdown_table
 
+MEMORY = 4 * 2**30  # bytes of the weights that are tested at a time
 # By alpha, then by data set.
 Curve = Mapping[float, Mapping[str, float]]
 
@@ -72,12 +75,54 @@ class WeightTester:
             CheckpointError: If the weights do not fit the model.
             ArgumentError: If there is no such metric, or more than one.
         """
+        return next(self.each([state_dict]))
+
+    def each(
+        self,
+        state_dicts: Iterable[Mapping[str, Tensor]],
+        progress: Callable[[int], object] | None = None,
+    ) -> Iterator[dict[str, float]]:
+        """Load and test several sets of weights, a few at a time.
+
+        A few are as many as :data:`MEMORY` holds. Each image is loaded once
+        for all of them.
+
+        Args:
+            state_dicts (Iterable): Weights as above; taken when needed.
+            progress (Callable | None): Called with a number of batches when
+                they have been tested; there are :attr:`num_batches` for each
+                set of weights.
+
+        Yields:
+            dict[str, float]: The score by data set of each set of weights.
+
+        Raises:
+            CheckpointError: If weights do not fit the model.
+            ArgumentError: If there is no such metric, or more than one.
+        """
+        bytes_of_model = sum(t.nbytes for t in _tensors(self._runner.model))
+        remaining = iter(state_dicts)
+        few = max(1, MEMORY // bytes_of_model)
+        while states := [self._load(s) for s in islice(remaining, few)]:
+            scores: list[dict[str, float]] = [{} for _ in states]
+            for name, data in self._data_sets.items():
+                found = evaluate_each(self._runner, *data, states, progress)
+                for score, metrics in zip(scores, found, strict=True):
+                    score[name] = float(metrics[self._key(name, metrics)])
+            yield from scores
+
+    @property
+    def num_batches(self) -> int:
+        """The number of batches of all data sets."""
+        return sum(len(loader) for loader, _ in self._data_sets.values())
+
+    def _load(self, state_dict: Mapping[str, Tensor]) -> Callable[[], None]:
+        """Load weights into memory of their own, and return what puts them."""
+        model = self._runner.model
+        values = [tensor.detach().clone() for tensor in _tensors(model)]
+        _put(model, values)
         load_weights(self._runner, state_dict)
-        scores = {}
-        for name, data_set in self._data_sets.items():
-            metrics = evaluate(self._runner, *data_set)
-            scores[name] = float(metrics[self._key(name, metrics)])
-        return scores
+        return partial(_put, model, values)
 
     def _key(self, name: str, metrics: Iterable[str]) -> str:
         found = [
@@ -91,6 +136,16 @@ class WeightTester:
                 f'{self._metric!r}; it has: {", ".join(metrics)}.'
             )
         return found[0]
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
+
+
+def _put(model: nn.Module, values: list[Tensor]) -> None:
+    """Put values into a model, without copying them."""
+    for tensor, value in zip(_tensors(model), values, strict=True):
+        tensor.data = value
 
 
 def load_weights(runner: Runner, state_dict: Mapping[str, Tensor]) -> None:

@@ -147,11 +147,11 @@ def run(args: argparse.Namespace, alphas: list[float], cfg: Any) -> None:
     for path, checkpoint in reversed(ends.items()):
         tell_classes(runner, checkpoint, path)
     test = WeightTester(runner, data_sets(runner.cfg, args.eval), args.metric)
-    with tqdm(alphas, unit='alpha') as progress:  # ends it before an error
-        curve = {
-            alpha: test(interpolate(zero_shot, fine_tuned, alpha))
-            for alpha in progress
-        }
+    weights = (interpolate(zero_shot, fine_tuned, alpha) for alpha in alphas)
+    total = len(alphas) * test.num_batches
+    with tqdm(total=total, unit='batch') as bar:  # ends it before an error
+        scores = test.each(weights, bar.update)
+        curve = dict(zip(alphas, scores, strict=True))
     chosen = choose(curve, args.choose)
     names = ('zero_shot', 'fine_tuned', 'config', 'metric', 'choose')
     about = {name: getattr(args, name) for name in names}
@@ -165,9 +165,9 @@ def run(args: argparse.Namespace, alphas: list[float], cfg: Any) -> None:
     ]
     then = ''
     if args.out:
-        weights = interpolate(zero_shot, fine_tuned, chosen)
+        best = interpolate(zero_shot, fine_tuned, chosen)
         shares = dict(zip(ends, (1 - chosen, chosen), strict=True))
-        write_checkpoint(averaged_checkpoint(weights, ends, shares), args.out)
+        write_checkpoint(averaged_checkpoint(best, ends, shares), args.out)
         files.append((args.out, f'the weights at alpha {chosen:g}'))
         then = command_line('test', args.config, args.out)
     print_written(*files, then=then)

@@ -1,12 +1,13 @@
 """Testing of one model on several data sets, in one process."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
+from mmengine.runner import Runner, TestLoop
 from torch.utils.data import DataLoader
 
 from mmclip.engine.checks.check_classes_hook import CheckClassesHook
@@ -91,6 +92,62 @@ def evaluate(
             head on a data set that has only some of them.
     """
     _forget_results(runner)
+    return _build_loop(runner, dataloader, evaluator).run()
+
+
+def evaluate_each(
+    runner: Runner,
+    dataloader: DataLoader,
+    evaluator: dict[str, Any] | list[dict[str, Any]],
+    states: Sequence[Callable[[], None]],
+    progress: Callable[[int], object] | None = None,
+) -> list[dict[str, float]]:
+    """Test a runner's model in several states, every batch in all of them.
+
+    So images are loaded once.
+
+    Args:
+        runner (Runner): From :func:`build_test_runner`.
+        dataloader (DataLoader): The data.
+        evaluator (dict | list): The metrics.
+        states (Sequence[Callable]): Each puts other weights into the model.
+        progress (Callable | None): Called with the number of states after
+            each batch.
+
+    Returns:
+        list[dict[str, float]]: The metrics of each state.
+
+    Raises:
+        DataError: As :func:`evaluate` does.
+    """
+    loops = [_build_loop(runner, dataloader, evaluator) for _ in states]
+    if any(type(loop) is not TestLoop for loop in loops):  # goes its own way
+        metrics = []
+        for put in states:
+            put()
+            metrics.append(evaluate(runner, dataloader, evaluator))
+        return metrics
+    dataset: Any = dataloader.dataset
+    runner.call_hook('before_test')
+    runner.call_hook('before_test_epoch')
+    runner.model.eval()
+    for i, batch in enumerate(dataloader):
+        for put, loop in zip(states, loops, strict=True):
+            put()
+            loop.run_iter(i, copy.deepcopy(batch))  # predictions go into it
+        if progress is not None:
+            progress(len(states))
+    metrics = []
+    for loop in loops:
+        _forget_results(runner)
+        metrics.append(loop.evaluator.evaluate(len(dataset)))
+        runner.call_hook('after_test_epoch', metrics=metrics[-1])
+    runner.call_hook('after_test')
+    return metrics
+
+
+def _build_loop(runner: Runner, dataloader: Any, evaluator: Any) -> Any:
+    """Build a test loop, and make it the runner's."""
     runner._test_dataloader = dataloader
     runner._test_evaluator = evaluator
     with naming_the_config(runner.cfg):
@@ -98,7 +155,7 @@ def evaluate(
     runner._test_loop = loop
     dataset = runner.test_dataloader.dataset
     check_metrics('test', dataset, runner.test_evaluator)
-    return runner.test_loop.run()
+    return loop
 
 
 def _forget_results(runner: Runner) -> None:

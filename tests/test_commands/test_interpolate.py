@@ -4,12 +4,15 @@ import json
 import re
 import shlex
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.runner import Runner
 
+from mmclip.averaging import weight_space
 from mmclip.checkpoint import read_checkpoint
 from mmclip.commands.interpolate import main
 from mmclip.datasets.shifts import imagenet_synsets
@@ -85,6 +88,27 @@ def test_the_curve_and_the_chosen_weights(project, curve, ends):
         wanted = 0.7 * ends[0][key] + 0.3 * ends[1][key]
         torch.testing.assert_close(tensor, wanted)
     assert not list(project.rglob('*0.25*'))  # no checkpoint but one
+
+
+def test_images_are_loaded_once_for_as_many_alphas_as_memory_holds(
+    project, curve, monkeypatch
+):
+    loaded = Counter()
+    load = BaseDataset.__getitem__
+
+    def count(self, index):
+        loaded[index] += 1
+        return load(self, index)
+
+    monkeypatch.setattr(BaseDataset, '__getitem__', count)
+    tables = []
+    for memory, times in (weight_space.MEMORY, 1), (1, 5):
+        monkeypatch.setattr(weight_space, 'MEMORY', memory)
+        loaded.clear()
+        curve('--alphas', '0:1:0.25', '--work-dir', f'in_{memory}')
+        tables.append((project / f'in_{memory}' / 'table.md').read_text())
+        assert set(loaded.values()) == {times}
+    assert tables[0] == tables[1]
 
 
 def test_choosing_the_best_on_a_data_set_of_another_config(project, curve):

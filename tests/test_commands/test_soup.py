@@ -97,8 +97,8 @@ def test_of_a_greedy_soup_one_may_be_left(project, call, monkeypatch):
     scores = iter([2.0, 1.0, 0.0])  # alone, and together
     monkeypatch.setattr(
         weight_space,
-        'evaluate',
-        lambda *_: {'accuracy/top1': next(scores)},
+        'evaluate_each',
+        lambda *_: [{'accuracy/top1': next(scores)}],
     )
     more = ('--method', 'greedy', '--config', 'config.py', '--out', 'x.pth')
     printed = call(main, 'a.pth', 'b.pth', *more).out

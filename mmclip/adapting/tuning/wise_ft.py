@@ -30,5 +30,6 @@ def choose_alpha(
     test = WeightTester(
         runner, dict(val=(cfg.val_dataloader, cfg.val_evaluator)), metric
     )
-    scores = {a: test(interpolate(light, tuned, a))['val'] for a in ALPHAS}
-    return max(ALPHAS, key=lambda a: (scores[a], -abs(a - ALPHA)))
+    weights = (interpolate(light, tuned, alpha) for alpha in ALPHAS)
+    scores = dict(zip(ALPHAS, test.each(weights), strict=True))
+    return max(ALPHAS, key=lambda a: (scores[a]['val'], -abs(a - ALPHA)))
