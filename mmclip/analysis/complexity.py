@@ -24,7 +24,9 @@ class Complexity:
         params (int): Number of parameters.
         macs (int): Multiply-accumulate operations of convolutions, linear
             layers and attention (both products), without norms, softmax,
-            activations and additions. Papers often call this FLOPs.
+            activations and additions. Papers often call this FLOPs. As
+            there, all tokens of the last block count, even if it computes
+            the class token only.
     """
 
     params: int
@@ -45,6 +47,8 @@ def count_complexity(cfg: Config, size: tuple[int, int]) -> Complexity:
     with FakeTensorMode() if is_lora else torch.device('meta'), quiet_init():
         model = MODELS.build(without_weights(cfg)).eval()
         image = torch.zeros(1, 3, *size)
+    for module in model.modules():  # blocks with hooks compute all tokens
+        module.register_forward_hook(lambda *_: None)
     # The counter fails on modules that are called with a parameter.
     model.requires_grad_(False)
     # torch counts a multiplication and an addition as two.

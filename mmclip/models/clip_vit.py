@@ -172,6 +172,9 @@ class CLIPVisionTransformer(VisionTransformer):
             )
         return self.arch.proj_dim
 
+    def _needs_all_tokens(self) -> bool:
+        return self.out_type != 'pooled' or self.pool != 'cls_token'
+
     def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
         if self.out_type == 'pooled':
             x = self._pool(x)

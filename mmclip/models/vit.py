@@ -136,12 +136,14 @@ class VisionTransformer(BaseModule):
         x = self.pre_norm(x)
 
         recomputes = self.with_cp and torch.is_grad_enabled()
+        last_run = self.out_indices[-1]
         outs = []
-        for i, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
+        for i, layer in enumerate(self.layers[: last_run + 1]):
+            num_outputs = self._num_outputs(layer) if i == last_run else None
             if recomputes:
-                x = checkpoint(layer, x, use_reentrant=False)
+                x = checkpoint(layer, x, num_outputs, use_reentrant=False)
             else:
-                x = layer(x)
+                x = layer(x, num_outputs)
             if i in self.out_indices:
                 outs.append(self._output(x, grid, last=i == self.depth - 1))
         return tuple(outs)
@@ -155,6 +157,25 @@ class VisionTransformer(BaseModule):
                 f'patch of {size}x{size}.'
             )
         return height // size, width // size
+
+    def _num_outputs(self, layer: nn.Module) -> int | None:
+        """Return how many tokens the last block must compute; None for all.
+
+        Keys and values are those of all tokens, so that the output is the
+        same. Whoever has hooked into the block sees all tokens.
+        """
+        hooks = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks')
+        if self._needs_all_tokens() or any(
+            getattr(module, kind)
+            for module in layer.modules()
+            for kind in (*hooks, '_backward_pre_hooks')
+        ):
+            return None
+        return 1
+
+    def _needs_all_tokens(self) -> bool:
+        """Return whether outputs depend on more than the class token."""
+        return True
 
     def _build_tail(self) -> None:
         """Build what follows the blocks.
@@ -310,9 +331,10 @@ class TransformerLayer(nn.Module):
         self.ffn = MLP(arch)
         self.drop_path = StochasticDepth(drop_path, mode='row')
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, T, C)`` to the same shape."""
-        x = x + self.drop_path(self.attn(self.ln1(x)))
+    def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
+        """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
+        attended = self.attn(self.ln1(x), num_outputs)
+        x = x[:, :num_outputs] + self.drop_path(attended)
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
 
@@ -326,11 +348,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(arch.width, arch.width)
         self.gamma1 = _layer_scale(arch)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, T, C)`` to the same shape."""
+    def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
+        """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, C / heads)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = F.scaled_dot_product_attention(q[:, :, :num_outputs], k, v)
         return self.gamma1(self.proj(x.transpose(1, 2).flatten(2)))
 
 
