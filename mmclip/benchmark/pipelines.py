@@ -15,11 +15,13 @@ from torch import Tensor
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.benchmark.rounds import OURS, Case, Entry
+from mmclip.datasets.preprocessing import faster
 from mmclip.datasets.resumable_sampler import SampleIndex, seed_everything
 
 SIZE = 336
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP, of pixels in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)
+FASTER = f'{OURS}, faster'
 CROP, AUGMENT, TEST = 'crop and flip', 'RandAugment and erasing', 'test'
 # What is done, width and height of the photos, and how many are one call.
 WORK = (
@@ -55,7 +57,7 @@ def _case(
 ) -> Case:
     entries, missing, wanted = [], [], torch.zeros(0)
     for name, make in PEERS.items():
-        if only and name not in (OURS, *only):
+        if only and name not in (OURS, FASTER, *only):
             continue
         try:
             made = make(work)
@@ -107,7 +109,7 @@ def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[str]:
 
 
 def _openmmlab(
-    work: str, *first: dict[str, Any]
+    work: str, scope: str, change: Callable[[list], list] = list
 ) -> tuple[Pipeline, Callable[[Any], Tensor]]:
     method = dict(backend='pillow', interpolation='bicubic')
     mean = [255 * value for value in MEAN[::-1]]
@@ -125,7 +127,7 @@ def _openmmlab(
     if work == AUGMENT:  # as configs/clip/clip-l-336.py
         steps += [
             dict(
-                type='RandAugment',
+                type=f'{scope}RandAugment',
                 policies='timm_increasing',
                 num_policies=2,
                 total_level=10,
@@ -136,7 +138,7 @@ def _openmmlab(
                 ),
             ),
             dict(
-                type='RandomErasing',
+                type=f'{scope}RandomErasing',
                 erase_prob=0.25,
                 mode='rand',
                 min_area_ratio=0.02,
@@ -145,28 +147,16 @@ def _openmmlab(
                 fill_std=std,
             ),
         ]
+    steps = [dict(type=f'{scope}LoadImageFromFile'), *steps]
+    seed = [dict(type='mmclip.SeedSample')] if scope else []
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        compose = Compose([*first, *steps, dict(type='PackInputs')])
+        compose = Compose([*seed, *change(steps), dict(type='PackInputs')])
     return (
         lambda path, seed: compose(
             dict(img_path=path, sample_idx=SampleIndex(seed, seed), gt_label=0)
         ),
         lambda output: output['inputs'].flip(0) / 255,
     )
-
-
-def _ours(work: str) -> tuple[Pipeline, Callable[[Any], Tensor]]:
-    import mmclip.datasets  # noqa: F401  (registers LoadImage)
-
-    return _openmmlab(
-        work,
-        dict(type='mmclip.SeedSample'),
-        dict(type='LoadImageFromFile', _scope_='mmclip'),
-    )
-
-
-def _mmpretrain(work: str) -> tuple[Pipeline, Callable[[Any], Tensor]]:
-    return _openmmlab(work, dict(type='LoadImageFromFile'))
 
 
 def _timm(work: str) -> tuple[Pipeline, Callable[[Any], Tensor]]:
@@ -245,8 +235,9 @@ def _to_pixels(output: Tensor) -> Tensor:
 
 
 PEERS: dict[str, Peer] = {
-    OURS: _ours,
-    'mmpretrain': _mmpretrain,
+    OURS: partial(_openmmlab, scope='mmclip.'),
+    FASTER: partial(_openmmlab, scope='mmclip.', change=faster),
+    'mmpretrain': partial(_openmmlab, scope=''),
     'timm': _timm,
     'open_clip': _open_clip,
     'torchvision v2': _torchvision,

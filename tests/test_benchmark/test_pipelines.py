@@ -33,5 +33,6 @@ def test_pixels_of_a_test_pipeline_are_compared():
     differences = {entry.name: entry.difference for entry in case.entries}
     for name in OURS, 'mmpretrain', 'timm', 'open_clip':
         assert differences[name] < 1e-6, name
-    # torchvision resizes tensors, and rounds otherwise than Pillow.
-    assert 1e-3 < differences['torchvision v2'] < 0.05
+    # torch resizes tensors, and rounds otherwise than Pillow.
+    for name in pipelines.FASTER, 'torchvision v2':
+        assert 1e-3 < differences[name] < 0.05, name
