@@ -78,16 +78,24 @@ def take_shots(images: Images, shots: int, seed: int) -> Images:
         seed (int): Which images are drawn.
     """
     kept = set(np.flatnonzero(np.array(images.splits) != 'train').tolist())
+    others, total = len(kept), len(images.rows('train'))
     wanted = np.full(len(images.classes), shots)
-    total = len(images.rows('train'))
-    used = 0
+    passed = []
     for label, rows in _by_class(images, seed):
         if label is None:
             continue
-        for row in rows[: max(wanted[label], 0)]:
+        enough = max(wanted[label], 0)
+        for row in rows[:enough]:
             kept.add(row)
-            used += 1
             wanted[list(images.labels[row])] -= 1
+        passed += rows[enough:]
+    # A class may have been drawn only with images of rarer ones.
+    for row in passed:
+        labels = list(images.labels[row])
+        if (wanted[labels] > 0).any():
+            kept.add(row)
+            wanted[labels] -= 1
+    used = len(kept) - others
     findings = list(images.findings)
     if used < total:
         findings.append(

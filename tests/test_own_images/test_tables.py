@@ -182,3 +182,16 @@ def test_a_split_by_class_leaves_each_of_several_labels_for_training(
     (tmp_path / 'table.csv').write_text('path,labels\n' + text)
     images = read_images(tmp_path / 'table.csv')
     assert by_class(images, 'val') == dict(a=6, b=1, c=1)
+
+
+def test_shots_keep_a_class_that_comes_only_with_rarer_ones(tmp_path):
+    save_all(tmp_path, *(f'{i}.png' for i in range(11)))
+    labels = ['a|b'] * 3 + ['b'] * 2 + ['a|c'] * 3 + ['c'] * 2 + ['a']
+    splits = ['train'] * 10 + ['val']
+    rows = zip(range(11), labels, splits, strict=True)
+    text = ''.join(f'{n},{label},{split}\n' for n, label, split in rows)
+    (tmp_path / 'table.csv').write_text('path,labels,split\n' + text)
+    for seed in range(10):
+        images = read_images(tmp_path / 'table.csv', seed, shots=1)
+        assert images.per_class('train').min() == 1
+        assert len(images.rows('train')) in (2, 3)
