@@ -15,7 +15,7 @@ from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning.plan import Plan
 from mmclip.checkpoint.meta import TRAINING
 from mmclip.engine.config.load import load_config
-from mmclip.few_shot.method import Classifier
+from mmclip.few_shot.method import Classifier, Encoded
 from mmclip.own_images.table import Images
 
 # mmengine's name for the folder of a run's logs, such as 20261130_034500.
@@ -109,6 +109,14 @@ def digest(value: Any) -> str:
     """Return a short text that differs where plain values differ."""
     text = json.dumps(value, ensure_ascii=False)
     return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
+
+
+def digest_of_seen(images: Encoded) -> str:
+    """Do the same for what the towers say of images and classes."""
+    found = hashlib.sha256(images.pooled.numpy().tobytes())
+    if images.text is not None:
+        found.update(images.text.embeddings.numpy().tobytes())
+    return found.hexdigest()
 
 
 def keep_curves(folder: RunFolder, run: RunFolder) -> None:

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from mmclip.adapting.config_file import dataset
 from mmclip.adapting.encoder import Encoder, encode
+from mmclip.adapting.inputs import RECIPES
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.adapting.tuning.files import (
     Begun,
     Task,
     digest,
+    digest_of_seen,
     keep_curves,
     remove,
 )
@@ -28,6 +30,7 @@ from mmclip.adapting.tuning.schedule import schedule
 from mmclip.adapting.tuning.training import Trained, train
 from mmclip.adapting.tuning.wise_ft import ALPHA, choose_alpha
 from mmclip.averaging.average import interpolate, read_weights
+from mmclip.engine.config.load import load_config
 from mmclip.few_shot.method import Classifier, Encoded, Method, Projection
 from mmclip.own_images.splits import split_by_class
 from mmclip.own_images.table import Images
@@ -103,8 +106,8 @@ def tune(
 ) -> Tuned | None:
     """Fine-tune the tower, if there is time.
 
-    A run that was stopped goes on where it stopped, unless it is given
-    another time.
+    A run that was stopped goes on where it stopped, unless anything that it
+    is made of has changed: images, weights, class names, recipe or time.
 
     Args:
         images (Images): The images, of which the training images are used.
@@ -131,9 +134,12 @@ def tune(
     task = Task(inner, encoder, start, work, seed)
     made_of = dict(
         images=digest([inner.root, inner.paths, inner.labels, inner.splits]),
+        seen=digest_of_seen(learned_from),
         model=encoder.called,
         start=[method.name, settings],
-        recipe=recipe,
+        recipe=recipe
+        if recipe in RECIPES
+        else digest(load_config(recipe).pretty_text),
         seconds=seconds if recipe == 'auto' else None,
         seed=seed,
     )

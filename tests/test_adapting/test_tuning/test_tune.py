@@ -147,6 +147,37 @@ def test_with_another_time_a_stopped_training_begins_again(new, monkeypatch):
     assert new.tune(seconds=0.0) is None
 
 
+@pytest.mark.parametrize('changed', ['weights', 'names', 'config'])
+def test_of_anything_else_a_stopped_training_begins_again(
+    new, run, monkeypatch, tmp_path, changed
+):
+    """The paths of images and config, and the model's name, are the same."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, 'train', stop)
+    config = tmp_path / 'mine.py'
+    config.write_text(f'_base_ = [{str(run.config)!r}]\n')
+
+    def tune_until_stopped() -> int:
+        with pytest.raises(KeyboardInterrupt):
+            new.tune(recipe=str(config))
+        return len(new.said)
+
+    assert tune_until_stopped() == tune_until_stopped() == 1
+    images, encoder, seen = new.start
+    if changed == 'config':
+        config.write_text(config.read_text() + 'train_cfg = dict(max_iters=3)')
+    elif changed == 'weights':
+        seen = replace(seen, pooled=seen.pooled + 1e-3)
+    else:
+        text = replace(seen.text, embeddings=seen.text.embeddings.flip(0))
+        seen = replace(seen, text=text)
+    new.start = images, encoder, seen
+    assert tune_until_stopped() == 2
+
+
 def test_what_the_time_allowed_is_said(tuned):
     said = tuned[1].training['fitted']
     assert f'10min on this machine: {STEPS} steps, 0 of 2 blocks' in said
