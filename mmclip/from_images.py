@@ -95,10 +95,10 @@ def adapt(
     check_model(model, weights)
     source = Path(images)
     folder = RunFolder(Path(out or default_out(source)))
-    files = model, weights, names, templates
+    files = model, weights, names, templates, recipe
     folder.check_free(
         [source, *map(Path, also_test)],
-        [Path(file) for file in files if file and isinstance(file, str)],
+        [Path(f) for f in files if f and isinstance(f, str | Path)],
         force=force,
     )
     read = read_images(

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 import mmclip
-from mmclip.errors import ArgumentError
+from mmclip.errors import ArgumentError, CheckpointError
 from tests.test_adapting.conftest import save_photos
 
 REFUSED = """
@@ -52,3 +52,14 @@ def test_what_is_wrong_is_said_before_torch_is_imported(
 def test_an_unknown_recipe_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match="did you mean 'light'"):
         mmclip.adapt(tmp_path, tmp_path / 'run', recipe='lite')
+
+
+def test_the_config_of_a_run_is_not_replaced_by_what_it_makes(tmp_path):
+    photos = save_photos(tmp_path / 'photos', number=2, size=8)
+    run = tmp_path / 'run'
+    run.mkdir()
+    for name in ('train.log', 'metrics.json', 'config.py'):
+        (run / name).touch()
+    config = str(run / 'config.py')
+    with pytest.raises(CheckpointError, match=r'config\.py would be overwr'):
+        mmclip.adapt(photos, run, recipe=config, force=True)
