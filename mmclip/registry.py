@@ -12,7 +12,7 @@ MODELS = Registry(
     'model',
     parent=registry.MODELS,
     scope='mmclip',
-    locations=['mmclip.models', 'mmclip.text', 'mmclip.few_shot'],
+    locations=['mmclip.models.public', 'mmclip.text', 'mmclip.few_shot'],
 )
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer',

@@ -14,14 +14,14 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from mmclip.analysis.parity import make_twins, relative_difference
+from mmclip.models.vit import DropPath
 from tests.conftest import RELATIVE_TOLERANCE, REPOSITORY
 from tests.ft_clip import SOURCES, every, load
 
 CONFIGS = REPOSITORY / 'configs' / 'clip'
-DROPS = (nn.Dropout, StochasticDepth)
+DROPS = dict(p=nn.Dropout, rate=DropPath)
 # CLIP's mean and standard deviation of red, green and blue, in 0-255.
 MEAN = (122.7709383, 116.7460125, 104.09373615)
 STD = (68.5005327, 66.6321579, 70.32316305)
@@ -140,7 +140,12 @@ def test_the_model(name):
     assert backbone.pos_embed.shape[1] == grid**2 + 1
     assert cfg.model.backbone.act == 'quick_gelu'
     assert cfg.model.backbone.init_cfg.fresh == ['ln1']
-    drops = [m.p for m in backbone.modules() if isinstance(m, DROPS)]
+    drops = [
+        getattr(module, name)
+        for module in backbone.modules()
+        for name, kind in DROPS.items()
+        if isinstance(module, kind)
+    ]
     assert drops and not any(drops)
     assert cfg.load_from is None
 

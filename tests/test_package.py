@@ -196,7 +196,7 @@ def test_models_are_imported_beside_pycocotools(tmp_path):
     folder.mkdir()
     (folder / 'METADATA').write_text('Name: pycocotools\nVersion: 2.0.11\n')
     code = """
-import mmclip.models, mmpretrain.utils.dependency as dependency
+import mmclip.models.public, mmpretrain.utils.dependency as dependency
 print('multimodal', dependency.WITH_MULTIMODAL)
 """
     result = run_python(code, tmp_path, f'{tmp_path}:{REPOSITORY}')

@@ -62,8 +62,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmclip.checkpoint import convert_source, write_checkpoint
     from mmclip.checkpoint.files.paths import check_out
+    from mmclip.checkpoint.files.writing import write_checkpoint
+    from mmclip.checkpoint.towers.sources import convert_source
 
     check_out(args.out, args.name, args.pretrained, force=args.force)
     checkpoint, conversion = convert_source(

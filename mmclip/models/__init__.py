@@ -1,13 +1,10 @@
 """Backbones for CLIP's image encoders (towers), and LoRA."""
 
-from mmclip.models.clip_vit import CLIPVisionTransformer
-from mmclip.models.lora import LoRAModel
-from mmclip.models.open_clip_tower import OpenCLIPVisionTower
-from mmclip.models.siglip_vit import SigLIPVisionTransformer
+from typing import TYPE_CHECKING
 
-__all__ = [
-    'CLIPVisionTransformer',
-    'LoRAModel',
-    'OpenCLIPVisionTower',
-    'SigLIPVisionTransformer',
-]
+from mmclip.post_import import names_of
+
+if TYPE_CHECKING:
+    from mmclip.models.public import *  # noqa: F403
+
+__getattr__ = names_of(__name__)

@@ -21,7 +21,6 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
 from mmclip.errors import DataError, check_choice
 from mmclip.models.architecture import ARCH_KEYS, Architecture
@@ -329,13 +328,34 @@ class TransformerLayer(nn.Module):
         self.attn = Attention(arch)
         self.ln2 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
         self.ffn = MLP(arch)
-        self.drop_path = StochasticDepth(drop_path, mode='row')
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
         """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
         attended = self.attn(self.ln1(x), num_outputs)
         x = x[:, :num_outputs] + self.drop_path(attended)
         return x + self.drop_path(self.ffn(self.ln2(x)))
+
+
+class DropPath(nn.Module):
+    """Leave a branch out for a random share of images, in training.
+
+    Stochastic depth (https://arxiv.org/abs/1603.09382), with the random
+    numbers of torchvision, whose import takes a second.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(B, T, C)`` with zeros for some images."""
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty(len(x), 1, 1).bernoulli_(1 - self.rate)
+        if self.rate < 1:
+            kept /= 1 - self.rate
+        return x * kept
 
 
 class Attention(nn.Module):

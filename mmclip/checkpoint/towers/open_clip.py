@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,6 +33,12 @@ from mmclip.checkpoint.towers.dialects import (
     TIMM,
     Dialect,
 )
+from mmclip.checkpoint.towers.open_clip_tables import (
+    NATIVE,
+    default_preprocess,
+    model_config,
+    pretrained_tags,
+)
 from mmclip.checkpoint.towers.timm import backbone_from_timm
 from mmclip.checkpoint.towers.tower import (
     CLIP,
@@ -49,24 +56,6 @@ from mmclip.errors import CheckpointError, did_you_mean, some
 from mmclip.untrusted.model_configs import PREPROCESS, take_image_tower
 from mmclip.untrusted.rules import read_json, take
 
-# Fields of open_clip's CLIPVisionCfg that our backbone supports, or that
-# change neither the weights nor the image feature (the last two).
-FREE_FIELDS = {
-    'layers',
-    'width',
-    'head_width',
-    'mlp_ratio',
-    'patch_size',
-    'image_size',
-    'ls_init_value',
-    'norm_kwargs',
-    'no_ln_pre',
-    'pool_type',
-    'final_ln_after_pool',
-    'attentional_pool',
-    'patch_dropout',
-    'output_tokens',
-}
 # In OpenAI's archives, but not in open_clip's models.
 OPENAI_BUFFERS = (
     'input_resolution',
@@ -115,13 +104,11 @@ def find_tower(name: str, tag: str | None) -> Tower:
     Raises:
         CheckpointError: If the name or tag is unknown.
     """
-    from open_clip.transform import PreprocessCfg
-
     path = Path(name)
     is_folder = path.name == 'open_clip_config.json'
     model_cfg, preprocess, quick_gelu = find_model(name, tag)
     size = model_cfg['vision_cfg'].get('image_size', 224)
-    settings = dataclasses.asdict(PreprocessCfg()) | preprocess
+    settings = default_preprocess() | preprocess
     return Tower(
         library='open_clip',
         name=path.absolute().parent.name if is_folder else path.name,
@@ -157,7 +144,7 @@ def find_model(
                 f'{name} is a model config, which has no pretrained tags; got '
                 f'{tag!r}. Give it with a file of weights and without --tag.'
             )
-        tag_cfg = _tags(name).get(_clean(tag), {})
+        tag_cfg = pretrained_tags(name).get(_clean(tag), {})
         if not tag_cfg:
             raise CheckpointError(_unknown_tag(name, tag))
     # Name or tag may say it: 19 pairs have a plain name and a QuickGELU tag
@@ -282,35 +269,48 @@ def _find_name(clip: Clip) -> str | None:
 
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
     """Return our backbone's config for a model config of open_clip."""
-    from open_clip.model import CLIPVisionCfg
-
     from mmclip.models.open_clip_tower import tower_config
 
-    cfg = CLIPVisionCfg(**model_cfg['vision_cfg'])
-    backbone = None
-    if cfg.timm_model_name:
-        backbone = _timm_trunk(cfg, model_cfg['embed_dim'])
-    elif isinstance(cfg.layers, int):
-        act = 'quick_gelu' if quick_gelu else 'gelu'
-        backbone = _native(cfg, model_cfg['embed_dim'], act)
+    vision_cfg, embed_dim = model_cfg['vision_cfg'], model_cfg['embed_dim']
+    act = 'quick_gelu' if quick_gelu else 'gelu'
+    if vision_cfg.keys() <= NATIVE.keys():
+        backbone = _native(
+            SimpleNamespace(**NATIVE | vision_cfg), embed_dim, act
+        )
+    else:
+        backbone = _special(vision_cfg, embed_dim, act)
     return backbone or dict(
         type=OTHER,
         model=tower_config(model_cfg | dict(quick_gelu=quick_gelu)),
     )
 
 
+def _special(
+    vision_cfg: dict[str, Any], embed_dim: int, act: str
+) -> dict[str, Any] | None:
+    """Return the config for other fields, None if ours differs."""
+    from open_clip.model import CLIPVisionCfg
+
+    cfg = CLIPVisionCfg(**vision_cfg)
+    if cfg.timm_model_name:
+        return _timm_trunk(cfg, embed_dim)
+    if any(
+        getattr(cfg, field.name) != field.default
+        for field in dataclasses.fields(cfg)
+        if field.name not in NATIVE
+    ):
+        return None
+    return _native(cfg, embed_dim, act)
+
+
 def _native(cfg: Any, embed_dim: int, act: str) -> dict[str, Any] | None:
     """Return the config for open_clip's own ViT, None if ours differs."""
-    special = [
-        field.name
-        for field in dataclasses.fields(cfg)
-        if field.name not in FREE_FIELDS
-        and getattr(cfg, field.name) != field.default
-    ]
+    if not isinstance(cfg.layers, int):  # a ResNet
+        return None
     norm_kwargs = dict(cfg.norm_kwargs or {})
     norm_eps = norm_kwargs.pop('eps', 1e-5)
     pool = _pool(cfg)
-    if special or norm_kwargs or pool is None:
+    if norm_kwargs or pool is None:
         return None
     return dict(
         type=CLIP,
@@ -384,7 +384,7 @@ def _names_of(backbone: dict[str, Any]) -> tuple[Dialect, str]:
 def _download(name: str, tag: str) -> Path:
     from open_clip.pretrained import download_pretrained
 
-    tag_cfg = _tags(name)[_clean(tag)]
+    tag_cfg = pretrained_tags(name)[_clean(tag)]
     repository, _, file = tag_cfg['hf_hub'].rpartition('/')
     try:
         with only_cached_files_if_offline():
@@ -397,8 +397,6 @@ def _download(name: str, tag: str) -> Path:
 
 def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the model config and its preprocessing, if any."""
-    import open_clip
-
     if Path(name).is_file():
         if Path(name).suffix in SUFFIXES:
             raise CheckpointError(
@@ -420,20 +418,22 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             f'{name} is a folder. Give a model name, or the config.json or '
             'open_clip_config.json in it.'
         )
-    model_cfg = open_clip.get_model_config(name)
-    if model_cfg is None:
+    shipped = model_config(name)
+    if shipped is None:
+        import open_clip
+
         near = did_you_mean(name, open_clip.list_models(), 0.3)
         raise CheckpointError(
             f'open_clip has no model {name!r}{near}; see '
             'open_clip.list_models().'
         )
-    return model_cfg, {}
+    return shipped, {}
 
 
 def _refuse_ambiguity(name: str) -> None:
     """Refuse a local file without a tag if settings depend on the tag."""
     by_settings: dict[str, list[str]] = {}
-    for tag in [NO_TAG, *_tags(name)]:
+    for tag in [NO_TAG, *pretrained_tags(name)]:
         tower = find_tower(name, tag)
         preprocess = (tower.preprocess or {}).values()
         act = tower.backbone.get('act', '')
@@ -452,17 +452,8 @@ def _refuse_ambiguity(name: str) -> None:
         )
 
 
-def _tags(name: str) -> dict[str, dict[str, Any]]:
-    from open_clip import get_pretrained_cfg, list_pretrained_tags_by_model
-
-    return {
-        tag: get_pretrained_cfg(name, tag)
-        for tag in list_pretrained_tags_by_model(name)
-    }
-
-
 def _unknown_tag(name: str, tag: str) -> str:
-    known = list(_tags(name))
+    known = list(pretrained_tags(name))
     if Path(tag).is_dir():
         return f'{tag} is a folder without weights, and not a tag of {name}.'
     if not known:

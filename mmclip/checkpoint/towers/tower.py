@@ -1,5 +1,6 @@
 """Image towers on their way from or to another library."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,17 @@ from torch import Tensor
 
 from mmclip.checkpoint.files.paths import SUFFIXES
 from mmclip.errors import CheckpointError
-from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import take_backbone
 
 CLIP = 'mmclip.CLIPVisionTransformer'
 SIGLIP = 'mmclip.SigLIPVisionTransformer'
 OTHER = 'mmclip.OpenCLIPVisionTower'
-BACKBONES = (CLIP, SIGLIP, OTHER)
+# In these modules, which need neither mmpretrain nor other towers.
+BACKBONES = {
+    CLIP: 'mmclip.models.clip_vit',
+    SIGLIP: 'mmclip.models.siglip_vit',
+    OTHER: 'mmclip.models.open_clip_tower',
+}
 ZERO_SHOT = 'mmclip.ZeroShotClsHead'
 
 
@@ -101,8 +106,10 @@ def build_backbone(
             f'{num_tensors} tensors.'
         )
     try:
+        module = importlib.import_module(BACKBONES[kind])
+        arguments = {k: v for k, v in cfg.items() if k != 'type'}
         with torch.device(device):
-            return MODELS.build(cfg)
+            return getattr(module, kind.partition('.')[2])(**arguments)
     except CheckpointError:
         raise
     except Exception as error:  # of open_clip's and timm's modules, any

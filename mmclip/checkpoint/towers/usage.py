@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import open_clip
-
+from mmclip.checkpoint.towers.open_clip_tables import model_names
 from mmclip.datasets.preprocessing import data_preprocessor
 from mmclip.models.architecture import ARCHS
 
@@ -78,7 +77,7 @@ def _arguments(clip: dict[str, Any]) -> dict[str, Any]:
     backbone = dict(clip['backbone'])
     if 'model' in backbone:
         name = clip['source']['name']
-        if name in open_clip.list_models():
+        if name in model_names():
             backbone['model'] = name
     # CoCa's attention pooling has the width of the projection.
     needed = clip.get('head') or backbone.get('pool') == 'attention'

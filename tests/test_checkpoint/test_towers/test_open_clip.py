@@ -1,5 +1,6 @@
 """open_clip's names, tags, configs and files come here; ours go there."""
 
+import dataclasses
 import json
 import sys
 from collections import Counter
@@ -9,6 +10,8 @@ import open_clip
 import pytest
 import timm
 import torch
+from open_clip.model import CLIPVisionCfg
+from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file, save_file
 
 from mmclip.analysis.parity import make_twins, randomize, relative_difference
@@ -19,6 +22,13 @@ from mmclip.checkpoint import (
 )
 from mmclip.checkpoint.towers.export import export_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_tower, open_clip_source
+from mmclip.checkpoint.towers.open_clip_tables import (
+    NATIVE,
+    default_preprocess,
+    model_config,
+    model_names,
+    pretrained_tags,
+)
 from mmclip.checkpoint.towers.sources import convert_folder
 from mmclip.checkpoint.towers.tower import CLIP, OTHER, SIGLIP
 from mmclip.models import OpenCLIPVisionTower
@@ -355,3 +365,31 @@ def test_open_clip_itself_loads_a_whole_model(name, tmp_path, monkeypatch):
     again = open_clip.create_model(name, str(tmp_path / 'y.safetensors'))
     for key, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], tensor), key
+
+
+class TestTables:
+    """What is read without importing open_clip is what open_clip says."""
+
+    def test_fields_of_native_towers(self):
+        for name, default in NATIVE.items():
+            assert getattr(CLIPVisionCfg(), name) == default
+
+    def test_preprocessing(self):
+        theirs = dataclasses.asdict(PreprocessCfg())
+        assert default_preprocess() == {
+            name: theirs[name] for name in default_preprocess()
+        }
+
+    def test_models(self, monkeypatch):
+        theirs = {n: open_clip.get_model_config(n) for n in model_names()}
+        assert set(theirs) == set(open_clip.list_models())
+        monkeypatch.delitem(sys.modules, 'open_clip')
+        assert {name: model_config(name) for name in theirs} == theirs
+        assert 'open_clip' not in sys.modules
+
+    def test_tags(self):
+        pairs = [(n, tag) for n in model_names() for tag in pretrained_tags(n)]
+        assert sorted(pairs) == sorted(open_clip.list_pretrained())
+        for name, tag in pairs:
+            theirs = open_clip.get_pretrained_cfg(name, tag)
+            assert pretrained_tags(name)[tag] == theirs

@@ -1,0 +1,95 @@
+"""open_clip's model configs and pretrained tags, without its models.
+
+Importing open_clip takes seconds, for torchvision, timm and transformers. Its
+model configs are JSON files, and its tags stand in a module that needs none
+of these.
+"""
+
+import importlib
+import json
+import sys
+from functools import cache
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from typing import Any
+
+# The fields of open_clip's CLIPVisionCfg that our backbone supports, or that
+# change neither the weights nor the image feature (the last two), with their
+# defaults.
+NATIVE: dict[str, Any] = dict(
+    layers=12,
+    width=768,
+    head_width=64,
+    mlp_ratio=4.0,
+    patch_size=16,
+    image_size=224,
+    ls_init_value=None,
+    norm_kwargs=None,
+    no_ln_pre=False,
+    pool_type='tok',
+    final_ln_after_pool=False,
+    attentional_pool=False,
+    patch_dropout=0.0,
+    output_tokens=False,
+)
+
+
+def model_config(name: str) -> dict[str, Any] | None:
+    """Return the config of an open_clip model, None if there is no such name.
+
+    Args:
+        name (str): One that open_clip ships, or that was added to it.
+    """
+    # Once imported, it knows what a program has added or changed.
+    if 'open_clip' not in sys.modules and name in model_names():
+        file = _folder() / 'model_configs' / f'{name}.json'
+        return json.loads(file.read_text('utf-8'))
+    import open_clip
+
+    return open_clip.get_model_config(name)
+
+
+@cache
+def model_names() -> frozenset[str]:
+    """Return the names of the models that open_clip ships."""
+    files = (_folder() / 'model_configs').glob('*.json')
+    return frozenset(file.stem for file in files)
+
+
+def default_preprocess() -> dict[str, Any]:
+    """Return open_clip's preprocessing where a model does not state another.
+
+    Those are the defaults of its ``PreprocessCfg``.
+    """
+    return dict(
+        mean=_pretrained().OPENAI_DATASET_MEAN,
+        std=_pretrained().OPENAI_DATASET_STD,
+        interpolation='bicubic',
+        resize_mode='shortest',
+    )
+
+
+def pretrained_tags(name: str) -> dict[str, dict[str, Any]]:
+    """Return the pretrained tags of a model, with their settings."""
+    table = _pretrained()
+    tags = table.list_pretrained_tags_by_model(name)
+    return {tag: table.get_pretrained_cfg(name, tag) for tag in tags}
+
+
+def _folder() -> Path:
+    found = find_spec('open_clip')  # does not import it
+    assert found is not None and found.submodule_search_locations is not None
+    return Path(found.submodule_search_locations[0])
+
+
+@cache
+def _pretrained() -> Any:
+    """Import ``open_clip/pretrained.py`` from a package that is only a folder.
+
+    So ``open_clip/__init__.py`` is not run.
+    """
+    spec = ModuleSpec('_open_clip', loader=None, is_package=True)
+    spec.submodule_search_locations = [str(_folder())]
+    sys.modules[spec.name] = module_from_spec(spec)
+    return importlib.import_module(f'{spec.name}.pretrained')

@@ -1,0 +1,13 @@
+"""What users import from mmclip.models, which registers it."""
+
+from mmclip.models.clip_vit import CLIPVisionTransformer
+from mmclip.models.lora import LoRAModel
+from mmclip.models.open_clip_tower import OpenCLIPVisionTower
+from mmclip.models.siglip_vit import SigLIPVisionTransformer
+
+__all__ = [
+    'CLIPVisionTransformer',
+    'LoRAModel',
+    'OpenCLIPVisionTower',
+    'SigLIPVisionTransformer',
+]
