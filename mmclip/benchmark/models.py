@@ -134,14 +134,21 @@ class _Images:
 
     def train(self, module: nn.Module, tower: Tower) -> None:
         module.zero_grad(set_to_none=True)
-        self._backward(tower, self.images)
+        self.backward(tower)
+
+    def backward(self, tower: Tower, pixels: Tensor | None = None) -> Tensor:
+        """Add the gradients of one pass, and return the features."""
+        with self._autocast():
+            features = tower(self.images if pixels is None else pixels)
+        (features.float() * self.direction).sum().backward()
+        return features.detach().float()
 
     def outputs(self, tower: Tower, training: bool) -> list[Tensor]:
         """Return features and, in training, the gradient of the pixels."""
         if not training:
             return [self.infer(tower).float()]
         pixels = self.images.clone().requires_grad_()
-        features = self._backward(tower, pixels)
+        features = self.backward(tower, pixels)
         return [features, cast(Tensor, pixels.grad)]
 
     def matrix_product(self) -> Entry:
@@ -175,12 +182,6 @@ class _Images:
         rows, columns = self.ours.grid
         return rows * columns + self.ours.num_prefix_tokens
 
-    def _backward(self, tower: Tower, pixels: Tensor) -> Tensor:
-        with self._autocast():
-            features = tower(pixels)
-        (features.float() * self.direction).sum().backward()
-        return features.detach().float()
-
     def _autocast(self) -> torch.autocast:
         is_half = self.dtype != torch.float32
         return torch.autocast(
@@ -207,8 +208,10 @@ def _entries(
             return partial(images.train, module, tower)
         return partial(images.infer, tower)
 
+    # Gradients exist since the comparison, so they are not counted.
+    once = images.backward if training else images.infer
+    peak = peak_memory(partial(once, tower), images.device)
     module.zero_grad(set_to_none=True)
-    peak = peak_memory(call(tower), images.device)
     yield Entry(name, call(tower), difference, peak, work)
     if compiled:
         torch._dynamo.reset()
