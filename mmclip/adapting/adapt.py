@@ -121,7 +121,15 @@ def learn(
     )
     if images.several_labels:
         found, said = make_several(
-            encoder, everything, images, folder, method, recipe, seed, say
+            encoder,
+            everything,
+            images,
+            folder,
+            method,
+            recipe,
+            seed,
+            say,
+            copies(images),
         )
     else:
         found, said = make_one(
@@ -214,7 +222,7 @@ def make_one(
     not_worse = [
         entrant.numbers['name']
         for entrant, is_clear in zip(others_right, clear, strict=True)
-        if not is_clear
+        if not is_clear or entrant.accuracy > best.accuracy
     ]
     logits = best.classifier.logits(best.seen.pooled)
     labels = everything.labels

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmclip.adapting.choice import holm
 from mmclip.adapting.config_file import write_config
 from mmclip.adapting.encoder import Encoder
 from mmclip.adapting.model_file import write_model
@@ -63,6 +64,7 @@ def make_several(
     recipe: str,
     seed: int,
     say: Say,
+    groups: np.ndarray,
 ) -> tuple[dict[str, Any], str]:
     """Make a classifier of images with several labels, and write it.
 
@@ -75,6 +77,7 @@ def make_several(
         recipe (str): ``'light'``, or what to say of fine-tuning.
         seed (int): Of folds and bootstrap samples.
         say (Callable): Prints a line for the user.
+        groups (np.ndarray): The same number for copies, ``(N,)``.
 
     Returns:
         tuple[dict, str]: What ``metrics.json`` says of it, and a summary.
@@ -84,7 +87,7 @@ def make_several(
     """
     entrants = {
         entrant.numbers['name']: entrant
-        for entrant in compete(everything, images, seed, say)
+        for entrant in compete(everything, images, seed, say, groups)
     }
     if recipe != 'light':
         say(NOT_TUNED)
@@ -93,15 +96,21 @@ def make_several(
         best = entrants[method]
     else:
         best = max(entrants.values(), key=lambda e: e.precision)
+    others = [e for e in entrants.values() if e is not best]
+    clear = holm([compare(best, e) for e in others])
     not_worse = [
-        e for e in entrants.values() if e is not best and not differ(best, e)
+        e
+        for e, is_clear in zip(others, clear, strict=True)
+        if not is_clear or e.precision > best.precision
     ]
+    train = images.rows('train')
     thresholds = find_thresholds(
         *out_of_fold(
             best.method,
             best.settings,
-            everything.take(images.rows('train')),
+            everything.take(train),
             seed,
+            groups[train],
         )
     )
     values = [found.threshold for found in thresholds]
@@ -148,7 +157,11 @@ def make_several(
 
 
 def compete(
-    everything: Encoded, images: Images, seed: int, say: Say
+    everything: Encoded,
+    images: Images,
+    seed: int,
+    say: Say,
+    groups: np.ndarray,
 ) -> list[Entrant]:
     """Let each method choose its settings, learn, and be measured.
 
@@ -157,8 +170,10 @@ def compete(
         images (Images): The images.
         seed (int): Of folds and bootstrap samples.
         say (Callable): Prints a line for the user.
+        groups (np.ndarray): The same number for copies, ``(N,)``.
     """
-    train = everything.take(images.rows('train'))
+    rows = images.rows('train')
+    train = everything.take(rows)
     say('mean average precision on the val images:')
     entrants = []
     for method in METHODS:
@@ -166,7 +181,7 @@ def compete(
             say(f'  {method.title:19}left out: {lack}')
             continue
         start = time.perf_counter()
-        choice = choose(method, train, seed)
+        choice = choose(method, train, seed, groups[rows])
         classifier = method.fit(train, **choice.settings)
         numbers: dict[str, Any] = dict(
             name=method.name,
@@ -239,17 +254,20 @@ def basic_interval(value: float, resampled: Tensor) -> tuple[float, float]:
     return 2 * value - high, 2 * value - low
 
 
-def differ(one: Entrant, other: Entrant) -> bool:
-    """Tell whether the first is better by more than chance.
+def compare(one: Entrant, other: Entrant) -> float:
+    """Return the p-value of the difference of two classifiers.
 
-    It is if the 95 % interval of the difference, from bootstrap samples which
-    are the same images for both, is above zero.
+    It is below 5 % where the 95 % interval of the difference, from bootstrap
+    samples which are the same images for both, does not hold zero.
     """
-    low, _ = basic_interval(
-        (one.precision - other.precision) / 100,
-        one.resampled - other.resampled,
+    difference = (one.precision - other.precision) / 100
+    resampled = one.resampled - other.resampled
+    resampled = resampled[~resampled.isnan()]
+    fewer = min(
+        int((resampled >= 2 * difference).sum()),
+        int((resampled <= 2 * difference).sum()),
     )
-    return low > 0
+    return min(1.0, 2 * (fewer + 1) / (len(resampled) + 1))
 
 
 def class_results(

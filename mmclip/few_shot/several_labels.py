@@ -204,16 +204,22 @@ class Choice:
     precision: float | None
 
 
-def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
+def choose(
+    method: Method,
+    train: Encoded,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> Choice:
     """Choose settings by the log loss of images that were held out.
 
     Args:
         method (Method): One of ``METHODS``.
         train (Encoded): The training images, the only ones that are used.
         seed (int): The seed of the folds. Defaults to 0.
+        groups (np.ndarray | None): See :func:`make_folds`.
     """
     grid = method.grid(train)
-    folds = make_folds(train.labels.numpy(), seed)
+    folds = make_folds(train.labels.numpy(), seed, groups)
     if not folds:
         return Choice(grid[0], None)
     if len(train) > FEW:  # one fold is enough
@@ -236,7 +242,11 @@ def choose(method: Method, train: Encoded, seed: int = 0) -> Choice:
 
 
 def out_of_fold(
-    method: Method, settings: dict[str, Any], train: Encoded, seed: int = 0
+    method: Method,
+    settings: dict[str, Any],
+    train: Encoded,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute probabilities by classifiers that have not seen the image.
 
@@ -244,7 +254,7 @@ def out_of_fold(
         tuple[Tensor, Tensor]: Probabilities and labels, both ``(n, K)``, of
         the images that can be held out; there may be none.
     """
-    folds = make_folds(train.labels.numpy(), seed)
+    folds = make_folds(train.labels.numpy(), seed, groups)
     found = [
         method.fit(rest, **settings).logits(held_out.pooled)
         for rest, held_out in split(train, folds)
@@ -254,7 +264,9 @@ def out_of_fold(
     return torch.cat([targets[:0].float(), *found]).sigmoid(), targets
 
 
-def make_folds(targets: np.ndarray, seed: int) -> list[np.ndarray]:
+def make_folds(
+    targets: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Return disjoint parts of the images to hold out, one after another.
 
     Each class stays in the rest, so an image that is the only one of a class
@@ -265,6 +277,8 @@ def make_folds(targets: np.ndarray, seed: int) -> list[np.ndarray]:
     Args:
         targets (np.ndarray): Which labels each image has, ``(N, K)``.
         seed (int): Which images go together.
+        groups (np.ndarray | None): A number per image, ``(N,)``; copies have
+            the same, and stay together. Defaults to None: no copies.
 
     Returns:
         list[np.ndarray]: The rows of each fold.
@@ -276,13 +290,19 @@ def make_folds(targets: np.ndarray, seed: int) -> list[np.ndarray]:
     rows = random.permutation(len(targets))
     counts = np.zeros((FOLDS, len(totals)), dtype=int)
     folds: list[list[int]] = [[] for _ in range(FOLDS)]
-    for row in rows[np.argsort(rarest[rows], kind='stable')]:
-        own = targets[row]
+    copies: dict[int, list[int]] = {}
+    for row in rows[np.argsort(rarest[rows], kind='stable')].tolist():
+        copies.setdefault(row if groups is None else groups[row], []).append(
+            row
+        )
+    for alike in copies.values():
+        labels = targets[alike].sum(axis=0)
+        own = labels > 0
         shares = (counts[:, own] / totals[own]).max(axis=1, initial=0)
         fold = min(range(FOLDS), key=lambda i: (shares[i], len(folds[i])))
-        if (counts[fold, own] + 1 < totals[own]).all():
-            folds[fold].append(int(row))
-            counts[fold, own] += 1
+        if (counts[fold] + labels < totals)[own].all():
+            folds[fold] += alike
+            counts[fold] += labels
     return [np.array(sorted(fold)) for fold in folds if fold]
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 import mmclip
 from mmclip.adapting.run_folder import RunFolder
-from mmclip.adapting.several_labels import Entrant, differ, measure
+from mmclip.adapting.several_labels import Entrant, compare, measure
 from mmclip.adapting.thresholds import find_thresholds
 from mmclip.commands import test as test_command
 from mmclip.errors import ArgumentError, DataError
@@ -271,11 +271,12 @@ def entrant(noise: float) -> Entrant:
 def test_methods_are_compared_on_the_same_samples():
     good, alike, bad = entrant(0.5), entrant(0.51), entrant(1.5)
     assert good.precision > alike.precision > bad.precision
-    assert not differ(good, alike)
-    assert differ(good, bad) and not differ(bad, good)
+    assert compare(good, alike) > 0.05
+    assert compare(good, bad) == compare(bad, good) < 0.05
+    assert compare(good, good) == 1
     # Each alone is too uncertain for that.
     middle = entrant(0.62)
-    assert differ(good, middle)
+    assert compare(good, middle) < 0.05
     assert good.numbers['val']['low'] < middle.numbers['val']['high']
 
 

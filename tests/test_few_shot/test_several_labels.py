@@ -214,6 +214,35 @@ def test_an_image_is_not_judged_by_what_has_learned_it(train):
     assert average_precision_score(targets, found) < 0.5
 
 
+def test_copies_are_not_learned_by_what_judges_them(train):
+    """Labels that say nothing of the images; each image is there twice."""
+    mixed = train.labels[np.random.default_rng(0).permutation(len(train))]
+    twice = replace(
+        train,
+        pooled=train.pooled.repeat(2, 1),
+        labels=mixed.repeat(2, 1),
+    )
+    copies = np.arange(len(twice)) % len(train)
+    method, settings = NearestNeighbours(), dict(k=1)
+    for groups, is_seen in ((None, True), (copies, False)):
+        found, targets = out_of_fold(method, settings, twice, groups=groups)
+        precision = average_precision_score(targets, found)
+        assert (precision > 0.6) == is_seen
+    probe = LinearProbe()
+    trusting = choose(probe, twice).settings['c']
+    assert trusting > choose(probe, twice, groups=copies).settings['c']
+
+
+def test_copies_are_in_one_fold_and_no_class_leaves_the_rest(train):
+    targets = train.labels.numpy().repeat(2, axis=0)
+    copies = np.arange(len(targets)) // 2
+    folds = make_folds(targets, 0, copies)
+    assert sum(map(len, folds)) == len(set(np.concatenate(folds)))
+    for fold in folds:
+        assert not np.isin(np.delete(copies, fold), copies[fold]).any()
+        assert np.delete(targets, fold, axis=0).any(axis=0).all()
+
+
 def test_without_folds_nothing_is_out_of_them():
     few = make_images(4)
     few = replace(few, labels=torch.eye(4, dtype=torch.bool))
