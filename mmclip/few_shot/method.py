@@ -104,7 +104,7 @@ class Classifier:
     def logits(self, pooled: Tensor) -> Tensor:
         """Compute the logits ``(N, K)`` of features ``(N, C)``."""
         project = self.projection or (lambda features: features)
-        head = self.head.eval()
+        head: Any = self.head.eval()
         width = max(getattr(head, 'num_images', 0), head.num_classes)
         chunks = pooled.split(max(1, CHUNK // width))
         return torch.cat([head((project(some),)) for some in chunks])
