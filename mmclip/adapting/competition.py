@@ -265,6 +265,8 @@ def measure(
     columns = [numbers['val'], *numbers.get('also', {}).values()]
     line = '   '.join(map(_column, columns))
     say(f'  {numbers["title"]:19}{line}'.rstrip())
+    if classifier.note:
+        say(f'  {"":19}{classifier.note}')
     return right['val']
 
 

@@ -1,23 +1,21 @@
 """Choice of a method's settings inside the training images."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from mmclip.few_shot.method import Encoded, Method
+from mmclip.few_shot.method import Encoded, Method, progress
 from mmclip.few_shot.temperature import best_loss
 
 FOLDS = 5
 FEW = 500  # with more images, one fold is enough
 MOST = 2000  # images in this fold
 MOST_LOGITS = 2**24  # images times classes, with more some classes are enough
-DELAY = 3  # seconds before there is a bar
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ def choose(
         method.try_all(rest, held_out)
         for rest, held_out in split(train, folds)
     ]
-    for parts in _progress(zip(*tries, strict=True), method, len(grid)):
+    steps = zip(*tries, strict=True)
+    for parts in progress(steps, method.title, 'setting', len(grid)):
         found = [part for part in parts if part is not None]
         if len(found) < len(parts):  # out of the question
             losses.append(math.inf)
@@ -83,20 +82,6 @@ def choose(
         rights.append(right)
     best = losses.index(min(losses))
     return Choice(grid[best], 100 * rights[best])
-
-
-def _progress(
-    tries: Iterable[tuple[Tensor | None, ...]], method: Method, number: int
-) -> Iterable[tuple[Tensor | None, ...]]:
-    return tqdm(
-        tries,
-        f'  {method.title}',
-        number,
-        unit='setting',
-        leave=False,
-        disable=None,
-        delay=DELAY,
-    )
 
 
 def out_of_fold(
@@ -121,9 +106,10 @@ def out_of_fold(
     """
     labels = images.labels.numpy()
     folds = make_folds(labels, seed, few=len(images), groups=groups)
+    parts = split(images, folds)
     logits = [
         method.fit(rest, **settings).logits(held_out.pooled)
-        for rest, held_out in split(images, folds)
+        for rest, held_out in progress(parts, method.title, 'fold', len(folds))
     ]
     rows = np.concatenate([np.zeros(0, dtype=np.int64), *folds])
     return rows, torch.cat([torch.zeros(0, images.num_classes), *logits])

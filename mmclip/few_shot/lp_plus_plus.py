@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmclip.few_shot.method import CHUNK, Classifier, Encoded, Method
+from mmclip.few_shot.method import (
+    CHUNK,
+    Classifier,
+    Encoded,
+    Method,
+    progress,
+)
 from mmclip.few_shot.zero_shot import cosine_classifier
 
 STEPS = (300, 100, 30, 10, 0)
@@ -69,7 +75,8 @@ def _descend(train: Encoded, stops: Sequence[int]) -> Iterator[Classifier]:
     # The authors never reset alpha's gradient, so each of its steps uses the
     # sum of all gradients so far; without that it hardly moves.
     alpha_gradient = torch.zeros_like(alpha)
-    for step in range(stops[-1] + 1):
+    steps = range(stops[-1] + 1)
+    for step in progress(steps, LPPlusPlus.title, 'step'):
         if step:
             blended = weight + alpha[:, None] * t
             by_weight, by_bias = _gradients(f, train.labels, blended, bias)

@@ -5,15 +5,19 @@ what is written, trained further and tested by the ordinary runners.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 CHUNK = 2**22  # logits that are computed at once
+DELAY = 3  # seconds before there is a bar
+
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,12 @@ class Classifier:
             last entry is ``(B, C)``, or ``(B, D)`` with a projection.
         projection (Projection | None): The tower's, or one that replaces it;
             None if the head takes features before the projection.
+        note (str): What the user should know of its training.
     """
 
     head: nn.Module
     projection: Projection | None
+    note: str = ''
 
     @torch.no_grad()
     def logits(self, pooled: Tensor) -> Tensor:
@@ -172,3 +178,25 @@ class Method(ABC):
         """
         for settings in self.grid(train):
             yield self.fit(train, **settings).logits(images.pooled)
+
+
+def progress(
+    steps: Iterable[T], title: str, unit: str, number: int | None = None
+) -> Iterable[T]:
+    """Show a bar on a terminal if the steps take more than some seconds.
+
+    Args:
+        steps (Iterable): Steps.
+        title (str): Of the method.
+        unit (str): What a step is.
+        number (int | None): Of steps, if they do not tell.
+    """
+    return tqdm(
+        steps,
+        f'  {title}',
+        number,
+        unit=unit,
+        leave=False,
+        disable=None,
+        delay=DELAY,
+    )

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mmclip.few_shot.method import Classifier, Encoded, Method, Projection
+from mmclip.few_shot.method import (
+    Classifier,
+    Encoded,
+    Method,
+    Projection,
+    progress,
+)
 from mmclip.few_shot.zero_shot import cosine_classifier
 
 STEPS = 300
@@ -45,7 +51,7 @@ class ProLIP(Method):
         optimizer = torch.optim.Adam([weight], lr=LR, eps=EPS)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         random = torch.Generator().manual_seed(0)
-        for _ in range(STEPS):
+        for _ in progress(range(STEPS), self.title, 'step'):
             rows = torch.randperm(len(train), generator=random)[:BATCH_SIZE]
             projected = Projection(weight, start.bias)(train.pooled[rows])
             cosines = F.normalize(projected, dim=-1) @ text.embeddings.T

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.method import Classifier, Encoded, Method, progress
 from mmclip.registry import MODELS
 
 STRENGTHS = (0.3, 0.0, 0.1, 1.0, 3.0, 10.0)
@@ -103,7 +103,7 @@ class TipAdapterF(TipAdapter):
             optimizer, EPOCHS * batches
         )
         random = torch.Generator().manual_seed(0)
-        for _ in range(EPOCHS):
+        for _ in progress(range(EPOCHS), self.title, 'epoch'):
             order = torch.randperm(len(train), generator=random)
             for rows in order.split(BATCH_SIZE):
                 loss = F.cross_entropy(

@@ -8,18 +8,20 @@ Shapes: N samples, C channels, K classes.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor
+from tqdm import tqdm
 
 from mmclip.errors import DataError
 
 MAX_ITERATIONS = 1000
 MAX_HALVINGS = 10  # of a step
+DELAY = 3  # seconds before there is a bar
 HISTORY = 10  # steps, scipy's default
 TOLERANCE = 1e-7  # of the loss, or of what was gained
 CHUNK = 2**24  # logits in memory at once
@@ -90,6 +92,10 @@ class LogisticRegression:
         num_classes (int): K.
         pull (np.ndarray | None): Weights ``(K, C)`` that the layer's are
             drawn to. Defaults to None: zeros.
+        tolerance (float | None): The share of the loss, or of what was
+            gained, that may be left to gain. Defaults to None: 1e-7.
+        max_iterations (int): After which the solver stops in any case.
+            Defaults to 1,000.
 
     Raises:
         DataError: If a class has no sample.
@@ -102,7 +108,11 @@ class LogisticRegression:
         num_classes: int,
         *,
         pull: np.ndarray | None = None,
+        tolerance: float | None = None,
+        max_iterations: int = MAX_ITERATIONS,
     ):
+        self._tolerance = TOLERANCE if tolerance is None else tolerance
+        self._max_iterations = max_iterations
         several = labels.ndim == 2
         used = np.flatnonzero(labels.any(axis=0)) if several else labels
         missing = sorted(set(range(num_classes)) - set(used.tolist()))
@@ -160,6 +170,8 @@ class LogisticRegression:
             theta,
             torch.cat([curvature, spread[:, None]], dim=1),
             self._highest,
+            self._tolerance,
+            self._max_iterations,
         )
         self._found[c] = theta
         weight, bias = theta[:, :-1], theta[:, -1]
@@ -170,7 +182,7 @@ class LogisticRegression:
         return LinearClassifier(
             weight.float().cpu().numpy(),
             bias.float().cpu().numpy(),
-            iterations < MAX_ITERATIONS,
+            iterations < self._max_iterations,
         )
 
     def _start(self, c: float) -> Tensor:
@@ -245,6 +257,8 @@ def minimize(
     start: Tensor,
     curvature: Tensor,
     highest: float,
+    tolerance: float,
+    max_iterations: int,
 ) -> tuple[Tensor, int]:
     """Minimise a convex function by L-BFGS with backtracking.
 
@@ -258,6 +272,8 @@ def minimize(
         start (Tensor): Where it begins.
         curvature (Tensor): The diagonal of the Hessian there, or nearly.
         highest (float): What one has without minimising.
+        tolerance (float): See :class:`LogisticRegression`.
+        max_iterations (int): See there.
 
     Returns:
         tuple[Tensor, int]: The minimum and the number of iterations.
@@ -265,12 +281,21 @@ def minimize(
     theta, (loss, gradient) = start, loss_and_gradient(start)
     steps: list[Tensor] = []
     changes: list[Tensor] = []  # of the gradient
-    for iteration in range(MAX_ITERATIONS):
+    counted = tqdm(
+        range(max_iterations),
+        '  L-BFGS',
+        total=inf,  # it mostly ends long before the last
+        unit='iteration',
+        leave=False,
+        disable=None,
+        delay=DELAY,
+    )
+    for iteration in counted:
         direction = _newton_step(gradient, steps, changes, curvature)
         slope = _dot(gradient, direction)
         # About half of it is left to gain. All that there is to gain is tiny
         # where C is small, and the loss where C is large.
-        if -slope <= TOLERANCE * min(loss, highest - loss):
+        if -slope <= tolerance * min(loss, highest - loss):
             return theta, iteration
         for power in range(MAX_HALVINGS):
             step = direction / 2**power
@@ -282,7 +307,7 @@ def minimize(
         steps = [*steps[1 - HISTORY :], step]
         changes = [*changes[1 - HISTORY :], new_gradient - gradient]
         theta, loss, gradient = theta + step, new_loss, new_gradient
-    return theta, MAX_ITERATIONS
+    return theta, max_iterations
 
 
 def _newton_step(

@@ -50,6 +50,14 @@ def test_with_a_small_c_the_text_probe_is_zero_shot(train, new):
     np.testing.assert_allclose(moved - moved[0], 0, atol=1e-4)
 
 
+@pytest.mark.parametrize('method', [LinearProbe(), TextProbe()])
+def test_a_large_problem_ends_early_and_says_so(method, train, monkeypatch):
+    assert not method.fit(train, c=1000.0).note
+    monkeypatch.setattr('mmclip.few_shot.linear_probe.LARGE', 0)
+    monkeypatch.setattr('mmclip.few_shot.linear_probe.ROUGH_ITERATIONS', 1)
+    assert 'stopped' in method.fit(train, c=1000.0).note
+
+
 def test_features_of_another_length_make_no_difference():
     train = make_images()
     longer = make_images()
