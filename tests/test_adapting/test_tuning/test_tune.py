@@ -217,6 +217,20 @@ def test_few_images_are_all_trained_on():
     assert len(hold_out(table(200), 0).rows('val')) == 0
 
 
+def test_no_copy_of_what_is_trained_on_is_held_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, 'HOLD_OUT_FROM', 30)
+    images = replace(table(30), root=str(tmp_path))
+    for row in range(30):  # two in three have a copy of the same class
+        content = row if row % 9 < 3 else row % 3 - 3
+        (tmp_path / images.paths[row]).write_text(str(content))
+    held = hold_out(images, 0)
+    content = [(tmp_path / path).read_text() for path in held.paths]
+    assert len(held.rows('val'))
+    assert not {content[row] for row in held.rows('val')} & {
+        content[row] for row in held.rows('train')
+    }
+
+
 def test_a_classifier_that_cannot_be_beaten_is_not_tuned():
     right = torch.ones(100, dtype=torch.bool)
     assert why_not(table(30), right)
