@@ -43,20 +43,27 @@ def read_images(
             refused.
 
     Raises:
-        ArgumentError: If ``root`` is given without a table.
+        ArgumentError: If ``root`` is given without a table, the seed is
+            negative, or ``shots`` is not a positive number.
         DataError: If there are no images, fewer than two classes, or the
             source is not as it should be.
         FileNotFoundError: If there is no such folder or table.
         RequirementError: If a package is missing that reads the source.
     """
     source = Path(source)
+    if seed < 0:
+        raise ArgumentError(f'The seed must be 0 or more; got {seed}.')
+    if shots is not None and shots < 1:
+        raise ArgumentError(
+            f'The shots per class must be 1 or more; got {shots}.'
+        )
     if root and source.is_dir():
         raise ArgumentError(f'--root is for tables, but {source} is a folder.')
     listing = _list(source, _folder(root), _folder(keep))
     images = listing.images()
     if 'val' not in images.splits:
         images = split_by_class(images, seed)
-    if shots:
+    if shots is not None:
         images = take_shots(images, shots, seed)
     # What is written of them holds in any working directory.
     return replace(images, root=os.path.abspath(images.root))

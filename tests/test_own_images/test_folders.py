@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from mmclip.errors import DataError
+from mmclip.errors import ArgumentError, DataError
 from mmclip.own_images.read import read_images
 from tests.test_own_images.conftest import by_class, save, save_all
 
@@ -150,6 +150,12 @@ def test_shots_keep_so_many_training_images_of_each_class(tmp_path):
     assert by_class(images, 'val') == dict(cat=1, dog=1)
     (finding,) = images.findings
     assert finding.text.startswith('2 of 8 training images are not used')
+
+
+@pytest.mark.parametrize('number', [dict(seed=-1), dict(shots=0)])
+def test_a_number_that_is_too_small_is_refused(tmp_path, number):
+    with pytest.raises(ArgumentError, match='or more; got'):
+        read_images(tmp_path, **number)
 
 
 def test_copies_are_not_what_a_classifier_is_measured_by(tmp_path):
