@@ -136,4 +136,7 @@ class _FileInFolder(logging.FileHandler):
                 super().emit(one)
 
     def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            error.filename = error.filename or self.baseFilename
         raise  # as of a full disk, instead of a traceback per line

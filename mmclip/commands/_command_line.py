@@ -7,6 +7,7 @@ arguments are parsed, so that ``--help`` answers at once.
 """
 
 import argparse
+import errno
 import functools
 import math
 import os
@@ -63,7 +64,7 @@ def command(main: Main) -> Main:
             return 128 + signal.SIGPIPE
         except EXPECTED as error:
             if _is_first_to_say_it():
-                print(f'error: {error}', file=sys.stderr, flush=True)
+                print(f'error: {_say(error)}', file=sys.stderr, flush=True)
             return 2 if isinstance(error, ArgumentError) else 1
         except RuntimeError as error:
             if not FULL_MEMORY.search(f'{error} {error.__cause__}'):
@@ -86,6 +87,20 @@ def command(main: Main) -> Main:
             return 128 + signal.SIGINT
 
     return _main
+
+
+def _say(error: BaseException) -> str:
+    """Word an error, and for a full disk say what to do."""
+    full = errno.ENOSPC, errno.EDQUOT
+    if not isinstance(error, OSError) or error.errno not in full:
+        return str(error)
+    what = error.strerror
+    if error.filename:
+        what = f'{error.filename} could not be written ({what})'
+    return (
+        f'{what}. Make room on that disk, or write to another one, and type '
+        'the same command again.'
+    )
 
 
 class Parser(argparse.ArgumentParser):

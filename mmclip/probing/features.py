@@ -111,8 +111,7 @@ def extract_features(
             text = json.dumps(source, indent=2)
             new.write_text(text + '\n', encoding='utf-8')
         with atomic_file(file) as new:
-            shape = len(paths), width
-            np.lib.format.open_memmap(new, 'w+', np.float32, shape)[:] = np.nan
+            _write_nans(new, len(paths), width)
     barrier()  # now the file exists
     features = np.load(file, mmap_mode='r+')
     sums = features.sum(axis=1, dtype=np.float64)
@@ -250,6 +249,18 @@ def _can_continue(file: Path, num_images: int) -> bool:
         level=logging.WARNING,
     )
     return False
+
+
+def _write_nans(path: Path, rows: int, width: int) -> None:
+    """Write an array without a memory map, which a full disk would crash."""
+    nans = np.full((1, width), np.nan, np.float32)
+    header = np.lib.format.header_data_from_array_1_0(nans)
+    with open(path, 'wb') as file:
+        np.lib.format.write_array_header_1_0(
+            file, header | dict(shape=(rows, width))
+        )
+        for _ in range(rows):
+            file.write(nans.tobytes())
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """The command ``mmclip``, its list of commands, and how all of them end."""
 
+import errno
 import importlib
 import os
 import re
@@ -334,3 +335,19 @@ def test_launch_starts_commands_by_name_and_programs_by_path():
     args = parse_args(['--nproc_per_node=2', 'tools/train.py', 'c.py'])
     assert (args.module, args.training_script) == (False, 'tools/train.py')
     assert args.training_script_args == ['c.py']
+
+
+@pytest.mark.parametrize(
+    ('named', 'said'),
+    [
+        ([], 'No space left on device.'),
+        (['a.log'], 'a.log could not be written (No space left on device).'),
+    ],
+)
+def test_of_a_full_disk_it_is_said_what_to_do(named, said, capsys):
+    @command_line.command
+    def main(argv):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
+
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith(f'error: {said} Make room')
