@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.device import get_device
 
-from mmclip.adapting.calibration import calibrate
+from mmclip.adapting.calibration import Calibration, calibrate
 from mmclip.adapting.card import write_card
 from mmclip.adapting.choice import compare, holm
 from mmclip.adapting.competition import (
@@ -422,7 +422,7 @@ def summary(
     best: Entrant,
     entrants: Sequence[Entrant],
     not_worse: Sequence[str],
-    calibration: Any,
+    calibration: Calibration,
     method: str | None,
 ) -> str:
     """Say what was chosen, in a few lines."""
@@ -448,14 +448,27 @@ def summary(
         lines.append(
             f'not clearly worse on the val images: {", ".join(titles)}'
         )
-    right = calibration.accuracy_of_answered
     lines.append(
         f'calibration error ({calibration.split} images): '
         f'{calibration.error_before:.1f} % before, '
-        f'{calibration.error_after:.1f} % after; sure from '
-        f'{calibration.threshold:.2f} on ({calibration.answered:.0f} % of the '
-        'images'
-        + ('' if right is None else f', {right:.1f} % of them right')
-        + ')'
+        f'{calibration.error_after:.1f} % after'
+        + (
+            ''
+            if calibration.error_after <= calibration.error_before
+            else ' (not better)'
+        )
+        + f'; {_sureness(calibration)}'
     )
     return '\n'.join(lines)
+
+
+def _sureness(calibration: Calibration) -> str:
+    """Say how many images get an answer."""
+    right = calibration.accuracy_of_answered
+    of_them = '' if right is None else f', {right:.1f} % of them right'
+    if not calibration.threshold:
+        return f'every image gets an answer{of_them}'
+    return (
+        f'sure from {calibration.threshold:.2f} on '
+        f'({calibration.answered:.0f} % of the images{of_them})'
+    )

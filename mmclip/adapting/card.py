@@ -148,8 +148,12 @@ def _probabilities(numbers: dict[str, Any]) -> str:
             'gets the\nclasses at or above their thresholds, which are in the '
             "model's file."
         )
-    return (
-        'Probabilities are divided by a temperature of\n'
-        f'{calibration["temperature"]:.3g} first. Below '
-        f'{calibration["threshold"]:.2f} the answer is "not sure".'
+    said = (
+        'Scores are divided by a temperature of\n'
+        f'{calibration["temperature"]:.3g} before they become probabilities.'
     )
+    if calibration['threshold']:
+        said += (
+            f' Below {calibration["threshold"]:.2f} the answer is\n"not sure".'
+        )
+    return said

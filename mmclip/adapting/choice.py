@@ -26,7 +26,8 @@ def interval(right: int, number: int) -> tuple[float, float]:
         share * (1 - share) / number + z**2 / (4 * number**2)
     )
     scale = 100 / (1 + z**2 / number)
-    return scale * (middle - spread), scale * (middle + spread)
+    low, high = scale * (middle - spread), scale * (middle + spread)
+    return max(0.0, low), min(high, 100.0)  # but for rounding, they are
 
 
 def compare(one: Tensor, other: Tensor) -> float:

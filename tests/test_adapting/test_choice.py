@@ -22,6 +22,12 @@ def test_the_interval_is_the_published_one(right, number, low, high):
     assert interval(right, number) == pytest.approx((low, high), abs=0.005)
 
 
+@pytest.mark.parametrize('number', range(1, 60))
+def test_the_interval_is_within_0_and_100(number):
+    assert str(interval(0, number)[0]) == '0.0'
+    assert interval(number, number)[1] <= 100
+
+
 def answers(*counts):
     """Of two classifiers: images that only the first, only the second has."""
     first, second = counts
