@@ -62,7 +62,6 @@ def train(task: Task, log: Path, say: Callable[[str], None]) -> Trained:
         _run(runner, cfg, log)
     except KeyboardInterrupt:
         close_progress(runner)
-        say('stopped; the same command goes on from here')
         raise
     finally:
         _end_log(runner, log)
