@@ -41,7 +41,7 @@ from mmclip.few_shot.cross_validation import (
     MOST_LOGITS,
     out_of_fold,
 )
-from mmclip.few_shot.method import Encoded
+from mmclip.few_shot.method import Encoded, Text
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import Template, make_texts
@@ -113,12 +113,13 @@ def learn(
     for finding in find_small(images, sizes, encoder.clip['img_size']):
         findings.append(finding)
         say(f'  {finding.text}')
+    text = None
+    if encoder.embed is not None:  # first, since its files may be missing
+        text = encoder.embed(names or spoken(images), templates, say)
     folder.begin()
     images.write(folder.split)
     write_text(folder.classes, '\n'.join(images.classes) + '\n')
-    everything = see(
-        encoder, images, folder, names or spoken(images), templates, say
-    )
+    everything = see(encoder, images, folder, text, say)
     if images.several_labels:
         found, said = make_several(
             encoder,
@@ -319,16 +320,12 @@ def see(
     encoder: Encoder,
     images: Images,
     folder: RunFolder,
-    names: Sequence[str],
-    templates: Sequence[Template],
+    text: Text | None,
     say: Callable[[str], None],
 ) -> Encoded:
-    """Compute what the towers say of the images and the classes."""
+    """Compute what the image tower says of the images."""
     data = dataset(images, folder, None)
     found = encode(encoder, data, folder.features, say=say)
-    text = None
-    if encoder.embed is not None:
-        text = encoder.embed(names, templates, say)
     return Encoded(
         torch.tensor(found.features),
         torch.tensor(

@@ -1,5 +1,6 @@
 """The CLIP model that a user names, and what it sees in images."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from mmclip.own_images.survey import refuse_unreadable
 from mmclip.probing.features import Features, extract_features
 from mmclip.registry import DATASETS
 from mmclip.text.class_embeddings import Template, embed_classes
+from mmclip.text.whole_model import TokenizerError
 
 CONFIG = 'open_clip_config.json'
 PREFIX = 'backbone.'
@@ -127,15 +129,25 @@ def open_encoder(
                 f'{duration(seconds)}'
             )
 
-        found = embed_classes(
-            name,
-            pretrained,
-            classes,
-            templates,
-            tag,
-            get_device(),
-            announce=announce,
-        )
+        try:
+            found = embed_classes(
+                name,
+                pretrained,
+                classes,
+                templates,
+                tag,
+                get_device(),
+                announce=announce,
+            )
+        except TokenizerError as error:
+            out = f'{name}.pth'
+            convert = ['mmclip', 'convert', name, pretrained, out]
+            convert += ['--tag', tag] if tag else []
+            raise CheckpointError(
+                f'{error} Or use the image tower alone, without zero-shot and '
+                f'what starts from it: type {shlex.join(convert)}, then adapt '
+                f'with --model {out}.'
+            ) from error
         return Text(found.embeddings, found.logit_scale, found.logit_bias)
 
     return Encoder(

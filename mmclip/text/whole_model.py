@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
 from mmclip.checkpoint.files.paths import is_local
 from mmclip.checkpoint.towers.open_clip import find_model, open_clip_source
 from mmclip.errors import CheckpointError
@@ -24,6 +25,10 @@ POSITION_IDS = 'text.transformer.embeddings.position_ids'
 MOST_IN_BUFFERS = 2**22
 # Entries of OpenAI's archives that are not weights.
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
+
+
+class TokenizerError(CheckpointError):
+    """The files of a tokenizer cannot be downloaded here."""
 
 
 def load_whole_model(
@@ -85,6 +90,7 @@ def build_whole_model(
     Raises:
         CheckpointError: If a name or tag is unknown, open_clip cannot build
             the config, or the config asks for code or addresses.
+        TokenizerError: If the tokenizer is on a hub that is out of reach.
     """
     import open_clip
 
@@ -102,7 +108,9 @@ def build_whole_model(
                 )
 
         if identifier == name:
-            return create('cpu'), open_clip.get_tokenizer(identifier)
+            with _small_files_of_hub(name):
+                tokenizer = open_clip.get_tokenizer(identifier)
+                return create('cpu'), tokenizer
         try:
             if most is not None:
                 _refuse_larger(create('meta'), most, name)
@@ -143,6 +151,37 @@ def _as_open_clip_may_read_it(name: str) -> Iterator[str]:
         file = Path(folder) / 'open_clip_config.json'
         file.write_text(json.dumps({'model_cfg': taken}))
         yield f'local-dir:{folder}'
+
+
+@contextmanager
+def _small_files_of_hub(name: str) -> Iterator[None]:
+    """Say which files to fetch if a tokenizer cannot be downloaded."""
+    import open_clip
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    text = (open_clip.get_model_config(name) or {}).get('text_cfg', {})
+    names = (text.get(f'hf_{kind}_name') for kind in ('tokenizer', 'model'))
+    repositories = sorted({found for found in names if found})
+    if not repositories:  # open_clip has the vocabulary
+        yield
+        return
+    try:
+        with only_cached_files_if_offline():
+            yield
+    except OSError as error:
+        if error.errno is not None:  # such as a full disk
+            raise
+        folders = ' and '.join(
+            f'models--{found.replace("/", "--")}' for found in repositories
+        )
+        # Downloaded so, the cache also says which files a repository lacks,
+        # without which transformers does not start here.
+        raise TokenizerError(
+            f'The tokenizer of {name} could not be downloaded: the hub is out '
+            'of reach. Type elsewhere: python -c "import open_clip; '
+            f'open_clip.get_tokenizer({name!r})", and copy {folders} from '
+            f'~/.cache/huggingface/hub there to {HF_HUB_CACHE} here.'
+        ) from error
 
 
 @contextmanager

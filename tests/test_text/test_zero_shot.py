@@ -1,10 +1,12 @@
 """Zero-shot classifiers are open_clip's own, in an ordinary checkpoint."""
 
+import errno
 import json
 
 import open_clip
 import pytest
 import torch
+from huggingface_hub import constants
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from safetensors.torch import load, save_file
@@ -287,6 +289,28 @@ class TestRefusals:
         _, config, weights = make_model(tmp_path)
         with pytest.raises(ValueError, match=message):
             embed_classes(config, weights, classes, templates)
+
+
+def test_a_tokenizer_out_of_reach_says_where_its_files_go(monkeypatch):
+    def fail(name):
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr(open_clip, 'get_tokenizer', fail)
+    with pytest.raises(CheckpointError) as caught:
+        build_whole_model('ViT-B-16-SigLIP2-256', 'webli')
+    said = str(caught.value)
+    assert "open_clip.get_tokenizer('ViT-B-16-SigLIP2-256')" in said
+    assert 'models--timm--ViT-B-16-SigLIP2-256 from' in said
+    assert f'to {constants.HF_HUB_CACHE} here' in said
+
+
+def test_a_full_disk_is_not_a_hub_out_of_reach(monkeypatch):
+    def fail(name):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(open_clip, 'get_tokenizer', fail)
+    with pytest.raises(OSError, match='No space left'):
+        build_whole_model('ViT-B-16-SigLIP', 'webli')
 
 
 def test_names_and_templates_by_word_and_by_file(tmp_path):
