@@ -7,47 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.device import get_device
 
-from mmclip.adapting.calibration import Calibration, calibrate
 from mmclip.adapting.card import write_card
-from mmclip.adapting.choice import compare, holm
-from mmclip.adapting.competition import (
-    Entrant,
-    compete,
-    fine_tune,
-    pick,
-    see_other,
-)
-from mmclip.adapting.config_file import dataset, write_config
+from mmclip.adapting.config_file import dataset
 from mmclip.adapting.encoder import Encoder, encode, open_encoder
-from mmclip.adapting.insights import (
-    embedding_map,
-    near_duplicates,
-    suspects,
-)
-from mmclip.adapting.model_file import write_model
-from mmclip.adapting.predictions_file import write_predictions
+from mmclip.adapting.insights import embedding_map, near_duplicates
+from mmclip.adapting.material import Material, copies
+from mmclip.adapting.one_label import make_one
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.tune import NAME as TUNED
-from mmclip.engine.checks.duplicates import find_copies
 from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS, several_labels
-from mmclip.few_shot.cross_validation import (
-    FEW,
-    MOST_LOGITS,
-    out_of_fold,
-)
 from mmclip.few_shot.method import Encoded, Text
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import Template, make_texts
 from mmclip.version import __version__
-
-FEW_TO_CALIBRATE = 300  # validation images; training images help fewer
 
 
 def learn(
@@ -120,31 +98,13 @@ def learn(
     images.write(folder.split)
     write_text(folder.classes, '\n'.join(images.classes) + '\n')
     everything = see(encoder, images, folder, text, say)
+    material = Material(
+        encoder, everything, images, copies(images), folder, seed, say
+    )
     if images.several_labels:
-        found, said = make_several(
-            encoder,
-            everything,
-            images,
-            folder,
-            method,
-            recipe,
-            seed,
-            say,
-            copies(images),
-        )
+        found, said = make_several(material, method, recipe)
     else:
-        found, said = make_one(
-            encoder,
-            everything,
-            images,
-            others,
-            folder,
-            method,
-            recipe,
-            seconds,
-            seed,
-            say,
-        )
+        found, said = make_one(material, others, method, recipe, seconds)
     looks = look(everything, images)
     across = [
         pair['paths']
@@ -173,108 +133,6 @@ def learn(
     write_card(folder, numbers)
     folder.write_metrics(numbers)
     say(said)
-
-
-def make_one(
-    encoder: Encoder,
-    everything: Encoded,
-    images: Images,
-    others: Mapping[str, dict[str, Any]],
-    folder: RunFolder,
-    method: str | None,
-    recipe: str,
-    seconds: float,
-    seed: int,
-    say: Callable[[str], None],
-) -> tuple[dict[str, Any], str]:
-    """Make a classifier of images with one label each, and write it.
-
-    Args:
-        encoder (Encoder): The tower.
-        everything (Encoded): All images, as the tower sees them.
-        images (Images): The images.
-        others (Mapping): See :func:`learn`.
-        folder (RunFolder): Where model, config and predictions go.
-        method (str | None): As in :func:`learn`.
-        recipe (str): As there.
-        seconds (float): As there.
-        seed (int): As there.
-        say (Callable): As there.
-
-    Returns:
-        tuple[dict, str]: What ``metrics.json`` says of it, and a summary.
-    """
-    also = {
-        name: see_other(encoder, other, everything, folder, say)
-        for name, other in others.items()
-    }
-    groups = copies(images)
-    entrants = compete(encoder, everything, images, also, seed, say, groups)
-    training = None
-    if method not in (None, TUNED):
-        pick(entrants, method)  # nothing else needs to be made
-    elif recipe != 'light':
-        training = fine_tune(
-            entrants, images, others, folder, recipe, seconds, seed, say
-        )
-    best = pick(entrants, method)
-    others_right = [e for e in entrants if e is not best]
-    clear = holm([compare(best.right, e.right) for e in others_right])
-    not_worse = [
-        entrant.numbers['name']
-        for entrant, is_clear in zip(others_right, clear, strict=True)
-        if not is_clear or entrant.accuracy > best.accuracy
-    ]
-    logits = best.classifier.logits(best.seen.pooled)
-    labels = everything.labels
-    train, val, test = (images.rows(split) for split in SPLITS)
-    more = None
-    if (
-        len(val) < FEW_TO_CALIBRATE
-        and len(train) <= FEW
-        and best.numbers['name'] != TUNED
-    ):
-        rows, unseen = out_of_fold(
-            best.method,
-            best.settings,
-            everything.take(train),
-            seed,
-            groups[train],
-        )
-        more = unseen, labels[train[rows]]
-    calibration = calibrate(
-        logits[val],
-        labels[val],
-        more=more,
-        test=(logits[test], labels[test]) if len(test) else None,
-    )
-    said = summary(best, entrants, not_worse, calibration, method)
-
-    write_model(
-        folder.model,
-        best.encoder,
-        best.classifier,
-        images.classes,
-        calibration,
-    )
-    write_config(
-        images,
-        best.encoder,
-        best.classifier,
-        folder,
-        title=f'{len(images.classes)} classes; {said.splitlines()[0]}.',
-        seed=seed,
-    )
-    write_predictions(folder.predictions, images, logits, calibration)
-    return dict(
-        methods=[entrant.numbers for entrant in entrants],
-        chosen=best.numbers['name'],
-        chosen_by='accuracy' if method is None else 'user',
-        not_worse=not_worse,
-        calibration=asdict(calibration),
-        training=training,
-        suspects=doubtful(everything, images, best, seed, groups, say),
-    ), said
 
 
 def check(images: Images, names: Sequence[str] | None, recipe: str) -> None:
@@ -339,45 +197,6 @@ def see(
     )
 
 
-def copies(images: Images) -> np.ndarray:
-    """Return a number per image, the same for exact copies, ``(N,)``."""
-    found = np.arange(len(images))
-    rows = {images.full_path(row): row for row in range(len(images))}
-    for group in find_copies(list(rows)):
-        found[[rows[path] for path in group]] = rows[group[0]]
-    return found
-
-
-def doubtful(
-    everything: Encoded,
-    images: Images,
-    best: Entrant,
-    seed: int,
-    groups: np.ndarray,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Find doubtful labels by the chosen method, on images it has not seen.
-
-    What was fine-tuned has seen all training images, so then it is the method
-    from which fine-tuning started.
-    """
-    if len(everything) * everything.num_classes > MOST_LOGITS:
-        say('labels are not looked over: too many images x classes')
-        return []
-    rows, logits = out_of_fold(
-        best.method, best.settings, everything, seed, groups
-    )
-    return [
-        dict(
-            path=images.paths[rows[i]],
-            label=images.classes[images.labels[rows[i]][0]],
-            prediction=images.classes[label],
-            probability=round(probability, 4),
-        )
-        for i, label, probability in suspects(logits, everything.labels[rows])
-    ]
-
-
 def look(everything: Encoded, images: Images) -> dict[str, Any]:
     """Collect what the features say of the images."""
     return dict(
@@ -412,60 +231,4 @@ def describe_data(
             split: images.per_class(split).tolist() for split in SPLITS
         },
         findings=[asdict(finding) for finding in findings],
-    )
-
-
-def summary(
-    best: Entrant,
-    entrants: Sequence[Entrant],
-    not_worse: Sequence[str],
-    calibration: Calibration,
-    method: str | None,
-) -> str:
-    """Say what was chosen, in a few lines."""
-    numbers = best.numbers
-    split = 'test' if 'test' in numbers else 'val'
-    result = numbers[split]
-    lines = [
-        f'{"best" if method is None else "as asked"}: {numbers["title"]}, '
-        f'{result["accuracy"]:.1f} % of '
-        f'{result["images"]:,} {split} images '
-        f'({result["low"]:.1f} to {result["high"]:.1f})'
-    ]
-    if split == 'val' and method is None:
-        lines.append(
-            'chosen on these same images, so the number is slightly too good'
-        )
-    if not_worse:
-        titles = [
-            entrant.numbers['title']
-            for entrant in entrants
-            if entrant.numbers['name'] in not_worse
-        ]
-        lines.append(
-            f'not clearly worse on the val images: {", ".join(titles)}'
-        )
-    lines.append(
-        f'calibration error ({calibration.split} images): '
-        f'{calibration.error_before:.1f} % before, '
-        f'{calibration.error_after:.1f} % after'
-        + (
-            ''
-            if calibration.error_after <= calibration.error_before
-            else ' (not better)'
-        )
-        + f'; {_sureness(calibration)}'
-    )
-    return '\n'.join(lines)
-
-
-def _sureness(calibration: Calibration) -> str:
-    """Say how many images get an answer."""
-    right = calibration.accuracy_of_answered
-    of_them = '' if right is None else f', {right:.1f} % of them right'
-    if not calibration.threshold:
-        return f'every image gets an answer{of_them}'
-    return (
-        f'sure from {calibration.threshold:.2f} on '
-        f'({calibration.answered:.0f} % of the images{of_them})'
     )

@@ -1,17 +1,16 @@
 """Classifiers that compete on the validation images."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmclip.adapting.choice import interval
 from mmclip.adapting.encoder import Encoder, encode
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.material import Material
 from mmclip.adapting.tuning.tune import (
     LINEAR,
     NAME,
@@ -26,9 +25,6 @@ from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.few_shot.temperature import best_loss
-from mmclip.own_images.table import Images
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -85,28 +81,16 @@ def pick(entrants: Sequence[Entrant], method: str | None) -> Entrant:
     )
 
 
-def compete(
-    encoder: Encoder,
-    everything: Encoded,
-    images: Images,
-    also: Mapping[str, Encoded],
-    seed: int,
-    say: Say,
-    groups: np.ndarray,
-) -> list[Entrant]:
+def compete(material: Material, also: Mapping[str, Encoded]) -> list[Entrant]:
     """Let each method choose its settings, learn, and be measured.
 
     Args:
-        encoder (Encoder): The tower.
-        everything (Encoded): All images, as the tower sees them.
-        images (Images): The images.
+        material (Material): The images, and what the tower sees.
         also (Mapping[str, Encoded]): Other images, which are only measured.
-        seed (int): Of the folds.
-        say (Callable): Prints a line for the user.
-        groups (np.ndarray): The same number for copies, ``(N,)``.
     """
-    rows = images.rows('train')
-    train = everything.take(rows)
+    seen, say = material.seen, material.say
+    rows = material.images.rows('train')
+    train = seen.take(rows)
     entrants = []
     if also:
         say(f'{"":21}{"val":^22}   {"   ".join(f"{n:^22}" for n in also)}')
@@ -115,7 +99,7 @@ def compete(
             say(f'  {method.title:19}left out: {lack}')
             continue
         start = time.perf_counter()
-        choice = choose(method, train, seed, groups[rows])
+        choice = choose(method, train, material.seed, material.copies[rows])
         classifier = method.fit(train, **choice.settings)
         numbers: dict[str, Any] = dict(
             name=method.name,
@@ -127,13 +111,13 @@ def compete(
             ),
             seconds=round(time.perf_counter() - start, 2),
         )
-        right = measure(classifier, everything, images, also, numbers, say)
+        right = measure(material, classifier, also, numbers)
         entrants.append(
             Entrant(
                 method,
                 choice.settings,
-                encoder,
-                everything,
+                material.encoder,
+                seen,
                 classifier,
                 right,
                 numbers,
@@ -143,34 +127,29 @@ def compete(
 
 
 def fine_tune(
+    material: Material,
     entrants: list[Entrant],
-    images: Images,
     others: Mapping[str, dict[str, Any]],
-    folder: RunFolder,
     recipe: str,
     seconds: float,
-    seed: int,
-    say: Say,
 ) -> dict[str, Any] | None:
     """Add a fine-tuned classifier to the entrants, if it is worth it.
 
     Args:
+        material (Material): The images, and what the tower sees.
         entrants (list[Entrant]): The others, to which it is added.
-        images (Images): The images.
         others (Mapping[str, dict]): Data sets that are only measured.
-        folder (RunFolder): The run.
         recipe (str): As in :func:`.tuning.tune.tune`.
         seconds (float): As there.
-        seed (int): As there.
-        say (Callable): Prints a line for the user.
 
     Returns:
         dict | None: What ``metrics.json`` says of the training.
     """
+    images, say = material.images, material.say
     reason = why_not(images, max(entrants, key=lambda e: e.rank).right)
     linear = [e for e in entrants if type(e.classifier.head) in LINEAR]
     impossible = ''
-    if entrants[0].encoder.clip['backbone']['type'] == OTHER:
+    if material.encoder.clip['backbone']['type'] == OTHER:
         impossible = "the tower is not built of mmclip's own blocks"
     elif not linear:
         impossible = 'no linear classifier took part that it could start from'
@@ -184,10 +163,10 @@ def fine_tune(
         start.seen,
         start.method,
         start.settings,
-        folder,
+        material.folder,
         recipe=recipe,
         seconds=seconds,
-        seed=seed,
+        seed=material.seed,
         say=say,
     )
     if tuned is None:
@@ -200,11 +179,9 @@ def fine_tune(
         cross_validation=None,
         seconds=tuned.training['seconds'],
     )
-    also = {
-        name: see_other(tuned.encoder, other, tuned.seen, folder, say)
-        for name, other in others.items()
-    }
-    right = measure(tuned.classifier, tuned.seen, images, also, numbers, say)
+    after = replace(material, encoder=tuned.encoder, seen=tuned.seen)
+    also = {name: see_other(after, other) for name, other in others.items()}
+    right = measure(after, tuned.classifier, also, numbers)
     entrants.append(
         replace(
             start,
@@ -218,45 +195,45 @@ def fine_tune(
     return tuned.training
 
 
-def see_other(
-    encoder: Encoder,
-    other: dict[str, Any],
-    everything: Encoded,
-    folder: RunFolder,
-    say: Say,
-) -> Encoded:
-    """Compute what a tower says of images that are only measured."""
-    found = encode(encoder, other, folder.features, say=say)
+def see_other(material: Material, other: dict[str, Any]) -> Encoded:
+    """Compute what the tower sees of images that are only measured."""
+    found = encode(
+        material.encoder, other, material.folder.features, say=material.say
+    )
     return replace(
-        everything,
+        material.seen,
         pooled=torch.tensor(found.features),
         labels=torch.tensor(found.labels),
     )
 
 
 def measure(
+    material: Material,
     classifier: Classifier,
-    seen: Encoded,
-    images: Images,
     also: Mapping[str, Encoded],
     numbers: dict[str, Any],
-    say: Say,
 ) -> Tensor:
     """Measure a classifier into ``numbers``, and say what came out.
+
+    Args:
+        material (Material): The images, as the classifier's tower sees them.
+        classifier (Classifier): The classifier.
+        also (Mapping[str, Encoded]): Other images, which are only measured.
+        numbers (dict): What goes into ``metrics.json``.
 
     Returns:
         Tensor: Which validation images it has right, ``(n,)`` booleans.
     """
     right = {}
     for split in ('val', 'test'):
-        rows = images.rows(split)
+        rows = material.images.rows(split)
         if len(rows):
-            labels = seen.labels[rows]
-            logits = classifier.logits(seen.pooled[rows])
-            right[split] = logits.argmax(dim=1) == labels
+            seen = material.seen.take(rows)
+            logits = classifier.logits(seen.pooled)
+            right[split] = logits.argmax(dim=1) == seen.labels
             numbers[split] = measured(right[split])
             if split == 'val':
-                numbers[split]['loss'] = best_loss(logits, labels)
+                numbers[split]['loss'] = best_loss(logits, seen.labels)
     if also:
         numbers['also'] = {
             name: measured(_right(classifier, other))
@@ -264,9 +241,9 @@ def measure(
         }
     columns = [numbers['val'], *numbers.get('also', {}).values()]
     line = '   '.join(map(_column, columns))
-    say(f'  {numbers["title"]:19}{line}'.rstrip())
+    material.say(f'  {numbers["title"]:19}{line}'.rstrip())
     if classifier.note:
-        say(f'  {"":19}{classifier.note}')
+        material.say(f'  {"":19}{classifier.note}')
     return right['val']
 
 

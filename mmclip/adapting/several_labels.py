@@ -1,7 +1,7 @@
 """The way from features to a classifier of images with several labels."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,23 +11,21 @@ from torch import Tensor
 
 from mmclip.adapting.choice import holm
 from mmclip.adapting.config_file import write_config
-from mmclip.adapting.encoder import Encoder
+from mmclip.adapting.material import Material
 from mmclip.adapting.model_file import write_model
 from mmclip.adapting.predictions_file import write_predictions
-from mmclip.adapting.run_folder import RunFolder
 from mmclip.adapting.thresholds import find_thresholds
 from mmclip.errors import check_choice, some
 from mmclip.evaluation.average_precision import (
     average_precision,
     resampled_means,
 )
-from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.method import Classifier, Method
 from mmclip.few_shot.several_labels import METHODS, choose, out_of_fold
 from mmclip.own_images.table import SPLITS, Images
 
 NOT_TUNED = 'not fine-tuned: images with several labels are not yet'
 MOST_MISTAKES = 200
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -56,28 +54,14 @@ class Entrant:
 
 
 def make_several(
-    encoder: Encoder,
-    everything: Encoded,
-    images: Images,
-    folder: RunFolder,
-    method: str | None,
-    recipe: str,
-    seed: int,
-    say: Say,
-    groups: np.ndarray,
+    material: Material, method: str | None, recipe: str
 ) -> tuple[dict[str, Any], str]:
     """Make a classifier of images with several labels, and write it.
 
     Args:
-        encoder (Encoder): The tower.
-        everything (Encoded): All images, as the tower sees them.
-        images (Images): The images.
-        folder (RunFolder): Where model, config and predictions go.
-        method (str | None): As in :func:`.adapt.adapt`.
+        material (Material): The images, and what the tower sees.
+        method (str | None): As in :func:`.adapt.learn`.
         recipe (str): ``'light'``, or what to say of fine-tuning.
-        seed (int): Of folds and bootstrap samples.
-        say (Callable): Prints a line for the user.
-        groups (np.ndarray): The same number for copies, ``(N,)``.
 
     Returns:
         tuple[dict, str]: What ``metrics.json`` says of it, and a summary.
@@ -85,12 +69,12 @@ def make_several(
     Raises:
         ArgumentError: If the method made no classifier.
     """
+    seen, images, folder = material.seen, material.images, material.folder
     entrants = {
-        entrant.numbers['name']: entrant
-        for entrant in compete(everything, images, seed, say, groups)
+        entrant.numbers['name']: entrant for entrant in compete(material)
     }
     if recipe != 'light':
-        say(NOT_TUNED)
+        material.say(NOT_TUNED)
     if method is not None:
         check_choice('--method', method, entrants)
         best = entrants[method]
@@ -108,17 +92,17 @@ def make_several(
         *out_of_fold(
             best.method,
             best.settings,
-            everything.take(train),
-            seed,
-            groups[train],
+            seen.take(train),
+            material.seed,
+            material.copies[train],
         )
     )
     values = [found.threshold for found in thresholds]
-    logits = best.classifier.logits(everything.pooled)
+    logits = best.classifier.logits(seen.pooled)
     per_class = {
         split: class_results(
             logits[images.rows(split)].sigmoid(),
-            everything.labels[images.rows(split)],
+            seen.labels[images.rows(split)],
             torch.tensor(values),
         )
         for split in SPLITS[1:]
@@ -127,19 +111,19 @@ def make_several(
     said = summary(best, not_worse, per_class, images, method)
     write_model(
         folder.model,
-        encoder,
+        material.encoder,
         best.classifier,
         images.classes,
         thresholds=values,
     )
     write_config(
         images,
-        encoder,
+        material.encoder,
         best.classifier,
         folder,
         title=f'{len(images.classes)} classes, several per image; '
         f'{said.splitlines()[0]}.',
-        seed=seed,
+        seed=material.seed,
     )
     write_predictions(folder.predictions, images, logits, thresholds=values)
     split = 'test' if 'test' in per_class else 'val'
@@ -156,24 +140,15 @@ def make_several(
     ), said
 
 
-def compete(
-    everything: Encoded,
-    images: Images,
-    seed: int,
-    say: Say,
-    groups: np.ndarray,
-) -> list[Entrant]:
+def compete(material: Material) -> list[Entrant]:
     """Let each method choose its settings, learn, and be measured.
 
     Args:
-        everything (Encoded): All images, as the tower sees them.
-        images (Images): The images.
-        seed (int): Of folds and bootstrap samples.
-        say (Callable): Prints a line for the user.
-        groups (np.ndarray): The same number for copies, ``(N,)``.
+        material (Material): The images, and what the tower sees.
     """
+    images, seed, say = material.images, material.seed, material.say
     rows = images.rows('train')
-    train = everything.take(rows)
+    train = material.seen.take(rows)
     say('mean average precision on the val images:')
     entrants = []
     for method in METHODS:
@@ -181,7 +156,7 @@ def compete(
             say(f'  {method.title:19}left out: {lack}')
             continue
         start = time.perf_counter()
-        choice = choose(method, train, seed, groups[rows])
+        choice = choose(method, train, seed, material.copies[rows])
         classifier = method.fit(train, **choice.settings)
         numbers: dict[str, Any] = dict(
             name=method.name,
@@ -194,7 +169,7 @@ def compete(
         resampled = {}
         for split in SPLITS[1:]:
             if split in images.splits:
-                seen = everything.take(images.rows(split))
+                seen = material.seen.take(images.rows(split))
                 numbers[split], resampled[split] = measure(
                     classifier.logits(seen.pooled).sigmoid(), seen.labels, seed
                 )

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 import mmclip
 from mmclip.adapting import adapt as way
+from mmclip.adapting import one_label
 from mmclip.adapting.run_folder import RunFolder
 from mmclip.commands import export as export_command
 from mmclip.commands import report as report_command
@@ -231,7 +232,7 @@ def test_a_stopped_run_says_how_to_go_on(
     project, capsys, monkeypatch, stop, code
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(way, 'compete', stop)
+        patch.setattr(one_label, 'compete', stop)
         assert adapt('--seed=1') == code
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith('stopped. ')

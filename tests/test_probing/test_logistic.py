@@ -145,11 +145,11 @@ def test_chunks_make_no_difference(monkeypatch):
     )
 
 
-def test_too_few_iterations_are_reported(monkeypatch):
+def test_too_few_iterations_are_reported():
     x, y = samples(5)
-    assert fit(x, y, 5, 1.0).converged
-    monkeypatch.setattr(logistic, 'MAX_ITERATIONS', 2)
-    assert not fit(x, y, 5, 1.0).converged
+    assert logistic.LogisticRegression(x, y, 5).fit(1.0).converged
+    few = logistic.LogisticRegression(x, y, 5, max_iterations=2)
+    assert not few.fit(1.0).converged
 
 
 def test_a_second_run_finds_the_same_bits():

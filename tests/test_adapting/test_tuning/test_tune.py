@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ import mmclip
 from mmclip.adapting import competition, config_file
 from mmclip.adapting.adapt import see
 from mmclip.adapting.encoder import Encoder, open_encoder
+from mmclip.adapting.material import Material
 from mmclip.adapting.model_file import read_model, write_model
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning import plan as plans
@@ -44,7 +46,9 @@ def start(run) -> tuple[Images, Encoder, Encoded]:
     """The coloured photos of a finished run, and the tower before."""
     images = read_images(run.read_metrics()['data']['root'], 0)
     encoder = open_encoder(str(run.path.parent / 'clip'))
-    seen = see(encoder, images, run, images.classes, ['{}'], print)
+    assert encoder.embed is not None
+    text = encoder.embed(images.classes, ['{}'], print)
+    seen = see(encoder, images, run, text, print)
     return images, encoder, seen
 
 
@@ -262,12 +266,11 @@ def test_it_starts_from_a_linear_classifier_only(run, start, capsys):
         seen,
         classifier,
         torch.zeros(10, dtype=torch.bool),
-        dict(val=dict(accuracy=0.0)),
+        dict(val=dict(accuracy=0.0, loss=1.0)),
     )
-    assert (
-        competition.fine_tune(
-            [entrant], images, {}, run, 'full', 600.0, 0, print
-        )
-        is None
+    material = Material(
+        encoder, seen, images, np.arange(len(images)), run, 0, print
     )
+    found = competition.fine_tune(material, [entrant], {}, 'full', 600.0)
+    assert found is None
     assert 'no linear classifier took part' in capsys.readouterr().out
