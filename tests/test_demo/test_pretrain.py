@@ -2,8 +2,12 @@
 
 import json
 import math
+import runpy
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import glyphs
 import open_clip
 import pytest
 import torch
@@ -102,3 +106,42 @@ def test_the_same_seed_trains_the_same_model(work_dir: Path, tmp_path: Path):
     again, first = load_file(tmp_path), load_file(work_dir)
     for key, tensor in first['state_dict'].items():
         torch.testing.assert_close(again['state_dict'][key], tensor)
+
+
+def test_a_batch_in_shares_has_the_gradients_of_the_whole():
+    from tools.demo.pretrain import MODEL_CFG, backward
+
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**MODEL_CFG)
+    batch = torch.rand(10, 3, 32, 32), torch.randint(1, 49408, (10, 12))
+    shares = [x.chunk(4) for x in batch]  # the last is smaller
+    loss_of = open_clip.ClipLoss()
+
+    def gradients() -> list[torch.Tensor]:
+        found = [p.grad for p in model.parameters()]
+        model.zero_grad()
+        return found
+
+    loss_of(*model(*batch)).backward()
+    whole = gradients()
+    with ThreadPoolExecutor(4) as threads:
+        backward(model, loss_of, *shares, threads)
+    torch.testing.assert_close(gradients(), whole)
+    for share in zip(*shares, strict=True):  # compared within a share only
+        loss_of(*model(*share)).backward()
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(gradients(), whole)
+
+
+def test_ctrl_c_ends_it_without_a_traceback(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(glyphs, 'make_glyph_pairs', interrupt)
+    monkeypatch.setattr(sys, 'argv', ['pretrain.py'])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(
+            str(REPOSITORY / 'tools' / 'demo' / 'pretrain.py'),
+            run_name='__main__',
+        )
+    assert end.value.code == 130
