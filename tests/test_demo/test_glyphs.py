@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
+from digits import DIGIT_NAMES
 from glyphs import (
     CHARACTERS,
-    DIGIT_NAMES,
     distort,
     font_files,
     make_caption,

@@ -9,6 +9,18 @@ from PIL import Image
 
 SIZE = 32  # pixels; the scans are 32 x 32 bitmaps reduced to 8 x 8
 SUMMARY = 'digits.json'
+DIGIT_NAMES = (
+    'zero',
+    'one',
+    'two',
+    'three',
+    'four',
+    'five',
+    'six',
+    'seven',
+    'eight',
+    'nine',
+)
 
 
 def write_digits(root: str | Path, shots: int, seed: int) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from digits import DIGIT_NAMES
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -41,18 +42,6 @@ FONTS = (
     'cmtt10',
 )
 NEW_FONT = 'cmti10'  # from matplotlib 3.11, which needs Python 3.11
-DIGIT_NAMES = (
-    'zero',
-    'one',
-    'two',
-    'three',
-    'four',
-    'five',
-    'six',
-    'seven',
-    'eight',
-    'nine',
-)
 CHARACTERS = string.digits + string.ascii_letters
 # Handwritten forms that fonts lack: an open four (Cyrillic Che) and a crossed
 # seven. Several characters are drawn over each other.

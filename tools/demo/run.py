@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from glyphs import DIGIT_NAMES
+from digits import DIGIT_NAMES
 
 EXAMPLES = """examples:
   python %(prog)s
