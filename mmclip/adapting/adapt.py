@@ -22,6 +22,7 @@ from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS, several_labels
 from mmclip.few_shot.method import Encoded, Text
+from mmclip.own_images.listing import number
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import Template, make_texts
@@ -113,9 +114,9 @@ def learn(
     ]
     if across:  # exact ones have been named
         say(
-            f'  {len(across)} pairs of almost equal images in different '
-            f'splits, such as {" and ".join(across[0])}, make accuracies too '
-            'good: remove one of each (they are in the page).'
+            f'  {number(across, "pair")} of almost equal images in different '
+            f'splits, such as {" and ".join(across[0])}: accuracies are too '
+            'good unless one of each is removed (they are in the page).'
         )
     numbers = dict(
         mmclip=__version__,

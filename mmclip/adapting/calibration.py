@@ -39,7 +39,9 @@ class Calibration:
     Args:
         temperature (float): By which logits are divided.
         threshold (float): The probability below which a classifier is not
-            sure.
+            sure; 0 if it always is, or ``too_few``.
+        too_few (bool): Whether there are too few validation images to find a
+            threshold.
         split (str): ``'val'`` or ``'test'``, the images on which the rest is
             measured.
         error_before (float): Expected calibration error in percent.
@@ -54,6 +56,7 @@ class Calibration:
 
     temperature: float
     threshold: float
+    too_few: bool
     split: str
     error_before: float
     error_after: float
@@ -91,6 +94,7 @@ def calibrate(
         spread=SPREAD,
     )
     threshold = find_threshold(*_answers(logits / temperature, labels))
+    too_few = len(labels) < LEAST
     if test is not None:
         logits, labels = test
     before, _ = _answers(logits, labels)
@@ -100,6 +104,7 @@ def calibrate(
     return Calibration(
         temperature=temperature,
         threshold=threshold,
+        too_few=too_few,
         split='val' if test is None else 'test',
         error_before=calibration_error(bins_before),
         error_after=calibration_error(bins),

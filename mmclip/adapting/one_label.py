@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmclip.adapting.calibration import Calibration, calibrate
+from mmclip.adapting.calibration import LEAST, Calibration, calibrate
 from mmclip.adapting.choice import compare, holm
 from mmclip.adapting.competition import (
     Entrant,
@@ -224,6 +224,11 @@ def _sureness(calibration: Calibration) -> str:
     """Say how many images get an answer."""
     right = calibration.accuracy_of_answered
     of_them = '' if right is None else f', {right:.1f} % of them right'
+    if calibration.too_few:
+        return (
+            f'every image gets an answer{of_them}, since fewer than {LEAST} '
+            'validation images cannot tell when it is sure'
+        )
     if not calibration.threshold:
         return f'every image gets an answer{of_them}'
     return (

@@ -1,6 +1,7 @@
 """A short screen and a full log."""
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -8,7 +9,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from threading import Timer
+from types import FrameType
+from typing import Any
 
 from mmclip.errors import EXPECTED
 
@@ -78,16 +81,21 @@ def log_to(
 
 
 @contextmanager
-def stoppable(again: str) -> Iterator[None]:
+def stoppable(command: str) -> Iterator[None]:
     """Say how to go on after Ctrl-C or SIGTERM, which end a run alike.
 
     Args:
-        again (str): The command line to type.
+        command (str): The command line to type.
     """
     ended = None
 
-    def stop(number: int, frame: object) -> NoReturn:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal ended
+        if _in_finalizer(frame):  # Python would drop what is raised there
+            again = Timer(0.1, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         ended = SystemExit(128 + number)
         raise ended
 
@@ -99,13 +107,19 @@ def stoppable(again: str) -> Iterator[None]:
         if ended is None and not isinstance(error, KeyboardInterrupt):
             raise
         print(
-            f'\nstopped. To go on from here, type: {again}',
+            f'\nstopped. To go on from here, type: {command}',
             file=sys.stderr,
             flush=True,
         )
         raise ended or error from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    return frame is not None and (
+        frame.f_code.co_name == '__del__' or _in_finalizer(frame.f_back)
+    )
 
 
 def duration(seconds: float) -> str:

@@ -51,6 +51,7 @@ def read_folders(folder: Path) -> Listing:
                 tuple(beside),
             )
         )
+    others: list[str] = []
     for split, name in (by_split or {'': ''}).items():
         tree = read_tree(str(folder / name))
         _refuse_loose(tree, by_split)
@@ -59,8 +60,9 @@ def read_folders(folder: Path) -> Listing:
             Row(start + path, (label,), split) for path, label in tree.images
         ]
         listing.findings += _left_out(tree, start)
+        others += [start + path for path in tree.others]
     if not listing.rows:
-        raise DataError(f'{folder} has no images{_instead(folder)}.')
+        raise DataError(f'{folder} has no images{_instead(folder, others)}.')
     if len({row.labels for row in listing.rows}) == 1:
         raise DataError(_one_class(folder, listing.rows[0]))
     return listing
@@ -158,13 +160,18 @@ def _one_class(folder: Path, row: Row) -> str:
     )
 
 
-def _instead(folder: Path) -> str:
+def _instead(folder: Path, others: list[str]) -> str:
     """Say what there is instead of images, for messages."""
     if parquet := next(folder.rglob('*.parquet'), None):
         return (
             f', but {parquet.relative_to(folder)}. The package datasets makes '
             f'a folder that can be read: datasets.load_dataset({str(folder)!r}'
             ").save_to_disk('FOLDER')"
+        )
+    if others:
+        return (
+            f', but {number(others, "file")} that cannot be read as an image '
+            f'({count_suffixes(others)}), such as {others[0]}'
         )
     names = sorted(path.name for path in folder.iterdir())
     return f'; it has {some(names)}' if names else ': it is empty'

@@ -137,6 +137,7 @@ RESULT: Rules = dict(
 CALIBRATION: Rules = dict(
     temperature=(number(0, 1e9),),
     threshold=(SHARE,),
+    too_few=(FLAG, False),
     split=(choice('val', 'test'), 'val'),
     error_before=(PERCENT,),
     error_after=(PERCENT,),

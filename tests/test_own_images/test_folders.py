@@ -99,7 +99,7 @@ def test_links_to_images_and_folders_are_followed(tmp_path):
     'files, message',
     [
         ((), 'has no images: it is empty'),
-        (('notes.txt',), r'has no images; it has notes\.txt'),
+        (('cat/1.heic', 'dog/2.heic'), r'but 2 files .*heic.*cat/1\.heic'),
         (('data/x.parquet',), r'but data/x\.parquet\. .*save_to_disk'),
         (('1.png', '2.png'), 'has 2 images and no class folders'),
         (('1.png', 't.csv'), r'If .*t\.csv lists them, give that'),
