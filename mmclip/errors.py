@@ -58,7 +58,7 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise ArgumentError(
             f'{name} must be one of {", ".join(choices)}; got {value!r}'
-            f'{did_you_mean(value, choices)}.'
+            f'{did_you_mean(str(value), choices)}.'
         )
 
 

@@ -63,4 +63,5 @@ def test_wrong_arguments(capsys, line, said):
 def test_peers_that_can_be_chosen_are_those_that_there_are():
     from mmclip.benchmark import models, pipelines
 
-    assert {*models.PEERS, *pipelines.PEERS} == {*PEERS, 'mmclip'}
+    ours = {'mmclip', pipelines.FASTER}
+    assert {*models.PEERS, *pipelines.PEERS} == {*PEERS, *ours}
