@@ -196,7 +196,7 @@ def measure(
     it is turned around at the measured value ("basic" bootstrap; Davison and
     Hinkley 1997, section 5.2.1), which also takes the bias of few images away.
     If all samples are alike, as those of a classifier without mistakes, they
-    tell nothing, and there is no interval.
+    tell nothing, so no interval is given.
 
     Args:
         probabilities (Tensor): ``(n, K)``.

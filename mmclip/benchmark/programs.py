@@ -87,7 +87,7 @@ def start_cases(only: Sequence[str] = ()) -> Iterator[Case]:
             missing.append(f'{name} (not installed)')
             continue
         scope: dict[str, Any] = {}
-        exec(import_, scope)
+        exec(import_, scope)  # a line of BUILD, so that no peer must be there
         code = compile(build, name, 'eval')
         entries.append(Entry(name, partial(eval, code, scope)))
     yield Case('building ViT-L-14 with random weights', entries, missing)
