@@ -1,10 +1,11 @@
 """open_clip's image towers, available in mmpretrain by name."""
 
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmpretrain.apis.model import ModelHub
+
+from mmclip.shipped import shipped
 
 SCHEME = 'open_clip://'
 
@@ -15,11 +16,8 @@ def register_models() -> None:
     Pretrained towers have no config files: their configs are built from
     open_clip's on request.
     """
-    package = Path(__file__).parent
-    root = package / '.mim'  # in an installed package
-    if not root.exists():
-        root = package.parent  # in a checkout
-    ModelHub.register_model_index(root / 'model-index.yml', root)
+    index = shipped('model-index.yml')
+    ModelHub.register_model_index(index, index.parent)
     for model in ModelHub._models_dict.values():
         weights = model.weights or ''
         if model.config is None and weights.startswith(SCHEME):

@@ -3,7 +3,6 @@
 import keyword
 import os
 import shlex
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -14,6 +13,7 @@ from mmclip.adapting.tuning.plan import PATIENCE, Plan, make_plan
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.few_shot.method import Classifier
 from mmclip.own_images.table import Images
+from mmclip.shipped import shipped
 
 WIDTH = 79
 BATCH_OF_TESTS = 32
@@ -284,7 +284,9 @@ def _training(
 def _runtime(
     images: Images, folder: RunFolder, plan: Plan, seed: int
 ) -> tuple[str, dict[str, Any]]:
-    runtime = Config.fromfile(_default_runtime()).to_dict()
+    runtime = Config.fromfile(
+        shipped('configs/_base_/default_runtime.py')
+    ).to_dict()
     hooks = runtime['default_hooks']
     hooks['logger'] |= dict(interval=10, log_metric_by_epoch=False)
     hooks['checkpoint'] |= dict(
@@ -310,14 +312,6 @@ def _runtime(
         "What mmclip's configs/_base_/default_runtime.py says, and:",
         runtime,
     )
-
-
-def _default_runtime() -> Path:
-    package = Path(__file__).parents[1]
-    root = package / '.mim'  # in an installed package
-    if not root.exists():
-        root = package.parent  # in a checkout
-    return root / 'configs' / '_base_' / 'default_runtime.py'
 
 
 def _value(value: Any, indent: int, used: int) -> str:

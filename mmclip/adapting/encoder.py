@@ -24,6 +24,7 @@ from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.engine.checks.damage import find_damaged
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Projection, Text
+from mmclip.models.loading import CALLER, loaded_by
 from mmclip.own_images.survey import refuse_unreadable
 from mmclip.probing.features import Features, extract_features
 from mmclip.registry import DATASETS
@@ -201,7 +202,8 @@ def encode(
             ),
         )
     )
-    model = MODELS.build(cfg.model)
+    with loaded_by(CALLER):
+        model = MODELS.build(cfg.model)
     PretrainedCLIP(encoder.called).load(
         dict(state_dict=dict(encoder.state_dict), meta=dict(clip=clip)),
         model.backbone,

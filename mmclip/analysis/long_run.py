@@ -13,10 +13,9 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmclip.engine.config.load import load_config
+from mmclip.shipped import shipped
 
-RUNTIME = (
-    Path(__file__).parents[2] / 'configs' / '_base_' / 'default_runtime.py'
-)
+RUNTIME = shipped('configs/_base_/default_runtime.py')
 CONFIG = """
 _base_ = ['{runtime}']
 pipeline = [

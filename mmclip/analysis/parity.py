@@ -23,6 +23,7 @@ from mmclip.checkpoint.towers.open_clip import (
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.checkpoint.towers.tower import OTHER, Tower, build_backbone
 from mmclip.errors import CheckpointError
+from mmclip.models.loading import CALLER, loaded_by
 
 
 def make_twins(
@@ -204,6 +205,7 @@ def _load_ours(path: str, name: str, tag: str | None) -> nn.Module:
     else:
         checkpoint = weights.read()
     clip: Any = read_clip(checkpoint, path)
-    module = build_backbone(clip['backbone'])
+    with loaded_by(CALLER):
+        module = build_backbone(clip['backbone'])
     PretrainedCLIP(path).load(checkpoint, module)
     return module.eval()

@@ -12,18 +12,73 @@ from typing import Any
 import torch
 
 from mmclip.analysis.parity import relative_difference
+from mmclip.benchmark.pipelines import make_photos
 from mmclip.benchmark.rounds import OURS, Case, Entry
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.towers.convert import convert, recognise
+from mmclip.checkpoint.towers.tower import CLIP
+from mmclip.shipped import shipped
 
 MMPRETRAIN_TRAIN = """
 import runpy, sys
 from pathlib import Path
 import mmpretrain
 tool = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
-sys.argv = [str(tool), '--help']
+sys.argv[0] = str(tool)
 runpy.run_path(str(tool), run_name='__main__')
 """
+# A run of one iteration, which keeps no checkpoint.
+ONE_ITERATION = """
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3),
+    backbone={backbone},
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=768),
+)
+train_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    dataset=dict(
+        type='CustomDataset',
+        data_root={images!r},
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='RandomResizedCrop', scale=224),
+            dict(type='PackInputs'),
+        ],
+    ),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+)
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-4, fused=True))
+train_cfg = dict(by_epoch=False, max_iters=1)
+"""
+RUNTIME = dict(
+    mmclip="""
+_base_ = [{runtime!r}]
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=10, save_last=False)
+)
+""",
+    mmpretrain="""
+default_scope = 'mmpretrain'
+default_hooks = dict(
+    logger=dict(type='LoggerHook'),
+    checkpoint=dict(
+        type='CheckpointHook', by_epoch=False, interval=10, save_last=False
+    ),
+)
+""",
+)
+BACKBONES = dict(
+    mmclip=dict(type=CLIP, arch='base', patch_size=16, act='quick_gelu'),
+    mmpretrain=dict(
+        type='VisionTransformer',
+        arch='base',
+        patch_size=16,
+        pre_norm=True,
+        layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
+    ),
+)
 BUILD = {
     OURS: (
         'from mmclip.models import CLIPVisionTransformer',
@@ -65,10 +120,16 @@ def start_cases(only: Sequence[str] = ()) -> Iterator[Case]:
         'the help of the command that trains',
         {
             OURS: help_,
-            'mmpretrain': _python(MMPRETRAIN_TRAIN),
+            'mmpretrain': _python(MMPRETRAIN_TRAIN, '--help'),
         },
         only,
     )
+    with tempfile.TemporaryDirectory() as folder:
+        yield _programs(
+            'a run of one iteration, ViT-B-16, from command to end',
+            _runs(Path(folder)),
+            only,
+        )
     yield _programs(
         'importing the models',
         {
@@ -91,6 +152,30 @@ def start_cases(only: Sequence[str] = ()) -> Iterator[Case]:
         code = compile(build, name, 'eval')
         entries.append(Entry(name, partial(eval, code, scope)))
     yield Case('building ViT-L-14 with random weights', entries, missing)
+
+
+def _runs(folder: Path) -> dict[str, list[str]]:
+    """Write a config for each, and return the commands that train."""
+    for name in ('a', 'b'):
+        (folder / 'images' / name).mkdir(parents=True)
+        make_photos(folder / 'images' / name, (500, 375), 1)
+    tools = {
+        OURS: [sys.executable, '-m', 'mmclip', 'train'],
+        'mmpretrain': _python(MMPRETRAIN_TRAIN),
+    }
+    runtime = str(shipped('configs/_base_/default_runtime.py'))
+    for name in tools:
+        text = RUNTIME[name].format(runtime=runtime) + ONE_ITERATION.format(
+            backbone=BACKBONES[name], images=str(folder / 'images')
+        )
+        (folder / f'{name}.py').write_text(text)
+    return {
+        name: [
+            *(*tool, str(folder / f'{name}.py')),
+            *('--work-dir', str(folder / name)),
+        ]
+        for name, tool in tools.items()
+    }
 
 
 def convert_cases(model: str) -> Iterator[Case]:

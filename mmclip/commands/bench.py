@@ -3,7 +3,8 @@
 What is timed:
 
   model     forward passes of image towers, with the same random weights
-  train     forward and backward passes of the same
+  train     forward and backward passes of the same, and whole iterations of
+            a run beside a loop that does nothing but train
   pipeline  from JPEG files to tensors, on one core
   convert   a whole model's weights to an image tower that configs can load
   start     imports, --help, and building a model
@@ -115,6 +116,9 @@ def main(argv: list[str] | None = None) -> int:
         print(table(new))
         if case.missing:
             print(f'left out: {", ".join(case.missing)}\n')
+    for new in iterations(args):
+        rows += new
+        print(table(new))
     if args.json:
         args.json.write_text(
             json.dumps([dataclasses.asdict(row) for row in rows], indent=1)
@@ -158,3 +162,15 @@ def cases(args: argparse.Namespace) -> Iterator[Any]:
             yield from convert_cases(args.model)
         else:
             yield from start_cases(args.only)
+
+
+def iterations(args: argparse.Namespace) -> Iterator[Any]:
+    """Yield the rows of whole iterations, if training is timed."""
+    import torch
+
+    if args.kind == 'train':
+        from mmclip.benchmark.runs import iteration_rows
+
+        yield from iteration_rows(
+            args.cases, args.precision, torch.device(args.device), args.rounds
+        )

@@ -1,17 +1,61 @@
-"""Hooks that backbones run when their weights are loaded and saved.
+"""What backbones do before and while weights are loaded, and when saved.
 
-They are for ``register_load_state_dict_pre_hook`` and
+The functions with ``prefix`` are for ``register_load_state_dict_pre_hook`` and
 ``register_state_dict_post_hook``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import nn
 
 from mmclip.errors import CheckpointError
 from mmclip.pos_embed import PATCH_GRID, resize_pos_embed, source_grid
+
+CALLER, INIT_CFG = 'caller', 'init_cfg'
+_loaded_by: ContextVar[str | None] = ContextVar('loaded_by', default=None)
+
+
+@contextmanager
+def loaded_by(who: str) -> Iterator[None]:
+    """Build backbones without drawing the weights of their blocks.
+
+    To draw 300 million numbers takes seconds. Until they are loaded, the
+    blocks compute NaN.
+
+    Args:
+        who (str): ``CALLER``, who loads all weights, or ``INIT_CFG``, for
+            backbones whose ``init_cfg`` does, by ``mmclip.PretrainedCLIP``.
+    """
+    token = _loaded_by.set(who)
+    try:
+        yield
+    finally:
+        _loaded_by.reset(token)
+
+
+def blocks_are_loaded(init_cfg: Any) -> bool:
+    """Return whether a backbone's blocks need no random weights."""
+    if _loaded_by.get() != INIT_CFG or not isinstance(init_cfg, dict):
+        return _loaded_by.get() == CALLER
+    kind = init_cfg.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2] == 'PretrainedCLIP' and not any(
+        part.startswith('layers') for part in init_cfg.get('fresh', ())
+    )
+
+
+def mark_unloaded(blocks: nn.Module) -> None:
+    """Set biases and norms to NaN, so that no block is used unloaded."""
+    with torch.no_grad():
+        for param in blocks.parameters():
+            if param.ndim == 1:
+                param.fill_(torch.nan)
 
 
 def refuse_whole_models(

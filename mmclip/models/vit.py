@@ -25,6 +25,8 @@ from torch.utils.checkpoint import checkpoint
 from mmclip.errors import DataError, check_choice
 from mmclip.models.architecture import ARCH_KEYS, Architecture
 from mmclip.models.loading import (
+    blocks_are_loaded,
+    mark_unloaded,
     refuse_whole_models,
     resize_pos_embed_on_load,
     tell_patch_grid,
@@ -93,10 +95,14 @@ class VisionTransformer(BaseModule):
             if arch.class_token
             else None
         )
-        self.layers = nn.ModuleList(
-            TransformerLayer(arch, drop_path_rate * i / max(arch.depth - 1, 1))
-            for i in range(arch.depth)
-        )
+        with torch.device('meta'):  # or torch would draw, too
+            self.layers = nn.ModuleList(
+                TransformerLayer(
+                    arch, drop_path_rate * i / max(arch.depth - 1, 1)
+                )
+                for i in range(arch.depth)
+            )
+        self.layers.to_empty(device=torch.get_default_device())
         self.pre_norm = (
             nn.LayerNorm(arch.width, eps=arch.norm_eps)
             if arch.pre_norm
@@ -104,6 +110,10 @@ class VisionTransformer(BaseModule):
         )
         self._build_tail()
         self.reset_parameters()
+        if blocks_are_loaded(init_cfg):
+            mark_unloaded(self.layers)
+        else:
+            self._reset_blocks()
         self._freeze()
         self.register_load_state_dict_pre_hook(refuse_whole_models)
         self.register_load_state_dict_pre_hook(resize_pos_embed_on_load)
@@ -139,7 +149,7 @@ class VisionTransformer(BaseModule):
         outs = []
         for i, layer in enumerate(self.layers[: last_run + 1]):
             num_outputs = self._num_outputs(layer) if i == last_run else None
-            if recomputes:
+            if recomputes and i >= self.frozen_stages:
                 x = checkpoint(layer, x, num_outputs, use_reentrant=False)
             else:
                 x = layer(x, num_outputs)
@@ -189,16 +199,20 @@ class VisionTransformer(BaseModule):
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """Draw random weights as CLIP does.
+        """Draw random weights outside the blocks as CLIP does.
 
-        The standard deviations are from ``initialize_parameters`` in
-        ``clip/model.py`` of openai/CLIP, as FT-CLIP applies them to the image
-        tower; norms and biases start neutral.
+        The standard deviations, here and for the blocks, are from
+        ``initialize_parameters`` in ``clip/model.py`` of openai/CLIP, as
+        FT-CLIP applies them to the image tower.
         """
+        nn.init.normal_(self.pos_embed, std=self.width**-0.5)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=self.width**-0.5)
+
+    def _reset_blocks(self) -> None:
         attn_std = self.width**-0.5
         proj_std = attn_std * (2 * self.depth) ** -0.5
         fc_std = (2 * self.width) ** -0.5
-        nn.init.normal_(self.pos_embed, std=attn_std)
         stds = {
             'attn.qkv': attn_std,
             'attn.proj': proj_std,
@@ -210,8 +224,8 @@ class VisionTransformer(BaseModule):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=stds[name])
                     nn.init.zeros_(module.bias)
-        if self.cls_token is not None:
-            nn.init.normal_(self.cls_token, std=attn_std)
+                elif isinstance(module, (nn.LayerNorm, LayerScale)):
+                    module.reset_parameters()
 
     def architecture(self) -> dict[str, Any]:
         """Return the arguments that define this backbone.
@@ -399,7 +413,13 @@ class LayerScale(nn.Module):
 
     def __init__(self, width: int, init_value: float):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((width,), init_value))
+        self.init_value = init_value
+        self.weight = nn.Parameter(torch.empty(width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with the same factor for all channels."""
+        nn.init.constant_(self.weight, self.init_value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale the channels, the last dimension of size C."""

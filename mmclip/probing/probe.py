@@ -21,6 +21,7 @@ from mmclip.checkpoint.describe import (
 )
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.errors import ConfigError
+from mmclip.models.loading import CALLER, loaded_by
 from mmclip.probing.features import (
     Features,
     build_dataset,
@@ -101,7 +102,8 @@ def probe(
         ConfigError: If the model, the data sets or their classes do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(model_config(cfg))
+    with loaded_by(CALLER):
+        model = MODELS.build(model_config(cfg))
     _check_model(model)
     tower = PretrainedCLIP(checkpoint)
     loaded = tower.read()

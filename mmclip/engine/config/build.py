@@ -20,8 +20,10 @@ from mmengine.registry import (
     build_functions,
 )
 from mmengine.runner import Runner
+from torch import nn
 
 from mmclip.errors import EXPECTED, ArgumentError, ConfigError, did_you_mean
+from mmclip.models.loading import INIT_CFG, loaded_by
 
 # The methods of mmengine's runners that build a part of a config, and its
 # key. What other methods raise is not the config's fault.
@@ -73,7 +75,7 @@ class LoggedRunner(Runner):
 
     Its ``log_level`` is that of the screen, so ``'WARNING'`` makes a short
     one. Of a library's old ways, which a user cannot change, only the file
-    tells.
+    tells. Weights that ``init_cfg`` loads are not drawn first.
     """
 
     def build_logger(
@@ -90,6 +92,11 @@ class LoggedRunner(Runner):
             else:
                 handler.addFilter(_is_for_users)
         return logger
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Build the model, whose ``init_weights`` is called before its use."""
+        with loaded_by(INIT_CFG):
+            return super().build_model(model)
 
 
 def build_runner(cfg: Config) -> Runner:
