@@ -68,7 +68,7 @@ def model_cases(
         for precision in precisions:
             work = 'training' if training else 'inference'
             case = f'{name}, {work}, batch {batch}, {precision}'
-            images = _Images(modules[OURS][0], batch, precision, device)
+            images = Images(modules[OURS][0], batch, precision, device)
             entries = [
                 entry
                 for peer in modules
@@ -117,8 +117,15 @@ def build_towers(
     return towers, missing
 
 
-class _Images:
-    """A batch, and what is done with it."""
+class Images:
+    """A batch, and what is done with it.
+
+    Args:
+        ours (Any): Our backbone, which tells the sizes.
+        batch (int): The number of images.
+        precision (str): One of ``DTYPES``.
+        device (torch.device): Where they are.
+    """
 
     def __init__(
         self, ours: Any, batch: int, precision: str, device: torch.device
@@ -129,10 +136,12 @@ class _Images:
         self.dtype = DTYPES[precision]
 
     def infer(self, tower: Tower) -> Tensor:
+        """Return the features, without gradients."""
         with torch.inference_mode(), self._autocast():
             return tower(self.images)
 
     def train(self, module: nn.Module, tower: Tower) -> None:
+        """Compute new gradients."""
         module.zero_grad(set_to_none=True)
         self.backward(tower)
 
@@ -192,7 +201,7 @@ class _Images:
 def _entries(
     name: str,
     modules: dict[str, tuple[nn.Module, Tower]],
-    images: _Images,
+    images: Images,
     training: bool,
     compiled: bool,
 ) -> Iterator[Entry]:

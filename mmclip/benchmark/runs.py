@@ -1,15 +1,17 @@
 """Whole iterations of a run, beside a loop that does nothing but train."""
 
 import copy
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -23,20 +25,21 @@ from mmclip.models.architecture import parse_arch
 from mmclip.shipped import shipped
 
 RECIPE = 'configs/clip/clip-b16-224.py'
-PHOTOS = 16
+PHOTOS, BATCHES = 16, 2
 BARE_LOOP = 'bare loop'
 
 
-def iteration_rows(
+def time_iterations(
     towers: Sequence[tuple[str, int]],
     precisions: Sequence[str],
     device: torch.device,
     rounds: int,
-) -> Iterator[list[Row]]:
+) -> Iterator[tuple[list[Row], list[str]]]:
     """Time iterations of the recipe for ViT-B/16, with each tower.
 
-    The bare loop has the same model, images, loss, fused AdamW and moving
-    average, but neither runner nor hooks nor checks.
+    Batches are in memory, so that loading is left out. The bare loop has the
+    same model, images, loss, fused AdamW and moving average, but neither
+    runner nor hooks nor checks.
 
     Args:
         towers (Sequence[tuple[str, int]]): Names in ``TOWERS`` and batch
@@ -46,37 +49,39 @@ def iteration_rows(
         rounds (int): How many rounds count.
 
     Yields:
-        list[Row]: The row of the run, and that of the bare loop.
+        tuple[list[Row], list[str]]: The rows of the run and of the bare loop,
+        and the lines of code at which an iteration waits for a GPU.
     """
     for name, batch in towers:
         for precision in precisions:
-            case = f'{name}, whole iteration, batch {batch}, {precision}'
             with tempfile.TemporaryDirectory() as folder:
-                images = batch * (2 * rounds + 10)  # more than are used
-                cfg = _config(Path(folder), name, batch, images)
+                cfg = _config(Path(folder), name, batch)
                 cfg.device = device.type
                 if precision == 'bf16':
                     use_mixed_precision(cfg.optim_wrapper)
                 runner: Any = _TurnsRunner.from_cfg(cfg)
-                runner.case, runner.rounds = case, rounds
-                runner.precision = precision
+                runner.case = (
+                    f'{name}, whole iteration, batch {batch}, {precision}'
+                )
+                runner.rounds, runner.precision = rounds, precision
                 runner.train()
-                yield runner.train_loop.rows
+                yield runner.train_loop.rows, runner.train_loop.waits
 
 
-def _config(folder: Path, tower: str, batch: int, images: int) -> Config:
+def _config(folder: Path, tower: str, batch: int) -> Config:
     """Return the recipe with another tower, for photos made here."""
     cfg = load_config(shipped(RECIPE))
     cfg.work_dir = str(folder / 'run')
     cfg.log_level = 'ERROR'
     paths = make_photos(folder, (500, 375), PHOTOS)
+    images = batch * BATCHES
     lines = [f'{paths[i % PHOTOS]} {i % 1000}\n' for i in range(images)]
     (folder / 'images.txt').write_text(''.join(lines))
     img_size = TOWERS[tower].get('img_size', 224)
     pipeline = cfg.train_pipeline
     pipeline[2].scale = img_size
     loader = cfg.train_dataloader
-    loader.batch_size, loader.num_workers = batch, 1
+    loader.batch_size, loader.num_workers = batch, 0
     loader.dataset = dict(
         type='mmclip.ImageFolder',
         data_root='',
@@ -106,18 +111,20 @@ class _TurnsLoop(EpochBasedTrainLoop):
     """A loop whose iterations take turns with a bare loop's."""
 
     rows: list[Row]
+    waits: list[str]
 
     def run(self) -> Any:
         """Time both."""
         runner: Any = self.runner
-        bare = _BareLoop(runner, runner.precision)
+        batches = list(self.dataloader)
+        bare = _BareLoop(runner, batches)
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
         runner.model.train()
-        batches = enumerate(self.dataloader)
+        mine = itertools.cycle(batches)
 
         def iterate() -> None:
-            self.run_iter(*next(batches))
+            self.run_iter(self.iter, next(mine))
 
         iterate()
         wanted = runner.message_hub.get_scalar('train/loss').current()
@@ -132,13 +139,30 @@ class _TurnsLoop(EpochBasedTrainLoop):
             Entry(BARE_LOOP, bare, difference),
         ]
         self.rows = compete(Case(runner.case, entries), runner.rounds)
+        self.waits = waits_of(iterate) if bare.device.type == 'cuda' else []
         return runner.model
+
+
+def waits_of(call: Callable[[], Any]) -> list[str]:
+    """Return the lines of code at which a call waits for the GPU."""
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return [
+        f'{warning.filename}:{warning.lineno}'
+        for warning in caught
+        if 'synchronizing CUDA operation' in str(warning.message)
+    ]
 
 
 class _BareLoop:
     """The same training in as few steps as possible."""
 
-    def __init__(self, runner: Any, precision: str):
+    def __init__(self, runner: Any, batches: Sequence[Any]):
         theirs = runner.model
         self.model = copy.deepcopy(theirs).train()
         twins = dict(
@@ -152,15 +176,14 @@ class _BareLoop:
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(0.9998)
         )
-        loader = Runner.build_dataloader(runner.cfg.train_dataloader, seed=0)
-        self.batches = iter(loader)
+        self.batches = itertools.cycle(batches)
         self.device = next(self.model.parameters()).device
         pixels = runner.cfg.model.data_preprocessor
         self.mean, self.std = (
             torch.tensor(values, device=self.device).view(3, 1, 1)
             for values in (pixels.mean, pixels.std)
         )
-        self.is_half = precision == 'bf16'
+        self.is_half = runner.precision == 'bf16'
 
     def __call__(self) -> Tensor:
         """Train on the next batch, and return the loss."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmclip.errors import CheckpointError, some
@@ -26,12 +27,10 @@ def check_finite(
     wrong = [
         key
         for key, tensor in weights.items()
-        if isinstance(tensor, Tensor)
-        and (tensor.is_floating_point() or tensor.is_complex())
-        and not tensor.isfinite().all()
+        if isinstance(tensor, Tensor) and not is_finite(tensor)
     ]
     if wrong and model is not None:
-        masks = {k for k, v in model.named_buffers() if not v.isfinite().all()}
+        masks = {k for k, v in model.named_buffers() if not is_finite(v)}
         wrong = [key for key in wrong if key not in masks]
     if wrong:
         raise CheckpointError(
@@ -39,3 +38,15 @@ def check_finite(
             f'infinite values: {some(wrong)}. Use a checkpoint from before '
             'the training diverged.'
         )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether all numbers of a tensor are finite, in one pass.
+
+    The least and the greatest are, if and only if all are: NaN is both.
+    """
+    if tensor.is_complex():
+        return is_finite(torch.view_as_real(tensor))
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return bool(torch.stack(tensor.aminmax()).isfinite().all())

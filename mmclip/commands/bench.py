@@ -7,7 +7,8 @@ What is timed:
             a run beside a loop that does nothing but train
   pipeline  from JPEG files to tensors, on one core
   convert   a whole model's weights to an image tower that configs can load
-  start     imports, --help, and building a model
+  start     imports, --help, a run of one iteration, and building a model
+  gpu       what decides the speed on a GPU, in about ten minutes
 
 Outputs are compared before anything is timed. Then all take turns, so that
 what else the machine does disturbs them alike; a round in which anything takes
@@ -35,7 +36,7 @@ EXAMPLES = """\
   %(prog)s train --cases ViT-B-16:4 --precision bf16 --plot train.png
   %(prog)s train --cases ViT-B-16:4 --compile --only timm --json train.json
 """
-KINDS = ('model', 'train', 'pipeline', 'convert', 'start')
+KINDS = ('model', 'train', 'pipeline', 'convert', 'start', 'gpu')
 PRECISIONS = ('fp32', 'bf16')
 PEERS = ('open_clip', 'timm', 'mmpretrain', 'transformers', 'torchvision v2')
 CASES = dict(
@@ -79,7 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=positive(int),
         help='how many rounds count (default: 15; convert and start: 5)',
     )
-    parser.add_device('model and train')
+    parser.add_device('model, train and gpu')
     add('--json', type=Path, metavar='OUT', help='a file for all numbers')
     add('--plot', type=Path, metavar='OUT', help='a picture of the ratios')
     parser.add_force('OUT if it exists')
@@ -102,23 +103,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     import dataclasses
 
-    from mmclip.benchmark.rounds import compete
-    from mmclip.benchmark.table import plot, table
+    from mmclip.benchmark.table import plot
     from mmclip.checkpoint.files.paths import check_free
 
     outs = [path for path in (args.json, args.plot) if path]
     for path in outs:
         check_free(path, force=args.force)
     rows = []
-    for case in cases(args):
-        new = compete(case, args.rounds)
+    for new, text in measured(args):
         rows += new
-        print(table(new))
-        if case.missing:
-            print(f'left out: {", ".join(case.missing)}\n')
-    for new in iterations(args):
-        rows += new
-        print(table(new))
+        print(text)
     if args.json:
         args.json.write_text(
             json.dumps([dataclasses.asdict(row) for row in rows], indent=1)
@@ -128,6 +122,33 @@ def main(argv: list[str] | None = None) -> int:
         plot(rows, args.plot)
         print_written((args.plot, 'ratios with their quartiles'))
     return 0
+
+
+def measured(args: argparse.Namespace) -> Iterator[tuple[list[Any], str]]:
+    """Yield rows, and what to print of them."""
+    import torch
+
+    from mmclip.benchmark.rounds import compete
+    from mmclip.benchmark.table import table
+
+    for case in cases(args):
+        rows = compete(case, args.rounds)
+        left_out = ', '.join(case.missing)
+        yield rows, table(rows) + f'\nleft out: {left_out}\n' * bool(left_out)
+    if args.kind not in ('train', 'gpu'):
+        return
+    from mmclip.benchmark import gpu, runs
+
+    device = torch.device(args.device)
+    towers = args.cases or gpu.towers_for(device)
+    precisions = ['bf16'] if args.kind == 'gpu' else args.precision
+    for rows, waits in runs.time_iterations(
+        towers, precisions, device, args.rounds
+    ):
+        lines = '\n'.join(['waits for the GPU at:', *waits, ''])
+        yield rows, table(rows) + f'\n{lines}' * bool(waits)
+    if args.kind == 'gpu':
+        yield [], gpu.largest_batches(device)
 
 
 def cases(args: argparse.Namespace) -> Iterator[Any]:
@@ -151,6 +172,10 @@ def cases(args: argparse.Namespace) -> Iterator[Any]:
             compiled=args.compile,
             only=args.only,
         )
+    elif args.kind == 'gpu':
+        from mmclip.benchmark.gpu import gpu_cases
+
+        yield from gpu_cases(torch.device(args.device))
     elif args.kind == 'pipeline':
         from mmclip.benchmark.pipelines import pipeline_cases
 
@@ -162,15 +187,3 @@ def cases(args: argparse.Namespace) -> Iterator[Any]:
             yield from convert_cases(args.model)
         else:
             yield from start_cases(args.only)
-
-
-def iterations(args: argparse.Namespace) -> Iterator[Any]:
-    """Yield the rows of whole iterations, if training is timed."""
-    import torch
-
-    if args.kind == 'train':
-        from mmclip.benchmark.runs import iteration_rows
-
-        yield from iteration_rows(
-            args.cases, args.precision, torch.device(args.device), args.rounds
-        )

@@ -10,6 +10,7 @@ from mmclip.engine.distributed.fully_shard import (
     FullyShardStrategy,
     StrategyRunner,
 )
+from mmclip.engine.merge_tokens_hook import MergeTokensHook
 from mmclip.engine.optim.bf16_optim_wrapper import BFloat16OptimWrapper
 from mmclip.engine.optim.finite_loss_hook import (
     FiniteLossHook,
@@ -35,6 +36,7 @@ __all__ = [
     'FullyShardStrategy',
     'InterruptHook',
     'LayerDecayOptimWrapperConstructor',
+    'MergeTokensHook',
     'NonFiniteLossError',
     'ProgressHook',
     'ReliableCheckpointHook',

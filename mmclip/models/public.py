@@ -4,10 +4,12 @@ from mmclip.models.clip_vit import CLIPVisionTransformer
 from mmclip.models.lora import LoRAModel
 from mmclip.models.open_clip_tower import OpenCLIPVisionTower
 from mmclip.models.siglip_vit import SigLIPVisionTransformer
+from mmclip.models.token_merging import merge_tokens
 
 __all__ = [
     'CLIPVisionTransformer',
     'LoRAModel',
     'OpenCLIPVisionTower',
     'SigLIPVisionTransformer',
+    'merge_tokens',
 ]

@@ -384,9 +384,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
         """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
+        q, k, v = self.project(x)
+        return self.attend(q[:, :, :num_outputs], k, v)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values: ``(3, B, heads, T, C / heads)``."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, C / heads)
-        x = F.scaled_dot_product_attention(q[:, :, :num_outputs], k, v)
+        return qkv.permute(2, 0, 3, 1, 4)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Return ``(B, T, C)``; ``bias`` is added to the scores."""
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.gamma1(self.proj(x.transpose(1, 2).flatten(2)))
 
 

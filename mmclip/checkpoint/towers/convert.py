@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmclip.checkpoint.finite import is_finite
 from mmclip.checkpoint.state_dict import refuse_lora
 from mmclip.checkpoint.towers.dialects import (
     PLAIN_DIALECTS,
@@ -113,7 +114,7 @@ def convert(
                 tensor = tensor.to(dtype)
             elif not name.endswith(_COUNTER):
                 not_floating += keys
-            if not tensor.isfinite().all():
+            if not is_finite(tensor):
                 not_finite += keys
             state_dict[name] = tensor
     if not_floating:
