@@ -10,7 +10,11 @@ from mmengine.config import Config
 from mmclip.adapting.encoder import Encoder
 from mmclip.adapting.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning.plan import PATIENCE, Plan, make_plan
-from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
+from mmclip.datasets.preprocessing import (
+    data_preprocessor,
+    faster,
+    test_pipeline,
+)
 from mmclip.few_shot.method import Classifier
 from mmclip.own_images.table import Images
 from mmclip.shipped import shipped
@@ -159,7 +163,7 @@ def _images(
 ) -> tuple[str, dict[str, Any]]:
     clip = encoder.clip
     test = test_pipeline(clip['preprocess'], clip['img_size'])
-    train = [
+    crop_and_resize = [
         dict(type='mmclip.SeedSample'),
         test[0],  # loads the image
         dict(
@@ -171,6 +175,7 @@ def _images(
         ),
         dict(type='PackInputs'),
     ]
+    train = faster(crop_and_resize)
 
     def loader(split: str, pipeline: str, **others: Any) -> dict[str, Any]:
         return dict(
@@ -209,7 +214,8 @@ def _images(
         )
     return (
         'Images. If a mirrored image keeps its class, add to the training\n'
-        "pipeline: dict(type='RandomFlip', prob=0.5)",
+        "pipeline: dict(type='RandomFlip', prob=0.5). It resizes by torch,\n"
+        'which is faster than Pillow and differs by rounding.',
         values,
     )
 

@@ -1,5 +1,6 @@
 """The cost of a training run, counted without running it."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.utils import to_2tuple
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import (
@@ -54,7 +56,9 @@ class TrainingCost:
         return self.bytes_of_states + batch_size * self.bytes_per_image
 
 
-def count_training_cost(cfg: Config) -> TrainingCost:
+def count_training_cost(
+    cfg: Config, size: tuple[int, int] | None = None
+) -> TrainingCost:
     """Count the training cost of a config's model, without weights files.
 
     For a :class:`ContrastiveClassifier` an image is counted with its caption,
@@ -65,9 +69,11 @@ def count_training_cost(cfg: Config) -> TrainingCost:
             :class:`CLIPVisionTransformer` or
             :class:`SigLIPVisionTransformer`, perhaps in a
             :class:`LoRAModel`, or a :class:`ContrastiveClassifier`.
+        size (tuple[int, int] | None): Height and width of the images in
+            pixels. Defaults to the backbone's.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    size = image_size(cfg)
+    size = size or image_size(cfg)
     is_contrastive = MODELS.get(cfg.model.type) is ContrastiveClassifier
     # open_clip moves the weights that it makes, which fails with fake tensors.
     with (
@@ -89,6 +95,46 @@ def count_training_cost(cfg: Config) -> TrainingCost:
         bytes_per_image=two - one,
         bytes_of_states=4 * ((1 + has_ema) * everything + 3 * trained),
     )
+
+
+def epochs_by_size(cfg: Config) -> dict[tuple[int, int], int]:
+    """Return how many epochs see images of each size, in pixels.
+
+    mmpretrain's ``SwitchRecipeHook`` changes it with the pipeline.
+
+    Args:
+        cfg (Config): A config with ``train_cfg.max_epochs``.
+    """
+    pipelines = {1: cfg.train_dataloader.get('dataset', {}).get('pipeline')}
+    for hook in cfg.get('custom_hooks') or []:
+        for recipe in hook.get('schedule') or []:
+            if 'train_pipeline' in recipe:
+                pipelines[recipe.action_epoch] = recipe.train_pipeline
+    begins = sorted(pipelines)
+    ends = [*begins[1:], cfg.train_cfg.max_epochs + 1]
+    epochs: dict[tuple[int, int], int] = {}
+    for begin, end in zip(begins, ends, strict=True):
+        size = _size_after(pipelines[begin] or [], image_size(cfg))
+        epochs[size] = epochs.get(size, 0) + end - begin
+    return epochs
+
+
+def _size_after(
+    pipeline: Sequence[Any], size: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the size to which a pipeline crops; ``size`` if it does not."""
+    for step in pipeline:
+        name = str(step.type).rpartition('.')[2]
+        if name in ('RandomResizedCrop', 'RandomCrop', 'CenterCrop'):
+            size = to_2tuple(step.get('scale') or step.get('crop_size'))[::-1]
+    return size
+
+
+def operations_of(call: Callable[[], Any]) -> int:
+    """Count the floating-point operations of products and attention."""
+    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def _attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:

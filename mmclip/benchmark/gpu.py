@@ -14,7 +14,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
-from mmclip.benchmark.models import Images, Tower, build_towers, model_cases
+from mmclip.benchmark.models import (
+    Images,
+    Tower,
+    build_towers,
+    last_of,
+    model_cases,
+)
 from mmclip.benchmark.pipelines import CROP, FASTER, PEERS, make_photos
 from mmclip.benchmark.rounds import OURS, Case, Entry
 from mmclip.markdown import markdown_table
@@ -83,7 +89,7 @@ def layout_case(
 
     def call() -> None:
         other.zero_grad(set_to_none=True)
-        images.backward(lambda x: other(x)[-1], pixels)
+        images.backward(partial(last_of, other), pixels)
 
     return Case(
         f'{case}: order of pixels in memory',
@@ -113,7 +119,6 @@ def optimizer_case(name: str, module: nn.Module) -> Case:
 def loader_case() -> Iterator[Case]:
     """Yield loaders with as many workers as there are cores."""
     workers = os.cpu_count() or 1
-    loading = dict(batch_size=64, num_workers=workers, persistent_workers=True)
     entries = []
     with TemporaryDirectory() as folder:
         paths = make_photos(Path(folder), (500, 375), 16)
@@ -121,7 +126,12 @@ def loader_case() -> Iterator[Case]:
             made = PEERS[name](CROP)
             if made is None:
                 continue
-            loader = DataLoader(_Photos(made[0], paths), **loading)
+            loader = DataLoader(
+                _Photos(made[0], paths),
+                batch_size=64,
+                num_workers=workers,
+                persistent_workers=True,
+            )
             entries.append(Entry(name, partial(_exhaust, loader)))
         yield Case(
             f'{CROP}, {LOADED} JPEGs of 500x375, {workers} workers', entries
@@ -154,13 +164,10 @@ def largest_batches(device: torch.device) -> str:
     body = []
     for name, _ in towers_for(device):
         modules, _ = build_towers(name, torch.device('cpu'), True, RIVALS)
-        ours, tower = modules[OURS]
-        checkpointed = copy.deepcopy(ours)
-        checkpointed.with_cp = True
-        modules['mmclip, with_cp=True'] = (
-            checkpointed,
-            lambda images, module=checkpointed: module(images)[-1],
-        )
+        ours: Any = modules[OURS][0]
+        saving = copy.deepcopy(ours)
+        saving.with_cp = True
+        modules['mmclip, with_cp=True'] = (saving, partial(last_of, saving))
         for who, (module, tower) in modules.items():
             module.to(device)
             most = _largest(ours, module, tower, device)

@@ -102,7 +102,7 @@ def build_towers(
     randomize(ours)
     described = dict(img_size=224) | dict(type=CLIP) | ours.architecture()
     towers: dict[str, tuple[nn.Module, Tower]] = {
-        OURS: (ours, lambda images: ours(images)[-1])
+        OURS: (ours, partial(last_of, ours))
     }
     missing = []
     for peer, build in PEERS.items():
@@ -115,6 +115,11 @@ def build_towers(
     for module, _ in towers.values():
         module.to(device).train(training)
     return towers, missing
+
+
+def last_of(module: nn.Module, images: Tensor) -> Tensor:
+    """Return the last output of a backbone."""
+    return module(images)[-1]
 
 
 class Images:
@@ -279,7 +284,7 @@ def _mmpretrain(
         pre_norm=True,
     )
     tower.load_state_dict(weights)
-    return tower, lambda images: tower(images)[-1]
+    return tower, partial(last_of, tower)
 
 
 def _hugging_face(

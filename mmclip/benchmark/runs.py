@@ -93,7 +93,10 @@ def _config(folder: Path, tower: str, batch: int) -> Config:
         cfg[f'val_{part}'] = cfg[f'test_{part}'] = None
     backbone = cfg.model.backbone
     backbone.update(TOWERS[tower] | dict(img_size=img_size, init_cfg=None))
-    cfg.model.head.in_channels, *_ = parse_arch(backbone.arch)
+    head = cfg.model.head
+    head.in_channels, *_ = parse_arch(backbone.arch)
+    # The recipe's head starts at 0, and its loss would be that of any image.
+    head.init_cfg = dict(type='Normal', layer='Linear', std=0.1)
     complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
     return cfg
 

@@ -2,13 +2,15 @@
 
 What is timed:
 
-  model     forward passes of image towers, with the same random weights
-  train     forward and backward passes of the same, and whole iterations of
-            a run beside a loop that does nothing but train
-  pipeline  from JPEG files to tensors, on one core
-  convert   a whole model's weights to an image tower that configs can load
-  start     imports, --help, a run of one iteration, and building a model
-  gpu       what decides the speed on a GPU, in about ten minutes
+  model      forward passes of image towers, with the same random weights
+  train      forward and backward passes of the same
+  iteration  whole iterations of a run, beside a loop that only trains
+  options    towers of ours that compute less: dropped patches in training,
+             merged tokens and int8 in inference
+  pipeline   from JPEG files to tensors, on one core
+  convert    a whole model's weights to an image tower that configs can load
+  start      imports, --help, a run of one iteration, and building a model
+  gpu        what decides the speed on a GPU, in about ten minutes
 
 Outputs are compared before anything is timed. Then all take turns, so that
 what else the machine does disturbs them alike; a round in which anything takes
@@ -33,14 +35,21 @@ from mmclip.commands._command_line import (
 
 EXAMPLES = """\
   %(prog)s model
+  %(prog)s gpu --json gpu.json --plot gpu.png
   %(prog)s train --cases ViT-B-16:4 --precision bf16 --plot train.png
   %(prog)s train --cases ViT-B-16:4 --compile --only timm --json train.json
 """
-KINDS = ('model', 'train', 'pipeline', 'convert', 'start', 'gpu')
+KINDS = (
+    *('model', 'train', 'iteration', 'options'),
+    *('pipeline', 'convert', 'start', 'gpu'),
+)
 PRECISIONS = ('fp32', 'bf16')
 PEERS = ('open_clip', 'timm', 'mmpretrain', 'transformers', 'torchvision v2')
 CASES = dict(
-    model=['ViT-B-16:1', 'ViT-B-16:8'], train=['ViT-B-16:4', 'ViT-L-14:1']
+    model=['ViT-B-16:1', 'ViT-B-16:8'],
+    train=['ViT-B-16:4', 'ViT-L-14:1'],
+    iteration=['ViT-B-16:8'],
+    options=['ViT-B-16:4'],
 )
 
 
@@ -52,8 +61,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--cases',
         nargs='+',
         metavar='TOWER:BATCH',
-        help='for model and train: tiny, ViT-B-16, ViT-L-14 or ViT-L-14-336, '
-        'and the images of a batch (default: '
+        help='for these four: tiny, ViT-B-16, ViT-L-14 or '
+        'ViT-L-14-336, and the images of a batch (default: '
         + '; '.join(f'{kind}: {" ".join(c)}' for kind, c in CASES.items())
         + ')',
     )
@@ -62,7 +71,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         choices=PRECISIONS,
         default=PRECISIONS,
-        help='for model and train: bf16 is autocast (default: both)',
+        help='for the same: bf16 is autocast (default: both)',
     )
     add(
         '--compile',
@@ -135,7 +144,7 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[list[Any], str]]:
         rows = compete(case, args.rounds)
         left_out = ', '.join(case.missing)
         yield rows, table(rows) + f'\nleft out: {left_out}\n' * bool(left_out)
-    if args.kind not in ('train', 'gpu'):
+    if args.kind not in ('iteration', 'gpu'):
         return
     from mmclip.benchmark import gpu, runs
 
@@ -162,28 +171,35 @@ def cases(args: argparse.Namespace) -> Iterator[Any]:
 
         for tower, _ in args.cases:
             check_choice('--cases', tower, TOWERS)
-        # Or the second run would tell less about the time to start.
-        torch._inductor.config.force_disable_caches = True
+    device = torch.device(args.device)
+    # Or the second run would tell less about the time to start.
+    torch._inductor.config.force_disable_caches = True
+    if args.kind in ('model', 'train'):
         yield from model_cases(
             args.cases,
             args.precision,
-            torch.device(args.device),
+            device,
             training=args.kind == 'train',
             compiled=args.compile,
             only=args.only,
         )
-    elif args.kind == 'gpu':
-        from mmclip.benchmark.gpu import gpu_cases
+    elif args.kind == 'options':
+        from mmclip.benchmark.options import option_cases
 
-        yield from gpu_cases(torch.device(args.device))
+        yield from option_cases(args.cases, args.precision, device)
     elif args.kind == 'pipeline':
         from mmclip.benchmark.pipelines import pipeline_cases
 
         yield from pipeline_cases(args.only)
-    else:
-        from mmclip.benchmark.programs import convert_cases, start_cases
+    elif args.kind == 'convert':
+        from mmclip.benchmark.programs import convert_cases
 
-        if args.kind == 'convert':
-            yield from convert_cases(args.model)
-        else:
-            yield from start_cases(args.only)
+        yield from convert_cases(args.model)
+    elif args.kind == 'start':
+        from mmclip.benchmark.programs import start_cases
+
+        yield from start_cases(args.only)
+    elif args.kind == 'gpu':
+        from mmclip.benchmark.gpu import gpu_cases
+
+        yield from gpu_cases(device)

@@ -60,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def row(path: str, images: int, tflops: float) -> list[str]:
-    from mmclip.analysis.training_cost import count_training_cost
+    from mmclip.analysis.training_cost import (
+        count_training_cost,
+        epochs_by_size,
+    )
     from mmclip.engine.config.build import naming_the_config
     from mmclip.errors import ConfigError
     from mmclip.evaluation.config import load_config_with
@@ -74,15 +77,21 @@ def row(path: str, images: int, tflops: float) -> list[str]:
             'train_cfg.max_epochs.'
         )
     with naming_the_config(cfg):
-        cost = count_training_cost(cfg)
+        parts = [
+            (count_training_cost(cfg, size), epochs_of_size)
+            for size, epochs_of_size in epochs_by_size(cfg).items()
+        ]
+    flops = sum(cost.flops_per_image * n for cost, n in parts) / epochs
+    hours = sum(cost.gpu_hours(n * images, tflops) for cost, n in parts)
+    most = max((cost for cost, _ in parts), key=lambda c: c.bytes_per_image)
     return [
         path.rpartition('/')[2],
-        f'{cost.params / 1e6:.1f}',
-        f'{cost.flops_per_image / 1e12:.2f}',
-        f'{cost.bytes_of_states / 1e9:.1f}',
-        f'{cost.bytes_per_image / 1e9:.2f}',
+        f'{most.params / 1e6:.1f}',
+        f'{flops / 1e12:.2f}',
+        f'{most.bytes_of_states / 1e9:.1f}',
+        f'{most.bytes_per_image / 1e9:.2f}',
         str(batch),
-        f'{cost.memory(batch) / 1e9:.0f}',
+        f'{most.memory(batch) / 1e9:.0f}',
         str(epochs),
-        f'{cost.gpu_hours(epochs * images, tflops):.0f}',
+        f'{hours:.0f}',
     ]

@@ -50,6 +50,15 @@ def blocks_are_loaded(init_cfg: Any) -> bool:
     )
 
 
+def allocate(module: nn.Module) -> None:
+    """Give the parameters of a module on 'meta' memory, but no values."""
+    device = torch.get_default_device()
+    for part in module.modules():
+        for name, param in part.named_parameters(recurse=False):
+            empty = torch.empty_like(param, device=device)
+            part.register_parameter(name, nn.Parameter(empty))
+
+
 def mark_unloaded(blocks: nn.Module) -> None:
     """Set biases and norms to NaN, so that no block is used unloaded."""
     with torch.no_grad():

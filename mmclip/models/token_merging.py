@@ -5,6 +5,8 @@ Paper: Token Merging: Your ViT But Faster (https://arxiv.org/abs/2210.09461).
 Shapes: B batch, N patches, T tokens that are left, C channels (the width).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,7 +42,7 @@ def merge_tokens(backbone: VisionTransformer, per_block: int) -> None:
     if per_block < 0:
         raise ValueError(f'per_block must not be negative, got {per_block}.')
     merging = Merging(backbone.num_prefix_tokens, per_block)
-    blocks = backbone.layers[: backbone.out_indices[-1] + 1]
+    blocks: Any = backbone.layers[: backbone.out_indices[-1] + 1]
     for layer in blocks:
         layer.__class__ = MergingLayer
         layer.merging = merging

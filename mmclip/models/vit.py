@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from mmclip.errors import DataError, check_choice
 from mmclip.models.architecture import ARCH_KEYS, Architecture
 from mmclip.models.loading import (
+    allocate,
     blocks_are_loaded,
     mark_unloaded,
     refuse_whole_models,
@@ -102,7 +103,7 @@ class VisionTransformer(BaseModule):
                 )
                 for i in range(arch.depth)
             )
-        self.layers.to_empty(device=torch.get_default_device())
+        allocate(self.layers)
         self.pre_norm = (
             nn.LayerNorm(arch.width, eps=arch.norm_eps)
             if arch.pre_norm
