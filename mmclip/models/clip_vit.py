@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmclip.errors import check_choice
 from mmclip.models.architecture import Architecture, parse_arch
+from mmclip.models.dense import DENSE
 from mmclip.models.vit import VisionTransformer, to_map
 from mmclip.pos_embed import Grid
 from mmclip.registry import MODELS
@@ -83,6 +84,28 @@ class CLIPVisionTransformer(VisionTransformer):
             (https://arxiv.org/abs/2212.06138) does. Defaults to False.
         with_cp (bool): Recompute the blocks' activations in the backward pass
             to save memory. Defaults to False.
+        window_size (int): Rows and columns of the windows of patches to which
+            attention is confined, for large images; 0 for none. The class
+            token attends to all patches, and all to it, so that a window that
+            holds the image changes nothing. Defaults to 0.
+        global_blocks (Sequence[int] | None): With windows, the blocks whose
+            attention has none; negative numbers count from the end. None for
+            the last of each quarter, as in ViTDet
+            (https://arxiv.org/abs/2203.16527). Defaults to None.
+        norm_outputs (str): What of ``'featmap'`` and ``'raw'`` is normalised:
+            ``'last'``: only the last block's output, by the final norm;
+            ``'each'``: every output by a new norm of its own,
+            ``out_norms``, which no checkpoint has (``fresh=['out_norms']`` in
+            ``init_cfg``); ``'none'``. Defaults to ``'last'``.
+        output_cls_token (bool): With ``'featmap'``, whether each output is a
+            pair: the map, and the class token ``(B, C)``, normalised and
+            projected as the map is. Defaults to False.
+        dense (str | None): With ``'featmap'`` and the last block, how its
+            patches are kept apart for zero-shot segmentation:
+            ``'maskclip'`` (https://arxiv.org/abs/2112.01071), ``'sclip'``
+            (https://arxiv.org/abs/2312.01597) or ``'clearclip'``
+            (https://arxiv.org/abs/2407.12442). Defaults to None: as CLIP was
+            trained.
         init_cfg (dict | list[dict] | None): Where the weights come from,
             usually ``dict(type='mmclip.PretrainedCLIP', checkpoint=...)``.
             None keeps the random initialisation.
@@ -111,8 +134,16 @@ class CLIPVisionTransformer(VisionTransformer):
         frozen_stages: int = -1,
         freeze_patch_embed: bool = False,
         with_cp: bool = False,
+        window_size: int = 0,
+        global_blocks: Sequence[int] | None = None,
+        norm_outputs: str = 'last',
+        output_cls_token: bool = False,
+        dense: str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ):
+        if dense is not None:
+            check_choice('dense', dense, DENSE)
+        self.output_cls_token, self.dense = output_cls_token, dense
         super().__init__(
             Architecture(
                 *parse_arch(arch),
@@ -135,7 +166,23 @@ class CLIPVisionTransformer(VisionTransformer):
             freeze_patch_embed=freeze_patch_embed,
             with_cp=with_cp,
             init_cfg=init_cfg,
+            window_size=window_size,
+            global_blocks=global_blocks,
+            norm_outputs=norm_outputs,
+            last_layer=DENSE[dense] if dense else None,
         )
+        for name, value in dict(
+            output_cls_token=output_cls_token, dense=dense
+        ).items():
+            if value and out_type != 'featmap':
+                raise ValueError(
+                    f"{name} needs out_type='featmap', got {out_type!r}."
+                )
+        if dense and self.out_indices[-1] != self.depth - 1:
+            raise ValueError(
+                'dense changes the last block, which out_indices '
+                f'{out_indices} leaves out.'
+            )
 
     def _build_tail(self) -> None:
         arch = self.arch
@@ -175,19 +222,20 @@ class CLIPVisionTransformer(VisionTransformer):
     def _needs_all_tokens(self) -> bool:
         return self.out_type != 'pooled' or self.pool != 'cls_token'
 
-    def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
+    def _output(self, x: Tensor, grid: Grid, block: int) -> Any:
         if self.out_type == 'pooled':
             x = self._pool(x)
-        with_tail = last and self._uses_tail()
-        if with_tail:
-            x = self.ln1(x)
+        with_tail = block == self.depth - 1 and self._uses_tail()
+        if with_tail or self.norm_outputs == 'each':
+            x = self._norm_of(block)(x)
         if self.out_type == 'avg_featmap':
             x = x[:, 1:].mean(dim=1)
-        elif self.out_type == 'featmap':
-            x = x[:, 1:]
         if with_tail:
             x = self._project(x)
-        return to_map(x, grid) if self.out_type == 'featmap' else x
+        if self.out_type != 'featmap':
+            return x
+        patches = to_map(x[:, 1:], grid)
+        return (patches, x[:, 0]) if self.output_cls_token else patches
 
     def _pool(self, x: Tensor) -> Tensor:
         """Pool ``(B, 1 + N, C)`` to ``(B, C)``, or ``(B, D)`` by attention."""
@@ -202,6 +250,8 @@ class CLIPVisionTransformer(VisionTransformer):
 
     def _uses_tail(self) -> bool:
         # CoCa's norm is as wide as its queries, not as its patches.
+        if self.norm_outputs != 'last':
+            return False
         return self.pool != 'attention' or self.out_type == 'pooled'
 
     def reset_parameters(self) -> None:

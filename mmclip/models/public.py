@@ -2,6 +2,7 @@
 
 from mmclip.models.clip_vit import CLIPVisionTransformer
 from mmclip.models.lora import LoRAModel
+from mmclip.models.necks.simple_feature_pyramid import SimpleFeaturePyramid
 from mmclip.models.open_clip_tower import OpenCLIPVisionTower
 from mmclip.models.siglip_vit import SigLIPVisionTransformer
 from mmclip.models.token_merging import merge_tokens
@@ -11,5 +12,6 @@ __all__ = [
     'LoRAModel',
     'OpenCLIPVisionTower',
     'SigLIPVisionTransformer',
+    'SimpleFeaturePyramid',
     'merge_tokens',
 ]

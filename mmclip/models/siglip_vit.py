@@ -54,7 +54,8 @@ class SigLIPVisionTransformer(VisionTransformer):
         out_indices (int | Sequence[int]): Blocks whose output is returned;
             the final norm is applied to the last block's. This argument and
             ``drop_path_rate``, ``patch_dropout``, ``frozen_stages``,
-            ``freeze_patch_embed``, ``with_cp`` and ``init_cfg`` are as in
+            ``freeze_patch_embed``, ``with_cp``, ``window_size``,
+            ``global_blocks``, ``norm_outputs`` and ``init_cfg`` are as in
             :class:`CLIPVisionTransformer`.
 
     Raises:
@@ -77,6 +78,9 @@ class SigLIPVisionTransformer(VisionTransformer):
         frozen_stages: int = -1,
         freeze_patch_embed: bool = False,
         with_cp: bool = False,
+        window_size: int = 0,
+        global_blocks: Sequence[int] | None = None,
+        norm_outputs: str = 'last',
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(
@@ -97,20 +101,24 @@ class SigLIPVisionTransformer(VisionTransformer):
             freeze_patch_embed=freeze_patch_embed,
             with_cp=with_cp,
             init_cfg=init_cfg,
+            window_size=window_size,
+            global_blocks=global_blocks,
+            norm_outputs=norm_outputs,
         )
 
     def _build_tail(self) -> None:
         check_choice('pool', self.arch.pool, POOLS)
         self.pool = self.arch.pool
         self.ln1 = nn.LayerNorm(self.width, eps=self.arch.norm_eps)
+        self.ln1.requires_grad_(self.norm_outputs == 'last')
         self.attn_pool: nn.Module | None = None
         if self.pool == 'attention':
             self.attn_pool = _attention_pool(self.arch)
             self.attn_pool.requires_grad_(self.out_type == 'pooled')
 
-    def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
-        if last:
-            x = self.ln1(x)
+    def _output(self, x: Tensor, grid: Grid, block: int) -> Tensor:
+        last = block == self.depth - 1
+        x = self._norm_of(block)(x)
         if self.out_type == 'pooled' and last and self.attn_pool is not None:
             return self.attn_pool(x)
         if self.out_type in ('pooled', 'avg_featmap'):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmclip.models.vit import TransformerLayer, VisionTransformer
+from mmclip.pos_embed import Grid
 
 
 def merge_tokens(backbone: VisionTransformer, per_block: int) -> None:
@@ -39,6 +40,12 @@ def merge_tokens(backbone: VisionTransformer, per_block: int) -> None:
             'Tokens can be merged for one output only; out_indices are '
             f'{backbone.out_indices}.'
         )
+    kinds = {type(layer) for layer in backbone.layers}
+    if backbone.window_size or kinds != {TransformerLayer}:
+        raise ValueError(
+            'Tokens can only be merged once, and neither with windows nor '
+            'with dense.'
+        )
     if per_block < 0:
         raise ValueError(f'per_block must not be negative, got {per_block}.')
     merging = Merging(backbone.num_prefix_tokens, per_block)
@@ -56,17 +63,22 @@ class MergingLayer(TransformerLayer):
     is_first: bool
     is_last: bool
 
-    def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        num_outputs: int | None = None,
+        grid: Grid | None = None,
+    ) -> Tensor:
         """Map ``(B, T, C)`` to fewer tokens; the last block, to all again."""
         if self.training:
-            return super().forward(x, num_outputs)
+            return super().forward(x, num_outputs, grid)
         if self.is_first:
             self.merging.start(x)
         q, k, v = self.attn.project(self.ln1(x))
-        attended = self.attn.attend(
-            q[:, :, :num_outputs], k, v, self.merging.bias(q)
+        attended = F.scaled_dot_product_attention(
+            q[:, :, :num_outputs], k, v, attn_mask=self.merging.bias(q)
         )
-        x = x[:, :num_outputs] + attended
+        x = x[:, :num_outputs] + self.attn.join(attended)
         if num_outputs is None:
             x = self.merging.merge(x, k.mean(dim=1))
         x = x + self.ffn(self.ln2(x))

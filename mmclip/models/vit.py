@@ -32,9 +32,11 @@ from mmclip.models.loading import (
     resize_pos_embed_on_load,
     tell_patch_grid,
 )
+from mmclip.models.windows import Windows, parse_global_blocks
 from mmclip.pos_embed import Grid, resize_pos_embed
 
 OUT_TYPES = ('pooled', 'avg_featmap', 'raw', 'featmap')
+NORM_OUTPUTS = ('last', 'each', 'none')
 
 
 class VisionTransformer(BaseModule):
@@ -61,6 +63,10 @@ class VisionTransformer(BaseModule):
         freeze_patch_embed: bool,
         with_cp: bool,
         init_cfg: dict | list[dict] | None,
+        window_size: int,
+        global_blocks: Sequence[int] | None,
+        norm_outputs: str,
+        last_layer: type['TransformerLayer'] | None = None,
     ):
         super().__init__(init_cfg)
         check_choice('act', arch.act, ACTS)
@@ -68,11 +74,23 @@ class VisionTransformer(BaseModule):
         _check_range('patch_dropout', patch_dropout, 0, 1)
         _check_range('drop_path_rate', drop_path_rate, 0, 1)
         _check_range('frozen_stages', frozen_stages, -1, arch.depth + 1)
-        if patch_dropout > 0 and out_type == 'featmap':
+        if patch_dropout > 0 and (out_type == 'featmap' or window_size):
             raise ValueError(
-                "patch_dropout must be 0 with out_type='featmap', because "
-                'dropped patches would leave holes in the map; got '
+                "patch_dropout must be 0 with out_type='featmap' or windows, "
+                'because dropped patches would leave holes in the map; got '
                 f'{patch_dropout}.'
+            )
+        check_choice('norm_outputs', norm_outputs, NORM_OUTPUTS)
+        if norm_outputs != 'last' and (
+            out_type not in ('featmap', 'raw') or arch.proj_dim is not None
+        ):
+            raise ValueError(
+                f"norm_outputs={norm_outputs!r} needs out_type='featmap' or "
+                "'raw', and no proj_dim."
+            )
+        if window_size < 0:
+            raise ValueError(
+                f'window_size must not be negative, got {window_size}.'
             )
         self.arch = arch
         self.width, self.depth = arch.width, arch.depth
@@ -82,6 +100,13 @@ class VisionTransformer(BaseModule):
         self.frozen_stages = frozen_stages
         self.freeze_patch_embed = freeze_patch_embed
         self.with_cp = with_cp
+        self.norm_outputs = norm_outputs
+        self.window_size = window_size
+        self.global_blocks = (
+            parse_global_blocks(global_blocks, arch.depth)
+            if window_size
+            else tuple(range(arch.depth))
+        )
 
         self.img_size: tuple[int, int] = tuple(to_2tuple(arch.img_size))
         self.grid = self.patch_grid(*self.img_size)
@@ -96,10 +121,13 @@ class VisionTransformer(BaseModule):
             if arch.class_token
             else None
         )
+        last = arch.depth - 1
         with torch.device('meta'):  # or torch would draw, too
             self.layers = nn.ModuleList(
-                TransformerLayer(
-                    arch, drop_path_rate * i / max(arch.depth - 1, 1)
+                (last_layer if last_layer and i == last else TransformerLayer)(
+                    arch,
+                    drop_path_rate * i / max(last, 1),
+                    0 if i in self.global_blocks else window_size,
                 )
                 for i in range(arch.depth)
             )
@@ -110,6 +138,11 @@ class VisionTransformer(BaseModule):
             else nn.Identity()
         )
         self._build_tail()
+        if norm_outputs == 'each':
+            self.out_norms = nn.ModuleList(
+                nn.LayerNorm(arch.width, eps=arch.norm_eps)
+                for _ in self.out_indices
+            )
         self.reset_parameters()
         if blocks_are_loaded(init_cfg):
             mark_unloaded(self.layers)
@@ -151,11 +184,13 @@ class VisionTransformer(BaseModule):
         for i, layer in enumerate(self.layers[: last_run + 1]):
             num_outputs = self._num_outputs(layer) if i == last_run else None
             if recomputes and i >= self.frozen_stages:
-                x = checkpoint(layer, x, num_outputs, use_reentrant=False)
+                x = checkpoint(
+                    layer, x, num_outputs, grid, use_reentrant=False
+                )
             else:
-                x = layer(x, num_outputs)
+                x = layer(x, num_outputs, grid)
             if i in self.out_indices:
-                outs.append(self._output(x, grid, last=i == self.depth - 1))
+                outs.append(self._output(x, grid, i))
         return tuple(outs)
 
     def patch_grid(self, height: int, width: int) -> Grid:
@@ -195,9 +230,16 @@ class VisionTransformer(BaseModule):
         """
         raise NotImplementedError
 
-    def _output(self, x: Tensor, grid: Grid, *, last: bool) -> Tensor:
+    def _output(self, x: Tensor, grid: Grid, block: int) -> Any:
         """Turn a block's tokens into an output."""
         raise NotImplementedError
+
+    def _norm_of(self, block: int) -> nn.Module:
+        """Return the norm of a block's output."""
+        if self.norm_outputs == 'each':
+            return self.out_norms[self.out_indices.index(block)]
+        is_final = self.norm_outputs == 'last' and block == self.depth - 1
+        return self.ln1 if is_final else nn.Identity()
 
     def reset_parameters(self) -> None:
         """Draw random weights outside the blocks as CLIP does.
@@ -294,6 +336,8 @@ class VisionTransformer(BaseModule):
                 param.requires_grad_(False)
 
     def _is_frozen(self, name: str) -> bool:
+        if name.startswith('out_norms'):  # which start anew
+            return False
         layer, _ = self.get_layer_depth(name)
         return (
             layer <= self.frozen_stages
@@ -337,17 +381,28 @@ def drop_patches(x: Tensor, rate: float, num_prefix_tokens: int) -> Tensor:
 class TransformerLayer(nn.Module):
     """A pre-norm block: attention and MLP, each added to its input."""
 
-    def __init__(self, arch: Architecture, drop_path: float):
+    def __init__(
+        self, arch: Architecture, drop_path: float, window_size: int = 0
+    ):
         super().__init__()
         self.ln1 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
-        self.attn = Attention(arch)
+        self.attn = (
+            WindowAttention(arch, window_size)
+            if window_size
+            else Attention(arch)
+        )
         self.ln2 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
         self.ffn = MLP(arch)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        num_outputs: int | None = None,
+        grid: Grid | None = None,
+    ) -> Tensor:
         """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
-        attended = self.attn(self.ln1(x), num_outputs)
+        attended = self.attn(self.ln1(x), num_outputs, grid)
         x = x[:, :num_outputs] + self.drop_path(attended)
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
@@ -383,22 +438,71 @@ class Attention(nn.Module):
         self.proj = nn.Linear(arch.width, arch.width)
         self.gamma1 = _layer_scale(arch)
 
-    def forward(self, x: Tensor, num_outputs: int | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        num_outputs: int | None = None,
+        grid: Grid | None = None,
+    ) -> Tensor:
         """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
         q, k, v = self.project(x)
-        return self.attend(q[:, :, :num_outputs], k, v)
+        q = q[:, :, :num_outputs]
+        return self.join(F.scaled_dot_product_attention(q, k, v))
 
     def project(self, x: Tensor) -> Tensor:
         """Return queries, keys and values: ``(3, B, heads, T, C / heads)``."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
         return qkv.permute(2, 0, 3, 1, 4)
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None
-    ) -> Tensor:
-        """Return ``(B, T, C)``; ``bias`` is added to the scores."""
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    def join(self, x: Tensor) -> Tensor:
+        """Map the heads' outputs ``(B, heads, T, C / heads)`` to tokens."""
         return self.gamma1(self.proj(x.transpose(1, 2).flatten(2)))
+
+
+class WindowAttention(Attention):
+    """Attention of patches to those of their window, for large images.
+
+    The grid is cut into windows of ``size`` x ``size`` patches, from the top
+    left; those at the right and the bottom may be smaller (ViTDet,
+    https://arxiv.org/abs/2203.16527). The class token attends to all, and all
+    to it, so that a window that holds the image changes nothing.
+    """
+
+    def __init__(self, arch: Architecture, size: int):
+        super().__init__(arch)
+        self.size = size
+
+    def forward(
+        self,
+        x: Tensor,
+        num_outputs: int | None = None,
+        grid: Grid | None = None,
+    ) -> Tensor:
+        """Map ``(B, T, C)``, with patches of ``grid``, to the same shape."""
+        assert grid is not None
+        q, k, v = self.project(x)
+        num_prefix = x.shape[1] - grid[0] * grid[1]
+        parts = [F.scaled_dot_product_attention(q[:, :, :num_prefix], k, v)]
+        if num_outputs != num_prefix:
+            windows = Windows(grid, self.size)
+            keys, values = (
+                torch.cat(
+                    [
+                        windows.for_each(t[:, :, :num_prefix]),
+                        windows.cut(t[:, :, num_prefix:]),
+                    ],
+                    dim=2,
+                )
+                for t in (k, v)
+            )
+            out = F.scaled_dot_product_attention(
+                windows.cut(q[:, :, num_prefix:]),
+                keys,
+                values,
+                attn_mask=windows.mask(len(x), num_prefix, x.device),
+            )
+            parts.append(windows.join(out))
+        return self.join(torch.cat(parts, dim=2))
 
 
 class MLP(nn.Module):

@@ -1,0 +1,1 @@
+"""Necks, which turn a backbone's maps into what heads take."""
