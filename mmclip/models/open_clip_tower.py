@@ -6,15 +6,17 @@ from typing import Any
 
 from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmclip.errors import CheckpointError, check_choice
 from mmclip.models.loading import refuse_whole_models
+from mmclip.models.tower_layers import layers_of
 from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import take_image_tower
 
 OUT_TYPES = ('pooled', 'featmap')
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 # What open_clip and timm call the position embeddings of patches.
 POSITIONS = ('positional_embedding', 'pos_embed')
 
@@ -25,8 +27,7 @@ class OpenCLIPVisionTower(BaseModule):
 
     The text tower is not built. For plain vision transformers use
     :class:`CLIPVisionTransformer` or :class:`SigLIPVisionTransformer`, which
-    resize position embeddings, freeze stages and know their layers; the
-    converter does.
+    resize position embeddings; the converter does.
 
     Args:
         model (str | dict): An open_clip model name, such as
@@ -40,6 +41,11 @@ class OpenCLIPVisionTower(BaseModule):
             None.
         frozen (bool): Keep all weights and the statistics of batch norms.
             Defaults to False.
+        frozen_stages (int): Keep those of the first parts: -1 of none, 0 of
+            the stem, n also of the first n stages (blocks, where there are no
+            stages). Defaults to -1.
+        norm_eval (bool): Keep the statistics of all batch norms, as for small
+            batches. Defaults to False.
         with_cp (bool): Recompute activations in the backward pass, if the
             trunk supports it. Defaults to False.
         init_cfg (dict | list[dict] | None): Usually
@@ -57,6 +63,8 @@ class OpenCLIPVisionTower(BaseModule):
         out_type: str = 'pooled',
         out_indices: Sequence[int] | None = None,
         frozen: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
@@ -76,10 +84,12 @@ class OpenCLIPVisionTower(BaseModule):
             raise ValueError(f'The tower of {model} has no feature maps.')
         self.out_type = out_type
         self.out_indices = None if out_indices is None else list(out_indices)
-        self.frozen = frozen
+        self.frozen, self.norm_eval = frozen, norm_eval
         if with_cp:
             self.tower.set_grad_checkpointing()
         self.requires_grad_(not frozen)
+        self.frozen_names = self._freeze(frozen_stages)
+        self._layers = layers_of(self.tower)
         self.register_load_state_dict_pre_hook(refuse_whole_models)
         self.register_load_state_dict_pre_hook(_refuse_other_images)
         self.register_state_dict_post_hook(_tell_image_size)
@@ -116,9 +126,48 @@ class OpenCLIPVisionTower(BaseModule):
         return size if isinstance(size, int) else (size[0], size[1])
 
     def train(self, mode: bool = True) -> 'OpenCLIPVisionTower':
-        """Set the mode; a frozen tower stays in eval mode."""
+        """Set the mode; what is frozen stays in eval mode."""
         super().train(mode and not self.frozen)
+        for name, module in self.tower.named_modules():
+            own = [f'{name}.{key}' for key, _ in module.named_parameters()]
+            is_frozen = own and self.frozen_names.issuperset(own)
+            if is_frozen or (self.norm_eval and isinstance(module, NORMS)):
+                module.eval()
         return self
+
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> tuple[int, int]:
+        """Return a parameter's layer, for layer-wise learning rate decay.
+
+        Args:
+            param_name (str): The parameter's name in the whole model.
+            prefix (str): This backbone's name in it, with the dot.
+
+        Returns:
+            tuple[int, int]: The layer (0 for the stem) and the number of
+            layers; everything after the blocks is in the last.
+        """
+        num_layers = max(self._layers.values()) + 1
+        name = param_name.removeprefix(prefix).removeprefix('tower.')
+        if not param_name.startswith(prefix):
+            return num_layers - 1, num_layers
+        return self._layers.get(name, num_layers - 1), num_layers
+
+    def _freeze(self, frozen_stages: int) -> set[str]:
+        layers = layers_of(self.tower, stages=True)
+        num_stages = max(layers.values()) - 1
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(
+                f'frozen_stages must be in [-1, {num_stages}] for this tower, '
+                f'got {frozen_stages}.'
+            )
+        frozen = set()
+        for name, param in self.tower.named_parameters():
+            if layers[name] <= frozen_stages:
+                param.requires_grad_(False)
+                frozen.add(name)
+        return frozen
 
 
 def _tell_image_size(

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
 from mmclip.errors import ConfigError, did_you_mean
+from mmclip.models.open_clip_tower import OpenCLIPVisionTower
 from mmclip.models.vit import VisionTransformer
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -19,6 +21,7 @@ KEYS = (
     'custom_keys',
 )
 CUSTOM_KEYS = ('lr_mult', 'decay_mult')
+BACKBONES = (VisionTransformer, OpenCLIPVisionTower)
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # What FSDP, torch.compile, activation checkpointing and DDP add to names.
 WRAPPERS = re.compile(
@@ -156,15 +159,14 @@ def _is_one_layer(model: nn.Module) -> bool:
 
 def _decay_exponents(model: nn.Module) -> dict[int, int]:
     """Count the layers above each parameter (by id) of the backbones."""
-    backbones = [
-        m for m in model.modules() if isinstance(m, VisionTransformer)
+    backbones: list[Any] = [
+        module for module in model.modules() if isinstance(module, BACKBONES)
     ]
     if not backbones:
         raise ConfigError(
             f'{type(model).__name__} has no backbone that knows its layers, '
-            'which layer-wise learning rate decay needs: use '
-            'mmclip.CLIPVisionTransformer or mmclip.SigLIPVisionTransformer, '
-            'or remove optim_wrapper.constructor.'
+            'which layer-wise learning rate decay needs: use one of '
+            "mmclip's, or remove optim_wrapper.constructor."
         )
     exponents = {}
     for backbone in backbones:

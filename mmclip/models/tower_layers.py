@@ -1,0 +1,54 @@
+"""The layers of open_clip's towers, from the stem to the projection."""
+
+import re
+from typing import Any
+
+# Of open_clip's own towers. Without a number: the stem, 0.
+_BLOCK = re.compile(r'transformer\.resblocks\.(\d+)\.|layer([1-4])\.(\d+)\.')
+_TAIL = ('ln_post', 'proj', 'attnpool', 'attn_pool', 'head')
+
+
+def layers_of(tower: Any, *, stages: bool = False) -> dict[str, int]:
+    """Return the layer of each parameter, by its name.
+
+    Layer 0 is the stem; then come the blocks; the last is what follows them.
+    Those of timm's models are timm's.
+
+    Args:
+        tower (nn.Module): open_clip's module.
+        stages (bool): Count the stages of hierarchical towers instead of
+            their blocks. Defaults to False.
+    """
+    trunk = getattr(tower, 'trunk', None)
+    if trunk is not None:
+        from timm.models._manipulate import group_parameters
+
+        matcher = trunk.group_matcher(coarse=stages)
+        layers = {
+            f'trunk.{name}': layer
+            for name, layer in group_parameters(
+                trunk, matcher, reverse=True
+            ).items()
+        }
+    else:
+        layers = _own_layers(tower, stages)
+    last = max(layers.values(), default=0)
+    for name, _ in tower.named_parameters():
+        layers.setdefault(name, last)  # as the projection that open_clip adds
+    return layers
+
+
+def _own_layers(tower: Any, stages: bool) -> dict[str, int]:
+    places: dict[str, tuple[int, ...]] = {}
+    for name, _ in tower.named_parameters():
+        if name.startswith(_TAIL):
+            places[name] = (10**6,)
+        elif match := _BLOCK.match(name):
+            block, stage, number = match.groups()
+            places[name] = (int(block or stage) + 1,)
+            if stage and not stages:
+                places[name] += (int(number),)
+        else:
+            places[name] = (0,)
+    order = sorted(set(places.values()))
+    return {name: order.index(place) for name, place in places.items()}
