@@ -23,6 +23,11 @@ when_imported('mmengine.runner', 'mmclip.checkpoint.schemes')
 when_imported('mmpretrain.utils.dependency', 'mmclip.multimodal')
 # Registers names for mmpretrain's list_models and get_model.
 when_imported('mmpretrain.apis.model', 'mmclip.zoo')
+# Registers a head that is one of mmsegmentation's.
+when_imported(
+    'mmseg.models.decode_heads.decode_head',
+    'mmclip.segmentation.zero_shot_seg_head',
+)
 del when_imported, check
 
 

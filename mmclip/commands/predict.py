@@ -5,7 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmclip.commands._command_line import Parser, command, print_written
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    is_file,
+    print_written,
+)
 
 EXAMPLES = """\
   %(prog)s runs/photos new/
@@ -63,9 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.predicting.inputs import find_images
     from mmclip.predicting.predictions import SHOWN, printable
 
-    inputs = [args.model, args.classes or '']
-    if Path(args.images).is_file():  # such as a list
-        inputs.append(args.images)
+    inputs = [args.model]
+    inputs += filter(is_file, (args.classes or '', args.images))
     for out in filter(None, (args.csv, args.html)):
         check_free(out, *inputs, force=args.force)
     paths = find_images(args.images, args.root)
@@ -92,6 +96,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _names(classes: str | None) -> str | list[str] | None:
-    if classes is None or ',' not in classes or Path(classes).is_file():
+    if classes is None or ',' not in classes or is_file(classes):
         return classes
     return [name.strip() for name in classes.split(',') if name.strip()]

@@ -18,6 +18,8 @@ EXAMPLES = """\
   %(prog)s ViT-L-14-336 openai OUT.pth
   # your own classes, one name per line in the order of the class folders
   %(prog)s ViT-B-16 openai OUT.pth --classes NAMES.txt --data data/mine/val
+  # for mmsegmentation, with several names of one class in a line: cat|kitten
+  %(prog)s ViT-B-16 openai OUT.pth --segmenter --classes NAMES.txt
   # a local file
   %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
 """
@@ -63,6 +65,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='for a local checkpoint: the pretrained tag whose activation '
         "and preprocessing it uses, or 'none' to use the model config's",
     )
+    add(
+        '--segmenter',
+        action='store_true',
+        help='make a segmentor for mmsegmentation (ZeroShotSegHead), whose '
+        'classes may have several names, with | between them',
+    )
     parser.add_device('the text tower')
     parser.add_force()
     return parser.parse(argv)
@@ -107,9 +115,20 @@ def main(argv: list[str] | None = None) -> int:
     print(f'{len(classes)} classes x {len(templates)} templates')
     is_sure = args.classes == 'imagenet' or args.data is not None
     note_names(classes, is_sure=is_sure)
-    checkpoint = zero_shot_checkpoint(
-        args.name, args.pretrained, classes, templates, args.tag, args.device
-    )
+    source = (args.name, args.pretrained)
+    if args.segmenter:
+        from mmclip.segmentation.checkpoint import segmenter_checkpoint
+        from mmclip.segmentation.class_names import parse_classes
+
+        checkpoint = segmenter_checkpoint(
+            *source, parse_classes(classes), templates, args.tag, args.device
+        )
+        num_names = len(checkpoint['state_dict']['decode_head.fc.bias'])
+        print(f'decode_head: num_classes={len(classes)}, {num_names=}')
+    else:
+        checkpoint = zero_shot_checkpoint(
+            *source, classes, templates, args.tag, args.device
+        )
     write_checkpoint(checkpoint, args.out)
     clip = checkpoint['meta']['clip']
     print(f'images: {images(clip)}')

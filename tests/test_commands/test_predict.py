@@ -87,7 +87,10 @@ def test_a_list_may_have_missing_images(call, model, photos, tmp_path):
     assert 'photos/no.png: no such file' in result.err
 
 
-@pytest.mark.parametrize('classes', ['cat, dog', 'names.txt'])
+LONG = ', '.join(f'class number {i}' for i in range(400))  # for a path
+
+
+@pytest.mark.parametrize('classes', ['cat, dog', 'names.txt', LONG])
 def test_a_clip_model_needs_only_names(call, photos, tmp_path, classes):
     (tmp_path / 'clip').mkdir()
     save_whole_model(tmp_path / 'clip')

@@ -1,0 +1,148 @@
+"""Say what is at each pixel of an image, from names of classes alone.
+
+Writes a PNG whose pixel values are the numbers of the classes, in the order in
+which they are printed, with a colour each.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmclip.commands._command_line import (
+    Parser,
+    command,
+    is_file,
+    positive,
+    print_written,
+)
+from mmclip.errors import ArgumentError
+
+EXAMPLES = """\
+  %(prog)s park.jpg --classes "dog,grass|lawn,sky" --out map.png
+  # what is none of these is background
+  %(prog)s park.jpg --classes "dog,cat" --background "grass|sky|wall" \\
+      --threshold 0.5 --out map.png
+  # a larger model, finer windows, other weights
+  %(prog)s park.jpg --classes names.txt --out map.png \\
+      --model ViT-L-14-336/openai --short-side 672 --dense clearclip
+"""
+MOST_CLASSES = 256  # values of a PNG's pixels
+DENSE = ('sclip', 'maskclip', 'clearclip')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__name__, __doc__, EXAMPLES)
+    add = parser.add_argument
+    add('image', type=Path, help='an image file')
+    add(
+        '--classes',
+        required=True,
+        metavar='FILE|NAME,NAME,...',
+        help='names of classes, or a text file with one class per line; '
+        'several names of one class have | between them',
+    )
+    add('--out', type=Path, required=True, help='the map to write (.png)')
+    add(
+        '--background',
+        nargs='?',
+        const='',
+        metavar='NAME|NAME|...',
+        help='add a class 0, background, with these names or none',
+    )
+    add(
+        '--threshold',
+        type=float,
+        default=0.0,
+        metavar='P',
+        help='with --background: what is less likely than P, in 0..1, is '
+        'background (default: 0)',
+    )
+    add(
+        '--model',
+        default='ViT-B-16/openai',
+        help="open_clip's NAME/TAG, or a folder with open_clip_config.json "
+        '(default: %(default)s)',
+    )
+    add('--weights', help='a local file with the weights of NAME/TAG')
+    add(
+        '--dense',
+        choices=DENSE,
+        default='sclip',
+        help="how the last block keeps patches apart: SCLIP's, MaskCLIP's or "
+        "ClearCLIP's way (default: %(default)s)",
+    )
+    add(
+        '--short-side',
+        type=positive(int),
+        metavar='PIXELS',
+        help='to what the shorter side of the image is resized (default: one '
+        "and a half times the model's images)",
+    )
+    add(
+        '--templates',
+        default='openai',
+        metavar='openai|simple|FILE',
+        help="OpenAI's 80 templates, its best 7, or a text file with one "
+        'template per line, with {} for the name (default: %(default)s)',
+    )
+    parser.add_device('the model')
+    parser.add_force()
+    args = parser.parse(argv)
+    if args.threshold and args.background is None:
+        parser.error('--threshold needs --background')
+    if not 0 <= args.threshold <= 1:
+        parser.error(f'--threshold must be in 0..1, got {args.threshold:g}')
+    if args.out.suffix.lower() != '.png':
+        parser.error(f'--out must end in .png, got {args.out}')
+    return args
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mmclip.adapting.inputs import check_model
+    from mmclip.checkpoint.files.paths import check_file, check_free
+    from mmclip.segmentation.class_names import parse_classes
+
+    check_file(args.image)
+    inputs = [str(args.image), *[args.classes] * is_file(args.classes)]
+    check_free(args.out, *inputs, force=args.force)
+    classes = parse_classes(_lines(args.classes), args.background)
+    if len(classes.classes) > MOST_CLASSES:
+        raise ArgumentError(
+            f'A PNG has room for {MOST_CLASSES} classes; got '
+            f'{len(classes.classes):,}.'
+        )
+    check_model(args.model, args.weights)
+    from mmclip.adapting.encoder import open_encoder
+    from mmclip.checkpoint.files.atomic import atomic_file
+    from mmclip.segmentation.segmenter import Segmenter, save_map, shares
+    from mmclip.text.class_embeddings import named_templates
+
+    segmenter = Segmenter(
+        open_encoder(args.model, args.weights),
+        classes,
+        named_templates(args.templates),
+        dense=args.dense,
+        threshold=args.threshold,
+        short_side=args.short_side,
+        device=args.device,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    labels = segmenter(args.image)
+    with atomic_file(args.out) as path:
+        save_map(labels, path)
+    for number, (name, share) in enumerate(
+        shares(labels, classes.classes).items()
+    ):
+        print(f'{number:3}  {name}  {share:.1%}')
+    print_written((args.out, 'the class of each pixel'))
+    return 0
+
+
+def _lines(classes: str) -> list[str]:
+    if is_file(classes):
+        text = Path(classes).read_text(encoding='utf-8')
+        return [line for line in text.splitlines() if line.strip()]
+    return [name for name in classes.split(',') if name.strip()]

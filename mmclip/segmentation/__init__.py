@@ -1,0 +1,1 @@
+"""Zero-shot segmentation: what is where in an image, from names alone."""

@@ -1,0 +1,170 @@
+"""Segmentation of image files by a CLIP model and names."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.utils import to_2tuple
+from PIL import Image
+from torch import Tensor
+
+from mmclip.adapting.encoder import Encoder
+from mmclip.checkpoint.pretrained import PretrainedCLIP
+from mmclip.checkpoint.towers.tower import CLIP
+from mmclip.datasets.load_image import read_image
+from mmclip.datasets.preprocessing import data_preprocessor
+from mmclip.errors import CheckpointError
+from mmclip.models.loading import CALLER, loaded_by
+from mmclip.registry import MODELS
+from mmclip.segmentation.class_names import ClassNames
+from mmclip.segmentation.scores import class_scores, name_logits
+from mmclip.segmentation.sliding import enlarge_and_choose, slide
+from mmclip.text.class_embeddings import Template
+
+LARGER = 1.5  # the shorter side of an image, in windows
+
+
+class Segmenter:
+    """A CLIP model that says what is at each pixel of an image.
+
+    Windows of the size that the model was trained with slide over the image
+    by half of it, as in SCLIP (https://arxiv.org/abs/2312.01597).
+
+    Args:
+        encoder (Encoder): A CLIP model with a text tower.
+        classes (ClassNames): What to choose from.
+        templates (Sequence): Texts with ``{}`` for a name.
+        dense (str): See :class:`mmclip.models.CLIPVisionTransformer`.
+            Defaults to ``'sclip'``.
+        threshold (float): See :func:`.scores.class_scores`. Defaults to 0.
+        short_side (int | None): To how many pixels the shorter side of an
+            image is resized. Defaults to None: one and a half windows.
+        device (str): Where to compute. Defaults to ``'cpu'``.
+        say (Callable): Prints a line for the user. Defaults to nothing.
+
+    Raises:
+        CheckpointError: If the model has no text tower, or its image tower
+            is not a plain one of CLIP's.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: ClassNames,
+        templates: Sequence[Template],
+        *,
+        dense: str = 'sclip',
+        threshold: float = 0.0,
+        short_side: int | None = None,
+        device: str = 'cpu',
+        say: Callable[[str], None] = lambda line: None,
+    ):
+        if encoder.embed is None:
+            raise CheckpointError(
+                f'{encoder.called} has no text tower, which names need: give '
+                "open_clip's NAME/TAG, or a folder with the whole model."
+            )
+        backbone = encoder.backbone(projects=True)
+        if backbone['type'] != CLIP or backbone.get('pool') == 'attention':
+            raise CheckpointError(
+                f'{encoder.called} cannot segment: its image tower is not a '
+                'plain vision transformer of CLIP, such as ViT-B-16/openai.'
+            )
+        self.classes = classes
+        self.window = to_2tuple(encoder.clip['img_size'])
+        self.short_side = short_side or round(LARGER * min(self.window))
+        self.threshold, self.device = threshold, torch.device(device)
+        text = encoder.embed(classes.names, templates, say)
+        self.weight = (text.logit_scale * text.embeddings).to(self.device)
+        self.bias = torch.full(
+            (len(classes.names),), text.logit_bias, device=self.device
+        )
+        self.class_of = torch.tensor(classes.class_of, device=self.device)
+        backbone |= dict(out_type='featmap', dense=dense)
+        with loaded_by(CALLER):
+            self.tower = MODELS.build(backbone).to(self.device).eval()
+        PretrainedCLIP(encoder.called).load(
+            dict(
+                state_dict=dict(encoder.state_dict),
+                meta=dict(clip=encoder.clip),
+            ),
+            self.tower,
+        )
+        pixels = data_preprocessor(encoder.clip['preprocess'])
+        self.mean, self.std = (
+            torch.tensor(pixels[key], device=self.device).view(3, 1, 1)
+            for key in ('mean', 'std')
+        )
+
+    @torch.inference_mode()
+    def __call__(self, path: str | Path) -> Tensor:
+        """Return the class of each pixel: ``(height, width)``, int64."""
+        image = read_image(path)
+        size = image.shape[:2]
+        logits = slide(
+            self._pixels(image),
+            self._logits,
+            self.window,
+            (self.window[0] // 2, self.window[1] // 2),
+        )
+        scores = class_scores(
+            logits,
+            self.class_of,
+            len(self.classes.classes),
+            self.classes.background,
+            self.threshold,
+        )
+        return enlarge_and_choose(scores, size).cpu()
+
+    def _pixels(self, image: np.ndarray) -> Tensor:
+        """Resize and normalise BGR pixels: ``(1, 3, height, width)``."""
+        height, width = image.shape[:2]
+        scale = self.short_side / min(height, width)
+        size = (round(scale * width), round(scale * height))
+        rgb = Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        resized = np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
+        x = torch.from_numpy(resized.copy()).to(self.device)
+        return ((x.permute(2, 0, 1).float() - self.mean) / self.std)[None]
+
+    def _logits(self, window: Tensor) -> Tensor:
+        return name_logits(self.tower(window)[-1], self.weight, self.bias)
+
+
+def save_map(labels: Tensor, path: str | Path) -> None:
+    """Write labels as a PNG whose pixel values are the classes, in colour.
+
+    The colours are those of PASCAL VOC's masks.
+
+    Args:
+        labels (Tensor): ``(height, width)``, of at most 256 classes.
+        path (str | Path): The file to write.
+    """
+    picture = Image.fromarray(labels.numpy().astype(np.uint8), mode='P')
+    picture.putpalette([value for i in range(256) for value in colour(i)])
+    picture.save(path, format='PNG')
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """Return the colour of a class in PASCAL VOC's masks, as RGB.
+
+    Its bits are dealt to red, green and blue in turn, the lowest to the
+    highest bit.
+    """
+    rgb = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            rgb[channel] |= (label & 1) << (7 - bit)
+            label >>= 1
+    return rgb[0], rgb[1], rgb[2]
+
+
+def shares(labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Return the share of pixels of each class, in 0..1."""
+    counts: Any = torch.bincount(labels.flatten(), minlength=len(classes))
+    return {
+        name: count / labels.numel()
+        for name, count in zip(classes, counts.tolist(), strict=True)
+    }

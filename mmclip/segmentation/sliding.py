@@ -1,0 +1,84 @@
+"""Windows that slide over an image, in pixels."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def slide(
+    image: Tensor,
+    call: Callable[[Tensor], Tensor],
+    size: tuple[int, int],
+    stride: tuple[int, int],
+) -> Tensor:
+    """Average the logits of overlapping windows.
+
+    The last window of each row and column ends with the image. An image that
+    is smaller than a window is one, with zeros at the right and the bottom.
+
+    Args:
+        image (Tensor): ``(1, 3, height, width)``, normalised.
+        call (Callable): Maps ``(1, 3, *size)`` to logits ``(1, M, H, W)``,
+            which are enlarged to the window.
+        size (tuple[int, int]): Height and width of a window in pixels.
+        stride (tuple[int, int]): Steps in pixels.
+
+    Returns:
+        Tensor: ``(1, M, height, width)``.
+    """
+    height, width = image.shape[-2:]
+    down, right = max(0, size[0] - height), max(0, size[1] - width)
+    image = F.pad(image, (0, right, 0, down))
+    whole = image.shape[-2:]
+    total: Tensor | None = None
+    count = image.new_zeros(1, 1, *whole)
+    for top in _starts(whole[0], size[0], stride[0]):
+        for left in _starts(whole[1], size[1], stride[1]):
+            rows = slice(top, top + size[0])
+            columns = slice(left, left + size[1])
+            logits = F.interpolate(
+                call(image[..., rows, columns]),
+                size,
+                mode='bilinear',
+                align_corners=False,
+            )
+            if total is None:
+                total = logits.new_zeros(1, logits.shape[1], *whole)
+            total[..., rows, columns] += logits
+            count[..., rows, columns] += 1
+    assert total is not None
+    return (total / count)[..., :height, :width]
+
+
+def _starts(whole: int, size: int, stride: int) -> list[int]:
+    return [*range(0, whole - size, stride), whole - size]
+
+
+def enlarge_and_choose(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the best class of each pixel of a larger image.
+
+    One class after another is enlarged, so that memory does not grow with
+    their number.
+
+    Args:
+        scores (Tensor): ``(1, K, H, W)``.
+        size (tuple[int, int]): Height and width in pixels.
+
+    Returns:
+        Tensor: ``(height, width)``, of int64.
+    """
+    best = torch.full(size, -torch.inf, device=scores.device)
+    labels = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    for label in range(scores.shape[1]):
+        (score,) = F.interpolate(
+            scores[:, label : label + 1],
+            size,
+            mode='bilinear',
+            align_corners=False,
+        )[0]
+        is_better = score > best
+        best = torch.where(is_better, score, best)
+        labels[is_better] = label
+    return labels

@@ -1,0 +1,92 @@
+"""A decode head of mmsegmentation whose weights are embeddings of names."""
+
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+
+from mmclip.registry import MODELS
+from mmclip.segmentation.scores import class_scores, name_logits
+
+
+@MODELS.register_module()
+class ZeroShotSegHead(BaseDecodeHead):
+    """CLIP's zero-shot classifier at each pixel, for testing.
+
+    The backbone is a :class:`mmclip.CLIPVisionTransformer` with ``proj_dim``,
+    ``out_type='featmap'`` and ``dense``. ``mmclip zero-shot --segmenter``
+    makes the checkpoint of both. Scores are probabilities: those of a class
+    are the highest of its names', and the segmentor averages them over its
+    windows.
+
+    Args:
+        in_channels (int): The width D of the joint space.
+        num_classes (int): The number of classes K.
+        num_names (int | None): The number of names M of all classes. Defaults
+            to None: one per class.
+        background (int | None): The class of pixels that are none of the
+            others. Defaults to None: there is none.
+        threshold (float): What is less likely, in 0..1, is background.
+            Defaults to 0.
+        **kwargs: As in mmseg's ``BaseDecodeHead``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_names: int | None = None,
+        background: int | None = None,
+        threshold: float = 0.0,
+        **kwargs: Any,
+    ):
+        if threshold and background is None:
+            raise ValueError('threshold needs background, the class below it.')
+        super().__init__(
+            in_channels=in_channels,
+            channels=in_channels,
+            num_classes=num_classes,
+            **(dict(init_cfg=None) | kwargs),
+        )
+        del self.conv_seg
+        self.background, self.lowest = background, threshold
+        self.fc = nn.Linear(in_channels, num_names or num_classes)
+        self.register_buffer(
+            'class_of', torch.arange(self.fc.out_features) % num_classes
+        )
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Compare the last map ``(B, D, H, W)`` with the M names."""
+        x = self._transform_inputs(inputs)
+        return name_logits(x, self.fc.weight, self.fc.bias)
+
+    def predict_by_feat(
+        self, seg_logits: Tensor, batch_img_metas: list[dict]
+    ) -> Tensor:
+        """Enlarge to the image, and score the K classes."""
+        logits = resize(
+            seg_logits,
+            size=batch_img_metas[0]['img_shape'],
+            mode='bilinear',
+            align_corners=self.align_corners,
+        )
+        return class_scores(
+            logits,
+            self.class_of,
+            self.num_classes,
+            self.background,
+            self.lowest,
+        )
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: Any) -> Any:
+        """Refuse to train.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            'ZeroShotSegHead is for testing. To train on masks, use another '
+            'head, as in configs/mmseg.'
+        )

@@ -1,0 +1,134 @@
+"""`mmclip segment`, beside the same steps with open_clip's own modules."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from mmclip.commands.segment import main
+from tests.conftest import save_whole_model
+from tests.test_models.test_dense import formula
+
+TEMPLATES = ['a {}', 'one {}']
+
+
+@pytest.fixture(scope='module')
+def scene(tmp_path_factory):
+    """A random CLIP model, and an image."""
+    folder = tmp_path_factory.mktemp('scene')
+    (folder / 'clip').mkdir()
+    save_whole_model(folder / 'clip')
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (5, 7, 3), np.uint8)
+    image = Image.fromarray(coarse).resize((70, 50), Image.Resampling.BICUBIC)
+    image.save(folder / 'scene.png')
+    (folder / 'templates.txt').write_text('\n'.join(TEMPLATES))
+    return folder
+
+
+def segment(scene, out, *more):
+    return main(
+        [
+            *(str(scene / 'scene.png'), '--out', str(out), '--device', 'cpu'),
+            *('--model', str(scene / 'clip'), *more),
+            *('--templates', str(scene / 'templates.txt')),
+        ]
+    )
+
+
+def by_open_clip(scene, dense, names):
+    """Return probabilities ``(names, height, width)`` of the resized image."""
+    model, _, _ = open_clip.create_model_and_transforms(
+        f'local-dir:{scene / "clip"}'
+    )
+    tokenizer = open_clip.get_tokenizer(f'local-dir:{scene / "clip"}')
+    model.eval()
+    texts = [
+        model.encode_text(
+            tokenizer([t.format(name) for t in TEMPLATES]), normalize=True
+        ).mean(0)
+        for name in names
+    ]
+    texts = F.normalize(torch.stack(texts), dim=-1)
+    image = Image.open(scene / 'scene.png')
+    image = image.resize((67, 48), Image.Resampling.BICUBIC)
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    x = (x - 0.5) / 0.5
+    total, count = torch.zeros(len(names), 48, 67), torch.zeros(48, 67)
+    for top in (0, 16):
+        for left in (0, 16, 32, 35):
+            window = x[..., top : top + 32, left : left + 32]
+            patches = F.normalize(formula(model.visual, dense, window), dim=-1)
+            logits = model.logit_scale.exp() * patches @ texts.T
+            side = int(patches.shape[1] ** 0.5)
+            logits = logits.mT.unflatten(2, (side, side))
+            logits = F.interpolate(logits, (32, 32), mode='bilinear')[0]
+            total[:, top : top + 32, left : left + 32] += logits
+            count[top : top + 32, left : left + 32] += 1
+    return (total / count).softmax(0)
+
+
+@pytest.mark.parametrize('dense', ['sclip', 'maskclip', 'clearclip'])
+@torch.no_grad()
+def test_the_map_is_that_of_open_clips_modules(scene, tmp_path, capsys, dense):
+    out = tmp_path / 'map.png'
+    names = ['cat', 'kitten', 'grass', 'sky']
+    options = ('--classes', 'cat|kitten,grass,sky', '--dense', dense)
+    assert segment(scene, out, *options) == 0
+    likely = by_open_clip(scene, dense, names)
+    scores = torch.stack([likely[:2].amax(0), likely[2], likely[3]])
+    scores = F.interpolate(scores[None], (50, 70), mode='bilinear')[0]
+    wanted, got = scores.argmax(0), np.array(Image.open(out))
+    best, second = scores.topk(2, dim=0).values
+    clear = (best - second > 1e-4).numpy()
+    assert clear.mean() > 0.9 and len(set(wanted.flatten().tolist())) > 1
+    assert (got == wanted.numpy())[clear].all()
+    printed = capsys.readouterr().out
+    assert f'{(got == 1).mean():.1%}' in printed
+    assert '  1  grass' in printed
+
+
+def test_what_is_unlikely_is_background(scene, tmp_path, capsys):
+    out = tmp_path / 'map.png'
+    options = ('--classes', 'cat,sky', '--background', '--threshold', '1')
+    assert segment(scene, out, *options) == 0
+    assert not np.array(Image.open(out)).any()
+    assert '  0  background  100.0%' in capsys.readouterr().out
+
+
+def test_maps_have_the_colours_of_pascal_voc(scene, tmp_path):
+    out = tmp_path / 'map.png'
+    assert segment(scene, out, '--classes', 'cat,sky') == 0
+    palette = Image.open(out).getpalette()
+    # The first classes of its masks: none, aeroplane, bicycle, bird, boat.
+    assert palette[:15] == [
+        *(0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('options', 'code', 'said'),
+    [
+        (['--classes', 'cat'], 2, 'At least two classes'),
+        (['--classes', 'a,b', '--threshold', '2'], 2, 'needs --background'),
+        (['--classes', 'a,b', '--dense', 'x'], 2, "invalid choice: 'x'"),
+        (['--classes', 'a,b', '--model', 'ViT'], 1, 'ViT is not a model'),
+        (
+            ['--classes', ','.join(map(str, range(257)))],
+            2,
+            'room for 256 classes; got 257',
+        ),
+    ],
+)
+def test_wrong_arguments(scene, tmp_path, capsys, options, code, said):
+    assert segment(scene, tmp_path / 'map.png', *options) == code
+    assert said in capsys.readouterr().err
+
+
+def test_the_image_is_not_overwritten(scene, capsys):
+    out = scene / 'scene.png'
+    for more in (), ('--force',):
+        assert segment(scene, out, '--classes', 'a,b', *more) != 0
+    assert 'would overwrite an input' in capsys.readouterr().err

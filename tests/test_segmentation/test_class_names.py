@@ -1,0 +1,41 @@
+"""Classes with several names each."""
+
+import pytest
+
+from mmclip.errors import ArgumentError
+from mmclip.segmentation.class_names import parse_classes
+
+
+def test_names_are_numbered_by_class():
+    found = parse_classes(['cat', 'person | man|woman', 'sky'])
+    assert found.classes == ['cat', 'person', 'sky']
+    assert found.names == ['cat', 'person', 'man', 'woman', 'sky']
+    assert found.class_of == [0, 1, 1, 1, 2]
+    assert found.background is None
+
+
+@pytest.mark.parametrize(
+    ('background', 'names', 'class_of'),
+    [
+        ('', ['cat'], [1]),
+        ('wall|floor', ['wall', 'floor', 'cat'], [0, 0, 1]),
+    ],
+)
+def test_background_comes_first(background, names, class_of):
+    found = parse_classes(['cat'], background)
+    assert found.classes == ['background', 'cat']
+    assert (found.names, found.class_of) == (names, class_of)
+    assert found.background == 0
+
+
+@pytest.mark.parametrize(
+    ('lines', 'said'),
+    [
+        (['cat'], 'two classes are needed .* got cat'),
+        ([], 'got none'),
+        (['cat', 'dog|'], "'dog|' has an empty name"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_refused(lines, said):
+    with pytest.raises(ArgumentError, match=said.replace('|', r'\|')):
+        parse_classes(lines)
