@@ -1,6 +1,7 @@
 """Convert the image encoder (tower) of a CLIP model for OpenMMLab."""
 
 import argparse
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -70,14 +71,18 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint, conversion = convert_source(
         args.name, args.pretrained, args.tag, args.dtype
     )
-    write_checkpoint(checkpoint, args.out)
-    print_report(checkpoint['meta']['clip'], conversion, args.out)
+    digest = hashlib.sha256()
+    write_checkpoint(checkpoint, args.out, digest)
+    print_report(
+        checkpoint['meta']['clip'], conversion, args.out, digest.hexdigest()
+    )
     return 0
 
 
-def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
+def print_report(
+    clip: dict[str, Any], conversion: Any, out: Path, sha256: str
+) -> None:
     """Print which tensor became which, and how to use the result."""
-    from mmclip.checkpoint.files.paths import sha256
     from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
 
     num_params = sum(t.numel() for t in conversion.state_dict.values())
@@ -95,7 +100,7 @@ def print_report(clip: dict[str, Any], conversion: Any, out: Path) -> None:
     print(f'activation: {act}')
     print(f'images: {images(clip)}')
     print(f'parameters: {num_params:,}')
-    print(f'sha256: {sha256(out)}')
+    print(f'sha256: {sha256}')
     print(f'use it in the model of a config as:\n{config_lines(clip, out)}')
     print(f'or for\n{other_uses(clip)}')
     print_written(

@@ -143,11 +143,12 @@ class VisionTransformer(BaseModule):
                 nn.LayerNorm(arch.width, eps=arch.norm_eps)
                 for _ in self.out_indices
             )
-        self.reset_parameters()
-        if blocks_are_loaded(init_cfg):
-            mark_unloaded(self.layers)
-        else:
-            self._reset_blocks()
+        if not self.pos_embed.is_meta:  # where there is nothing to draw
+            self.reset_parameters()
+            if blocks_are_loaded(init_cfg):
+                mark_unloaded(self.layers)
+            else:
+                self._reset_blocks()
         self._freeze()
         self.register_load_state_dict_pre_hook(refuse_whole_models)
         self.register_load_state_dict_pre_hook(resize_pos_embed_on_load)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from mmclip.checkpoint.files.atomic import TEMPORARY
 from mmclip.checkpoint.files.explain import explained
@@ -160,10 +161,15 @@ def check_folder(folder: Path) -> None:
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
+    hash_file(path, digest)
+    return digest.hexdigest()
+
+
+def hash_file(path: str | Path, digest: Any) -> None:
+    """Update a hash of hashlib's with the bytes of a file."""
     with open(path, 'rb') as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _shards_of(index: Path) -> list[Path]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.logging import HistoryBuffer
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from mmclip.checkpoint.files.pickles.unpickler import (
     SMALL,
@@ -114,7 +113,10 @@ def method_of(owner: Any, name: Any) -> Any:
     if kind == 'HistoryBuffer' and name in _STATISTICS:
         return name
     if kind == 'OneCycleParamScheduler' and name in _ANNEALING:
-        return getattr(OneCycleParamScheduler, name)
+        # Importing it takes a second, and few files need it.
+        from mmengine.optim.scheduler import param_scheduler
+
+        return getattr(param_scheduler.OneCycleParamScheduler, name)
     raise CheckpointError(
         f'it asks for attribute {shown(name)} of {shown(owner)}.'
     )
