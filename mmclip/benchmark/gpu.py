@@ -127,18 +127,18 @@ def loader_case() -> Iterator[Case]:
             if made is None:
                 continue
             loader = DataLoader(
-                _Photos(made[0], paths),
+                Photos(made[0], paths),
                 batch_size=64,
                 num_workers=workers,
                 persistent_workers=True,
             )
-            entries.append(Entry(name, partial(_exhaust, loader)))
+            entries.append(Entry(name, partial(exhaust, loader)))
         yield Case(
             f'{CROP}, {LOADED} JPEGs of 500x375, {workers} workers', entries
         )
 
 
-class _Photos(Dataset):
+class Photos(Dataset):
     """The pixels of a few files, again and again."""
 
     def __init__(self, pipeline: Callable[[str, int], Any], paths: list[str]):
@@ -148,11 +148,13 @@ class _Photos(Dataset):
         return LOADED
 
     def __getitem__(self, index: int) -> Any:
+        """Return an image as its library's pipeline does."""
         output = self.pipeline(self.paths[index % len(self.paths)], index)
         return output['inputs'] if isinstance(output, dict) else output
 
 
-def _exhaust(loader: DataLoader) -> None:
+def exhaust(loader: DataLoader) -> None:
+    """Take every batch once."""
     for _ in loader:
         pass
 

@@ -10,6 +10,8 @@ What is timed:
   pipeline   from JPEG files to tensors, on one core
   convert    a whole model's weights to an image tower that configs can load
   start      imports, --help, a run of one iteration, and building a model
+  growth     how time and memory grow with sizes, batches, workers, images and
+             classes
   gpu        what decides the speed on a GPU, in about ten minutes
 
 Outputs are compared before anything is timed. Then all take turns, so that
@@ -41,7 +43,7 @@ EXAMPLES = """\
 """
 KINDS = (
     *('model', 'train', 'iteration', 'options'),
-    *('pipeline', 'convert', 'start', 'gpu'),
+    *('pipeline', 'convert', 'start', 'growth', 'gpu'),
 )
 PRECISIONS = ('fp32', 'bf16')
 PEERS = ('open_clip', 'timm', 'mmpretrain', 'transformers', 'torchvision v2')
@@ -87,15 +89,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         '--rounds',
         type=positive(int),
-        help='how many rounds count (default: 15; convert and start: 5)',
+        help='how many rounds count (default: 15; for convert, start and '
+        'growth: 5)',
     )
     parser.add_device('model, train and gpu')
     add('--json', type=Path, metavar='OUT', help='a file for all numbers')
-    add('--plot', type=Path, metavar='OUT', help='a picture of the ratios')
+    add('--plot', type=Path, metavar='OUT', help='a picture of the table')
     parser.add_force('OUT if it exists')
     args = parser.parse(argv)
     if args.rounds is None:
-        args.rounds = 5 if args.kind in ('convert', 'start') else 15
+        args.rounds = 5 if args.kind in ('convert', 'start', 'growth') else 15
     try:
         args.cases = [
             (tower, positive(int)(batch))
@@ -112,6 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     import dataclasses
 
+    from mmclip.benchmark.growth import plot_growths
     from mmclip.benchmark.table import plot
     from mmclip.checkpoint.files.paths import check_free
 
@@ -128,8 +132,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         print_written((args.json, 'all numbers; times are in seconds'))
     if args.plot:
-        plot(rows, args.plot)
-        print_written((args.plot, 'ratios with their quartiles'))
+        draw = plot_growths if args.kind == 'growth' else plot
+        draw(rows, args.plot)
+        print_written((args.plot, 'a picture of it'))
     return 0
 
 
@@ -140,6 +145,12 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[list[Any], str]]:
     from mmclip.benchmark.rounds import compete
     from mmclip.benchmark.table import table
 
+    if args.kind == 'growth':
+        from mmclip.benchmark.growth import growths, to_table
+
+        for growth in growths(torch.device(args.device), args.rounds):
+            yield [growth], to_table([growth])
+        return
     for case in cases(args):
         rows = compete(case, args.rounds)
         left_out = ', '.join(case.missing)
