@@ -1,0 +1,117 @@
+"""Find digits in scenes of several, by the demo's CLIP and their names alone.
+
+A scene has handwritten digits at random places. Each pixel of their strokes is
+given one of the ten names; the table says how often it is the right one
+(chance: 10 %), for each way in which the last block keeps patches apart. Needs
+FOLDER/work_dirs/demo/open_clip and FOLDER/data/demo_digits, of run.py.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from digits import DIGIT_NAMES, SIZE
+from PIL import Image
+from run import DEMO, OPEN_CLIP, TEMPLATES
+
+from mmclip.adapting.encoder import open_encoder
+from mmclip.markdown import markdown_table
+from mmclip.models.dense import DENSE
+from mmclip.segmentation.class_names import parse_classes
+from mmclip.segmentation.segmenter import Segmenter, save_map
+
+EXAMPLES = """examples:
+  python %(prog)s
+  python %(prog)s --folder work_dirs/demo_seeds/1 --scenes 200
+"""
+SIDE, DIGITS = 96, 4  # pixels of a scene, and how many digits it has
+STROKE = 128  # pixels at least as bright belong to a digit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add('--folder', type=Path, default=Path(), help='where run.py was run')
+    add('--scenes', type=int, default=100, help='(default: %(default)s)')
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    args = parser.parse_args()
+    encoder = open_encoder(str(args.folder / OPEN_CLIP))
+    files = sorted((args.folder / 'data/demo_digits/val').glob('*/*.png'))
+    body = []
+    for dense in DENSE:
+        segmenter = Segmenter(
+            encoder,
+            parse_classes(DIGIT_NAMES),
+            TEMPLATES,
+            dense=dense,
+            short_side=SIDE,
+        )
+        rates = [
+            rate(segmenter, files, args.scenes, seed) for seed in args.seeds
+        ]
+        spread = f'{np.mean(rates):.1f} ± {np.std(rates, ddof=1):.1f}'
+        body.append([dense, spread])
+    print(
+        f'Pixels of strokes with the right name, percent, of {args.scenes} '
+        f'scenes, mean and spread of {len(args.seeds)} seeds\n'
+    )
+    print(markdown_table(['dense', 'right'], body))
+    image, _ = make_scene(files, np.random.default_rng(0))
+    scene = args.folder / DEMO / 'scene.png'
+    image.save(scene)
+    save_map(segmenter(scene), scene.with_name('scene_map.png'))
+    print(f'a scene, and its map beside it: {scene}')
+
+
+def rate(
+    segmenter: Segmenter, files: list[Path], scenes: int, seed: int
+) -> float:
+    """Return the percentage of stroke pixels with the right name."""
+    random = np.random.default_rng(seed)
+    right = total = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'scene.png'
+        for _ in range(scenes):
+            image, wanted = make_scene(files, random)
+            image.save(path)
+            is_stroke = wanted >= 0
+            got = segmenter(path).numpy()
+            right += (got == wanted)[is_stroke].sum()
+            total += is_stroke.sum()
+    return 100 * right / total
+
+
+def make_scene(
+    files: list[Path], random: np.random.Generator
+) -> tuple[Image.Image, np.ndarray]:
+    """Place scans on a grid of cells, each moved by a few pixels.
+
+    Returns:
+        tuple[Image.Image, np.ndarray]: The scene, and the digit of each pixel
+        ``(SIDE, SIDE)``, -1 for none.
+    """
+    per_side = SIDE // SIZE
+    pixels = np.zeros((SIDE, SIDE), np.uint8)
+    wanted = np.full((SIDE, SIDE), -1)
+    cells = random.choice(per_side**2, DIGITS, replace=False)
+    for cell in cells:
+        file = files[random.integers(len(files))]
+        scan = np.asarray(Image.open(file).convert('L'))
+        start = np.array(divmod(cell, per_side)) * SIZE
+        moved = start + random.integers(-6, 7, 2)
+        top, left = np.clip(moved, 0, SIDE - SIZE)
+        place = np.s_[top : top + SIZE, left : left + SIZE]
+        pixels[place] = np.maximum(pixels[place], scan)
+        wanted[place] = np.where(
+            scan >= STROKE, int(file.parent.name), wanted[place]
+        )
+    return Image.fromarray(pixels).convert('RGB'), wanted
+
+
+if __name__ == '__main__':
+    main()
