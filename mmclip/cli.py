@@ -18,6 +18,7 @@ USAGE = """usage: mmclip COMMAND [arguments]
 ALIASES = {
     'evaluate-robustness': 'robustness',
     'get-flops': 'flops',
+    'gpu': 'bench',
     'inspect-checkpoint': 'inspect',
     'linear-probe': 'probe',
     'mmcls-to-openclip': 'export',

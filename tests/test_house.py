@@ -18,7 +18,7 @@ FLOORS = [
     {'benchmark'},
     {'few_shot', 'predicting'},
     {'adapting'},
-    {'report'},
+    {'report', 'segmentation'},
     {'api', 'from_images'},
     {'commands'},
 ]

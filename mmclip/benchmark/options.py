@@ -88,7 +88,9 @@ def _case(name: str, images: Images, ways: dict[str, nn.Module]) -> Case:
         training = module.training
         if training:
             call: Any = partial(images.train, module, tower)
+            call()  # makes gradients, which are not counted
             peak = peak_memory(partial(images.backward, tower), images.device)
+            module.zero_grad(set_to_none=True)
             difference = None
         else:
             call = partial(images.infer, tower)

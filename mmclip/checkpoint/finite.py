@@ -49,4 +49,6 @@ def is_finite(tensor: Tensor) -> bool:
         return is_finite(torch.view_as_real(tensor))
     if not tensor.is_floating_point() or not tensor.numel():
         return True
+    if tensor.element_size() == 1:  # torch finds no least of these
+        return bool(tensor.isfinite().all())
     return bool(torch.stack(tensor.aminmax()).isfinite().all())

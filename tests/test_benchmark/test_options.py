@@ -27,7 +27,7 @@ def test_options_are_named_and_run():
         entry.call()
 
 
-@pytest.mark.slow  # compiles two towers
+@pytest.mark.exhaustive  # compiles two towers
 def test_the_script_for_a_gpu_runs_on_a_cpu(monkeypatch, capsys):
     monkeypatch.setattr(gpu, 'LOADED', 8)
     assert main(['gpu', '--device', 'cpu', '--rounds', '2']) == 0

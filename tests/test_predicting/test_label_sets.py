@@ -125,7 +125,8 @@ def test_a_classifier_has_sigmoids_and_thresholds(model_of, photos):
         given = row >= torch.tensor(thresholds)
         names = {c for c, g in zip(CLASSES, given, strict=True) if g}
         assert set(answer.labels) == names
-    assert model.predict(paths[0]).labels == found[0].labels
+    # Alone, its numbers are rounded otherwise.
+    assert model.predict(paths[0]).labels == pytest.approx(found[0].labels)
 
 
 def test_without_thresholds_they_are_a_half(model_of):
