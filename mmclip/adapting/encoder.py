@@ -86,7 +86,10 @@ class Encoder:
 
 
 def open_encoder(
-    model: str, weights: str | None = None, tag: str | None = None
+    model: str,
+    weights: str | None = None,
+    tag: str | None = None,
+    device: str | None = None,
 ) -> Encoder:
     """Find a CLIP model and convert its image tower.
 
@@ -98,6 +101,8 @@ def open_encoder(
             ``'NAME/TAG'``. Defaults to None: open_clip's download.
         tag (str | None): For a local folder, as in
             :func:`mmclip.checkpoint.convert_source`.
+        device (str | None): Where texts are embedded. Defaults to None: on a
+            GPU if there is one.
 
     Raises:
         ArgumentError: If a local model has weights already.
@@ -105,6 +110,7 @@ def open_encoder(
         FileNotFoundError: If a local file is missing.
     """
     check_model(model, weights)
+    device = device or get_device()
     path = Path(model).expanduser()
     if path.is_file():
         return _converted(model)
@@ -126,7 +132,7 @@ def open_encoder(
     ) -> Text:
         def announce(texts: int, seconds: float) -> None:
             say(
-                f'{texts:,} texts with the classes on {get_device()}: about '
+                f'{texts:,} texts with the classes on {device}: about '
                 f'{duration(seconds)}'
             )
 
@@ -137,7 +143,7 @@ def open_encoder(
                 classes,
                 templates,
                 tag,
-                get_device(),
+                device,
                 announce=announce,
             )
         except TokenizerError as error:

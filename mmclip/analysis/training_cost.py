@@ -125,8 +125,10 @@ def _size_after(
     """Return the size to which a pipeline crops; ``size`` if it does not."""
     for step in pipeline:
         name = str(step.type).rpartition('.')[2]
-        if name in ('RandomResizedCrop', 'RandomCrop', 'CenterCrop'):
-            size = to_2tuple(step.get('scale') or step.get('crop_size'))[::-1]
+        if name in ('RandomResizedCrop', 'RandomCrop'):
+            size = to_2tuple(step.get('scale') or step.get('crop_size'))
+        elif name == 'CenterCrop':  # mmcv's has the width first
+            size = to_2tuple(step.crop_size)[::-1]
     return size
 
 

@@ -73,6 +73,8 @@ def attention_case(case: str, train: Callable[[], Any]) -> Case:
 
         try:
             call()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # this device, or this precision, has none
             missing.append(f'{name} (not for this device)')
         else:

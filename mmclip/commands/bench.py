@@ -63,8 +63,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--cases',
         nargs='+',
         metavar='TOWER:BATCH',
-        help='for these four: tiny, ViT-B-16, ViT-L-14 or '
-        'ViT-L-14-336, and the images of a batch (default: '
+        help='for model, train, iteration and options: tiny, ViT-B-16, '
+        'ViT-L-14 or ViT-L-14-336, and the images of a batch (default: '
         + '; '.join(f'{kind}: {" ".join(c)}' for kind, c in CASES.items())
         + ')',
     )
@@ -92,7 +92,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='how many rounds count (default: 15; for convert, start and '
         'growth: 5)',
     )
-    parser.add_device('model, train and gpu')
+    parser.add_device('the towers')
     add('--json', type=Path, metavar='OUT', help='a file for all numbers')
     add('--plot', type=Path, metavar='OUT', help='a picture of the table')
     parser.add_force('OUT if it exists')

@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmclip.commands._command_line import (
     Parser,
@@ -16,7 +17,7 @@ from mmclip.commands._command_line import (
     positive,
     print_written,
 )
-from mmclip.errors import ArgumentError
+from mmclip.errors import ArgumentError, DataError
 
 EXAMPLES = """\
   %(prog)s park.jpg --classes "dog,grass|lawn,sky" --out map.png
@@ -91,6 +92,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse(argv)
     if args.threshold and args.background is None:
         parser.error('--threshold needs --background')
+    if args.background == '' and not args.threshold:
+        parser.error('--background without names needs --threshold')
     if not 0 <= args.threshold <= 1:
         parser.error(f'--threshold must be in 0..1, got {args.threshold:g}')
     if args.out.suffix.lower() != '.png':
@@ -102,10 +105,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.adapting.inputs import check_model
-    from mmclip.checkpoint.files.paths import check_file, check_free
+    from mmclip.checkpoint.files.paths import check_free
     from mmclip.segmentation.class_names import parse_classes
 
-    check_file(args.image)
+    image = read(args.image)
     inputs = [str(args.image), *[args.classes] * is_file(args.classes)]
     check_free(args.out, *inputs, force=args.force)
     classes = parse_classes(_lines(args.classes), args.background)
@@ -121,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.text.class_embeddings import named_templates
 
     segmenter = Segmenter(
-        open_encoder(args.model, args.weights),
+        open_encoder(args.model, args.weights, device=args.device),
         classes,
         named_templates(args.templates),
         dense=args.dense,
@@ -130,19 +133,35 @@ def main(argv: list[str] | None = None) -> int:
         device=args.device,
         say=lambda line: print(line, file=sys.stderr),
     )
-    labels = segmenter(args.image)
+    labels = segmenter(image)
     with atomic_file(args.out) as path:
         save_map(labels, path)
-    for number, (name, share) in enumerate(
-        shares(labels, classes.classes).items()
-    ):
-        print(f'{number:3}  {name}  {share:.1%}')
+    names = classes.classes
+    for number, share in enumerate(shares(labels, len(names))):
+        print(f'{number:3}  {names[number]}  {share:.1%}')
     print_written((args.out, 'the class of each pixel'))
     return 0
 
 
+def read(path: Path) -> Any:
+    """Read an image, before anything that takes long."""
+    from mmclip.datasets.load_image import LoadImageError, read_image
+
+    if not path.is_file():
+        raise FileNotFoundError(f'There is no image {path}.')
+    try:
+        return read_image(path)
+    except LoadImageError as error:
+        raise DataError(str(error)) from error
+
+
 def _lines(classes: str) -> list[str]:
-    if is_file(classes):
-        text = Path(classes).read_text(encoding='utf-8')
-        return [line for line in text.splitlines() if line.strip()]
-    return [name for name in classes.split(',') if name.strip()]
+    if not is_file(classes):
+        if classes.endswith('.txt'):
+            raise FileNotFoundError(f'There is no file {classes}.')
+        return [name for name in classes.split(',') if name.strip()]
+    try:
+        text = Path(classes).read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise DataError(f'{classes} is not UTF-8 ({error}).') from error
+    return [line for line in text.splitlines() if line.strip()]

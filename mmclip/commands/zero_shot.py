@@ -117,14 +117,15 @@ def main(argv: list[str] | None = None) -> int:
     note_names(classes, is_sure=is_sure)
     source = (args.name, args.pretrained)
     if args.segmenter:
-        from mmclip.segmentation.checkpoint import segmenter_checkpoint
+        from mmclip.segmentation.checkpoint import (
+            segmenter_checkpoint,
+            segmentor_lines,
+        )
         from mmclip.segmentation.class_names import parse_classes
 
         checkpoint = segmenter_checkpoint(
             *source, parse_classes(classes), templates, args.tag, args.device
         )
-        num_names = len(checkpoint['state_dict']['decode_head.fc.bias'])
-        print(f'decode_head: num_classes={len(classes)}, {num_names=}')
     else:
         checkpoint = zero_shot_checkpoint(
             *source, classes, templates, args.tag, args.device
@@ -132,10 +133,12 @@ def main(argv: list[str] | None = None) -> int:
     write_checkpoint(checkpoint, args.out)
     clip = checkpoint['meta']['clip']
     print(f'images: {images(clip)}')
-    print(
-        f'use it in the model of a config as:\n{config_lines(clip, args.out)}'
-    )
-    what = f'a classifier of {len(classes)} classes'
+    lines = config_lines(clip, args.out)
+    kind = 'classifier'
+    if args.segmenter:
+        lines, kind = segmentor_lines(checkpoint, args.out), 'segmentor'
+    print(f'use it in the model of a config as:\n{lines}')
+    what = f'a {kind} of {len(classes)} classes'
     print_written(
         (args.out, f'{what}, {args.out.stat().st_size:,} bytes'),
         then=command_line('test', 'CONFIG', args.out),

@@ -3,9 +3,9 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmclip.checkpoint.describe import unwrapped
 from mmclip.models.lora import LoRAModel
 from mmclip.models.token_merging import merge_tokens
 from mmclip.registry import HOOKS
@@ -23,6 +23,7 @@ class MergeTokensHook(Hook):
 
     def __init__(self, per_block: int):
         self.per_block = per_block
+        self._changed: Any = None
 
     def before_test(self, runner: Runner) -> None:
         """Change the backbone.
@@ -30,9 +31,9 @@ class MergeTokensHook(Hook):
         Raises:
             ValueError: If it cannot merge tokens.
         """
-        model: Any = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        backbone = model.backbone
+        backbone: Any = unwrapped(runner.model).backbone
         if isinstance(backbone, LoRAModel):
             backbone = backbone.module
-        merge_tokens(backbone, self.per_block)
+        if backbone is not self._changed:  # by a test before
+            merge_tokens(backbone, self.per_block)
+            self._changed = backbone

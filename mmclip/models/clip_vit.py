@@ -178,10 +178,17 @@ class CLIPVisionTransformer(VisionTransformer):
                 raise ValueError(
                     f"{name} needs out_type='featmap', got {out_type!r}."
                 )
-        if dense and self.out_indices[-1] != self.depth - 1:
+        if not dense:
+            return
+        if self.out_indices[-1] != self.depth - 1:
             raise ValueError(
                 'dense changes the last block, which out_indices '
                 f'{out_indices} leaves out.'
+            )
+        if self.depth - 1 not in self.global_blocks or pool == 'attention':
+            raise ValueError(
+                'dense needs a last block without windows, and a pool other '
+                "than 'attention'."
             )
 
     def _build_tail(self) -> None:
@@ -264,6 +271,10 @@ class CLIPVisionTransformer(VisionTransformer):
         """Return the arguments that define this backbone."""
         arch = self.arch
         arguments = super().architecture() | dict(pre_norm=arch.pre_norm)
+        if self.output_cls_token:
+            arguments |= dict(output_cls_token=True)
+        if self.dense:
+            arguments |= dict(dense=self.dense)
         if arch.layer_scale_init is not None:
             arguments |= dict(layer_scale_init=arch.layer_scale_init)
         if arch.proj_dim is not None:

@@ -5,61 +5,65 @@ mixed. Without any training, these change that block so that a patch says what
 there is at its place. Weights and their names stay as they are.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmclip.models.vit import TransformerLayer
+from mmclip.models.architecture import Architecture
+from mmclip.models.vit import Attention, TransformerLayer
 from mmclip.pos_embed import Grid
 
 
-class MaskCLIPLayer(TransformerLayer):
-    """A block in which each token attends to itself only.
+class MaskCLIPAttention(Attention):
+    """Attention of each token to itself only.
 
     Paper: Extract Free Dense Labels from CLIP
     (https://arxiv.org/abs/2112.01071).
     """
 
-    def forward(
-        self,
-        x: Tensor,
-        num_outputs: int | None = None,
-        grid: Grid | None = None,
-    ) -> Tensor:
-        """Map ``(B, T, C)`` to the same shape."""
-        _, _, v = self.attn.project(self.ln1(x))
-        x = x + self.attn.join(v)
-        return x + self.ffn(self.ln2(x))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the values."""
+        return v
 
 
-class SCLIPLayer(TransformerLayer):
-    """A block in which tokens attend to those like them.
+class SCLIPAttention(Attention):
+    """Attention of queries to queries and of keys to keys, added.
 
-    Like are queries to queries and keys to keys; both attentions are added.
     Paper: SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference
     (https://arxiv.org/abs/2312.01597).
     """
 
-    def forward(
-        self,
-        x: Tensor,
-        num_outputs: int | None = None,
-        grid: Grid | None = None,
-    ) -> Tensor:
-        """Map ``(B, T, C)`` to the same shape."""
-        q, k, v = self.attn.project(self.ln1(x))
-        attended = F.scaled_dot_product_attention(q, q, v)
-        attended = attended + F.scaled_dot_product_attention(k, k, v)
-        x = x + self.attn.join(attended)
-        return x + self.ffn(self.ln2(x))
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the sum of both."""
+        of_queries = F.scaled_dot_product_attention(q, q, v)
+        return of_queries + F.scaled_dot_product_attention(k, k, v)
+
+
+class QueryAttention(Attention):
+    """Attention of queries to queries."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the heads' outputs."""
+        return F.scaled_dot_product_attention(q, q, v)
 
 
 class ClearCLIPLayer(TransformerLayer):
-    """Attention of queries to queries, without what it is added to, or MLP.
+    """A block that returns its attention, without its input and the MLP.
 
     Paper: ClearCLIP: Decomposing CLIP Representations for Dense
     Vision-Language Inference (https://arxiv.org/abs/2407.12442).
     """
 
+    def __init__(
+        self, arch: Architecture, drop_path: float, attention: Attention
+    ):
+        super().__init__(arch, drop_path, attention)
+        for unused in self.ln2, self.ffn:
+            unused.requires_grad_(False)
+
     def forward(
         self,
         x: Tensor,
@@ -67,10 +71,21 @@ class ClearCLIPLayer(TransformerLayer):
         grid: Grid | None = None,
     ) -> Tensor:
         """Map ``(B, T, C)`` to the same shape."""
-        q, _, v = self.attn.project(self.ln1(x))
-        return self.attn.join(F.scaled_dot_product_attention(q, q, v))
+        return self.drop_path(self.attn(self.ln1(x)))
 
 
-DENSE: dict[str, type[TransformerLayer]] = dict(
-    maskclip=MaskCLIPLayer, sclip=SCLIPLayer, clearclip=ClearCLIPLayer
+def _layer(
+    layer: type[TransformerLayer],
+    attention: type[Attention],
+    arch: Architecture,
+    drop_path: float,
+    _: Attention,
+) -> TransformerLayer:
+    return layer(arch, drop_path, attention(arch))
+
+
+DENSE: dict[str, Callable[..., Any]] = dict(
+    maskclip=partial(_layer, TransformerLayer, MaskCLIPAttention),
+    sclip=partial(_layer, TransformerLayer, SCLIPAttention),
+    clearclip=partial(_layer, ClearCLIPLayer, QueryAttention),
 )

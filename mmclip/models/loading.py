@@ -25,7 +25,7 @@ _loaded_by: ContextVar[str | None] = ContextVar('loaded_by', default=None)
 def loaded_by(who: str) -> Iterator[None]:
     """Build backbones without drawing the weights of their blocks.
 
-    To draw 300 million numbers takes seconds. Until they are loaded, the
+    Drawing 300 million numbers takes seconds. Until they are loaded, the
     blocks compute NaN.
 
     Args:
@@ -56,7 +56,9 @@ def allocate(module: nn.Module) -> None:
     for part in module.modules():
         for name, param in part.named_parameters(recurse=False):
             empty = torch.empty_like(param, device=device)
-            part.register_parameter(name, nn.Parameter(empty))
+            part.register_parameter(
+                name, nn.Parameter(empty, param.requires_grad)
+            )
 
 
 def mark_unloaded(blocks: nn.Module) -> None:
@@ -65,6 +67,12 @@ def mark_unloaded(blocks: nn.Module) -> None:
         for param in blocks.parameters():
             if param.ndim == 1:
                 param.fill_(torch.nan)
+
+
+def is_unloaded(blocks: nn.Module) -> bool:
+    """Return whether blocks still are as :func:`mark_unloaded` left them."""
+    flat = next(param for param in blocks.parameters() if param.ndim == 1)
+    return not flat.is_meta and bool(flat.isnan().all())
 
 
 def refuse_whole_models(

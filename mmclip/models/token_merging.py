@@ -16,15 +16,15 @@ from mmclip.pos_embed import Grid
 
 
 def merge_tokens(backbone: VisionTransformer, per_block: int) -> None:
-    """Let a backbone merge tokens in each block, when it is in eval mode.
+    """Let a backbone merge tokens in each block, while it is in eval mode.
 
     Outputs have the same shapes: at the end, merged patches get the same
     vector. Weights and their names stay as they are.
 
     Args:
         backbone (VisionTransformer): The backbone, changed in place.
-        per_block (int): Tokens by which each block leaves fewer; at most half
-            of the patches, as each merges with one that stays.
+        per_block (int): How many tokens each block removes (r in the paper);
+            at most half of the patches, as each merges with one that stays.
 
     Raises:
         ValueError: If it is not a backbone of ours, outputs more than its
@@ -48,7 +48,7 @@ def merge_tokens(backbone: VisionTransformer, per_block: int) -> None:
         )
     if per_block < 0:
         raise ValueError(f'per_block must not be negative, got {per_block}.')
-    merging = Merging(backbone.num_prefix_tokens, per_block)
+    merging = Merging(backbone, per_block)
     blocks: Any = backbone.layers[: backbone.out_indices[-1] + 1]
     for layer in blocks:
         layer.__class__ = MergingLayer
@@ -70,7 +70,7 @@ class MergingLayer(TransformerLayer):
         grid: Grid | None = None,
     ) -> Tensor:
         """Map ``(B, T, C)`` to fewer tokens; the last block, to all again."""
-        if self.training:
+        if self.merging.backbone.training:  # the block may be frozen
             return super().forward(x, num_outputs, grid)
         if self.is_first:
             self.merging.start(x)
@@ -91,15 +91,16 @@ class Merging:
     """The tokens of a batch that have been merged so far.
 
     Args:
-        num_kept (int): The first tokens, which are never merged.
+        backbone (VisionTransformer): Whose prefix tokens are never merged.
         per_block (int): See :func:`merge_tokens`.
     """
 
     sizes: Tensor  # (B, T, 1), how many tokens each stands for
     places: Tensor  # (B, 1 + N), where each of the first is now
 
-    def __init__(self, num_kept: int, per_block: int):
-        self.num_kept, self.per_block = num_kept, per_block
+    def __init__(self, backbone: VisionTransformer, per_block: int):
+        self.backbone, self.per_block = backbone, per_block
+        self.num_kept = backbone.num_prefix_tokens
 
     def start(self, x: Tensor) -> None:
         """Begin with the tokens ``(B, T, C)`` of new images."""
@@ -142,11 +143,11 @@ class Merging:
         merged, stay = order[:, :count], order[:, count:].sort(dim=-1).values
         partners = partners.gather(1, merged)
 
-        sums = torch.cat([x * self.sizes, self.sizes.to(x)], dim=-1)
+        sums = torch.cat([x * self.sizes, self.sizes], dim=-1)  # float32
         even, odd = sums[:, ::2], sums[:, 1::2]
         odd = odd.scatter_add(1, _wide(partners, odd), _take(even, merged))
         sums = torch.cat([_take(even, stay), odd], dim=1)
-        self.sizes = sums[..., -1:].float()
+        self.sizes = sums[..., -1:].detach()
 
         now = torch.empty_like(self.places[:, :1]).expand(-1, x.shape[1])
         now = now.clone()
@@ -156,7 +157,7 @@ class Merging:
         now.scatter_(1, 2 * stay, ranks)
         now.scatter_(1, 2 * merged, first_odd + partners)
         self.places = now.gather(1, self.places)
-        return sums[..., :-1] / sums[..., -1:]
+        return (sums[..., :-1] / sums[..., -1:]).to(x.dtype)
 
     def expand(self, x: Tensor) -> Tensor:
         """Return ``(B, 1 + N, C)``: the vector of each first token's place."""

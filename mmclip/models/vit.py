@@ -66,7 +66,7 @@ class VisionTransformer(BaseModule):
         window_size: int,
         global_blocks: Sequence[int] | None,
         norm_outputs: str,
-        last_layer: type['TransformerLayer'] | None = None,
+        last_layer: Callable[..., 'TransformerLayer'] | None = None,
     ):
         super().__init__(init_cfg)
         check_choice('act', arch.act, ACTS)
@@ -88,6 +88,8 @@ class VisionTransformer(BaseModule):
                 f"norm_outputs={norm_outputs!r} needs out_type='featmap' or "
                 "'raw', and no proj_dim."
             )
+        if global_blocks is not None and not window_size:
+            raise ValueError('global_blocks needs window_size.')
         if window_size < 0:
             raise ValueError(
                 f'window_size must not be negative, got {window_size}.'
@@ -122,12 +124,14 @@ class VisionTransformer(BaseModule):
             else None
         )
         last = arch.depth - 1
-        with torch.device('meta'):  # or torch would draw, too
+        with torch.device('meta'):  # or torch draws what is overwritten
             self.layers = nn.ModuleList(
                 (last_layer if last_layer and i == last else TransformerLayer)(
                     arch,
                     drop_path_rate * i / max(last, 1),
-                    0 if i in self.global_blocks else window_size,
+                    Attention(arch)
+                    if i in self.global_blocks
+                    else WindowAttention(arch, window_size),
                 )
                 for i in range(arch.depth)
             )
@@ -288,6 +292,12 @@ class VisionTransformer(BaseModule):
         )
         if self.out_indices != (self.depth - 1,):
             arguments |= dict(out_indices=self.out_indices)
+        if self.window_size:
+            arguments |= dict(
+                window_size=self.window_size, global_blocks=self.global_blocks
+            )
+        if self.norm_outputs != 'last':
+            arguments |= dict(norm_outputs=self.norm_outputs)
         return arguments
 
     def get_layer_depth(
@@ -332,12 +342,13 @@ class VisionTransformer(BaseModule):
         last = self.out_indices[-1] + 1
         for name, param in self.named_parameters():
             layer, _ = self.get_layer_depth(name)
-            is_run = layer <= last or last == self.depth
+            is_run = layer <= last or name.startswith('out_norms')
+            is_run |= last == self.depth
             if self._is_frozen(name) or not is_run:
                 param.requires_grad_(False)
 
     def _is_frozen(self, name: str) -> bool:
-        if name.startswith('out_norms'):  # which start anew
+        if name.startswith('out_norms'):  # which are new
             return False
         layer, _ = self.get_layer_depth(name)
         return (
@@ -383,15 +394,11 @@ class TransformerLayer(nn.Module):
     """A pre-norm block: attention and MLP, each added to its input."""
 
     def __init__(
-        self, arch: Architecture, drop_path: float, window_size: int = 0
+        self, arch: Architecture, drop_path: float, attention: 'Attention'
     ):
         super().__init__()
         self.ln1 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
-        self.attn = (
-            WindowAttention(arch, window_size)
-            if window_size
-            else Attention(arch)
-        )
+        self.attn = attention
         self.ln2 = nn.LayerNorm(arch.width, eps=arch.norm_eps)
         self.ffn = MLP(arch)
         self.drop_path = DropPath(drop_path)
@@ -447,13 +454,16 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Map ``(B, T, C)`` to the same shape, or only its first tokens."""
         q, k, v = self.project(x)
-        q = q[:, :, :num_outputs]
-        return self.join(F.scaled_dot_product_attention(q, k, v))
+        return self.join(self.attend(q[:, :, :num_outputs], k, v))
 
     def project(self, x: Tensor) -> Tensor:
         """Return queries, keys and values: ``(3, B, heads, T, C / heads)``."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))
         return qkv.permute(2, 0, 3, 1, 4)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the heads' outputs ``(B, heads, T, C / heads)``."""
+        return F.scaled_dot_product_attention(q, k, v)
 
     def join(self, x: Tensor) -> Tensor:
         """Map the heads' outputs ``(B, heads, T, C / heads)`` to tokens."""

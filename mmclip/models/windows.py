@@ -15,7 +15,7 @@ from mmclip.pos_embed import Grid
 class Windows:
     """A grid of patches, cut into windows from the top left.
 
-    Windows at the right and the bottom are filled up with zeros, which
+    Windows at the right and the bottom are padded with zeros, which
     :meth:`mask` hides. No window is larger than the grid.
 
     Args:
@@ -57,10 +57,10 @@ class Windows:
     def mask(
         self, batch: int, num_prefix: int, device: torch.device
     ) -> Tensor | None:
-        """Return which keys are no filling: ``(B * W, 1, 1, prefix + S)``.
+        """Return which keys are not padding: ``(B * W, 1, 1, prefix + S)``.
 
         Returns:
-            Tensor | None: True for tokens; None if nothing is filled up.
+            Tensor | None: True for tokens; None if nothing is padded.
         """
         filled = [n * s for n, s in zip(self.counts, self.sides, strict=True)]
         if tuple(filled) == tuple(self.grid):

@@ -5,9 +5,42 @@ from typing import Any
 
 import torch
 
+from mmclip.checkpoint.towers.tower import CLIP
+from mmclip.errors import CheckpointError
 from mmclip.segmentation.class_names import ClassNames
 from mmclip.text.class_embeddings import Template
 from mmclip.text.zero_shot import zero_shot_checkpoint
+
+
+def check_tower(backbone: dict[str, Any], called: str) -> None:
+    """Refuse towers whose patches cannot be compared with names.
+
+    Raises:
+        CheckpointError: If it is not a plain tower of CLIP's.
+    """
+    if backbone['type'] != CLIP or backbone.get('pool') == 'attention':
+        raise CheckpointError(
+            f'{called} cannot segment: its image tower is not a plain vision '
+            'transformer of CLIP, such as ViT-B-16/openai.'
+        )
+
+
+def segmentor_lines(checkpoint: dict[str, Any], path: object) -> str:
+    """Return the lines to paste into the ``model`` of mmseg's config."""
+    state_dict, clip = checkpoint['state_dict'], checkpoint['meta']['clip']
+    num_names, width = state_dict['decode_head.fc.weight'].shape
+    num_classes = int(state_dict['decode_head.class_of'].max()) + 1
+    backbone = clip['backbone'] | dict(out_type='featmap', dense='sclip')
+    head = dict(
+        type='mmclip.ZeroShotSegHead',
+        in_channels=width,
+        num_classes=num_classes,
+        num_names=num_names,
+    )
+    return '\n'.join(
+        f'  {name}=dict({", ".join(f"{k}={v!r}" for k, v in part.items())}),'
+        for name, part in (('backbone', backbone), ('decode_head', head))
+    )
 
 
 def segmenter_checkpoint(
@@ -31,6 +64,9 @@ def segmenter_checkpoint(
 
     Returns:
         dict: A checkpoint with ``backbone.*`` and ``decode_head.*``.
+
+    Raises:
+        CheckpointError: See there, and :func:`check_tower`.
     """
     checkpoint = zero_shot_checkpoint(
         name, pretrained, classes.names, templates, tag, device
@@ -43,6 +79,7 @@ def segmenter_checkpoint(
     }
     state_dict['decode_head.class_of'] = torch.tensor(classes.class_of)
     clip = checkpoint['meta']['clip']
+    check_tower(clip['backbone'], name)
     del clip['head'], clip['classes']
     return dict(
         meta=dict(clip=clip, dataset_meta=dict(classes=classes.classes)),

@@ -40,17 +40,23 @@ def parse_classes(
             None: no such class.
 
     Raises:
-        ArgumentError: If there is nothing to choose from, or a class has no
-            name.
+        ArgumentError: If there is nothing to choose from, a class has no
+            name, or two are called alike.
     """
     groups = [_names(line) for line in lines]
     classes = [group[0] for group in groups]
     if background is not None:
         groups.insert(0, _names(background) if background else [])
         classes.insert(0, BACKGROUND)
-    if len(classes) < 2:
+    for name in classes:
+        if classes.count(name) > 1:
+            raise ArgumentError(
+                f'Two classes are called {name!r}: give them different first '
+                'names.'
+            )
+    if len(classes) < 2 or sum(map(len, groups)) < 2:
         raise ArgumentError(
-            'At least two classes are needed to choose from, such as '
+            'At least two names are needed to choose from, such as '
             f'"cat,grass|lawn,sky"; got {", ".join(classes) or "none"}.'
         )
     return ClassNames(

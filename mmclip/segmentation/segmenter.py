@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,18 +12,18 @@ from torch import Tensor
 
 from mmclip.adapting.encoder import Encoder
 from mmclip.checkpoint.pretrained import PretrainedCLIP
-from mmclip.checkpoint.towers.tower import CLIP
-from mmclip.datasets.load_image import read_image
 from mmclip.datasets.preprocessing import data_preprocessor
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, DataError
 from mmclip.models.loading import CALLER, loaded_by
 from mmclip.registry import MODELS
+from mmclip.segmentation.checkpoint import check_tower
 from mmclip.segmentation.class_names import ClassNames
 from mmclip.segmentation.scores import class_scores, name_logits
 from mmclip.segmentation.sliding import enlarge_and_choose, slide
 from mmclip.text.class_embeddings import Template
 
 LARGER = 1.5  # the shorter side of an image, in windows
+LONGEST = 20  # the longer side of an image, in shorter ones
 
 
 class Segmenter:
@@ -68,11 +67,7 @@ class Segmenter:
                 "open_clip's NAME/TAG, or a folder with the whole model."
             )
         backbone = encoder.backbone(projects=True)
-        if backbone['type'] != CLIP or backbone.get('pool') == 'attention':
-            raise CheckpointError(
-                f'{encoder.called} cannot segment: its image tower is not a '
-                'plain vision transformer of CLIP, such as ViT-B-16/openai.'
-            )
+        check_tower(backbone, encoder.called)
         self.classes = classes
         self.window = to_2tuple(encoder.clip['img_size'])
         self.short_side = short_side or round(LARGER * min(self.window))
@@ -93,16 +88,25 @@ class Segmenter:
             ),
             self.tower,
         )
-        pixels = data_preprocessor(encoder.clip['preprocess'])
+        preprocess = encoder.clip['preprocess']
+        method = preprocess['interpolation'].upper()
+        self.interpolation = Image.Resampling[method]
+        pixels = data_preprocessor(preprocess)
         self.mean, self.std = (
             torch.tensor(pixels[key], device=self.device).view(3, 1, 1)
             for key in ('mean', 'std')
         )
 
     @torch.inference_mode()
-    def __call__(self, path: str | Path) -> Tensor:
-        """Return the class of each pixel: ``(height, width)``, int64."""
-        image = read_image(path)
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Return the class of each pixel: ``(height, width)``, int64.
+
+        Args:
+            image (np.ndarray): BGR, ``(height, width, 3)`` uint8.
+
+        Raises:
+            DataError: If it is far longer than wide, or wider than high.
+        """
         size = image.shape[:2]
         logits = slide(
             self._pixels(image),
@@ -122,10 +126,15 @@ class Segmenter:
     def _pixels(self, image: np.ndarray) -> Tensor:
         """Resize and normalise BGR pixels: ``(1, 3, height, width)``."""
         height, width = image.shape[:2]
+        if max(height, width) > LONGEST * min(height, width):
+            raise DataError(
+                f'An image of {width}x{height} pixels is more than {LONGEST} '
+                'times as long as it is wide: cut it.'
+            )
         scale = self.short_side / min(height, width)
         size = (round(scale * width), round(scale * height))
         rgb = Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-        resized = np.asarray(rgb.resize(size, Image.Resampling.BICUBIC))
+        resized = np.asarray(rgb.resize(size, self.interpolation))
         x = torch.from_numpy(resized.copy()).to(self.device)
         return ((x.permute(2, 0, 1).float() - self.mean) / self.std)[None]
 
@@ -161,10 +170,7 @@ def colour(label: int) -> tuple[int, int, int]:
     return rgb[0], rgb[1], rgb[2]
 
 
-def shares(labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
+def shares(labels: Tensor, num_classes: int) -> list[float]:
     """Return the share of pixels of each class, in 0..1."""
-    counts: Any = torch.bincount(labels.flatten(), minlength=len(classes))
-    return {
-        name: count / labels.numel()
-        for name, count in zip(classes, counts.tolist(), strict=True)
-    }
+    counts = torch.bincount(labels.flatten(), minlength=num_classes)
+    return (counts / labels.numel()).tolist()

@@ -51,7 +51,7 @@ class ZeroShotSegHead(BaseDecodeHead):
             **(dict(init_cfg=None) | kwargs),
         )
         del self.conv_seg
-        self.background, self.lowest = background, threshold
+        self.background, self.background_threshold = background, threshold
         self.fc = nn.Linear(in_channels, num_names or num_classes)
         self.register_buffer(
             'class_of', torch.arange(self.fc.out_features) % num_classes
@@ -77,7 +77,7 @@ class ZeroShotSegHead(BaseDecodeHead):
             self.class_of,
             self.num_classes,
             self.background,
-            self.lowest,
+            self.background_threshold,
         )
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: Any) -> Any:

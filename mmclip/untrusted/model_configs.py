@@ -283,7 +283,13 @@ BACKBONE: dict[str, Check] = dict(
     frozen_stages=whole(MOST_LAYERS, -1),
     freeze_patch_embed=FLAG,
     with_cp=FLAG,
+    window_size=whole(MOST_TOKENS, 0),
+    global_blocks=optional((_are_indices, 'a list of blocks')),
+    norm_outputs=NAME,
+    output_cls_token=FLAG,
+    dense=optional(NAME),
     frozen=FLAG,
+    norm_eval=FLAG,
     model=either(NAME, OBJECT),
 )
 

@@ -111,7 +111,9 @@ def test_maps_have_the_colours_of_pascal_voc(scene, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'code', 'said'),
     [
-        (['--classes', 'cat'], 2, 'At least two classes'),
+        (['--classes', 'cat'], 2, 'At least two names'),
+        (['--classes', 'a,b', '--background'], 2, 'needs --threshold'),
+        (['--classes', 'names.txt', '--background', 'x'], 1, 'no file names'),
         (['--classes', 'a,b', '--threshold', '2'], 2, 'needs --background'),
         (['--classes', 'a,b', '--dense', 'x'], 2, "invalid choice: 'x'"),
         (['--classes', 'a,b', '--model', 'ViT'], 1, 'ViT is not a model'),
@@ -132,3 +134,35 @@ def test_the_image_is_not_overwritten(scene, capsys):
     for more in (), ('--force',):
         assert segment(scene, out, '--classes', 'a,b', *more) != 0
     assert 'would overwrite an input' in capsys.readouterr().err
+
+
+def test_a_file_of_names_may_have_a_byte_order_mark(scene, tmp_path, capsys):
+    names = tmp_path / 'names.txt'
+    names.write_text('cat\n\nsky|air\n', encoding='utf-8-sig')
+    assert segment(scene, tmp_path / 'map.png', '--classes', str(names)) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith('  0  cat  ') and '\n  1  sky  ' in printed
+    names.write_bytes('caf\xe9\nsky'.encode('latin-1'))
+    assert segment(scene, tmp_path / 'm.png', '--classes', str(names)) == 1
+    assert 'names.txt is not UTF-8' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('image', 'said'),
+    [
+        (None, 'There is no image'),
+        (b'GIF89a', 'Cannot load'),
+        (Image.new('L', (3000, 2)), 'more than 20 times as long'),
+    ],
+)
+def test_wrong_images(scene, tmp_path, capsys, image, said):
+    path = tmp_path / 'image.png'
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+    elif image:
+        image.save(path)
+    line = [str(path), '--classes', 'a,b', '--out', str(tmp_path / 'map.png')]
+    line += ['--model', str(scene / 'clip'), '--device', 'cpu']
+    line += ['--templates', str(scene / 'templates.txt')]
+    assert main(line) == 1
+    assert said in capsys.readouterr().err

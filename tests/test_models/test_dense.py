@@ -86,6 +86,14 @@ def test_patches_are_those_of_the_formula(tower, dense):
     assert not torch.allclose(got, plain, atol=0.1)
 
 
+@pytest.mark.parametrize('dense', ['maskclip', 'sclip', 'clearclip'])
+def test_what_is_not_used_is_not_trained(tower, dense):
+    model = ours(tower, dense)
+    model(images())[-1].sum().backward()
+    for name, param in model.named_parameters():
+        assert (param.grad is not None) == param.requires_grad, name
+
+
 def test_dense_and_the_class_token_and_earlier_blocks(tower):
     pixels = images()
     model = ours(tower, 'sclip', output_cls_token=True, out_indices=[0, 3])
@@ -105,6 +113,15 @@ def test_dense_and_the_class_token_and_earlier_blocks(tower):
         (
             dict(dense='sclip', out_type='featmap', out_indices=1),
             'out_indices 1 leaves out',
+        ),
+        (
+            dict(
+                dense='sclip',
+                out_type='featmap',
+                window_size=2,
+                global_blocks=[0],
+            ),
+            'a last block without windows',
         ),
         (
             dict(output_cls_token=True),

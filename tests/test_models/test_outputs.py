@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmclip.checkpoint.towers.tower import build_backbone
 from mmclip.models import SigLIPVisionTransformer
 from tests.test_models.conftest import images, tiny
 
@@ -74,3 +75,29 @@ def test_class_tokens_beside_maps():
 def test_wrong_arguments(kwargs, said):
     with pytest.raises(ValueError, match=said):
         tiny(**kwargs)
+
+
+def test_norms_of_early_outputs_are_trained():
+    model = tiny(out_type='featmap', out_indices=[0, 1], norm_outputs='each')
+    assert all(p.requires_grad for p in model.out_norms.parameters())
+    sum(out.sum() for out in model(images())).backward()
+    for name, param in model.named_parameters():
+        assert (param.grad is not None) == param.requires_grad, name
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(window_size=2, global_blocks=[1]),
+        dict(norm_outputs='none'),
+        dict(dense='sclip'),
+        dict(output_cls_token=True),
+    ],
+)
+def test_its_description_builds_the_same(kwargs):
+    model = tiny(out_type='featmap', **kwargs).eval()
+    cfg = dict(type='mmclip.CLIPVisionTransformer') | model.architecture()
+    twin = build_backbone(cfg).eval()
+    twin.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(twin(images()), model(images()))

@@ -1,16 +1,20 @@
 """Token merging, beside the paper's algorithm written token by token."""
 
+import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mmclip.models import (
     CLIPVisionTransformer,
     SigLIPVisionTransformer,
     merge_tokens,
 )
+from mmclip.registry import HOOKS
 
 ARCH = dict(width=32, depth=3, num_heads=2, mlp_width=64)
 
@@ -139,3 +143,48 @@ def test_equal_patches_lose_nothing():
 def test_what_cannot_be_merged_is_refused(make, per_block, said):
     with pytest.raises(ValueError, match=said):
         merge_tokens(make(), per_block)
+
+
+def test_frozen_blocks_merge_nothing_in_training():
+    model, images = build(frozen_stages=2, out_type='featmap'), pixels()
+    with torch.no_grad():
+        plain = model.train()(images)[-1]
+        merge_tokens(model, 3)
+        torch.testing.assert_close(model.train()(images)[-1], plain)
+        assert not torch.allclose(model.eval()(images)[-1], plain)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_models_of_half_precision_keep_it(dtype):
+    model = build(out_type='featmap')
+    with torch.no_grad():
+        merge_tokens(model, 3)
+        whole = model(pixels())[-1]
+        half = model.to(dtype)(pixels().to(dtype))[-1]
+    assert half.dtype == dtype
+    # Rounding may choose other pairs, but not other tokens.
+    similar = F.cosine_similarity(half.float(), whole, dim=1)
+    assert similar.median() > 0.99
+
+
+def test_a_copy_merges_by_itself():
+    model = build()
+    merge_tokens(model, 2)
+    model(pixels())
+    twin = copy.deepcopy(model)
+    assert twin.layers[0].merging.backbone is twin
+    with torch.no_grad():
+        torch.testing.assert_close(twin(pixels())[-1], model(pixels())[-1])
+
+
+def pixels():
+    return torch.randn(2, 3, 64, 64, generator=torch.manual_seed(1))
+
+
+def test_tests_of_several_data_sets_merge_once():
+    runner = SimpleNamespace(model=nn.Module())
+    runner.model.backbone = build()
+    hook = HOOKS.build(dict(type='mmclip.MergeTokensHook', per_block=2))
+    hook.before_test(runner)
+    hook.before_test(runner)
+    assert runner.model.backbone.layers[0].merging.per_block == 2

@@ -97,6 +97,7 @@ def test_gradients_and_recomputation_are_the_same():
     ('kwargs', 'said'),
     [
         (dict(window_size=-1), 'must not be negative, got -1'),
+        (dict(global_blocks=[1]), 'global_blocks needs window_size'),
         (
             dict(window_size=2, global_blocks=[4]),
             r'indices of the 4 blocks, got \[4\]',

@@ -17,21 +17,28 @@ def test_names_are_numbered_by_class():
 @pytest.mark.parametrize(
     ('background', 'names', 'class_of'),
     [
-        ('', ['cat'], [1]),
-        ('wall|floor', ['wall', 'floor', 'cat'], [0, 0, 1]),
+        ('', ['cat', 'dog'], [1, 2]),
+        ('wall|floor', ['wall', 'floor', 'cat', 'dog'], [0, 0, 1, 2]),
     ],
 )
 def test_background_comes_first(background, names, class_of):
-    found = parse_classes(['cat'], background)
-    assert found.classes == ['background', 'cat']
+    found = parse_classes(['cat', 'dog'], background)
+    assert found.classes == ['background', 'cat', 'dog']
     assert (found.names, found.class_of) == (names, class_of)
     assert found.background == 0
+
+
+def test_background_is_a_class_and_needs_another_name():
+    for lines, background in ((['cat'], ''), (['background', 'cat'], 'wall')):
+        with pytest.raises(ArgumentError):
+            parse_classes(lines, background)
 
 
 @pytest.mark.parametrize(
     ('lines', 'said'),
     [
-        (['cat'], 'two classes are needed .* got cat'),
+        (['cat'], 'two names are needed .* got cat'),
+        (['crane|bird', 'crane|machine'], "Two classes are called 'crane'"),
         ([], 'got none'),
         (['cat', 'dog|'], "'dog|' has an empty name"),
     ],

@@ -115,6 +115,8 @@ def main() -> None:
         help='where run.py --ways was run (default: here)',
     )
     args = parser.parse_args()
+    if len(set(args.seeds)) < 2:
+        parser.error('at least two seeds are needed for a spread')
     trained: dict[str, list[list[float]]] = {name: [] for name in TRAINING}
     tested: dict[str, list[list[float]]] = {name: [] for name in INFERENCE}
     for seed in args.seeds:

@@ -61,9 +61,10 @@ class _Hashed:
     def write(self, data: Any) -> int:
         """Write; torch uses the memory again, so this waits for the hash."""
         hashing = self._thread.submit(self._digest.update, data)
-        written = self._file.write(data)
-        hashing.result()
-        return written
+        try:
+            return self._file.write(data)
+        finally:
+            hashing.result()
 
     def flush(self) -> None:
         """Flush the file."""

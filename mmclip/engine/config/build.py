@@ -22,8 +22,15 @@ from mmengine.registry import (
 from mmengine.runner import Runner
 from torch import nn
 
-from mmclip.errors import EXPECTED, ArgumentError, ConfigError, did_you_mean
-from mmclip.models.loading import INIT_CFG, loaded_by
+from mmclip.errors import (
+    EXPECTED,
+    ArgumentError,
+    CheckpointError,
+    ConfigError,
+    did_you_mean,
+)
+from mmclip.models.loading import INIT_CFG, is_unloaded, loaded_by
+from mmclip.models.vit import VisionTransformer
 
 # The methods of mmengine's runners that build a part of a config, and its
 # key. What other methods raise is not the config's fault.
@@ -97,6 +104,23 @@ class LoggedRunner(Runner):
         """Build the model, whose ``init_weights`` is called before its use."""
         with loaded_by(INIT_CFG):
             return super().build_model(model)
+
+    def load_or_resume(self) -> None:
+        """Load a checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: If a backbone's weights come neither from it nor
+                from ``init_weights``, which only ``train`` calls.
+        """
+        super().load_or_resume()
+        for name, module in self.model.named_modules():
+            if isinstance(module, VisionTransformer) and is_unloaded(
+                module.layers
+            ):
+                raise CheckpointError(
+                    f'{name or "the model"} has no weights yet: give '
+                    'load_from, or call runner.model.init_weights() first.'
+                )
 
 
 def build_runner(cfg: Config) -> Runner:
