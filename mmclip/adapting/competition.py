@@ -19,7 +19,7 @@ from mmclip.adapting.tuning.tune import (
     tune,
     why_not,
 )
-from mmclip.checkpoint.towers.tower import OTHER
+from mmclip.checkpoint.towers.tower import MODULES
 from mmclip.errors import DataError
 from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
@@ -149,7 +149,7 @@ def fine_tune(
     reason = why_not(images, max(entrants, key=lambda e: e.rank).right)
     linear = [e for e in entrants if type(e.classifier.head) in LINEAR]
     impossible = ''
-    if material.encoder.clip['backbone']['type'] == OTHER:
+    if material.encoder.clip['backbone']['type'] in MODULES:
         impossible = "the tower is not built of mmclip's own blocks"
     elif not linear:
         impossible = 'no linear classifier took part that it could start from'

@@ -65,7 +65,7 @@ def make_twins(
     if width is not None:
         sizes |= dict(width=width, num_heads=2, mlp_width=2 * width)
         vision_cfg |= dict(width=width, head_width=width // 2, mlp_ratio=2.0)
-    if cfg['type'] != OTHER:
+    if 'arch' in cfg:
         cfg['arch'] = cfg['arch'] | sizes
     vision_cfg['patch_dropout'] = ours.get('patch_dropout', 0.0)
     quick_gelu = cfg.get('act') == 'quick_gelu'

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine.utils import to_2tuple
 
-from mmclip.checkpoint.towers.tower import BACKBONES, OTHER
+from mmclip.checkpoint.towers.tower import BACKBONES, MODULES, OTHER
 from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import BACKBONE
@@ -46,6 +46,8 @@ TRAINING = (
     'freeze_patch_embed',
     'with_cp',
     'frozen',
+    'norm_eval',
+    'norm_outputs',
 )
 
 
@@ -199,8 +201,8 @@ def _checked(clip: Any, where: str) -> Clip:
         if clip.get(part) is not None:
             known[part] = take(clip[part], fields, f'{where}[{part!r}]')
     backbone = known.get('backbone', {})
-    is_other = backbone.get('type') == OTHER
-    for key in ('type', *(('model',) if is_other else ('arch', 'act'))):
+    is_module = backbone.get('type') in MODULES
+    for key in ('type', *(('model',) if is_module else ('arch', 'act'))):
         if key not in backbone:
             raise CheckpointError(f"{where}['backbone'] lacks {key!r}.")
     size = known.setdefault('img_size', backbone.get('img_size'))
@@ -294,6 +296,8 @@ def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
             said['model'] = tower_config(backbone['model'])
         except ValueError as error:
             raise CheckpointError(str(error)) from error
+    elif backbone['type'] in MODULES:
+        said['model'] = backbone['model']
     else:
         parameters = inspect.signature(MODELS.get(backbone['type'])).parameters
         numbers = parse_arch(backbone['arch'])

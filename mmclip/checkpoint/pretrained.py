@@ -176,6 +176,11 @@ class PretrainedCLIP:
                 for key in keys:
                     del state_dict[key]
                 self._log(f'Left out: {part} (the backbone has none).')
+        head = [key for key in state_dict if key.startswith('tower.head.')]
+        if head and getattr(module, 'proj_dim', 0) is None:
+            for key in head:
+                del state_dict[key]
+            self._log('Left out: the projection (the backbone has none).')
 
     def _log(self, message: str) -> None:
         print_log(

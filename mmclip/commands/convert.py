@@ -83,6 +83,7 @@ def print_report(
     clip: dict[str, Any], conversion: Any, out: Path, sha256: str
 ) -> None:
     """Print which tensor became which, and how to use the result."""
+    from mmclip.checkpoint.towers.tower import TIMM_TOWER
     from mmclip.checkpoint.towers.usage import config_lines, images, other_uses
 
     num_params = sum(t.numel() for t in conversion.state_dict.values())
@@ -96,7 +97,9 @@ def print_report(
         print('left out, as not part of the image tower:')
     for part, keys in conversion.left_out.items():
         print(f'  {part}: {len(keys)} tensors ({keys[0]} ... {keys[-1]})')
-    act = clip['backbone'].get('act', 'as open_clip builds it')
+    backbone = clip['backbone']
+    library = 'timm' if backbone['type'] == TIMM_TOWER else 'open_clip'
+    act = backbone.get('act', f'as {library} builds it')
     print(f'activation: {act}')
     print(f'images: {images(clip)}')
     print(f'parameters: {num_params:,}')

@@ -4,25 +4,21 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmclip.errors import CheckpointError, check_choice
-from mmclip.models.loading import refuse_whole_models
-from mmclip.models.tower_layers import layers_of
+from mmclip.errors import CheckpointError
+from mmclip.models.library_tower import LibraryTower
 from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import take_image_tower
 
-OUT_TYPES = ('pooled', 'featmap')
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 # What open_clip and timm call the position embeddings of patches.
 POSITIONS = ('positional_embedding', 'pos_embed')
 
 
 @MODELS.register_module()
-class OpenCLIPVisionTower(BaseModule):
+class OpenCLIPVisionTower(LibraryTower):
     """An open_clip module: ResNets, ConvNeXt, ViTamin, EVA and others.
 
     The text tower is not built. For plain vision transformers use
@@ -68,29 +64,20 @@ class OpenCLIPVisionTower(BaseModule):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
-        super().__init__(init_cfg)
         from open_clip.model import _build_vision_tower
 
-        check_choice('out_type', out_type, OUT_TYPES)
-        if out_type == 'pooled' and out_indices is not None:
-            raise ValueError("out_indices needs out_type='featmap'.")
-        self.model_cfg = tower_config(model)
-        self.tower = _build_vision_tower(**self.model_cfg)
-        # open_clip 3.3.0's wrapper of timm gets them from its trunk.
-        trunk = getattr(self.tower, 'trunk', self.tower)
-        if out_type == 'featmap' and not hasattr(
-            trunk, 'forward_intermediates'
-        ):
-            raise ValueError(f'The tower of {model} has no feature maps.')
-        self.out_type = out_type
-        self.out_indices = None if out_indices is None else list(out_indices)
-        self.frozen, self.norm_eval = frozen, norm_eval
-        if with_cp:
-            self.tower.set_grad_checkpointing()
-        self.requires_grad_(not frozen)
-        self.frozen_names = self._freeze(frozen_stages)
-        self._layers = layers_of(self.tower)
-        self.register_load_state_dict_pre_hook(refuse_whole_models)
+        model_cfg = tower_config(model)
+        super().__init__(
+            _build_vision_tower(**model_cfg),
+            out_type=out_type,
+            out_indices=out_indices,
+            frozen=frozen,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        self.model_cfg = model_cfg
         self.register_load_state_dict_pre_hook(_refuse_other_images)
         self.register_state_dict_post_hook(_tell_image_size)
 
@@ -124,50 +111,6 @@ class OpenCLIPVisionTower(BaseModule):
         """The image height and width in pixels that the tower is made for."""
         size = self.model_cfg['vision_cfg'].get('image_size', 224)
         return size if isinstance(size, int) else (size[0], size[1])
-
-    def train(self, mode: bool = True) -> 'OpenCLIPVisionTower':
-        """Set the mode; what is frozen stays in eval mode."""
-        super().train(mode and not self.frozen)
-        for name, module in self.tower.named_modules():
-            own = [f'{name}.{key}' for key, _ in module.named_parameters()]
-            is_frozen = own and self.frozen_names.issuperset(own)
-            if is_frozen or (self.norm_eval and isinstance(module, NORMS)):
-                module.eval()
-        return self
-
-    def get_layer_depth(
-        self, param_name: str, prefix: str = ''
-    ) -> tuple[int, int]:
-        """Return a parameter's layer, for layer-wise learning rate decay.
-
-        Args:
-            param_name (str): The parameter's name in the whole model.
-            prefix (str): This backbone's name in it, with the dot.
-
-        Returns:
-            tuple[int, int]: The layer (0 for the stem) and the number of
-            layers; everything after the blocks is in the last.
-        """
-        num_layers = max(self._layers.values()) + 1
-        name = param_name.removeprefix(prefix).removeprefix('tower.')
-        if not param_name.startswith(prefix):
-            return num_layers - 1, num_layers
-        return self._layers.get(name, num_layers - 1), num_layers
-
-    def _freeze(self, frozen_stages: int) -> set[str]:
-        layers = layers_of(self.tower, stages=True)
-        num_stages = max(layers.values()) - 1
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(
-                f'frozen_stages must be in [-1, {num_stages}] for this tower, '
-                f'got {frozen_stages}.'
-            )
-        frozen = set()
-        for name, param in self.tower.named_parameters():
-            if layers[name] <= frozen_stages:
-                param.requires_grad_(False)
-                frozen.add(name)
-        return frozen
 
 
 def _tell_image_size(

@@ -5,6 +5,7 @@ from mmclip.models.lora import LoRAModel
 from mmclip.models.necks.simple_feature_pyramid import SimpleFeaturePyramid
 from mmclip.models.open_clip_tower import OpenCLIPVisionTower
 from mmclip.models.siglip_vit import SigLIPVisionTransformer
+from mmclip.models.timm_tower import TimmVisionTower
 from mmclip.models.token_merging import merge_tokens
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'OpenCLIPVisionTower',
     'SigLIPVisionTransformer',
     'SimpleFeaturePyramid',
+    'TimmVisionTower',
     'merge_tokens',
 ]

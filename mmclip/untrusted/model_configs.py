@@ -52,7 +52,7 @@ def _text_models_of_open_clip() -> set[str]:
 
     configs = map(open_clip.get_model_config, open_clip.list_models())
     return {
-        cfg['text_cfg'].get('hf_model_name')
+        cfg.get('text_cfg', {}).get('hf_model_name')
         for cfg in configs
         if cfg is not None
     }
@@ -98,6 +98,7 @@ VISION: dict[str, Check] = _BLOCK | dict(
     head_width=whole(MOST_CHANNELS),
     patch_size=optional(whole(MOST_PIXELS)),
     image_size=SIZE,
+    image_seq_len=optional(whole(MOST_TOKENS)),
     patch_dropout=number(0, 1),
     attentional_pool=either(FLAG, choice('parallel', 'cascade')),
     attn_pooler_queries=whole(MOST_TOKENS),
@@ -191,6 +192,8 @@ def take_image_tower(config: Any, where: str) -> dict[str, Any]:
         )
     vision = _take_part(taken['vision_cfg'], VISION, f'{where}, vision_cfg')
     _refuse_large_table(vision, where)
+    # Of open_clip 4, for its data loader; version 3 does not know it.
+    vision.pop('image_seq_len', None)
     return taken | dict(vision_cfg=vision)
 
 

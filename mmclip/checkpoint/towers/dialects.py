@@ -186,6 +186,22 @@ TIMM_CLASSIFIER = Dialect(
     rules=(*_TIMM_TOWER, Rule('head.{p}', 'head.fc.{p}')),
 )
 
+# Any vision transformer with timm's names, for TimmVisionTower, which has the
+# same names with the prefix `backbone.tower.`. `visual.trunk.` is open_clip's.
+TIMM_MODEL = Dialect(
+    name='timm',
+    prefixes=('visual.trunk.', ''),
+    anchors=(),
+    rules=(Rule('{rest}', 'tower.{rest}'),),
+    left_out={**TIMM.left_out},
+)
+TIMM_MODEL_CLASSIFIER = Dialect(
+    name='timm, with a classifier',
+    prefixes=('',),
+    anchors=(),
+    rules=(Rule('head.{p}', 'head.fc.{p}'), *TIMM_MODEL.rules),
+)
+
 _HF_LAYER = 'encoder.layers.{i}.'
 _HF_BLOCKS = (
     Rule(_HF_LAYER + 'layer_norm1.{p}', 'layers.{i}.ln1.{p}'),

@@ -18,7 +18,13 @@ from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.towers.hugging_face import to_hugging_face
 from mmclip.checkpoint.towers.open_clip import to_open_clip
 from mmclip.checkpoint.towers.timm import to_timm
-from mmclip.checkpoint.towers.tower import CLIP, OTHER, Export, build_backbone
+from mmclip.checkpoint.towers.tower import (
+    CLIP,
+    OTHER,
+    TIMM_TOWER,
+    Export,
+    build_backbone,
+)
 from mmclip.checkpoint.unconverted import CONVERTER
 from mmclip.errors import CheckpointError, some
 
@@ -68,6 +74,10 @@ def export_checkpoint(
         said.get('head'),
         classes_of(checkpoint),
     )
+    if clip['backbone']['type'] == TIMM_TOWER and to != 'timm':
+        raise CheckpointError(
+            f'{to} cannot hold this tower: only timm can build it.'
+        )
     if to != 'open_clip':
         if base is not None:
             raise CheckpointError('--base needs --to open_clip.')

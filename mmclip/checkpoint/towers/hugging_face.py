@@ -63,6 +63,8 @@ _SIGLIP = dict(
 DEFAULTS = {
     'clip': _CLIP,
     'clip_vision_model': _CLIP,
+    'metaclip_2': _CLIP,
+    'metaclip_2_vision_model': _CLIP,
     'siglip': _SIGLIP,
     'siglip_vision_model': _SIGLIP,
 }

@@ -18,10 +18,16 @@ from mmclip.checkpoint.towers.convert import (
     recognise,
     unlike_tensors,
 )
-from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER
+from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER, TIMM_MODEL
 from mmclip.checkpoint.towers.hugging_face import hugging_face_source
 from mmclip.checkpoint.towers.open_clip import find_tower
-from mmclip.checkpoint.towers.tower import OTHER, build_backbone
+from mmclip.checkpoint.towers.open_clip_tables import image_models
+from mmclip.checkpoint.towers.tower import (
+    MODULES,
+    OTHER,
+    TIMM_TOWER,
+    build_backbone,
+)
 from mmclip.errors import CheckpointError
 from mmclip.pos_embed import square_grid
 from mmclip.untrusted.rules import read_json
@@ -105,7 +111,9 @@ def why_not(found: Findings, path: str | Path, backbone: dict) -> str | None:
     conversion = found.conversion
     try:
         module = build_backbone({**backbone, 'init_cfg': None}, 'meta')
-        if conversion is None and backbone['type'] == OTHER:
+        if backbone['type'] == TIMM_TOWER and not found.meta:
+            conversion = convert(found.weights, TIMM_MODEL)
+        elif conversion is None and backbone['type'] in MODULES:
             conversion = convert(found.weights, OPEN_CLIP_TOWER)
         if conversion is None:
             return found.problem or (
@@ -183,12 +191,12 @@ def _similar(
 
     names: list[str] = []
     activations: dict[str, list[str]] = {}
-    for name in open_clip.list_models():
-        vision_cfg = open_clip.get_model_config(name)['vision_cfg']
-        if vision_cfg.get('image_size', 224) != shapes['img_size']:
+    for name, config in image_models():
+        size = config['vision_cfg'].get('image_size', 224)
+        if size != shapes['img_size']:
             continue  # spares building its trunk
         backbone = find_tower(name, None).backbone
-        if backbone['type'] == OTHER or not _fits(backbone, shapes):
+        if backbone['type'] in MODULES or not _fits(backbone, shapes):
             continue
         names.append(name)
         for tag in open_clip.list_pretrained_tags_by_model(name):
@@ -216,8 +224,6 @@ def _fits(backbone: dict[str, Any], shapes: dict[str, Any]) -> bool:
 
 def _towers_of_open_clip_itself(tensors: Mapping[str, Tensor]) -> list[str]:
     """Find the open_clip models whose tower has these keys and shapes."""
-    import open_clip
-
     prefix = OPEN_CLIP_TOWER.prefix_in(tensors) or ''
     shapes = {
         key.removeprefix(prefix): tensor.shape
@@ -228,8 +234,7 @@ def _towers_of_open_clip_itself(tensors: Mapping[str, Tensor]) -> list[str]:
     dims = {dim for key in heads for dim in shapes[key]}
     has_trunk = any(key.startswith('trunk.') for key in shapes)
     names = []
-    for name in open_clip.list_models():
-        model_cfg = open_clip.get_model_config(name)
+    for name, model_cfg in image_models():
         is_trunk = 'timm_model_name' in model_cfg['vision_cfg']
         if is_trunk != has_trunk or model_cfg['embed_dim'] not in dims:
             continue  # spares building it

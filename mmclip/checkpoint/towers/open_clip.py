@@ -7,6 +7,7 @@ where they take no memory.
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -31,11 +32,13 @@ from mmclip.checkpoint.towers.dialects import (
     OPEN_CLIP,
     OPEN_CLIP_TOWER,
     TIMM,
+    TIMM_MODEL,
     Dialect,
 )
 from mmclip.checkpoint.towers.open_clip_tables import (
     NATIVE,
     default_preprocess,
+    image_models,
     model_config,
     pretrained_tags,
 )
@@ -44,6 +47,7 @@ from mmclip.checkpoint.towers.tower import (
     CLIP,
     OTHER,
     SIGLIP,
+    TIMM_TOWER,
     Export,
     HubError,
     Source,
@@ -255,9 +259,8 @@ def _find_name(clip: Clip) -> str | None:
     name = clip.get('source', {}).get('name')
     if name in open_clip.list_models() or str(name).endswith('.json'):
         return name
-    for name in open_clip.list_models():
-        cfg = open_clip.get_model_config(name)['vision_cfg']
-        if cfg.get('image_size', 224) != clip['img_size']:
+    for name, cfg in image_models():
+        if cfg['vision_cfg'].get('image_size', 224) != clip['img_size']:
             continue  # spares building its trunk
         theirs = find_tower(name, None).backbone
         free = {'act'} if backbone['type'] == CLIP else set()
@@ -344,6 +347,16 @@ def _pool(cfg: Any) -> str | None:
 
 def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
     """Return the config for a bare trunk of timm, None if ours differs."""
+    if (
+        re.fullmatch(r'naflexvit_\w+_siglip', cfg.timm_model_name)
+        and (cfg.timm_pool, cfg.timm_proj) == ('map', 'none')
+        and not getattr(cfg, 'timm_model_kwargs', None)
+    ):
+        return dict(
+            type=TIMM_TOWER,
+            model=cfg.timm_model_name,
+            img_size=cfg.image_size,
+        )
     if cfg.timm_proj not in ('none', '', None) or not (
         cfg.timm_model_name.startswith('vit_')
         and cfg.timm_pool in ('token', 'map', 'avg')
@@ -376,6 +389,8 @@ def _plain_trunk(
 def _names_of(backbone: dict[str, Any]) -> tuple[Dialect, str]:
     if backbone['type'] == OTHER:
         return OPEN_CLIP_TOWER, 'visual.'
+    if backbone['type'] == TIMM_TOWER:
+        return TIMM_MODEL, 'visual.trunk.'
     if backbone['type'] == SIGLIP or backbone.get('proj_bias'):
         return TIMM, 'visual.trunk.'
     return OPEN_CLIP, 'visual.'
@@ -422,6 +437,13 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if shipped is None:
         import open_clip
 
+        if 'naflex' in name.lower():
+            raise CheckpointError(
+                f'open_clip {open_clip.__version__} has no {name}: its NaFlex '
+                'models came with version 4. timm has the image towers of '
+                'two: mmclip convert naflexvit_base_patch16_siglip (or '
+                'naflexvit_so400m_patch16_siglip) v2_webli OUT.pth'
+            )
         near = did_you_mean(name, open_clip.list_models(), 0.3)
         raise CheckpointError(
             f'open_clip has no model {name!r}{near}; see '

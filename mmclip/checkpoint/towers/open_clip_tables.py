@@ -8,6 +8,7 @@ of these.
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
@@ -55,6 +56,23 @@ def model_names() -> frozenset[str]:
     """Return the names of the models that open_clip ships."""
     files = (_folder() / 'model_configs').glob('*.json')
     return frozenset(file.stem for file in files)
+
+
+def image_models() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the names and configs of open_clip's CLIP models.
+
+    Its version 4 also has models without image towers, or of other kinds.
+    """
+    import open_clip
+
+    known = {'embed_dim', 'vision_cfg', 'text_cfg'}
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name) or {}
+        if (
+            known <= config.keys()
+            and 'timm_model_kwargs' not in (config['vision_cfg'])
+        ):
+            yield name, config
 
 
 def default_preprocess() -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Conversion of weights from any source to our checkpoints."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmclip.checkpoint.files.downloads import (
     only_cached_files_if_offline,
@@ -22,6 +25,8 @@ from mmclip.checkpoint.towers.dialects import (
     OPEN_CLIP_TOWER,
     TIMM,
     TIMM_CLASSIFIER,
+    TIMM_MODEL,
+    TIMM_MODEL_CLASSIFIER,
     Dialect,
 )
 from mmclip.checkpoint.towers.hugging_face import (
@@ -29,9 +34,17 @@ from mmclip.checkpoint.towers.hugging_face import (
     is_hugging_face_config,
 )
 from mmclip.checkpoint.towers.open_clip import open_clip_source
+from mmclip.checkpoint.towers.open_clip_tables import model_names
 from mmclip.checkpoint.towers.timm import timm_source
-from mmclip.checkpoint.towers.tower import OTHER, Source, Tower, build_backbone
+from mmclip.checkpoint.towers.tower import (
+    OTHER,
+    TIMM_TOWER,
+    Source,
+    Tower,
+    build_backbone,
+)
 from mmclip.errors import CheckpointError
+from mmclip.models.timm_tower import since
 
 PREFIX = 'backbone.'
 DTYPES = {
@@ -88,6 +101,7 @@ def convert_found(
             {k: tensor for k, tensor in whole if not k.startswith('head.')},
             build_backbone(tower.backbone, 'meta', len(weights)).state_dict(),
         )
+        head = _describe_head(conversion.state_dict)
     except CheckpointError as error:
         what = pretrained if local else f'{tower.name} {pretrained}'
         raise CheckpointError(
@@ -99,6 +113,7 @@ def convert_found(
         tower.img_size,
         tower.preprocess,
         dict(library=tower.library, name=tower.name, tag=tower.tag, file=file),
+        head,
     )
     checkpoint = dict(
         meta=dict(clip=clip),
@@ -168,6 +183,8 @@ def convert_repository(repository: str) -> dict[str, Any]:
 def _dialect(tower: Tower, source: Any) -> Dialect:
     if tower.backbone['type'] == OTHER:
         return OPEN_CLIP_TOWER
+    if tower.backbone['type'] == TIMM_TOWER:
+        return TIMM_MODEL_CLASSIFIER if tower.has_classifier else TIMM_MODEL
     dialect = recognise(source)
     if dialect is TIMM and tower.library == 'timm':
         has_classifier = tower.has_classifier
@@ -185,6 +202,10 @@ def _settle_projection(conversion: Conversion, tower: Tower) -> None:
     tensors = conversion.state_dict
     if tower.library == 'timm' and 'proj' in tensors:
         tower.backbone.setdefault('proj_dim', tensors['proj'].shape[1])
+    head = tensors.get('tower.head.weight')
+    is_module = tower.backbone['type'] == TIMM_TOWER
+    if is_module and head is not None and head.ndim == 2:
+        tower.backbone.setdefault('proj_dim', len(head))
     bias = tensors.get('proj_bias')
     if bias is not None and not tower.backbone.get('proj_bias'):
         if bias.any():
@@ -199,12 +220,45 @@ def _settle_projection(conversion: Conversion, tower: Tower) -> None:
         conversion.left_out['zero bias of the projection'] = keys
 
 
+def _describe_head(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Describe a linear classifier by its tensors, None without one."""
+    head = {k: t for k, t in tensors.items() if k.startswith('head.')}
+    if not head:
+        return None
+    shapes = [tuple(head[k].shape) for k in sorted(head)]  # bias, weight
+    if len(shapes) != 2 or [len(s) for s in shapes] != [1, 2]:
+        raise CheckpointError(
+            f'Its classifier is not a linear layer: {", ".join(head)} have '
+            f'shapes {shapes}.'
+        )
+    num_classes, in_channels = shapes[1]
+    if shapes[0] != (num_classes,):
+        raise CheckpointError(
+            f'Its classifier has a bias for {shapes[0][0]} classes, but '
+            f'weights for {num_classes}.'
+        )
+    return dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=num_classes,
+        in_channels=in_channels,
+    )
+
+
 def _is_timm_name(name: str) -> bool:
-    if not name.startswith('vit_'):
-        return False  # spares an import of three seconds
+    # Imports take seconds: names of open_clip's own, and those that timm
+    # cannot have, do without.
+    if name in model_names() or not re.fullmatch('[a-z][a-z0-9_]+', name):
+        return False
     import open_clip
     import timm
 
+    if problem := since(name):
+        if timm.is_model(name):
+            return True
+        raise CheckpointError(
+            f'timm {timm.__version__} has no model {name!r}{problem}. Install '
+            'a newer one: pip install --upgrade timm'
+        )
     return timm.is_model(name) and name not in open_clip.list_models()
 
 

@@ -1,5 +1,6 @@
-"""CLIP and SigLIP image towers from timm, and back."""
+"""CLIP, SigLIP and other image towers from timm, and back."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,16 @@ from mmclip.checkpoint.files.paths import NO_TAG, is_local
 from mmclip.checkpoint.files.reading import read_state_dict
 from mmclip.checkpoint.meta import Clip
 from mmclip.checkpoint.towers.convert import export
-from mmclip.checkpoint.towers.dialects import TIMM, TIMM_CLASSIFIER
+from mmclip.checkpoint.towers.dialects import (
+    TIMM,
+    TIMM_CLASSIFIER,
+    TIMM_MODEL,
+    TIMM_MODEL_CLASSIFIER,
+)
 from mmclip.checkpoint.towers.tower import (
     CLIP,
     SIGLIP,
+    TIMM_TOWER,
     ZERO_SHOT,
     Export,
     HubError,
@@ -30,6 +37,7 @@ from mmclip.checkpoint.towers.tower import (
     refuse_missing,
 )
 from mmclip.errors import CheckpointError
+from mmclip.models.timm_tower import create_timm_vit, timm_img_size
 
 # The preprocessing settings in timm's tags.
 PIXELS = ('mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
@@ -40,6 +48,8 @@ _TIMM_ACTS = {
     'GELUTanh': 'gelu_tanh',
     'QuickGELU': 'quick_gelu',
 }
+# Models whose `head` is CLIP's projection, unless they were fine-tuned.
+_PROJECTS = re.compile('clip|_pe_core_|_mci_')
 # A folder's config names one of timm's models and overrides its arguments. The
 # norm cannot be written in JSON, so there are models for each epsilon; the
 # first is 768 wide. From timm/models/vision_transformer.py.
@@ -54,14 +64,15 @@ def timm_source(name: str, pretrained: str, tag: str | None = None) -> Source:
 
     Args:
         name (str): A model name from timm, such as
-            ``'vit_large_patch14_clip_336'``.
+            ``'vit_large_patch14_clip_336'`` or
+            ``'vit_pe_spatial_base_patch16_512'``.
         pretrained (str): A pretrained tag, or a local checkpoint file.
         tag (str | None): For a local file: the tag whose preprocessing and
             head it has; ``'none'`` to use the model's defaults.
 
     Raises:
-        CheckpointError: If a name or tag is unknown, the tower is not like
-            CLIP's or SigLIP's, or the weights need another activation.
+        CheckpointError: If a name or tag is unknown, the model is not a
+            vision transformer, or the weights need another activation.
         FileNotFoundError: If a local file is missing.
     """
     if is_local(pretrained):
@@ -89,14 +100,15 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
     with torch.device('meta'):
         model = timm.create_model(full_name)
     backbone = backbone_from_timm(model)
-    if backbone is None:
-        raise CheckpointError(
-            f"timm's {name} is not a CLIP or SigLIP vision transformer; see "
-            "timm.list_models('vit_*clip*') and 'vit_*siglip*'."
-        )
     # Tags of weights that were fine-tuned on labels contain '_ft_in'.
     has_classifier = None if tag is None else '_ft_in' in f'_{tag}'
-    if has_classifier is False and backbone['type'] == CLIP:
+    if backbone is None:
+        backbone = _module(name)
+        if not has_classifier:
+            has_classifier = _PROJECTS.search(name) is None
+        if tag is not None and not has_classifier and model.num_classes:
+            backbone |= dict(proj_dim=model.num_classes)
+    elif has_classifier is False and backbone['type'] == CLIP:
         # timm adds a bias to projections that CLIP trains without one.
         backbone |= dict(proj_dim=model.num_classes)
         if tag is not None and tag.startswith('apple_mclip2'):
@@ -110,6 +122,16 @@ def find_timm_tower(name: str, tag: str | None) -> Tower:
         preprocess=_preprocess(model),
         has_classifier=has_classifier,
     )
+
+
+def _module(name: str) -> dict[str, Any]:
+    """Return the config of a backbone that holds timm's own module."""
+    try:
+        with torch.device('meta'):
+            vit = create_timm_vit(name)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    return dict(type=TIMM_TOWER, model=name, img_size=timm_img_size(vit))
 
 
 def backbone_from_timm(vit: Any) -> dict[str, Any] | None:
@@ -173,6 +195,8 @@ def to_timm(
 ) -> Export:
     """Rename a tower for timm, with its classifier if there is one."""
     backbone, notes = clip['backbone'], []
+    if backbone['type'] == TIMM_TOWER:
+        return _to_model(tower, head, backbone)
     kind = clip.get('head', {}).get('type')
     is_linear = all(key.startswith('head.fc.') for key in head)
     if head and (kind == ZERO_SHOT or not is_linear):
@@ -214,6 +238,32 @@ def to_timm(
         )
 
     return Export(tensors, usage, notes)
+
+
+def _to_model(
+    tower: Mapping[str, Tensor],
+    head: Mapping[str, Tensor],
+    backbone: Mapping[str, Any],
+) -> Export:
+    """Rename a tower that is timm's own, with its classifier."""
+    if not all(key.startswith('head.fc.') for key in head):
+        raise CheckpointError(
+            "timm's classifier is a linear layer, but the checkpoint's head "
+            f'has {", ".join(head)}.'
+        )
+    dialect = TIMM_MODEL_CLASSIFIER if head else TIMM_MODEL
+    tensors = export({**tower, **head}, dialect)
+    num_classes = len(tensors.get('head.bias', ()))
+
+    def usage(out: Path) -> str:
+        line, weights = load_call(out)
+        return (
+            f'import timm\n{line}\n\nmodel = timm.create_model('
+            f'{backbone["model"]!r}, num_classes={num_classes})\n'
+            f'model.load_state_dict({weights})'
+        )
+
+    return Export(tensors, usage)
 
 
 def to_timm_folder(

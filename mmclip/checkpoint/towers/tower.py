@@ -16,11 +16,15 @@ from mmclip.untrusted.model_configs import take_backbone
 CLIP = 'mmclip.CLIPVisionTransformer'
 SIGLIP = 'mmclip.SigLIPVisionTransformer'
 OTHER = 'mmclip.OpenCLIPVisionTower'
+TIMM_TOWER = 'mmclip.TimmVisionTower'
+# These hold another library's own module, by its name there.
+MODULES = (OTHER, TIMM_TOWER)
 # In these modules, which need neither mmpretrain nor other towers.
 BACKBONES = {
     CLIP: 'mmclip.models.clip_vit',
     SIGLIP: 'mmclip.models.siglip_vit',
     OTHER: 'mmclip.models.open_clip_tower',
+    TIMM_TOWER: 'mmclip.models.timm_tower',
 }
 ZERO_SHOT = 'mmclip.ZeroShotClsHead'
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mmclip.checkpoint.towers.open_clip_tables import model_names
+from mmclip.checkpoint.towers.tower import OTHER
 from mmclip.datasets.preprocessing import data_preprocessor
 from mmclip.models.architecture import ARCHS
 
@@ -75,7 +76,7 @@ def _normalisation(preprocess: dict[str, Any]) -> str:
 def _arguments(clip: dict[str, Any]) -> dict[str, Any]:
     """Return the backbone's arguments, without an unneeded projection."""
     backbone = dict(clip['backbone'])
-    if 'model' in backbone:
+    if backbone['type'] == OTHER:
         name = clip['source']['name']
         if name in model_names():
             backbone['model'] = name

@@ -9,7 +9,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
 from mmclip.errors import ConfigError, did_you_mean
-from mmclip.models.open_clip_tower import OpenCLIPVisionTower
+from mmclip.models.library_tower import LibraryTower
 from mmclip.models.vit import VisionTransformer
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -21,7 +21,7 @@ KEYS = (
     'custom_keys',
 )
 CUSTOM_KEYS = ('lr_mult', 'decay_mult')
-BACKBONES = (VisionTransformer, OpenCLIPVisionTower)
+BACKBONES = (VisionTransformer, LibraryTower)
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # What FSDP, torch.compile, activation checkpointing and DDP add to names.
 WRAPPERS = re.compile(

@@ -106,8 +106,30 @@ class TestFromHuggingFace:
         assert checkpoint['meta']['clip']['backbone']['type'] == SIGLIP
         assert checkpoint['meta']['clip']['backbone']['act'] == 'gelu_tanh'
 
-    @pytest.mark.parametrize('kind', ['CLIP', 'Siglip'])
+    @pytest.mark.skipif(
+        not hasattr(transformers, 'MetaClip2VisionModel'),
+        reason='transformers 4.57 or newer has it',
+    )
+    @pytest.mark.parametrize(
+        ('name', 'key'),
+        [
+            ('MetaClip2VisionModel', 'pooler_output'),
+            ('MetaClip2VisionModelWithProjection', 'image_embeds'),
+        ],
+    )
+    def test_meta_clip_2(self, tmp_path, name, key):
+        cfg = transformers.MetaClip2VisionConfig(
+            **SMALL, hidden_act='gelu', projection_dim=24
+        )
+        model = randomized(getattr(transformers, name)(cfg))
+        model.save_pretrained(tmp_path)
+        checkpoint = assert_converts(tmp_path, model, key)
+        assert checkpoint['meta']['clip']['backbone']['act'] == 'gelu'
+
+    @pytest.mark.parametrize('kind', ['CLIP', 'Siglip', 'MetaClip2'])
     def test_whole_models(self, tmp_path, kind):
+        if not hasattr(transformers, f'{kind}Model'):
+            pytest.skip('transformers 4.57 or newer has it')
         text = SMALL | dict(num_hidden_layers=1, vocab_size=99)
         cfg = getattr(transformers, f'{kind}Config')(
             vision_config=SMALL, text_config=text, projection_dim=24

@@ -141,8 +141,6 @@ class TestFromTimm:
     def test_unknown_tags_get_the_known(self):
         with pytest.raises(CheckpointError, match=r'its tags: .*laion2b'):
             find_timm_tower('vit_base_patch32_clip_224', 'laion2')
-        with pytest.raises(CheckpointError, match='is not a CLIP or SigLIP'):
-            find_timm_tower('vit_base_patch16_224', None)
 
 
 class TestToTimm:
