@@ -15,7 +15,9 @@ import torch
 from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
 import mmclip
+from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.towers.inspect import inspect_weights
+from mmclip.checkpoint.towers.open_clip import find_tower
 from mmclip.checkpoint.towers.open_clip_tables import (
     NATIVE,
     _pretrained,
@@ -138,6 +140,7 @@ NEW = {
     'naflexgenlip_test': dict(
         embed_dim=64,
         genlip_cfg={},
+        text_cfg={},
         vision_cfg=dict(image_size=32, patch_size=8, in_chans=3),
     ),
     'moderntext-naflex_ViT-B-32': dict(
@@ -168,3 +171,17 @@ def test_its_new_kinds_of_models_are_passed_over(monkeypatch, tmp_path):
     assert not NEW.keys() & set(found.names)
     model_configs._text_models_of_open_clip.cache_clear()
     assert None in model_configs._text_models_of_open_clip()
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('CLAP-HTSAT-tiny', 'has no image tower'),
+        ('naflexgenlip_test', "does not understand 'in_chans'"),
+        ('moderntext-naflex_ViT-B-32', "understand 'timm_model_kwargs'"),
+    ],
+)
+def test_its_new_kinds_of_models_are_refused(monkeypatch, name, message):
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, NEW[name])
+    with pytest.raises(CheckpointError, match=message):
+        find_tower(name, None)

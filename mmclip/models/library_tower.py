@@ -37,7 +37,7 @@ class LibraryTower(BaseModule):
 
     def __init__(
         self,
-        tower: nn.Module,
+        tower: Any,
         *,
         out_type: str,
         out_indices: Sequence[int] | None,
@@ -59,7 +59,7 @@ class LibraryTower(BaseModule):
             raise ValueError(
                 f'The tower, a {type(trunk).__name__}, has no feature maps.'
             )
-        self.tower: Any = tower
+        self.tower = tower
         self.out_type = out_type
         self.out_indices = None if out_indices is None else list(out_indices)
         self.frozen, self.norm_eval = frozen, norm_eval

@@ -449,6 +449,9 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             f'open_clip has no model {name!r}{near}; see '
             'open_clip.list_models().'
         )
+    if 'vision_cfg' not in shipped:
+        raise CheckpointError(f"open_clip's {name} has no image tower.")
+    take_image_tower(shipped, name)  # refuses kinds that are not CLIP's
     return shipped, {}
 
 

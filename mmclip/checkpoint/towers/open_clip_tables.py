@@ -15,6 +15,8 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
+from mmclip.untrusted.model_configs import VISION
+
 # The fields of open_clip's CLIPVisionCfg that our backbone supports, or that
 # change neither the weights nor the image feature (the last two), with their
 # defaults.
@@ -65,13 +67,10 @@ def image_models() -> Iterator[tuple[str, dict[str, Any]]]:
     """
     import open_clip
 
-    known = {'embed_dim', 'vision_cfg', 'text_cfg'}
     for name in open_clip.list_models():
         config = open_clip.get_model_config(name) or {}
-        if (
-            known <= config.keys()
-            and 'timm_model_kwargs' not in (config['vision_cfg'])
-        ):
+        vision_cfg = config.get('vision_cfg')
+        if vision_cfg is not None and vision_cfg.keys() <= VISION.keys():
             yield name, config
 
 
