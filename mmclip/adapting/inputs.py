@@ -15,6 +15,7 @@ from mmclip.errors import (
 )
 from mmclip.own_images.table import Images
 
+TIMM = ('vit_', 'eva', 'naflexvit_')  # how its names begin
 RECIPES = ('auto', 'light', 'full')
 
 
@@ -61,7 +62,7 @@ def check_model(model: str, weights: str | None) -> None:
             'file that mmclip converted.'
         )
     names = _open_clip_names()
-    if name not in names and not name.startswith('vit_'):  # timm's
+    if name not in names and not name.startswith(TIMM):
         raise CheckpointError(
             f'open_clip has no model {name!r}{did_you_mean(name, names, 0.3)};'
             ' see open_clip.list_models().'

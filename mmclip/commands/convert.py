@@ -24,6 +24,9 @@ EXAMPLES = """\
   %(prog)s ViT-L-14-336 ViT-L-14-336px.pt OUT.pth --tag openai
   # timm, with its classifier
   %(prog)s vit_large_patch14_clip_336 laion2b_ft_in12k_in1k OUT.pth
+  # a vision transformer that only timm can build: a dense one, a classifier
+  %(prog)s vit_pe_spatial_base_patch16_512 fb OUT.pth
+  %(prog)s eva_large_patch14_336 in22k_ft_in22k_in1k OUT.pth
   # a folder from Hugging Face transformers, CLIP or SigLIP
   %(prog)s FOLDER/config.json FOLDER OUT.safetensors
   # your own training run: its model config and its checkpoint
@@ -106,8 +109,9 @@ def print_report(
     print(f'sha256: {sha256}')
     print(f'use it in the model of a config as:\n{config_lines(clip, out)}')
     print(f'or for\n{other_uses(clip)}')
+    what = 'a classifier' if clip.get('head') else 'an image tower'
     print_written(
-        (out, f'an image tower, {out.stat().st_size:,} bytes'),
+        (out, f'{what}, {out.stat().st_size:,} bytes'),
         then=command_line('train', 'CONFIG'),
     )
 

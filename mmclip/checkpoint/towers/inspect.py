@@ -40,7 +40,7 @@ class Findings:
     Args:
         weights (Weights): The open file.
         dialect (str | None): The library whose names the tensors have; None
-            if they are not those of a plain vision transformer.
+            if they are not those of a vision transformer that we know.
         dtypes (dict[str, int]): The number of tensors of each dtype.
         parts (dict[str, int]): The number of tensors of each part.
         shapes (dict): What the shapes tell: ``width``, ``depth``,
@@ -86,6 +86,9 @@ def inspect_weights(path: str | Path) -> Findings:
         found.dialect = dialect.name
         names = convert(_zeros(tensors), dialect)  # values do not matter yet
     except CheckpointError as error:
+        if meta and meta['backbone']['type'] == TIMM_TOWER:
+            found.dialect = 'timm, of a model that only it can build'
+            return found
         found.names = _towers_of_open_clip_itself(tensors)
         if found.names:
             found.dialect = 'open_clip, of a tower that only it can build'

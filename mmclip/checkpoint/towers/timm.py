@@ -254,13 +254,18 @@ def _to_model(
     dialect = TIMM_MODEL_CLASSIFIER if head else TIMM_MODEL
     tensors = export({**tower, **head}, dialect)
     num_classes = len(tensors.get('head.bias', ()))
+    name, size = backbone['model'], tuple(to_2tuple(backbone['img_size']))
+    resized = ''
+    is_fixed = not name.startswith('naflexvit')  # which takes every size
+    if is_fixed and size != tuple(to_2tuple(_module(name)['img_size'])):
+        resized = f'\nmodel.set_input_size({size})'
 
     def usage(out: Path) -> str:
         line, weights = load_call(out)
         return (
             f'import timm\n{line}\n\nmodel = timm.create_model('
-            f'{backbone["model"]!r}, num_classes={num_classes})\n'
-            f'model.load_state_dict({weights})'
+            f'{name!r}, num_classes={num_classes})\n'
+            f'model.load_state_dict({weights}){resized}'
         )
 
     return Export(tensors, usage)

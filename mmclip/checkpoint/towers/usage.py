@@ -47,6 +47,11 @@ def other_uses(clip: dict[str, Any]) -> str:
         lines.append(
             f"CLIP's image embedding: add {', '.join(added)} to the backbone"
         )
+    if clip.get('head'):
+        lines.append(
+            'the classifier as it is: mmclip test CONFIG FILE, or '
+            "load_from='FILE' in the config"
+        )
     return '\n'.join(f'  {line}' for line in lines)
 
 

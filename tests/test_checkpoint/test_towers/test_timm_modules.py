@@ -17,6 +17,7 @@ from mmclip.checkpoint import (
     convert_source,
     write_checkpoint,
 )
+from mmclip.checkpoint.describe import describe_model, load_trained
 from mmclip.checkpoint.towers.export import export_checkpoint
 from mmclip.checkpoint.towers.inspect import inspect_weights, why_not
 from mmclip.checkpoint.towers.sources import convert_folder
@@ -300,6 +301,7 @@ class TestUse:
     def test_inspection(self, spatial):
         name, path, source = spatial
         fitting = dict(type=TIMM_TOWER, model=name, out_type='featmap')
+        assert inspect_weights(path).problem is None
         for file in (path, source):
             assert why_not(inspect_weights(file), file, fitting) is None
         other = dict(fitting, model='vit_base_patch14_reg1_tipsv2')
@@ -321,10 +323,46 @@ class TestUse:
         out = tmp_path / 'out.pth'
         arguments = [name, str(path), str(out), '--tag', 'in22k_ft_in1k']
         assert convert_command.main(arguments) == 0
+        printed = capsys.readouterr().out
         assert (
             "head=dict(type='mmpretrain.LinearClsHead', num_classes=1000, "
             'in_channels=64),'
-        ) in capsys.readouterr().out
+        ) in printed
+        assert 'the classifier as it is: mmclip test CONFIG FILE' in printed
+        assert f'wrote {out} (a classifier' in printed
+
+    def test_what_training_writes(self, tmp_path):
+        """Of a classifier for smaller images than the weights were for."""
+        name, path = 'eva_large_patch14_336', tmp_path / 'x.safetensors'
+        saved(name, 'in22k_ft_in1k', path)
+        start, _ = convert_source(name, str(path), 'in22k_ft_in1k')
+        model = MODELS.build(
+            dict(
+                type='mmpretrain.ImageClassifier',
+                data_preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3),
+                backbone=dict(type=TIMM_TOWER, model=name, img_size=224),
+                head=dict(
+                    type='mmpretrain.LinearClsHead',
+                    num_classes=5,
+                    in_channels=64,
+                ),
+            )
+        )
+        PretrainedCLIP('x').load(start, model.backbone)
+        clip = describe_model(model, None, 'abcde')
+        assert clip['backbone']['model'] == name
+        assert clip['img_size'] == 224
+        checkpoint = dict(meta=dict(clip=clip), state_dict=model.state_dict())
+        load_trained(checkpoint, model)
+        exported = export_checkpoint(checkpoint, 'timm')
+        out = tmp_path / 'again.safetensors'
+        save_file(exported.state_dict, out)
+        names: dict = {}
+        exec(exported.usage(out), names)
+        x = images(224)
+        with torch.no_grad():
+            ours, wanted = model.eval()(x), names['model'].eval()(x)
+        assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
 
 def test_other_models_are_refused(tmp_path):
