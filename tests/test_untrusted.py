@@ -265,6 +265,15 @@ BACKBONE = dict(
 TIMM = dict(embed_dim=8, vision_cfg=dict(timm_model_name='hf-hub:someone/x'))
 STRANGE = [
     dict(type='mmclip.OpenCLIPVisionTower', model=TIMM),
+    dict(type='mmclip.TimmVisionTower', model='hf-hub:someone/x'),
+    dict(type='mmclip.TimmVisionTower', model='local-dir:/tmp'),
+    dict(type='mmclip.TimmVisionTower', model=TIMM),
+    dict(
+        type='mmclip.TimmVisionTower',
+        model='vit_tiny_patch16_224',
+        proj_dim=HUGE,
+    ),
+    dict(type='mmclip.TimmVisionTower', model='vit_tiny_patch16_224'),
     BACKBONE | dict(arch=BACKBONE['arch'] | dict(depth=HUGE)),
     BACKBONE | dict(arch=BACKBONE['arch'] | dict(depth=500)),
     BACKBONE | dict(arch=[1]),

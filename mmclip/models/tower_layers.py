@@ -46,10 +46,12 @@ def layers_of(
     blocks = {k: v for k, v in layers.items() if _TIMM_BLOCK.match(k)}
     if not blocks:
         return layers, last
-    # timm has a final norm in the last block's layer.
+    # timm has a final norm in the last block's layer, and its 1.0.21 has EVA's
+    # pre-norm behind it.
     last = max(blocks.values()) + 1
     later = {k: last for k, v in layers.items() if v >= last - 1}
-    return layers | later | blocks, last
+    stem = {k: 0 for k in layers if 'norm_pre' in k.split('.')}
+    return layers | later | stem | blocks, last
 
 
 def _own_layers(tower: Any, stages: bool) -> dict[str, int]:
