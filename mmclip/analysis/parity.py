@@ -1,4 +1,4 @@
-"""Comparison of backbones with the open_clip models that they replace."""
+"""Comparison of backbones with the models that they replace."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,13 +14,17 @@ from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.convert import check_complete, convert, recognise
-from mmclip.checkpoint.towers.dialects import OPEN_CLIP_TOWER
-from mmclip.checkpoint.towers.open_clip import (
-    find_model,
-    find_tower,
-    open_clip_source,
+from mmclip.checkpoint.towers.dialects import (
+    OPEN_CLIP_TOWER,
+    TIMM_CLASSIFIER,
+    TIMM_MODEL_CLASSIFIER,
 )
-from mmclip.checkpoint.towers.sources import convert_source
+from mmclip.checkpoint.towers.open_clip import find_model, find_tower
+from mmclip.checkpoint.towers.sources import (
+    convert_source,
+    dialect_of,
+    find_source,
+)
 from mmclip.checkpoint.towers.tower import OTHER, Tower, build_backbone
 from mmclip.errors import CheckpointError
 from mmclip.models.loading import CALLER, loaded_by
@@ -128,19 +132,21 @@ def _smaller(sizes: dict[str, int]) -> Iterator[None]:
         yield
 
 
-def compare_with_open_clip(
+def compare_with_library(
     path: str,
     name: str,
     pretrained: str,
     tag: str | None = None,
     num_images: int = 4,
 ) -> float:
-    """Compare a weights file with an open_clip model on random images.
+    """Compare a weights file with a model of open_clip or timm.
+
+    Both encode random images. Classifiers are compared without their heads.
 
     Args:
         path (str): The file. Our metadata in it defines the backbone; without
             any, the tag does.
-        name (str): An open_clip model name.
+        name (str): The name of a model.
         pretrained (str): One of its pretrained tags, or a local file.
         tag (str | None): For a local file: the tag whose activation it uses,
             ``'none'`` for the model config's own.
@@ -154,9 +160,17 @@ def compare_with_open_clip(
         CheckpointError: If either cannot be read or converted, or the local
             file belongs to another model or its activation is unclear.
     """
-    tower, read = open_clip_source(name, pretrained, tag)
+    tower, read = find_source(name, pretrained, tag)
+    if tower.library == 'transformers':
+        raise CheckpointError(
+            f'{name} is from transformers; give a model name of open_clip or '
+            'timm.'
+        )
     try:
-        reference = load_reference(name, tower, read())
+        if tower.library == 'timm':
+            reference = load_timm_reference(tower, read())
+        else:
+            reference = load_reference(name, tower, read())
     except CheckpointError as error:
         raise CheckpointError(
             f'{pretrained} does not load into {name}: {error}'
@@ -195,6 +209,22 @@ def load_reference(
     }
     check_complete(visual, reference.state_dict())
     reference.load_state_dict(visual)
+    return reference.eval()
+
+
+def load_timm_reference(
+    tower: Tower, weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """Build timm's own model with timm's weights, without a classifier."""
+    import timm
+
+    kinds = (TIMM_CLASSIFIER, TIMM_MODEL_CLASSIFIER)
+    left_out = 'head.' if dialect_of(tower, weights) in kinds else ()
+    tensors = {k: weights[k] for k in weights if not k.startswith(left_out)}
+    num_classes = len(tensors.get('head.bias', ()))
+    reference = timm.create_model(tower.name, num_classes=num_classes)
+    check_complete(tensors, reference.state_dict())
+    reference.load_state_dict(tensors)
     return reference.eval()
 
 

@@ -16,7 +16,7 @@ EXAMPLES = """\
   %(prog)s ViT-L-14-336.pt
   # would it load into the backbone of a config?
   %(prog)s ViT-L-14-336px.pth --config configs/clip/clip-l-336.py
-  # does it give the outputs of open_clip's model?
+  # does it give the outputs of open_clip's (or timm's) model?
   %(prog)s ViT-L-14-336px.pth --verify ViT-L-14-336 openai
   # ... or of a local open_clip file with the activation of that tag?
   %(prog)s X.pth --verify ViT-L-14-336 ViT-L-14-336.pt --tag openai
@@ -41,8 +41,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--verify',
         nargs=2,
         metavar=('NAME', 'TAG'),
-        help="compare outputs with open_clip's model on random images; TAG "
-        'may also be a file of its weights',
+        help="compare outputs with open_clip's or timm's model on random "
+        'images; TAG may also be a file of its weights',
     )
     add(
         '--tag',
@@ -59,12 +59,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.checkpoint.towers.inspect import inspect_weights
-    from mmclip.checkpoint.towers.open_clip import open_clip_source
+    from mmclip.checkpoint.towers.sources import find_source
 
     model = read_model(args.config) if args.config else None
     if args.verify:
         name, pretrained = args.verify
-        open_clip_source(name, pretrained, args.tag)  # refuses wrong names
+        find_source(name, pretrained, args.tag)  # refuses wrong names
     print(f'reading {args.file} ...', file=sys.stderr)
     fits = same = True
     found = inspect_weights(args.file)
@@ -147,9 +147,9 @@ def print_fit(
 def print_comparison(
     file: Path, name: str, pretrained: str, tag: str | None
 ) -> bool:
-    from mmclip.analysis.parity import compare_with_open_clip
+    from mmclip.analysis.parity import compare_with_library
 
-    difference = compare_with_open_clip(str(file), name, pretrained, tag)
+    difference = compare_with_library(str(file), name, pretrained, tag)
     same = difference <= TOLERANCE
     print(
         f'{"same outputs as" if same else "outputs DIFFER from"} '

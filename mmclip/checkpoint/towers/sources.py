@@ -94,7 +94,7 @@ def convert_found(
     weights = read()
     local = is_local(pretrained)
     try:
-        conversion = convert(weights, _dialect(tower, weights), dtype)
+        conversion = convert(weights, dialect_of(tower, weights), dtype)
         _settle_projection(conversion, tower)
         whole = conversion.state_dict.items()
         check_complete(
@@ -180,7 +180,8 @@ def convert_repository(repository: str) -> dict[str, Any]:
     return convert_folder(folder, repository)
 
 
-def _dialect(tower: Tower, source: Any) -> Dialect:
+def dialect_of(tower: Tower, source: Any) -> Dialect:
+    """Return the names that the weights of a tower have."""
     if tower.backbone['type'] == OTHER:
         return OPEN_CLIP_TOWER
     if tower.backbone['type'] == TIMM_TOWER:
