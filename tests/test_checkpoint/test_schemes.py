@@ -193,7 +193,7 @@ def test_folders_and_repositories(tiny_model, empty_hub, scheme):
         ('timm://vit_base_patch32_clip_224', r'must be timm://NAME\.TAG'),
         ('timm://vit_base_patch32_clip_224.x', 'its tags: '),
         ('timm://ViT-B-32.openai', 'timm has no weights ViT-B-32.openai'),
-        ('open_clip://vit_base_patch32_clip_224/openai', 'open_clip has no'),
+        ('open_clip://vit_base_patch32_clip_224/openai', 'but timm has: give'),
         (f'timm://{TIMM.replace("32", "16")}', 'could not be downloaded'),
         ('hf-hub:org/nothing', 'hf download org/nothing --local-dir nothing;'),
         ('local-dir:nowhere', 'local-dir:nowhere: The folder nowhere does no'),

@@ -444,10 +444,19 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
                 'two: mmclip convert naflexvit_base_patch16_siglip (or '
                 'naflexvit_so400m_patch16_siglip) v2_webli OUT.pth'
             )
-        near = did_you_mean(name, open_clip.list_models(), 0.3)
+        who, names = 'open_clip has', open_clip.list_models()
+        if re.fullmatch('[a-z][a-z0-9_]+', name):
+            import timm
+
+            if timm.is_model(name):
+                raise CheckpointError(
+                    f'open_clip has no model {name!r}, but timm has: give '
+                    f'timm://{name}.TAG.'
+                )
+            who, names = 'open_clip and timm have', names + timm.list_models()
+        near = did_you_mean(name, names, 0.3)
         raise CheckpointError(
-            f'open_clip has no model {name!r}{near}; see '
-            'open_clip.list_models().'
+            f'{who} no model {name!r}{near}; see open_clip.list_models().'
         )
     if 'vision_cfg' not in shipped:
         raise CheckpointError(f"open_clip's {name} has no image tower.")

@@ -376,6 +376,11 @@ def test_other_models_are_refused(tmp_path):
         convert_source('resnet18', str(path), 'none')
 
 
+def test_a_misspelt_name_gets_the_nearest():
+    with pytest.raises(CheckpointError, match="mean 'eva_large_patch14_336'"):
+        convert_source('eva_large_patch14_33', 'in22k_ft_in1k')
+
+
 def test_a_strangers_description_chooses_no_address():
     for model in ('hf-hub:someone/x', '../x', ['x'], 'resnet18'):
         with pytest.raises(CheckpointError):
