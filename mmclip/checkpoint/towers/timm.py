@@ -195,8 +195,6 @@ def to_timm(
 ) -> Export:
     """Rename a tower for timm, with its classifier if there is one."""
     backbone, notes = clip['backbone'], []
-    if backbone['type'] == TIMM_TOWER:
-        return _to_model(tower, head, backbone)
     kind = clip.get('head', {}).get('type')
     is_linear = all(key.startswith('head.fc.') for key in head)
     if head and (kind == ZERO_SHOT or not is_linear):
@@ -206,11 +204,13 @@ def to_timm(
             'alone with --to hf, or make a linear classifier with: mmclip '
             'adapt IMAGES --method linear_probe'
         )
-    if head and 'proj' in tower:
+    if head and ('proj' in tower or 'tower.head.weight' in tower):
         raise CheckpointError(
             'timm has a single head, but the checkpoint has both a projection '
             'and a classifier.'
         )
+    if backbone['type'] == TIMM_TOWER:
+        return _to_model(tower, head, backbone)
     if backbone['out_type'] == 'avg_featmap':
         pool = [key for key in tower if key.startswith('attn_pool.')]
         tower = {key: tower[key] for key in tower if key not in pool}
@@ -245,12 +245,7 @@ def _to_model(
     head: Mapping[str, Tensor],
     backbone: Mapping[str, Any],
 ) -> Export:
-    """Rename a tower that is timm's own, with its classifier."""
-    if not all(key.startswith('head.fc.') for key in head):
-        raise CheckpointError(
-            "timm's classifier is a linear layer, but the checkpoint's head "
-            f'has {", ".join(head)}.'
-        )
+    """Rename a tower that is timm's own, with its linear classifier."""
     dialect = TIMM_MODEL_CLASSIFIER if head else TIMM_MODEL
     tensors = export({**tower, **head}, dialect)
     num_classes = len(tensors.get('head.bias', ()))

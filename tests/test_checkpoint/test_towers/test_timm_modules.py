@@ -302,6 +302,18 @@ class TestUse:
         with pytest.raises(CheckpointError, match='only timm can build it'):
             export_checkpoint(checkpoint, to)
 
+    def test_a_head_for_two_is_refused(self, tmp_path):
+        name, path = 'vit_pe_core_base_patch16_224', tmp_path / 'x.safetensors'
+        saved(name, 'fb', path)
+        checkpoint, _ = convert_source(name, str(path), 'fb')
+        head = {
+            'head.fc.weight': torch.zeros(3, 1024),
+            'head.fc.bias': torch.zeros(3),
+        }
+        checkpoint['state_dict'] |= head
+        with pytest.raises(CheckpointError, match='both a projection and'):
+            export_checkpoint(checkpoint, 'timm')
+
     def test_inspection(self, spatial):
         name, path, source = spatial
         fitting = dict(type=TIMM_TOWER, model=name, out_type='featmap')
