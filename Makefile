@@ -11,7 +11,12 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # mmcv-lite has no operators, mmcv warns of one, and nothing here needs it.
 export PYTHONWARNINGS ?= ignore:Fail to import
 
-.PHONY: help venv lint test test-all test-oldest demo docs clean
+# For `make test-downstream`: lite, a stand-in for mmcv's operators; or full,
+# mmcv itself, which is compiled in half an hour or more.
+MMCV ?= lite
+DOWNSTREAM := .venv-downstream
+
+.PHONY: help venv lint test test-all test-oldest test-downstream demo docs clean
 
 help:
 	@echo 'make venv         make .venv with mmclip and the tested set of packages'
@@ -19,6 +24,8 @@ help:
 	@echo 'make test         lint and tests, in 15 minutes'
 	@echo 'make test-all     the same and every exhaustive test, in 90 minutes'
 	@echo 'make test-oldest  the tests with the oldest supported packages, in .venv-oldest'
+	@echo 'make test-downstream  the backbones in mmsegmentation, mmdetection and mmpose,'
+	@echo '                  in .venv-downstream; MMCV=full compiles their operators'
 	@echo 'make docs         HTML pages in docs/_build/html'
 	@echo 'make clean        remove the environments and everything that was made'
 
@@ -52,6 +59,20 @@ test-oldest:
 	$(MAKE) venv VENV=.venv-oldest CONSTRAINTS=requirements/constraints-oldest.txt
 	.venv-oldest/bin/pytest -m 'not exhaustive'
 
+test-downstream: $(DOWNSTREAM)/.mmcv-$(MMCV)
+	$(DOWNSTREAM)/bin/pytest -m '' tests/downstream --table docs/downstream_table.md
+
+$(DOWNSTREAM)/.mmcv-lite $(DOWNSTREAM)/.mmcv-full: setup.py pyproject.toml \
+    $(CONSTRAINTS) mmclip/requirements.py requirements/downstream.txt \
+    tests/downstream/install_mmcv.py
+	$(MAKE) venv VENV=$(DOWNSTREAM)
+	$(DOWNSTREAM)/bin/pip install --no-deps --requirement requirements/downstream.txt
+	$(DOWNSTREAM)/bin/python tests/downstream/install_mmcv.py $(MMCV)
+	# its wheel is for numpy 1
+	$(DOWNSTREAM)/bin/pip install --no-deps --no-build-isolation --no-binary xtcocotools xtcocotools==1.14.3
+	@rm -f $(DOWNSTREAM)/.mmcv-*
+	@touch $@
+
 demo: venv
 	$(BIN)/python tools/demo/run.py
 
@@ -59,4 +80,4 @@ docs: venv
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 clean:
-	rm -rf .venv .venv-oldest work_dirs/demo data/demo_digits docs/_build build dist *.egg-info mmclip/.mim
+	rm -rf .venv .venv-oldest $(DOWNSTREAM) work_dirs/demo data/demo_digits docs/_build build dist *.egg-info mmclip/.mim

@@ -30,6 +30,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# Other packages, in an environment of their own: `make test-downstream`.
+collect_ignore = ['downstream']
 REPOSITORY = Path(__file__).parents[1]
 # fp32, the bound that every output of ours keeps to open_clip's.
 RELATIVE_TOLERANCE = 2e-5

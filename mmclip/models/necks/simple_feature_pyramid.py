@@ -78,6 +78,7 @@ class SimpleFeaturePyramid(BaseModule):
         return tuple(outs)
 
 
+@MODELS.register_module()
 class ChannelNorm(nn.LayerNorm):
     """A LayerNorm over the channels of each place of ``(B, C, H, W)``."""
 

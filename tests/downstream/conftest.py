@@ -1,0 +1,162 @@
+"""What the tests of other packages share, and the table of what ran."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.downstream import made_data
+from tests.downstream.shrunken import CONFIGS, shrunken
+
+REPOSITORY = Path(__file__).parents[2]
+MAKERS = dict(
+    ade=('ade/ADEChallengeData2016', made_data.make_ade20k),
+    voc=('VOCdevkit/VOC2012', made_data.make_voc),
+    cityscapes=('cityscapes', made_data.make_cityscapes),
+    coco=('coco', made_data.make_coco),
+)
+RAN = 'ran'  # a property of a test: package, config or part, what was done
+HEAD = """\
+# What ran where
+
+| package | config or part | what ran |
+| :-- | :-- | :-- |
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--table', type=Path, help='a Markdown file to write')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, 'workerinput'):  # pytest-xdist's
+        config.pluginmanager.register(Table(config.getoption('--table')))
+
+
+class Table:
+    """Gathers what passed, in the process that reports."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.rows: dict[tuple[str, str], list[str]] = {}
+        self.failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+        if report.when == 'call' and report.passed:
+            for name, value in report.user_properties:
+                if name == RAN:
+                    package, part, what = value
+                    done = self.rows.setdefault((package, part), [])
+                    if what not in done:
+                        done.append(what)
+
+    def pytest_sessionfinish(self) -> None:
+        if self.path and self.rows and not self.failed:
+            lines = [
+                f'| {package} | {part} | {"; ".join(sorted(done))} |\n'
+                for (package, part), done in sorted(self.rows.items())
+            ]
+            self.path.write_text(HEAD + ''.join(lines))
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder ``data`` with all data sets where the configs look for it."""
+    folder = tmp_path_factory.mktemp('made')
+    for name, make in MAKERS.values():
+        make(folder / 'data' / name)
+    return folder
+
+
+@pytest.fixture
+def ran(record_property) -> Any:
+    """Notes a row of the table; it counts if the test passes."""
+
+    def note(package: str, part: str, what: str) -> None:
+        version = importlib.import_module(package).__version__
+        record_property(RAN, (f'{package} {version}', part, what))
+
+    return note
+
+
+@dataclass
+class Run:
+    """A folder in which commands run as a user types them."""
+
+    folder: Path
+    config: Path
+
+    def __call__(self, *words: Any, fails: bool = False) -> str:
+        """Run Python with these words, and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=self.folder,
+            env=os.environ
+            | dict(PYTHONWARNINGS='ignore', OMP_NUM_THREADS='1'),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        failed = done.returncode != 0
+        assert failed == fails, f'{words}\n{done.stdout[-6000:]}'
+        return done.stdout
+
+    def train(self, *words: Any, tool: str = 'mmclip', **kwargs: Any) -> str:
+        return self(*command(tool, 'train'), self.config, *words, **kwargs)
+
+    def test(
+        self, checkpoint: Any, *words: Any, tool: str = 'mmclip', **kwargs: Any
+    ) -> str:
+        program = command(tool, 'test')
+        return self(*program, self.config, checkpoint, *words, **kwargs)
+
+    def load(self, name: str) -> dict[str, Any]:
+        from mmclip.checkpoint import read_checkpoint
+
+        return read_checkpoint(self.folder / name)
+
+
+def command(tool: str, name: str) -> list[str]:
+    """Our command, or a package's own tool."""
+    if tool == 'mmclip':
+        return ['-m', 'mmclip', name]
+    package = Path(importlib.import_module(tool).__file__).parent
+    return [str(package / '.mim' / 'tools' / f'{name}.py')]
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Any:
+    """Makes a folder with a config that is small; see ``shrunken``."""
+
+    def make(name: str, more: str = '') -> Run:
+        (tmp_path / 'data').symlink_to(data / 'data')
+        config = tmp_path / 'small.py'
+        config.write_text(shrunken(CONFIGS / f'{name}.py') + more)
+        return Run(tmp_path, config)
+
+    return make
+
+
+def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by their places."""
+
+    def gather(part: Any, place: str) -> Iterator[tuple[str, torch.Tensor]]:
+        if isinstance(part, torch.Tensor):
+            yield place, part
+        elif isinstance(part, dict):
+            for key, value in part.items():
+                yield from gather(value, f'{place}.{key}')
+        elif isinstance(part, list | tuple):
+            for i, value in enumerate(part):
+                yield from gather(value, f'{place}.{i}')
+
+    return dict(gather(checkpoint, ''))

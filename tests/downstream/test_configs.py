@@ -1,0 +1,44 @@
+"""Every config trains and tests, with each package's own tools and ours."""
+
+import pytest
+
+from tests.downstream.shrunken import CONFIGS
+
+PACKAGES = dict(mmseg='mmseg', mmdet='mmdet', mmpose='mmpose')
+TRAINED = [
+    path
+    for package in PACKAGES
+    for path in sorted((CONFIGS / package).glob('*.py'))
+    if 'zeroshot' not in path.name
+]
+CHECKPOINTS = {'mmseg': 'iter_2.pth', 'mmpose': 'epoch_1.pth'}
+METRICS = dict(mmseg='mIoU', mmdet='bbox_mAP', mmpose='coco/AP')
+
+
+def name_of(path):
+    return f'{path.parent.name}/{path.stem}'
+
+
+def checkpoint_of(path):
+    by_iteration = path.parent.name == 'mmseg' or 'mask-rcnn' in path.name
+    return 'iter_2.pth' if by_iteration else 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('path', TRAINED, ids=name_of)
+@pytest.mark.parametrize('whose', ['theirs', 'ours'])
+def test_a_config_trains_and_tests(path, whose, run, ran):
+    package = path.parent.name
+    tool = package if whose == 'theirs' else 'mmclip'
+    small = run(name_of(path))
+    log = small.train('--work-dir', 'work', tool=tool)
+    assert METRICS[package] in log  # validated
+    trained = f'work/{checkpoint_of(path)}'
+    state_dict = small.load(trained)['state_dict']
+    assert all(
+        value.isfinite().all()
+        for value in state_dict.values()
+        if value.is_floating_point()
+    )
+    log = small.test(trained, '--work-dir', 'tested', tool=tool)
+    assert METRICS[package] in log
+    ran(package, path.stem, f'train and test with {whose}')
