@@ -5,7 +5,8 @@ optimizer as in clip-b16_mask-rcnn_coco-1024.py; 12 epochs with mmdet's own
 data. Not trained by this project.
 Memory: docs/mmdet.md; 16 images per step, on 8 GPUs.
 
-    bash tools/dist_train.sh configs/mmdet/clip-b16_retinanet_coco-1024.py 8 --amp
+    bash tools/dist_train.sh configs/mmdet/clip-b16_retinanet_coco-1024.py 8 \
+        --amp
     bash tools/dist_test.sh configs/mmdet/clip-b16_retinanet_coco-1024.py \
         CHECKPOINT 8
 """
@@ -22,7 +23,7 @@ model = dict(
     data_preprocessor=dict(
         mean=[122.7709383, 116.7460125, 104.09373615],  # CLIP's, 0..255
         std=[68.5005327, 66.6321579, 70.32316305],
-        pad_size_divisor=16,  # pads to whole patches
+        pad_size_divisor=1024,  # so that all images have one size
     ),
     backbone=dict(
         _delete_=True,
@@ -48,13 +49,10 @@ model = dict(
 )
 
 image_size = (1024, 1024)
-pad = dict(type='Pad', size=image_size, pad_val=dict(img=(114, 114, 114)))
 train_pipeline = [dict(type='mmclip.SeedSample'), *_base_.train_pipeline]
 train_pipeline[3].scale = image_size
-train_pipeline.insert(4, pad)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = image_size
-test_pipeline.insert(2, pad)
 train_dataloader = dict(
     sampler=dict(type='mmclip.ResumableSampler'),
     dataset=dict(pipeline=train_pipeline),

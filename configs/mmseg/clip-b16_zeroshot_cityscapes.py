@@ -1,8 +1,8 @@
 r"""Zero-shot segmentation with CLIP ViT-B/16 (OpenAI), Cityscapes, with mmseg.
 
-As clip-b16_zeroshot_ade20k.py, which says more; the shorter side has 560 px, as
-in SCLIP, whose own code reports 32.34 mIoU (README.md of wangf3014/SCLIP). Not
-measured by this project.
+As clip-b16_zeroshot_ade20k.py, which says more. The shorter side has 560 px,
+as in SCLIP, whose own code reports 32.34 mIoU (README.md of wangf3014/SCLIP).
+Not measured by this project.
 
     mmclip zero-shot ViT-B-16 openai clip-b16_city.pth --segmenter \
         --classes configs/mmseg/names/cityscapes.txt

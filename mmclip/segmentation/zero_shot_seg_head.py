@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from mmclip.registry import MODELS
@@ -65,13 +64,8 @@ class ZeroShotSegHead(BaseDecodeHead):
     def predict_by_feat(
         self, seg_logits: Tensor, batch_img_metas: list[dict]
     ) -> Tensor:
-        """Enlarge to the image, and score the K classes."""
-        logits = resize(
-            seg_logits,
-            size=batch_img_metas[0]['img_shape'],
-            mode='bilinear',
-            align_corners=self.align_corners,
-        )
+        """Enlarge to the image or window, and score the K classes."""
+        logits = super().predict_by_feat(seg_logits, batch_img_metas)
         return class_scores(
             logits,
             self.class_of,

@@ -78,7 +78,9 @@ def make_coco(root: Path) -> None:
                 things.append(thing)
                 if label == 1:
                     people.append(thing | key_points(box))
-        categories = [dict(id=1, name='person'), dict(id=3, name='car')]
+        categories = [
+            dict(id=i, name=name) for i, name in enumerate(coco_classes(), 1)
+        ]
         write(root, f'instances_{split}', images, things, categories)
         write(root, f'person_keypoints_{split}', images, people, [PERSON])
     found = [
@@ -91,6 +93,12 @@ def make_coco(root: Path) -> None:
         for thing in people
     ]
     (root / 'detections.json').write_text(json.dumps(found))
+
+
+def coco_classes() -> tuple[str, ...]:
+    from mmdet.datasets import CocoDataset
+
+    return CocoDataset.METAINFO['classes']
 
 
 PERSON = dict(

@@ -13,7 +13,6 @@ import torch
 import torchvision
 from torch import Tensor
 
-
 __all__ = ['nms', 'roi_align_backward', 'roi_align_forward']
 
 

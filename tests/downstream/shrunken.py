@@ -33,7 +33,7 @@ TEST_LOADER = """\
 test_dataloader = dict(batch_size=1, dataset=dict(indices=2), **small)
 """
 ITERATIONS = """\
-train_cfg = dict(max_iters=2, val_interval=2)
+train_cfg = dict(max_iters=2, val_interval=9)
 default_hooks['checkpoint'] = dict(interval=2)
 """
 SEG_HEADS = """\
@@ -70,11 +70,15 @@ model = dict(
     rpn_head=dict(in_channels=16, feat_channels=16),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=16),
-        bbox_head=dict(in_channels=16, conv_out_channels=16, fc_out_channels=32),
+        bbox_head=dict(
+            in_channels=16, conv_out_channels=16, fc_out_channels=32
+        ),
         mask_roi_extractor=dict(out_channels=16),
         mask_head=dict(in_channels=16, conv_out_channels=16),
     ),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=50), rcnn=dict(sampler=dict(num=32))),
+    train_cfg=dict(
+        rpn_proposal=dict(max_per_img=50), rcnn=dict(sampler=dict(num=32))
+    ),
     test_cfg=dict(rpn=dict(max_per_img=50), rcnn=dict(score_thr=0.0)),
 )
 """,
@@ -128,7 +132,7 @@ def shrunken(path: Path) -> str:
     if path.parent.name == 'mmseg' or kind == 'mask-rcnn':
         parts.append(ITERATIONS)
     else:
-        parts.append('train_cfg = dict(max_epochs=1, val_interval=1)\n')
+        parts.append('train_cfg = dict(max_epochs=1, val_interval=9)\n')
         parts.append("train_dataloader['dataset'] = dict(indices=2)\n")
         parts.append("default_hooks['checkpoint'] = dict(interval=1)\n")
     if kind == 'vitpose':

@@ -1,0 +1,316 @@
+"""Backbones and the zero-shot head in mmsegmentation, as users meet them."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmclip.segmentation.scores import class_scores, name_logits
+from mmclip.segmentation.sliding import enlarge_and_choose, slide
+from tests.conftest import save_whole_model
+from tests.downstream.conftest import weights
+from tests.downstream.shrunken import CONFIGS
+
+mmseg_models = pytest.importorskip('mmseg.models')
+
+LINEAR = 'mmseg/clip-b16_linear-probe_ade20k-512'
+UPERNET = 'mmseg/clip-b16_upernet_ade20k-512'
+# Small images and a rate at which weights move, for runs that are compared.
+QUICK = """
+model['data_preprocessor'] = dict(size=(64, 64))
+train_pipeline = [dict(type='mmclip.SeedSample'), *_base_.train_pipeline[1:]]
+train_pipeline[3].scale = (256, 64)
+train_pipeline[4].crop_size = (64, 64)
+train_dataloader['dataset'] = dict(pipeline=train_pipeline)
+model['test_cfg'] = dict(_delete_=True, mode='whole')
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (256, 64)
+val_dataloader['dataset'] = dict(indices=2, pipeline=test_pipeline)
+test_dataloader['dataset'] = dict(indices=2, pipeline=test_pipeline)
+param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]
+optim_wrapper = dict(optimizer=dict(lr=1e-2))
+train_cfg = dict(max_iters=4, val_interval=4)
+"""
+EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
+PRECISIONS = {
+    'bf16': '',
+    'fp32': "optim_wrapper['type'] = 'OptimWrapper'\n",
+    'bf16 with EMA': EMA,
+    'with_cp': "tower['with_cp'] = True\n",
+}
+
+
+@pytest.mark.parametrize('precision', PRECISIONS)
+def test_a_resumed_run_is_the_same(precision, run, ran):
+    small = run(UPERNET, QUICK + PRECISIONS[precision])
+    small.train('--work-dir', 'whole')
+    small.train('--work-dir', 'half', '--cfg-options', 'train_cfg.max_iters=2')
+    small.train('--work-dir', 'half', '--resume')
+    started, whole, resumed = (
+        weights(small.load(path))
+        for path in ('whole/iter_2.pth', 'whole/iter_4.pth', 'half/iter_4.pth')
+    )
+    assert whole.keys() == resumed.keys()
+    differ = [k for k in whole if not torch.equal(whole[k], resumed[k])]
+    assert not differ
+    # They had something to do.
+    moved = [k for k in whole if not torch.equal(whole[k], started[k])]
+    assert len(moved) > len(whole) / 2
+    compared = f'exact resume, {precision}: 0 of {len(whole)} tensors differ'
+    ran('mmseg', 'UPerNet', compared)
+
+
+def test_what_is_frozen_stays(run, ran):
+    small = run(LINEAR, QUICK)
+    small.train('--work-dir', 'work')
+    first, last = (
+        small.load(f'work/iter_{i}.pth')['state_dict'] for i in (2, 4)
+    )
+    changed = {k for k in first if not torch.equal(first[k], last[k])}
+    assert changed == {
+        'decode_head.conv_seg.weight',
+        'decode_head.conv_seg.bias',
+    }
+    ran('mmseg', 'linear probe', 'frozen backbone')
+
+
+def test_pictures_mirror_images_and_amp(run, ran):
+    small = run(LINEAR, QUICK)
+    small.train('--work-dir', 'work', '--amp')
+    for option in (
+        ('--tta',),
+        ('--amp',),
+        ('--show-dir', 'pictures'),
+        ('--out', 'metrics.json', '--out-item', 'metrics'),
+    ):
+        small.test('work/iter_4.pth', *option)
+    assert len([*small.folder.glob('pictures/**/*.png')]) == 2
+    assert 'mIoU' in json.loads((small.folder / 'metrics.json').read_text())
+    ran('mmseg', 'linear probe', 'train --amp')
+    ran('mmseg', 'linear probe', 'test --tta, --amp, --show-dir, --out')
+
+
+INFER = """
+from mmseg.apis import MMSegInferencer  # and nothing of mmclip
+infer = MMSegInferencer('small.py', 'work/iter_4.pth', device='cpu')
+found = infer('data/ade/ADEChallengeData2016/images/validation/0.jpg')
+print('labels', found['predictions'].shape, found['predictions'].max())
+"""
+
+
+def test_the_inferencer(run, ran):
+    small = run(LINEAR, QUICK)
+    small.train('--work-dir', 'work', tool='mmseg')
+    assert 'labels (96, 130)' in small('-c', INFER)
+    ran('mmseg', 'linear probe', 'MMSegInferencer without importing mmclip')
+
+
+@pytest.fixture
+def segmentor():
+    """A small one whose tests pad images to whole patches."""
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    return mmseg_models.build_segmentor(
+        dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor',
+                test_cfg=dict(size_divisor=14),
+            ),
+            backbone=dict(
+                type='mmclip.CLIPVisionTransformer',
+                arch=dict(width=32, depth=2, num_heads=2, mlp_width=64),
+                act='quick_gelu',
+                img_size=56,
+                patch_size=14,
+                out_type='featmap',
+            ),
+            decode_head=dict(
+                type='FCNHead',
+                in_channels=32,
+                in_index=0,
+                channels=32,
+                num_convs=0,
+                concat_input=False,
+                num_classes=5,
+            ),
+            train_cfg=dict(),
+            test_cfg=dict(mode='whole'),
+        )
+    ).eval()
+
+
+@torch.no_grad()
+def test_images_of_any_size_are_padded_to_whole_patches(segmentor, ran):
+    from mmseg.structures import SegDataSample
+
+    height, width = 50, 71
+    image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
+    sample = SegDataSample(
+        metainfo=dict(ori_shape=(height, width), img_shape=(height, width))
+    )
+    (found,) = segmentor.test_step(dict(inputs=[image], data_samples=[sample]))
+    padded = F.pad(image.float(), (0, 84 - width, 0, 56 - height))[None]
+    (x,) = segmentor.backbone(padded)
+    head = segmentor.decode_head.conv_seg
+    logits = F.interpolate(head(x), (56, 84), mode='bilinear')
+    wanted = logits[..., :height, :width]
+    torch.testing.assert_close(found.seg_logits.data[None], wanted)
+    ran('mmseg', 'EncoderDecoder', 'sizes that are not a multiple, padded')
+
+
+NAMES = ['ground|floor', 'red|scarlet', 'green thing', 'blue thing']
+CLASS_OF = torch.tensor([0, 0, 1, 1, 2, 3])
+
+
+@pytest.mark.parametrize(('background', 'threshold'), [(None, 0.0), (0, 0.4)])
+@torch.no_grad()
+def test_the_zero_shot_head_is_our_own_functions(background, threshold, ran):
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    model = mmseg_models.build_segmentor(
+        dict(
+            type='EncoderDecoder',
+            backbone=tower(),
+            decode_head=dict(
+                type='mmclip.ZeroShotSegHead',
+                in_channels=24,
+                num_classes=4,
+                num_names=6,
+                background=background,
+                threshold=threshold,
+            ),
+            test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(16, 16)),
+        )
+    ).eval()
+    head = model.decode_head
+    torch.nn.init.normal_(head.fc.weight, std=4.0)
+    head.class_of.copy_(CLASS_OF)
+    image = torch.randn(1, 3, 50, 71)
+    metas = [dict(img_shape=(50, 71), ori_shape=(50, 71))]
+    found = model.inference(image, metas)
+
+    def scores(window):
+        (x,) = model.backbone(window)
+        logits = name_logits(x, head.fc.weight, head.fc.bias)
+        logits = F.interpolate(logits, (32, 32), mode='bilinear')
+        return class_scores(logits, CLASS_OF, 4, background, threshold)
+
+    wanted = slide(image, scores, (32, 32), (16, 16))
+    torch.testing.assert_close(found, wanted)
+    labels = found.argmax(1)[0]
+    assert torch.equal(labels, enlarge_and_choose(wanted, (50, 71)))
+    assert len(labels.unique()) > 1
+    ran('mmseg', 'zero-shot head', "slide equals mmclip.segmentation's")
+
+
+@torch.no_grad()
+def test_the_zero_shot_head_knows_padding():
+    """In one piece, padded logits are enlarged to the padded image."""
+    init_default_scope('mmseg')
+    head = mmseg_models.build_head(
+        dict(type='mmclip.ZeroShotSegHead', in_channels=24, num_classes=4)
+    )
+    metas = [dict(img_shape=(50, 71), pad_shape=(56, 72))]
+    scores = head.predict((torch.randn(1, 24, 7, 9),), metas, None)
+    assert scores.shape == (1, 4, 56, 72)
+    with pytest.raises(NotImplementedError, match='is for testing'):
+        head.loss_by_feat(scores, [])
+
+
+def tower(**changes):
+    return dict(
+        type='mmclip.CLIPVisionTransformer',
+        arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
+        act='quick_gelu',
+        img_size=32,
+        patch_size=8,
+        proj_dim=24,
+        out_type='featmap',
+        dense='sclip',
+        **changes,
+    )
+
+
+ZERO_SHOT = """
+model = dict(
+    backbone=dict(
+        arch=dict(
+            _delete_=True, width=32, depth=2, num_heads=2, mlp_width=128
+        ),
+        img_size=32, patch_size=8, proj_dim=24,
+    ),
+    decode_head=dict(in_channels=24),
+    test_cfg=dict(crop_size=(32, 32), stride=(16, 16)),
+)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (256, 48)
+test_dataloader['dataset']['pipeline'] = test_pipeline
+"""
+DATA_SETS = {
+    'ade20k': ('ade20k', 'ade/ADEChallengeData2016/images/validation/0.jpg'),
+    'voc12': ('voc', 'VOCdevkit/VOC2012/JPEGImages/val0.jpg'),
+    'cityscapes': (
+        'cityscapes',
+        'cityscapes/leftImg8bit/val/town/town_000000_leftImg8bit.png',
+    ),
+}
+
+
+@pytest.mark.parametrize('name', DATA_SETS)
+def test_zero_shot_from_names_to_miou(name, run, ran):
+    """With a small random CLIP; the whole way of the config's docstring."""
+    file, image = DATA_SETS[name]
+    config = f'clip-b16_zeroshot_{name}'
+    small = run(f'mmseg/{config}', ZERO_SHOT)
+    save_whole_model(small.folder, vision_cfg=vision())
+    (small.folder / 'texts.txt').write_text('a {}')
+    said = small(
+        *('-m', 'mmclip', 'zero-shot', 'open_clip_config.json'),
+        *('open_clip_model.safetensors', 'segmenter.pth', '--segmenter'),
+        *('--classes', CONFIGS / 'mmseg' / 'names' / f'{file}.txt'),
+        *('--templates', 'texts.txt'),
+    )
+    head = Config.fromfile(small.config).model.decode_head
+    assert f'num_classes={head.num_classes}' in said
+    assert f'num_names={head.get("num_names", head.num_classes)}' in said
+    for tool in ('mmclip', 'mmseg'):
+        log = small.test('segmenter.pth', '--work-dir', tool, tool=tool)
+        assert 'mIoU' in log
+    found = small('-c', MAP.format(image=f'data/{image}'))
+    assert 'labels (96, 130)' in found
+    ran(
+        'mmseg',
+        config,
+        'mmclip zero-shot --segmenter, test with ours and theirs',
+    )
+    ran('mmseg', config, 'MMSegInferencer without importing mmclip')
+
+
+MAP = """
+from mmseg.apis import MMSegInferencer
+infer = MMSegInferencer('small.py', 'segmenter.pth', device='cpu')
+print('labels', infer({image!r})['predictions'].shape)
+"""
+
+
+def vision():
+    return dict(layers=2, width=32, head_width=16, patch_size=8, image_size=32)
+
+
+@pytest.mark.parametrize(
+    ('file', 'data_set'),
+    [('ade20k', 'ade20k'), ('voc', 'voc'), ('cityscapes', 'cityscapes')],
+)
+def test_the_names_are_in_the_order_of_the_labels(file, data_set):
+    from mmseg.utils import get_classes
+
+    names = (CONFIGS / 'mmseg' / 'names' / f'{file}.txt').read_text()
+    firsts = [
+        line.split('|')[0].replace(' ', '') for line in names.splitlines()
+    ]
+    wanted = [name.replace(' ', '') for name in get_classes(data_set)]
+    assert firsts == wanted
