@@ -147,7 +147,10 @@ def run(tmp_path: Path, data: Path) -> Any:
 
 
 def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint by their places."""
+    """All tensors of weights, averages and optimizer, by their places.
+
+    The message hub, with the times of iterations, is left out.
+    """
 
     def gather(part: Any, place: str) -> Iterator[tuple[str, torch.Tensor]]:
         if isinstance(part, torch.Tensor):
@@ -159,4 +162,5 @@ def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
             for i, value in enumerate(part):
                 yield from gather(value, f'{place}.{i}')
 
-    return dict(gather(checkpoint, ''))
+    parts = ('state_dict', 'ema_state_dict', 'optimizer')
+    return dict(gather({part: checkpoint.get(part) for part in parts}, ''))

@@ -14,7 +14,7 @@ HEADS = 2
 COMMON = """\
 _base_ = {path!r}
 small = dict(num_workers=0, persistent_workers=False)
-default_hooks = dict(logger=dict(interval=1))
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
 """
 BACKBONE = """\
 tower = dict(

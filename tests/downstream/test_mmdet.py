@@ -16,7 +16,7 @@ test_pipeline[1].scale = (96, 96)
 train_dataloader['dataset'] = dict(pipeline=train_pipeline)
 val_dataloader['dataset'] = dict(indices=2, pipeline=test_pipeline)
 test_dataloader['dataset'] = dict(indices=2, pipeline=test_pipeline)
-param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]
+param_scheduler = [dict(type='ConstantLR', factor=1.0, end=99, by_epoch=False)]
 train_cfg = dict(max_epochs=2, val_interval=2)
 """
 EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"

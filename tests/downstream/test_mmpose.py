@@ -7,7 +7,7 @@ from tests.downstream.conftest import weights
 VITPOSE = 'mmpose/clip-b16_vitpose_coco-256x192'
 # As the config has it, on a rate at which weights move.
 QUICK = """
-param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]
+param_scheduler = [dict(type='ConstantLR', factor=1.0, end=99, by_epoch=False)]
 train_cfg = dict(max_epochs=2, val_interval=1)
 train_dataloader['dataset'] = dict(indices=4)
 default_hooks['checkpoint'] = dict(

@@ -1,12 +1,13 @@
 """Backbones and the zero-shot head in mmsegmentation, as users meet them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
 
 from mmclip.segmentation.scores import class_scores, name_logits
 from mmclip.segmentation.sliding import enlarge_and_choose, slide
@@ -30,7 +31,7 @@ test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (256, 64)
 val_dataloader['dataset'] = dict(indices=2, pipeline=test_pipeline)
 test_dataloader['dataset'] = dict(indices=2, pipeline=test_pipeline)
-param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]
+param_scheduler = [dict(type='ConstantLR', factor=1.0, end=99, by_epoch=False)]
 optim_wrapper = dict(optimizer=dict(lr=1e-2))
 train_cfg = dict(max_iters=4, val_interval=4)
 """
@@ -138,7 +139,7 @@ def segmentor():
                 num_classes=5,
             ),
             train_cfg=dict(),
-            test_cfg=dict(mode='whole'),
+            test_cfg=ConfigDict(mode='whole'),
         )
     ).eval()
 
@@ -183,7 +184,9 @@ def test_the_zero_shot_head_is_our_own_functions(background, threshold, ran):
                 background=background,
                 threshold=threshold,
             ),
-            test_cfg=dict(mode='slide', crop_size=(32, 32), stride=(16, 16)),
+            test_cfg=ConfigDict(
+                mode='slide', crop_size=(32, 32), stride=(16, 16)
+            ),
         )
     ).eval()
     head = model.decode_head
@@ -314,3 +317,49 @@ def test_the_names_are_in_the_order_of_the_labels(file, data_set):
     ]
     wanted = [name.replace(' ', '') for name in get_classes(data_set)]
     assert firsts == wanted
+
+
+NAMES_IN_SAN = {
+    'ln_pre.': 'pre_norm.',
+    'attn.attn.in_proj_': 'attn.qkv.',
+    'attn.attn.out_proj.': 'attn.proj.',
+}
+
+
+@torch.no_grad()
+def test_the_encoder_of_san_is_ours_under_other_names(ran):
+    """As docs/mmseg.md has it; its blocks are the first of the encoder."""
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    path = 'configs/san/san-vit-b16_coco-stuff164k-640x640.py'
+    package = Path(mmseg_models.__file__).parents[1]
+    san = Config.fromfile(package / '.mim' / path).model.image_encoder
+    assert san.pop('frozen_exclude') == ['pos_embed']
+    assert san.pop('out_origin')
+    san.update(type='mmseg.VisionTransformer', embed_dims=48, num_heads=2)
+    theirs = MODELS.build(san)
+    theirs.eval()  # returns nothing
+    for param in theirs.parameters():
+        torch.nn.init.normal_(param, std=0.1)
+    ours = MODELS.build(
+        dict(
+            type='mmclip.CLIPVisionTransformer',
+            arch=dict(width=48, depth=9, num_heads=2, mlp_width=192),
+            act='quick_gelu',
+            out_type='featmap',
+            out_indices=(2, 5, 8),
+            norm_outputs='none',
+            output_cls_token=True,
+        )
+    ).eval()
+    state_dict = theirs.state_dict()
+    for old, new in NAMES_IN_SAN.items():
+        state_dict = {k.replace(old, new): v for k, v in state_dict.items()}
+    missing = ours.load_state_dict(state_dict, strict=False)
+    assert missing.missing_keys == ['ln1.weight', 'ln1.bias']
+    assert not missing.unexpected_keys
+    image = torch.randn(2, 3, 224, 224)
+    for wanted, found in zip(theirs(image), ours(image), strict=True):
+        torch.testing.assert_close(found[0], wanted[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[1], wanted[1], rtol=1e-4, atol=1e-4)
+    ran('mmseg', 'SAN', 'its image encoder under our names: the same maps')
