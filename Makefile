@@ -2,6 +2,7 @@
 # make test   fresh machine: environment, lint, tests
 PYTHON ?= python3
 VENV := .venv
+EXTRAS := lite,dev,demo
 CONSTRAINTS := requirements/constraints.txt
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -40,7 +41,7 @@ $(INSTALLED): setup.py pyproject.toml $(CONSTRAINTS) mmclip/requirements.py
 	    $(BIN)/pip download --quiet --no-deps --retries 1 --timeout 15 --dest $$probe packaging >/dev/null 2>&1; \
 	    status=$$?; rm -r $$probe; test $$status = 0 || { \
 	    echo 'error: PyPI cannot be reached; connect to a network, or set PIP_INDEX_URL to a mirror, or PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR with a folder of wheels' >&2; exit 1; }
-	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[lite,dev,demo]'
+	$(BIN)/pip install --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 lint: venv
@@ -62,13 +63,15 @@ test-oldest:
 test-downstream: $(DOWNSTREAM)/.mmcv-$(MMCV)
 	$(DOWNSTREAM)/bin/pytest -m '' tests/downstream --table docs/downstream_table.md
 
+# Without transformers, beside which mmdet's pycocotools breaks mmpretrain; and
+# with xtcocotools from source, since its wheel is for numpy 1.
 $(DOWNSTREAM)/.mmcv-lite $(DOWNSTREAM)/.mmcv-full: setup.py pyproject.toml \
     $(CONSTRAINTS) mmclip/requirements.py requirements/downstream.txt \
     tests/downstream/install_mmcv.py
-	$(MAKE) venv VENV=$(DOWNSTREAM)
+	$(MAKE) venv VENV=$(DOWNSTREAM) EXTRAS=lite
+	$(DOWNSTREAM)/bin/pip install --constraint $(CONSTRAINTS) pytest-xdist
 	$(DOWNSTREAM)/bin/pip install --no-deps --requirement requirements/downstream.txt
 	$(DOWNSTREAM)/bin/python tests/downstream/install_mmcv.py $(MMCV)
-	# its wheel is for numpy 1
 	$(DOWNSTREAM)/bin/pip install --no-deps --no-build-isolation --no-binary xtcocotools xtcocotools==1.14.3
 	@rm -f $(DOWNSTREAM)/.mmcv-*
 	@touch $@

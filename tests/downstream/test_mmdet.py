@@ -22,10 +22,10 @@ train_cfg = dict(max_epochs=2, val_interval=2)
 EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
 BF16 = "optim_wrapper = dict(type='mmclip.BFloat16OptimWrapper')\n"
 VARIANTS = {
-    'fp32': '',
     'bf16 with EMA': EMA + BF16,
-    'with_cp': "tower['with_cp'] = True\n",
-    'frozen to block 6': "tower['frozen_stages'] = 6\n",
+    'fp32 with_cp, frozen to block 6': (
+        "tower['with_cp'] = True\ntower['frozen_stages'] = 6\n"
+    ),
 }
 
 

@@ -37,10 +37,10 @@ train_cfg = dict(max_iters=4, val_interval=4)
 """
 EMA = "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
 PRECISIONS = {
-    'bf16': '',
-    'fp32': "optim_wrapper['type'] = 'OptimWrapper'\n",
     'bf16 with EMA': EMA,
-    'with_cp': "tower['with_cp'] = True\n",
+    'fp32 with_cp': (
+        "optim_wrapper['type'] = 'OptimWrapper'\ntower['with_cp'] = True\n"
+    ),
 }
 
 
