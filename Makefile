@@ -68,7 +68,7 @@ test-downstream: $(DOWNSTREAM)/.mmcv-$(MMCV)
 $(DOWNSTREAM)/.mmcv-lite $(DOWNSTREAM)/.mmcv-full: setup.py pyproject.toml \
     $(CONSTRAINTS) mmclip/requirements.py requirements/downstream.txt \
     tests/downstream/install_mmcv.py
-	$(MAKE) venv VENV=$(DOWNSTREAM) EXTRAS=lite
+	$(MAKE) venv VENV=$(DOWNSTREAM) EXTRAS=lite,demo
 	$(DOWNSTREAM)/bin/pip install --constraint $(CONSTRAINTS) pytest-xdist
 	$(DOWNSTREAM)/bin/pip install --no-deps --requirement requirements/downstream.txt
 	$(DOWNSTREAM)/bin/python tests/downstream/install_mmcv.py $(MMCV)

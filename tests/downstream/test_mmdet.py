@@ -116,3 +116,29 @@ def test_images_of_any_size_are_padded_to_whole_patches(size, ran):
         assert level.shape == (1, 8, rows >> i, columns >> i)
     assert len(levels) == 5
     ran('mmdet', 'SimpleFeaturePyramid', 'sizes that are not a multiple')
+
+
+@torch.no_grad()
+def test_the_stages_of_a_resnet(ran):
+    from mmdet.registry import MODELS
+
+    tower = dict(
+        type='mmclip.OpenCLIPVisionTower',
+        model=dict(
+            embed_dim=16,
+            vision_cfg=dict(layers=[1, 1, 1, 1], width=8, image_size=64),
+            text_cfg=dict(),
+        ),
+        out_type='featmap',
+        frozen_stages=1,
+        norm_eval=True,
+    )
+    image = torch.randn(1, 3, 64, 96)
+    assert len(MODELS.build(tower)(image)) == 5  # the stem's is the first
+    maps = MODELS.build(tower | dict(out_indices=[1, 2, 3, 4]))(image)
+    shapes = [m.shape[1:] for m in maps]
+    assert shapes == [(32, 16, 24), (64, 8, 12), (128, 4, 6), (256, 2, 3)]
+    neck = dict(in_channels=[32, 64, 128, 256], out_channels=8, num_outs=5)
+    levels = MODELS.build(dict(type='FPN', **neck))(maps)
+    assert [level.shape[2] for level in levels] == [16, 8, 4, 2, 1]
+    ran('mmdet', 'OpenCLIPVisionTower of a ResNet', 'stages into FPN')

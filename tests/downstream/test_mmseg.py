@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
+from mmseg import models as mmseg_models
 
 from mmclip.segmentation.scores import class_scores, name_logits
 from mmclip.segmentation.sliding import enlarge_and_choose, slide
 from tests.conftest import save_whole_model
 from tests.downstream.conftest import weights
 from tests.downstream.shrunken import CONFIGS
-
-mmseg_models = pytest.importorskip('mmseg.models')
 
 LINEAR = 'mmseg/clip-b16_linear-probe_ade20k-512'
 UPERNET = 'mmseg/clip-b16_upernet_ade20k-512'
@@ -102,11 +101,18 @@ print('labels', found['predictions'].shape, found['predictions'].max())
 """
 
 
+PLAIN = """
+default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=2)
+"""
+
+
 def test_the_inferencer(run, ran):
-    small = run(LINEAR, QUICK)
+    """Of a checkpoint that is mmengine's own, by custom_imports."""
+    small = run(LINEAR, QUICK + PLAIN)
     small.train('--work-dir', 'work', tool='mmseg')
     assert 'labels (96, 130)' in small('-c', INFER)
-    ran('mmseg', 'linear probe', 'MMSegInferencer without importing mmclip')
+    inferred = 'MMSegInferencer, checkpoint of CheckpointHook'
+    ran('mmseg', 'linear probe', inferred)
 
 
 @pytest.fixture
