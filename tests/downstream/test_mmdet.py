@@ -71,11 +71,11 @@ def test_inferencer_pictures_and_amp(run, ran):
     small.train('--work-dir', 'work', '--amp')
     assert 'boxes of 4 numbers' in small('-c', INFER)
     ran('mmdet', 'RetinaNet', 'DetInferencer without importing mmclip')
-    small.test('work/epoch_2.pth', '--show-dir', 'pictures', '--amp')
+    small.test('work/epoch_2.pth', '--show-dir', 'pictures')
     assert len([*small.folder.glob('pictures/**/*.jpg')]) == 2
     small.test('work/epoch_2.pth', '--out', 'boxes.pkl')
     assert (small.folder / 'boxes.pkl').is_file()
-    ran('mmdet', 'RetinaNet', 'train --amp; test --amp, --show-dir, --out')
+    ran('mmdet', 'RetinaNet', 'train --amp; test --show-dir, --out')
 
 
 @torch.no_grad()

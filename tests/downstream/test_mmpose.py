@@ -49,5 +49,5 @@ def test_training_resume_best_and_inference(run, ran):
     ran('mmpose', 'ViTPose', 'Pose2DInferencer without importing mmclip')
 
     small.test('whole/epoch_2.pth', '--show-dir', 'pictures')
-    assert len([*small.folder.glob('pictures/**/*.jpg')]) == 2
+    assert len([*small.folder.glob('pictures/**/*.jpg')]) == 4
     ran('mmpose', 'ViTPose', 'test --show-dir')
