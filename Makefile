@@ -69,7 +69,7 @@ $(DOWNSTREAM)/.mmcv-lite $(DOWNSTREAM)/.mmcv-full: setup.py pyproject.toml \
     $(CONSTRAINTS) mmclip/requirements.py requirements/downstream.txt \
     tests/downstream/install_mmcv.py
 	$(MAKE) venv VENV=$(DOWNSTREAM) EXTRAS=lite,demo
-	$(DOWNSTREAM)/bin/pip install --constraint $(CONSTRAINTS) pytest-xdist
+	$(DOWNSTREAM)/bin/pip install --constraint $(CONSTRAINTS) pytest-xdist requests model-index
 	$(DOWNSTREAM)/bin/pip install --no-deps --requirement requirements/downstream.txt
 	$(DOWNSTREAM)/bin/python tests/downstream/install_mmcv.py $(MMCV)
 	$(DOWNSTREAM)/bin/pip install --no-deps --no-build-isolation --no-binary xtcocotools xtcocotools==1.14.3

@@ -33,11 +33,17 @@ HEAD = """\
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--table', type=Path, help='a Markdown file to write')
+    parser.addoption(
+        '--keep', action='store_true', help='keep the rows that it has'
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, 'workerinput'):  # pytest-xdist's
-        config.pluginmanager.register(Table(config.getoption('--table')))
+        table = Table(config.getoption('--table'))
+        if config.getoption('--keep'):
+            table.read()
+        config.pluginmanager.register(table)
 
 
 class Table:
@@ -47,6 +53,13 @@ class Table:
         self.path = path
         self.rows: dict[tuple[str, str], list[str]] = {}
         self.failed = False
+
+    def read(self) -> None:
+        for line in self.path.read_text().splitlines()[
+            len(HEAD.splitlines()) :
+        ]:
+            package, part, done = line.strip('| ').split(' | ')
+            self.rows[package, part] = done.split('; ')
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.failed |= report.failed
