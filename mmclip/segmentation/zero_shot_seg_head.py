@@ -6,6 +6,7 @@ import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
+from mmclip.errors import CheckpointError
 from mmclip.registry import MODELS
 from mmclip.segmentation.scores import class_scores, name_logits
 
@@ -55,6 +56,7 @@ class ZeroShotSegHead(BaseDecodeHead):
         self.register_buffer(
             'class_of', torch.arange(self.fc.out_features) % num_classes
         )
+        self.register_load_state_dict_pre_hook(_refuse_other_classes)
 
     def forward(self, inputs: Any) -> Tensor:
         """Compare the last map ``(B, D, H, W)`` with the M names."""
@@ -83,4 +85,17 @@ class ZeroShotSegHead(BaseDecodeHead):
         raise NotImplementedError(
             'ZeroShotSegHead is for testing. To train on masks, use another '
             'head, as in configs/mmseg.'
+        )
+
+
+def _refuse_other_classes(
+    module: ZeroShotSegHead, state_dict: dict, prefix: str, *_: Any
+) -> None:
+    class_of = state_dict.get(f'{prefix}class_of')
+    if class_of is None or not class_of.numel():
+        return  # the caller's strict check reports it
+    if class_of.min() < 0 or class_of.max() >= module.num_classes:
+        raise CheckpointError(
+            f'{prefix}class_of has class {int(class_of.max())}, but '
+            f'num_classes of the head is {module.num_classes}.'
         )
