@@ -148,6 +148,9 @@ def test_a_deleted_config_does_not_come_back_from_an_old_build(source):
     assert sorted(path.name for path in configs.iterdir()) == [
         '_base_',
         'clip',
+        'mmdet',
+        'mmpose',
+        'mmseg',
     ]
 
 
