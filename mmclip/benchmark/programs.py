@@ -131,9 +131,9 @@ def start_cases(only: Sequence[str] = ()) -> Iterator[Case]:
             only,
         )
     yield _programs(
-        'importing the models',
+        'importing a backbone',
         {
-            OURS: _python('import mmclip.models'),
+            OURS: _python('from mmclip.models import CLIPVisionTransformer'),
             'mmpretrain': _python('import mmpretrain.models'),
             'open_clip': _python('import open_clip'),
             'timm': _python('import timm'),
