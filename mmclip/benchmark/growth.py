@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[str, Sequence[int]]] = dict(
     depth=('blocks', (1, 3, 6)),
     width=('channels', (384, 768, 1536)),
 )
+SIDES, WINDOW = (512, 768, 1024), 14  # pixels, and patches
 CHANNELS = 512  # of the features that are probed
 CLASSES = (10, 40, 160)
 SHOTS, MORE_SHOTS = 20, (20, 80, 320)  # images per class
@@ -81,6 +82,7 @@ def growths(device: torch.device, rounds: int) -> Iterator[Growth]:
         calls = {v: run(depth=v, with_cp=with_cp) for v in depths}
         name = f'training at {LARGE} px, blocks, {with_cp=}'
         yield _measure(name, calls, rounds, device)
+    yield from window_growths(device, rounds)
     with TemporaryDirectory() as folder:
         paths = make_photos(Path(folder), (500, 375), 16)
         loaders = {
@@ -95,6 +97,26 @@ def growths(device: torch.device, rounds: int) -> Iterator[Growth]:
     yield _measure(
         f'a probe of {SHOTS} images per class, classes', probes, rounds
     )
+
+
+def window_growths(device: torch.device, rounds: int) -> Iterator[Growth]:
+    """Time large images, with windows in all blocks but the last and without.
+
+    One block of three is global, as four of twelve are in ViTDet.
+    """
+    for window_size in 0, WINDOW:
+        calls = {
+            side: _tower(
+                side=side,
+                batch=1,
+                window_size=window_size,
+                device=device,
+                training=True,
+            )
+            for side in SIDES
+        }
+        name = f'training one image, pixels of a side, {window_size=}'
+        yield _measure(name, calls, rounds, device)
 
 
 def _measure(
@@ -120,6 +142,7 @@ def _tower(
     device: torch.device,
     training: bool,
     with_cp: bool = False,
+    window_size: int = 0,
     **changes: int,
 ) -> Callable[[], Any]:
     chosen = TOWER | dict(batch=BATCH, side=SIDE) | changes
@@ -135,6 +158,8 @@ def _tower(
         img_size=chosen['side'],
         out_type='avg_featmap',
         with_cp=with_cp,
+        window_size=window_size,
+        global_blocks=[-1] if window_size else None,
     )
     model.to(device).train(training)
     images = Images(model, chosen['batch'], 'fp32', device)

@@ -25,7 +25,13 @@ def test_every_choice_is_measured(monkeypatch, capsys, tmp_path):
     choices = {key: (what, (16, 32)) for key, (what, _) in CHOICES.items()}
     choices['depth'] = ('blocks', (1, 2))
     for name, value in dict(
-        CHOICES=choices, SIDE=32, LARGE=64, CLASSES=(2, 3), MORE_SHOTS=(2, 4)
+        CHOICES=choices,
+        SIDE=32,
+        LARGE=64,
+        SIDES=(64, 80),
+        WINDOW=2,
+        CLASSES=(2, 3),
+        MORE_SHOTS=(2, 4),
     ).items():
         monkeypatch.setattr(growth, name, value)
     monkeypatch.setattr('mmclip.benchmark.gpu.LOADED', 8)
@@ -37,9 +43,10 @@ def test_every_choice_is_measured(monkeypatch, capsys, tmp_path):
         'inference, images of a batch',
         'training, pixels of a side',
         'training at 64 px, blocks, with_cp=True',
+        'a side, window_size=2',
         '512 photos, workers',
         'a probe of 2 classes, images',
         'a probe of 20 images per class, classes',
     ):
         assert part in printed
-    assert json.read_text().count('"what"') == 13
+    assert json.read_text().count('"what"') == 15
