@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
@@ -30,7 +31,8 @@ class Segmenter:
     """A CLIP model that says what is at each pixel of an image.
 
     Windows of the size that the model was trained with slide over the image
-    by half of it, as in SCLIP (https://arxiv.org/abs/2312.01597).
+    by half of it, as in SCLIP (https://arxiv.org/abs/2312.01597), and scores of
+    classes are averaged where they overlap, as :class:`ZeroShotSegHead` has it.
 
     Args:
         encoder (Encoder): A CLIP model with a text tower.
@@ -108,18 +110,11 @@ class Segmenter:
             DataError: If it is far longer than wide, or wider than high.
         """
         size = image.shape[:2]
-        logits = slide(
+        scores = slide(
             self._pixels(image),
-            self._logits,
+            self._scores,
             self.window,
             (self.window[0] // 2, self.window[1] // 2),
-        )
-        scores = class_scores(
-            logits,
-            self.class_of,
-            len(self.classes.classes),
-            self.classes.background,
-            self.threshold,
         )
         return enlarge_and_choose(scores, size).cpu()
 
@@ -138,8 +133,17 @@ class Segmenter:
         x = torch.from_numpy(resized.copy()).to(self.device)
         return ((x.permute(2, 0, 1).float() - self.mean) / self.std)[None]
 
-    def _logits(self, window: Tensor) -> Tensor:
-        return name_logits(self.tower(window)[-1], self.weight, self.bias)
+    def _scores(self, window: Tensor) -> Tensor:
+        logits = name_logits(self.tower(window)[-1], self.weight, self.bias)
+        return class_scores(
+            F.interpolate(
+                logits, self.window, mode='bilinear', align_corners=False
+            ),
+            self.class_of,
+            len(self.classes.classes),
+            self.classes.background,
+            self.threshold,
+        )
 
 
 def save_map(labels: Tensor, path: str | Path) -> None:

@@ -13,20 +13,19 @@ def slide(
     size: tuple[int, int],
     stride: tuple[int, int],
 ) -> Tensor:
-    """Average the logits of overlapping windows.
+    """Average the scores of overlapping windows.
 
     The last window of each row and column ends with the image. An image that
     is smaller than a window is one, with zeros at the right and the bottom.
 
     Args:
         image (Tensor): ``(1, 3, height, width)``, normalised.
-        call (Callable): Maps ``(1, 3, *size)`` to logits ``(1, M, H, W)``,
-            which are enlarged to the window.
+        call (Callable): Maps ``(1, 3, *size)`` to scores ``(1, K, *size)``.
         size (tuple[int, int]): Height and width of a window in pixels.
         stride (tuple[int, int]): Steps in pixels.
 
     Returns:
-        Tensor: ``(1, M, height, width)``.
+        Tensor: ``(1, K, height, width)``.
     """
     height, width = image.shape[-2:]
     down, right = max(0, size[0] - height), max(0, size[1] - width)
@@ -38,15 +37,10 @@ def slide(
         for left in _starts(whole[1], size[1], stride[1]):
             rows = slice(top, top + size[0])
             columns = slice(left, left + size[1])
-            logits = F.interpolate(
-                call(image[..., rows, columns]),
-                size,
-                mode='bilinear',
-                align_corners=False,
-            )
+            scores = call(image[..., rows, columns])
             if total is None:
-                total = logits.new_zeros(1, logits.shape[1], *whole)
-            total[..., rows, columns] += logits
+                total = scores.new_zeros(1, scores.shape[1], *whole)
+            total[..., rows, columns] += scores
             count[..., rows, columns] += 1
     assert total is not None
     return (total / count)[..., :height, :width]

@@ -57,7 +57,7 @@ def test_overlapping_windows_are_averaged():
     answers = iter([1.0, 3.0])
 
     def call(window):
-        return torch.full((1, 1, 1, 1), next(answers))
+        return torch.full((1, 1, 2, 4), next(answers))
 
     out = slide(image, call, (2, 4), (2, 2))
     assert out[0, 0, 0].tolist() == [1, 1, 2, 2, 3, 3]
