@@ -21,7 +21,7 @@ class LoRAModel(_LoRAModel):
     LoRA: https://arxiv.org/abs/2106.09685. Checkpoints hold the LoRA weights
     and everything outside this module, but not the base weights, which come
     from the ``init_cfg`` of ``module`` whenever the model is built. It differs
-    from mmpretrain's in three ways:
+    from mmpretrain's in four ways:
 
     - Checkpoints keep the mean magnitude of each base tensor, so that
       different base weights are refused; mmpretrain's would use them.
@@ -29,6 +29,8 @@ class LoRAModel(_LoRAModel):
       drops all that precede them too, such as the counter of the moving
       average, which then restarts in a resumed run.
     - Unknown tensors in a checkpoint are not ignored.
+    - What ``init_cfg`` keeps ``fresh``, such as new norms of maps, is trained
+      and saved, as no other file has it.
 
     ``mmclip merge-lora`` makes an ordinary checkpoint.
 
@@ -64,25 +66,45 @@ class LoRAModel(_LoRAModel):
             )
         super().__init__(module, alpha, rank, drop_rate, list(targets))
 
+    # mmpretrain's constructor calls these two at its end.
+    def _set_lora_trainable(self) -> None:
+        base = self._base_names()
+        for name, param in self.module.named_parameters():
+            param.requires_grad_(name not in base)
+
     def _register_state_dict_hooks(self) -> None:
-        # mmpretrain's constructor calls this at its end.
+        base = self._base_names()
         magnitudes = [
             tensor.detach().abs().mean()
             for name, tensor in self.module.named_parameters()
-            if '.lora_' not in name
+            if name in base
         ]
         self.register_buffer(BASE, torch.stack(magnitudes))
         self._register_state_dict_hook(_leave_out_base)
         self.register_load_state_dict_pre_hook(_compare_base)
         self.register_load_state_dict_post_hook(_forgive_missing_base)
 
+    def _base_names(self) -> set[str]:
+        """Return the parameters of ``module`` that ``init_cfg`` loads."""
+        given = self.module.init_cfg
+        fresh = tuple(
+            f'{part}.'
+            for cfg in (given if isinstance(given, list) else [given])
+            for part in cfg.get('fresh', ())
+        )
+        names = self.module.named_parameters(remove_duplicate=False)
+        return {
+            name
+            for name, _ in names
+            if '.lora_' not in name and not f'{name}.'.startswith(fresh)
+        }
+
 
 def _leave_out_base(
     module: LoRAModel, state_dict: dict[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    for key in list(state_dict):
-        if key.startswith(f'{prefix}module.') and '.lora_' not in key:
-            del state_dict[key]
+    for name in module._base_names():
+        state_dict.pop(f'{prefix}module.{name}')
 
 
 def _compare_base(
@@ -105,11 +127,7 @@ def _compare_base(
 
 
 def _forgive_missing_base(module: LoRAModel, incompatible: Any) -> None:
-    names = {
-        name
-        for name, _ in module.module.named_parameters(prefix='module')
-        if '.lora_' not in name
-    }
+    names = {f'module.{name}' for name in module._base_names()}
     # torch does not tell this module's prefix in the whole model.
     incompatible.missing_keys[:] = [
         key

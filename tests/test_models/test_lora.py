@@ -71,6 +71,27 @@ def test_only_lora_and_head_are_trained_and_saved(cfg):
     assert set(model.state_dict()) == wanted | {'backbone.lora_base'}
 
 
+def test_what_is_fresh_is_trained_and_saved(cfg):
+    module = cfg['backbone']['module']
+    module |= dict(out_type='featmap', norm_outputs='each')
+    module['init_cfg']['fresh'] = ['out_norms']
+    backbone, other = (build(cfg).backbone for _ in range(2))
+    norm = backbone.module.out_norms[0]
+    assert norm.weight.requires_grad and norm.bias.requires_grad
+    step(backbone)
+    state_dict = backbone.state_dict()
+    norms = {key for key in state_dict if '.lora_' not in key}
+    parts = {f'module.out_norms.0.{kind}' for kind in ('weight', 'bias')}
+    assert norms == parts | {'lora_base'}
+    other.load_state_dict(state_dict, strict=True)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(backbone.eval()(x)[0], other.eval()(x)[0])
+    for key in parts:
+        partial = {k: v for k, v in state_dict.items() if k != key}
+        with pytest.raises(RuntimeError, match=key):
+            other.load_state_dict(partial, strict=True)
+
+
 def test_a_checkpoint_gives_the_same_outputs_again(cfg):
     first, second = build(cfg), build(cfg)
     step(first)
