@@ -103,7 +103,17 @@ class Merging:
         self.num_kept = backbone.num_prefix_tokens
 
     def start(self, x: Tensor) -> None:
-        """Begin with the tokens ``(B, T, C)`` of new images."""
+        """Begin with the tokens ``(B, T, C)`` of new images.
+
+        Raises:
+            ValueError: If blocks will be recomputed, when later ones have
+                merged tokens.
+        """
+        if self.backbone.with_cp and torch.is_grad_enabled():
+            raise ValueError(
+                'Merged tokens cannot be recomputed for gradients: set '
+                'with_cp=False, or use torch.no_grad().'
+            )
         batch, tokens, _ = x.shape
         self.sizes = x.new_ones(batch, tokens, 1, dtype=torch.float32)
         self.places = torch.arange(tokens, device=x.device).expand(batch, -1)

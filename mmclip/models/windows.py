@@ -77,14 +77,19 @@ def parse_global_blocks(
     """Return the blocks without windows: by default, the last of each quarter.
 
     Raises:
-        ValueError: If there is no such block.
+        ValueError: If there is no such block, or no other.
     """
     if blocks is None:
-        return tuple(sorted({-(-depth * i // 4) - 1 for i in range(1, 5)}))
+        blocks = [-(-depth * i // 4) - 1 for i in range(1, 5)]
     parsed = tuple(sorted({i + depth if i < 0 else i for i in blocks}))
     if parsed and not (parsed[0] >= 0 and parsed[-1] < depth):
         raise ValueError(
             f'global_blocks must be indices of the {depth} blocks, got '
             f'{list(blocks)}.'
+        )
+    if len(parsed) == depth:
+        raise ValueError(
+            f'window_size would do nothing: all {depth} blocks are global. '
+            'Name fewer in global_blocks.'
         )
     return parsed

@@ -103,6 +103,7 @@ def test_images_of_any_size_are_padded_to_whole_patches(size, ran):
             img_size=64,
             out_type='featmap',
             window_size=2,
+            global_blocks=[1],
         )
     )
     neck = MODELS.build(

@@ -28,6 +28,18 @@ def build(kind=CLIPVisionTransformer, **kwargs):
     return model.eval()
 
 
+def test_merged_tokens_are_not_recomputed():
+    """A recomputed block would find the tokens that later ones merged."""
+    model, image = build(with_cp=True), torch.randn(1, 3, 64, 64)
+    merge_tokens(model, 2)
+    with pytest.raises(ValueError, match='set with_cp=False'):
+        model(image)
+    with torch.no_grad():
+        (x,) = model(image)
+    model.with_cp = False
+    torch.testing.assert_close(model(image)[0], x)
+
+
 def merged_one_by_one(model, image, per_block):
     """Encode one image as arXiv 2210.09461 says, with lists of tokens."""
     x = model.patch_embed(image)

@@ -74,6 +74,11 @@ def test_a_window_that_holds_the_image_changes_nothing(out_type, shape):
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_windows_in_no_block_are_refused():
+    with pytest.raises(ValueError, match='all 4 blocks are global'):
+        tiny(window_size=2)
+
+
 @pytest.mark.parametrize(
     ('depth', 'blocks'),
     [(12, (2, 5, 8, 11)), (24, (5, 11, 17, 23)), (27, (6, 13, 20, 26))],
@@ -86,7 +91,12 @@ def test_by_default_the_last_of_each_quarter_is_global(depth, blocks):
 def test_gradients_and_recomputation_are_the_same():
     grads = []
     for with_cp in False, True:
-        model = tiny(window_size=3, out_type='featmap', with_cp=with_cp)
+        model = tiny(
+            window_size=3,
+            global_blocks=[1],
+            out_type='featmap',
+            with_cp=with_cp,
+        )
         model(images(40))[-1].square().sum().backward()
         grads.append(model.pos_embed.grad)
     torch.testing.assert_close(*grads)
