@@ -63,6 +63,13 @@ model = dict(
     ),
 )
 """,
+    'setr-pup': """\
+small_head = dict(in_channels={width}, channels=16, norm_cfg=bn)
+heads = [aux | small_head for aux in _base_.model.auxiliary_head]
+model = dict(
+    backbone=tower, decode_head=small_head, auxiliary_head=heads,
+)
+""",
     'mask-rcnn': """\
 model = dict(
     backbone=tower,
