@@ -160,6 +160,13 @@ def test_editable_installs_link_to_configs_and_tools():
         assert link.resolve() == REPOSITORY / name
 
 
+def test_a_folder_of_the_same_name_is_not_imported(tmp_path):
+    """As beside a clone; setuptools' own finder would come after it."""
+    (tmp_path / 'mmclip').mkdir()
+    done = run_python('import mmclip; print(mmclip.__version__)', tmp_path)
+    assert done.stdout.strip() == version('mmclip'), done.stderr
+
+
 @pytest.mark.slow
 def test_an_import_alone_registers_everything(tmp_path):
     """Backbones in any scope, and schemes of checkpoints; at little cost."""
