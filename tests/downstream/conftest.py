@@ -1,9 +1,6 @@
 """What the tests of other packages share, and the table of what ran."""
 
 import importlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.downstream import made_data
+from tests.downstream import made_data, programs
 from tests.downstream.shrunken import CONFIGS, shrunken
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    programs.prepare()
     if not hasattr(config, 'workerinput'):  # pytest-xdist's
         table = Table(config.getoption('--table'))
         if config.getoption('--keep'):
@@ -114,19 +112,11 @@ class Run:
 
     def __call__(self, *words: Any, fails: bool = False) -> str:
         """Run Python with these words, and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=self.folder,
-            env=os.environ
-            | dict(PYTHONWARNINGS='ignore', OMP_NUM_THREADS='1'),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        failed = done.returncode != 0
-        assert failed == fails, f'{words}\n{done.stdout[-6000:]}'
-        return done.stdout
+        log = self.folder / 'printed.txt'
+        code = programs.run([*map(str, words)], self.folder, log)
+        printed = log.read_text()
+        assert (code != 0) == fails, f'{words}: {code}\n{printed[-6000:]}'
+        return printed
 
     def train(self, *words: Any, tool: str = 'mmclip', **kwargs: Any) -> str:
         return self(*command(tool, 'train'), self.config, *words, **kwargs)
