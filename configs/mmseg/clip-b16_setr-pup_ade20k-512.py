@@ -1,4 +1,4 @@
-r"""SETR (PUP) on CLIP ViT-B/16 (OpenAI), ADE20k at 512 px, with mmsegmentation.
+r"""SETR-PUP on CLIP ViT-B/16 (OpenAI), ADE20k at 512 px, with mmsegmentation.
 
 Source of the heads: arXiv 2012.15840, mmseg's
 configs/setr/setr_vit-l_pup_8xb2-160k_ade20k-512x512.py (48.24 mIoU with a

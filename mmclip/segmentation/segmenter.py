@@ -31,8 +31,8 @@ class Segmenter:
     """A CLIP model that says what is at each pixel of an image.
 
     Windows of the size that the model was trained with slide over the image
-    by half of it, as in SCLIP (https://arxiv.org/abs/2312.01597), and scores of
-    classes are averaged where they overlap, as :class:`ZeroShotSegHead` has it.
+    by half of it, as in SCLIP (https://arxiv.org/abs/2312.01597). Where they
+    overlap, scores of classes are averaged, as with :class:`ZeroShotSegHead`.
 
     Args:
         encoder (Encoder): A CLIP model with a text tower.
