@@ -92,7 +92,13 @@ def _count(part: Part, split: str) -> Counter[int] | None:
 
 
 def check_images(split: Split) -> None:
-    """Refuse classes without an image, unless the images were selected."""
+    """Find classes without an image, unless the images were selected.
+
+    A validation set may lack some, as a fold of few images does.
+
+    Raises:
+        DataError: If the training set lacks some, or is a fold of classes.
+    """
     dataset = split.dataset
     if (
         isinstance(dataset, KFoldDataset)
@@ -109,9 +115,10 @@ def check_images(split: Split) -> None:
         return
     empty = [n for i, n in enumerate(split.names) if not split.counts[i]]
     if empty:
-        raise DataError(
-            f'The {split.name} set has no image of {", ".join(empty[:10])}.'
-        )
+        lacking = f'The {split.name} set has no image of {some(empty)}.'
+        if split.name == 'train':
+            raise DataError(lacking)
+        print_log(lacking, 'current', logging.WARNING)
 
 
 def check_labels(split: Split, num_classes: int) -> None:
