@@ -5,7 +5,9 @@ from typing import Any
 
 # Of open_clip's own towers. Without a number: the stem, 0.
 _BLOCK = re.compile(r'transformer\.resblocks\.(\d+)\.|layer([1-4])\.(\d+)\.')
-_TIMM_BLOCK = re.compile(r'(trunk\.)?blocks\.')
+_TIMM_BLOCK = re.compile(
+    r'(trunk\.)?(layers\.\d+\.(blocks|downsample)|blocks)\.'  # Swin's, others'
+)
 _TAIL = ('ln_post', 'proj', 'attnpool', 'attn_pool', 'head')
 
 
