@@ -29,7 +29,7 @@ def adapt(
     weights: str | None = None,
     names: str | Sequence[str] | None = None,
     templates: 'str | Sequence[Template]' = 'openai',
-    also_test: Sequence[str | Path] = (),
+    also_test: str | Path | Sequence[str | Path] = (),
     method: str | None = None,
     recipe: str = 'auto',
     seconds: float = 600.0,
@@ -60,8 +60,9 @@ def adapt(
             the names of the folders, with spaces for ``_`` and ``-``.
         templates (str | Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
-        also_test (Sequence): Folders with one folder per class, on which each
-            method is measured too. They choose nothing. Defaults to none.
+        also_test (str | Path | Sequence): A folder with one folder per class,
+            or several, on which each method is measured too. They choose
+            nothing. Defaults to none.
         method (str | None): The name of the method whose classifier is
             taken, whatever the accuracies. Defaults to None: the best.
         recipe (str): ``'light'``, or how the tower is fine-tuned: ``'auto'``,
@@ -90,6 +91,8 @@ def adapt(
         DataError: If no classifier can be made from the images.
         FileNotFoundError: If a file or folder is missing.
     """
+    if isinstance(also_test, str | Path):
+        also_test = [also_test]
     command = command or _call(locals())
     check_recipe(recipe)
     check_model(model, weights)

@@ -107,5 +107,5 @@ def test_another_folder_has_the_same_classes(run, tmp_path):
         mmclip.adapt(
             run.path.parent / 'photos',
             tmp_path / 'run',
-            also_test=[tmp_path / 'other'],
+            also_test=tmp_path / 'other',
         )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mmengine.config import Config
@@ -97,8 +97,11 @@ class Begun:
         path = folder.path / 'state.json'
         if not path.is_file():
             return None
-        begun = cls(**json.loads(path.read_text('utf-8')))
-        return begun if begun.made_of == made_of else None
+        found = json.loads(path.read_text('utf-8'))
+        is_same = found.keys() == {field.name for field in fields(cls)}
+        if not is_same or found['made_of'] != made_of:
+            return None
+        return cls(**found)
 
     def write(self, folder: RunFolder) -> None:
         """Say in the folder that it has begun."""

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -150,7 +151,7 @@ def test_with_another_time_a_stopped_training_begins_again(new, monkeypatch):
     assert new.tune(seconds=0.0) is None
 
 
-@pytest.mark.parametrize('changed', ['weights', 'names', 'config'])
+@pytest.mark.parametrize('changed', ['weights', 'names', 'config', 'version'])
 def test_of_anything_else_a_stopped_training_begins_again(
     new, run, monkeypatch, tmp_path, changed
 ):
@@ -172,6 +173,11 @@ def test_of_anything_else_a_stopped_training_begins_again(
     images, encoder, seen = new.start
     if changed == 'config':
         config.write_text(config.read_text() + 'train_cfg = dict(max_iters=3)')
+    elif changed == 'version':  # of mmclip, which knew less of a training
+        state = new.folder.path / 'tuning' / 'state.json'
+        known = json.loads(state.read_text())
+        del known['fitted']
+        state.write_text(json.dumps(known))
     elif changed == 'weights':
         seen = replace(seen, pooled=seen.pooled + 1e-3)
     else:
