@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 
-from mmclip.adapting.card import write_card
-from mmclip.adapting.config_file import dataset
 from mmclip.adapting.encoder import Encoder, encode, open_encoder
 from mmclip.adapting.insights import embedding_map, near_duplicates
 from mmclip.adapting.material import Material, copies
 from mmclip.adapting.one_label import make_one
-from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.run_files.card import write_card
+from mmclip.adapting.run_files.config_file import dataset
+from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.errors import ArgumentError, DataError, check_choice, some

@@ -19,8 +19,8 @@ from mmclip.checkpoint.meta import Clip, read_clip
 from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.checkpoint.towers.tower import HubError
-from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
+from mmclip.datasets.transforms.load_image import LoadImageError
 from mmclip.engine.checks.damage import find_damaged
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Projection, Text

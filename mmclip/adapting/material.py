@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmclip.adapting.encoder import Encoder
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.engine.checks.duplicates import find_copies
 from mmclip.few_shot.method import Encoded
 from mmclip.own_images.table import Images

@@ -15,11 +15,11 @@ from mmclip.adapting.competition import (
     pick,
     see_other,
 )
-from mmclip.adapting.config_file import write_config
 from mmclip.adapting.insights import suspects
 from mmclip.adapting.material import Material
-from mmclip.adapting.model_file import write_model
-from mmclip.adapting.predictions_file import write_predictions
+from mmclip.adapting.run_files.config_file import write_config
+from mmclip.adapting.run_files.model_file import write_model
+from mmclip.adapting.run_files.predictions_file import write_predictions
 from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.few_shot.cross_validation import (
     FEW,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mmclip.adapting.choice import holm
-from mmclip.adapting.config_file import write_config
 from mmclip.adapting.material import Material
-from mmclip.adapting.model_file import write_model
-from mmclip.adapting.predictions_file import write_predictions
+from mmclip.adapting.run_files.config_file import write_config
+from mmclip.adapting.run_files.model_file import write_model
+from mmclip.adapting.run_files.predictions_file import write_predictions
 from mmclip.adapting.thresholds import find_thresholds
 from mmclip.errors import check_choice, some
 from mmclip.evaluation.average_precision import (

@@ -286,7 +286,7 @@ def patch_grid(clip: Clip | None) -> tuple[int, int] | None:
 
 def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
     from mmclip.models.architecture import ARCH_KEYS, parse_arch
-    from mmclip.models.open_clip_tower import tower_config
+    from mmclip.models.library_towers.open_clip_tower import tower_config
 
     backbone = clip['backbone']
     said = dict(type=backbone['type'])

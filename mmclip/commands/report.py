@@ -42,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmclip.adapting.run_folder import RunFolder
+    from mmclip.adapting.run_files.run_folder import RunFolder
     from mmclip.checkpoint.files.paths import check_free
     from mmclip.errors import ArgumentError
     from mmclip.predicting.predictions import printable

@@ -145,7 +145,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def read(path: Path) -> Any:
     """Read an image, before anything that takes long."""
-    from mmclip.datasets.load_image import LoadImageError, read_image
+    from mmclip.datasets.transforms.load_image import (
+        LoadImageError,
+        read_image,
+    )
 
     if not path.is_file():
         raise FileNotFoundError(f'There is no image {path}.')

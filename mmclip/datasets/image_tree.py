@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from mmclip.datasets.formats import SUFFIXES, is_image
+from mmclip.datasets.transforms.formats import SUFFIXES, is_image
 
 # Folders and files that Windows, macOS, NAS devices and programs create among
 # a user's own, in lower case.
@@ -57,8 +57,9 @@ def read_tree(
     Args:
         root (str): A folder, or an address that mmengine can list.
         is_valid (Callable | None): Tells whether a path is an image.
-            Defaults to None: :func:`mmclip.datasets.formats.is_image` for
-            local files, the suffix for others.
+            Defaults to None: for local files,
+            :func:`mmclip.datasets.transforms.formats.is_image`; the suffix
+            for others.
     """
     backend = _remote(root)
     if backend is None:

@@ -74,10 +74,11 @@ def test_pipeline(
 def faster(pipeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a pipeline that resizes by torch, and reduces large JPEGs.
 
-    Pixels are nearly the same; see :mod:`mmclip.datasets.resize`. JPEGs that
-    are several times as large as needed are decoded at 1/2, 1/4 or 1/8 of
-    their size: for testing, with at least twice the pixels to which they are
-    resized; for training, with as many as the smallest random crop needs.
+    Pixels are nearly the same; see :mod:`mmclip.datasets.transforms.resize`.
+    JPEGs that are several times as large as needed are decoded at 1/2, 1/4 or
+    1/8 of their size: for testing, with at least twice the pixels to which
+    they are resized; for training, with as many as the smallest random crop
+    needs.
 
     Args:
         pipeline (Sequence[dict]): The config of one with mmclip's loader.

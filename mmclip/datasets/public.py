@@ -1,11 +1,8 @@
 """What users import from mmclip.datasets, which registers it."""
 
-from mmclip.datasets.augment import RandAugment, RandomErasing
 from mmclip.datasets.image_folder import ImageFolder
 from mmclip.datasets.image_table import ImageTable
 from mmclip.datasets.imagenet import ImageNet
-from mmclip.datasets.load_image import LoadImage, LoadImageError, read_image
-from mmclip.datasets.resize import RandomResizedCrop, Resize, ResizeEdge
 from mmclip.datasets.resumable_sampler import (
     ResumableInfiniteSampler,
     ResumableSampler,
@@ -19,6 +16,17 @@ from mmclip.datasets.shifts import (
     ImageNetV2,
     ImageNetVal,
     ObjectNet,
+)
+from mmclip.datasets.transforms.augment import RandAugment, RandomErasing
+from mmclip.datasets.transforms.load_image import (
+    LoadImage,
+    LoadImageError,
+    read_image,
+)
+from mmclip.datasets.transforms.resize import (
+    RandomResizedCrop,
+    Resize,
+    ResizeEdge,
 )
 from mmclip.errors import DataError
 

@@ -18,7 +18,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from mmpretrain.datasets.custom import get_samples
 
-from mmclip.datasets.formats import SUFFIXES
+from mmclip.datasets.transforms.formats import SUFFIXES
 from mmclip.errors import DataError, some
 from mmclip.registry import DATASETS, TRANSFORMS
 from mmclip.untrusted.rules import read_json

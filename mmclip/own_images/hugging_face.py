@@ -4,7 +4,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmclip.datasets.formats import SUFFIXES
+from mmclip.datasets.transforms.formats import SUFFIXES
 from mmclip.errors import ArgumentError, DataError, RequirementError, some
 from mmclip.own_images.folders import folders_of_splits
 from mmclip.own_images.listing import Listing, Row, split_named

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from mmengine.utils import to_2tuple
 
-from mmclip.datasets.load_image import LoadImageError
+from mmclip.datasets.transforms.load_image import LoadImageError
 from mmclip.engine.checks.damage import read_sizes
 from mmclip.engine.checks.duplicates import find_copies
 from mmclip.errors import DataError, some

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mmclip.datasets.formats import open_image
-from mmclip.datasets.load_image import to_rgb
+from mmclip.datasets.transforms.formats import open_image
+from mmclip.datasets.transforms.load_image import to_rgb
 
 SIDE = 144  # pixels of the longer side; pages show them at 128 or less
 SMALL = 72  # smaller images are enlarged with sharp pixels

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmclip.checkpoint.meta import Clip
-from mmclip.datasets.load_image import LoadImageError
 from mmclip.datasets.preprocessing import test_pipeline
+from mmclip.datasets.transforms.load_image import LoadImageError
 from mmclip.errors import some
 from mmclip.predicting.inputs import find_images
 from mmclip.predicting.label_sets import LabelSets

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from mmclip.datasets.formats import is_image
 from mmclip.datasets.image_tree import read_tree, warn_of_others
+from mmclip.datasets.transforms.formats import is_image
 from mmclip.errors import ArgumentError, DataError, some
 from mmclip.own_images.tables import DELIMITERS, PATH, Table
 

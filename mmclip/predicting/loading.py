@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmclip.datasets.load_image import LoadImageError, to_rgb
+from mmclip.datasets.transforms.load_image import LoadImageError, to_rgb
 from mmclip.errors import ArgumentError
 
 Picture = str | Path | Image.Image | np.ndarray

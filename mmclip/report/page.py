@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.datasets.image_table import SEPARATOR
 from mmclip.pages.environment import environment

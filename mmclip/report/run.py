@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.datasets.table_rows import SEPARATOR, read_rows
 from mmclip.errors import CheckpointError, DataError
 from mmclip.untrusted.rules import (

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import mmclip
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from tests.conftest import save_whole_model
 
 COLOURS = dict(blue=(40, 60, 200), green=(40, 180, 60), red=(200, 50, 40))

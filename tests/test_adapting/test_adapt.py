@@ -7,7 +7,7 @@ import torch
 import yaml
 
 import mmclip
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.commands import test as test_command
 from mmclip.errors import DataError
 

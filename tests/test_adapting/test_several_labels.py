@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 import mmclip
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.adapting.several_labels import Entrant, compare, measure
 from mmclip.adapting.thresholds import find_thresholds
 from mmclip.commands import test as test_command

@@ -13,7 +13,7 @@ from mmengine.config import Config
 import mmclip
 from mmclip.adapting import adapt as way
 from mmclip.adapting import one_label
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.commands import export as export_command
 from mmclip.commands import report as report_command
 from mmclip.commands import test as test_command

@@ -7,7 +7,7 @@ import torch
 from mmpretrain.models.heads import ClsHead
 
 import mmclip
-from mmclip.adapting.model_file import HEADS, build_model, read_model
+from mmclip.adapting.run_files.model_file import HEADS, build_model, read_model
 from mmclip.checkpoint.describe import describe_model
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.meta import read_clip

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmclip.adapting.choice import interval
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 
 CLASSES = ('cat', 'dog', 'owl')
 

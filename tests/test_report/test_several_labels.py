@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.errors import DataError
 from tests.test_report.runs import change, write_run, write_table
 from tests.test_report.test_page import numbers_of, read

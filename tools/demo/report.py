@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.fileio import load
 from mmpretrain.evaluation import Accuracy
 
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.markdown import markdown_table
 
 MODELS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from report import SPLITS, adapted, by_config
 
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.markdown import markdown_table
 

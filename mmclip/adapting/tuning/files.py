@@ -8,10 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmclip.adapting.config_file import write_config
 from mmclip.adapting.encoder import Encoder
-from mmclip.adapting.model_file import write_model
-from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.run_files.config_file import write_config
+from mmclip.adapting.run_files.model_file import write_model
+from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning.plan import Plan
 from mmclip.checkpoint.meta import TRAINING
 from mmclip.engine.config.load import load_config

@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmclip.adapting.choice import interval
-from mmclip.adapting.config_file import METRICS
+from mmclip.adapting.run_files.config_file import METRICS
 from mmclip.adapting.tuning.files import Task
 from mmclip.engine.config.build import build_runner, naming_the_config
 from mmclip.engine.config.load import complete_dataloaders, load_config

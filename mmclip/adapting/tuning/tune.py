@@ -14,10 +14,10 @@ import torch
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor
 
-from mmclip.adapting.config_file import dataset
 from mmclip.adapting.encoder import Encoder, encode
 from mmclip.adapting.inputs import RECIPES
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.config_file import dataset
+from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.adapting.tuning.files import (
     Begun,
     Task,

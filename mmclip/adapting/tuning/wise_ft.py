@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmclip.adapting.config_file import METRICS
+from mmclip.adapting.run_files.config_file import METRICS
 from mmclip.averaging.average import interpolate
 from mmclip.averaging.weight_space import WeightTester
 

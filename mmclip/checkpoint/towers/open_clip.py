@@ -272,7 +272,7 @@ def _find_name(clip: Clip) -> str | None:
 
 def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
     """Return our backbone's config for a model config of open_clip."""
-    from mmclip.models.open_clip_tower import tower_config
+    from mmclip.models.library_towers.open_clip_tower import tower_config
 
     vision_cfg, embed_dim = model_cfg['vision_cfg'], model_cfg['embed_dim']
     act = 'quick_gelu' if quick_gelu else 'gelu'

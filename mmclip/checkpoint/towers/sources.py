@@ -44,7 +44,7 @@ from mmclip.checkpoint.towers.tower import (
     build_backbone,
 )
 from mmclip.errors import CheckpointError
-from mmclip.models.timm_tower import since
+from mmclip.models.library_towers.timm_tower import since
 
 PREFIX = 'backbone.'
 DTYPES = {

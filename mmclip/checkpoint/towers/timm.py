@@ -37,7 +37,10 @@ from mmclip.checkpoint.towers.tower import (
     refuse_missing,
 )
 from mmclip.errors import CheckpointError
-from mmclip.models.timm_tower import create_timm_vit, timm_img_size
+from mmclip.models.library_towers.timm_tower import (
+    create_timm_vit,
+    timm_img_size,
+)
 
 # The preprocessing settings in timm's tags.
 PIXELS = ('mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')

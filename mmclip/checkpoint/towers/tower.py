@@ -23,8 +23,8 @@ MODULES = (OTHER, TIMM_TOWER)
 BACKBONES = {
     CLIP: 'mmclip.models.clip_vit',
     SIGLIP: 'mmclip.models.siglip_vit',
-    OTHER: 'mmclip.models.open_clip_tower',
-    TIMM_TOWER: 'mmclip.models.timm_tower',
+    OTHER: 'mmclip.models.library_towers.open_clip_tower',
+    TIMM_TOWER: 'mmclip.models.library_towers.timm_tower',
 }
 ZERO_SHOT = 'mmclip.ZeroShotClsHead'
 

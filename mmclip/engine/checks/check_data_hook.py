@@ -9,7 +9,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmclip.datasets.load_image import LoadImage
+from mmclip.datasets.transforms.load_image import LoadImage
 from mmclip.engine.checks.damage import find_missing, find_unreadable
 from mmclip.engine.checks.duplicates import find_shared
 from mmclip.engine.checks.first_process import DataSetHook

@@ -9,9 +9,9 @@ from typing import IO, Any
 
 from PIL import Image
 
-from mmclip.datasets import grey_levels
-from mmclip.datasets.formats import open_image
-from mmclip.datasets.load_image import LoadImageError, read_image
+from mmclip.datasets.transforms import grey_levels
+from mmclip.datasets.transforms.formats import open_image
+from mmclip.datasets.transforms.load_image import LoadImageError, read_image
 
 THREADS = 8  # most of them wait for the disk
 CHUNK = 32  # files at a time: handing out single ones takes as long again

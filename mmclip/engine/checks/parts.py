@@ -8,7 +8,7 @@ from typing import Any, cast
 from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import CustomDataset, KFoldDataset
 
-from mmclip.datasets.load_image import LoadImage
+from mmclip.datasets.transforms.load_image import LoadImage
 
 LISTED = 1000  # images of a list whose folders are compared with names
 # Attributes of data sets that select some of their images.

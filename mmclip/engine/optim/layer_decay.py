@@ -9,7 +9,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 
 from mmclip.errors import ConfigError, did_you_mean
-from mmclip.models.library_tower import LibraryTower
+from mmclip.models.library_towers.library_tower import LibraryTower
 from mmclip.models.vit import VisionTransformer
 from mmclip.registry import OPTIM_WRAPPER_CONSTRUCTORS
 

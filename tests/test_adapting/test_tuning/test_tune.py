@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import mmclip
-from mmclip.adapting import competition, config_file
+from mmclip.adapting import competition
 from mmclip.adapting.adapt import see
 from mmclip.adapting.encoder import Encoder, open_encoder
 from mmclip.adapting.material import Material
-from mmclip.adapting.model_file import read_model, write_model
-from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.run_files import config_file
+from mmclip.adapting.run_files.model_file import read_model, write_model
+from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning import plan as plans
 from mmclip.adapting.tuning import timing
 from mmclip.adapting.tuning import tune as tuning

@@ -15,9 +15,9 @@ from mmengine.logging import MMLogger, print_log
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch.utils.data import get_worker_info
 
-from mmclip.datasets import grey_levels
-from mmclip.datasets.formats import open_image
-from mmclip.datasets.plain_jpeg import decode_plain_jpeg
+from mmclip.datasets.transforms import grey_levels
+from mmclip.datasets.transforms.formats import open_image
+from mmclip.datasets.transforms.plain_jpeg import decode_plain_jpeg
 from mmclip.errors import check_choice
 from mmclip.registry import TRANSFORMS
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mmclip.errors import check_choice
-from mmclip.models.library_tower import LibraryTower
+from mmclip.models.library_towers.library_tower import LibraryTower
 from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import is_timm_model
 

@@ -10,8 +10,8 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmclip.adapting.calibration import Calibration
-from mmclip.adapting.config_file import head_config
 from mmclip.adapting.encoder import Encoder
+from mmclip.adapting.run_files.config_file import head_config
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.finite import check_finite

@@ -8,7 +8,7 @@ from mmengine.utils import to_2tuple
 from torch import Tensor
 
 from mmclip.errors import CheckpointError
-from mmclip.models.library_tower import LibraryTower
+from mmclip.models.library_towers.library_tower import LibraryTower
 from mmclip.pos_embed import IMAGE_SIZE
 from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import take_image_tower

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from mmclip.models.tower_layers import layers_of
+from mmclip.models.library_towers.layers import layers_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmclip.adapting.encoder import Encoder
-from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning.plan import PATIENCE, Plan, make_plan
 from mmclip.datasets.preprocessing import (
     data_preprocessor,
@@ -108,7 +108,7 @@ def write_config(
         classifier (Classifier): The head to begin with.
         folder (RunFolder): Where it goes.
         plan (Plan | None): How to train. Defaults to None: what
-            :func:`.tuning.plan.make_plan` says.
+            :func:`mmclip.adapting.tuning.plan.make_plan` says.
         title (str): What it is and what came out, on top of the file.
         seed (int): Of the training. Defaults to 0.
     """

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmclip.datasets import LoadImageError, load_image, read_image
+from mmclip.datasets import LoadImageError, read_image
+from mmclip.datasets.transforms import load_image
 
 SHORT, LONG, DOUBLE = 3, 4, 12
 MAX_SAMPLE_VALUE, SMIN_SAMPLE_VALUE, SMAX_SAMPLE_VALUE = 281, 340, 341

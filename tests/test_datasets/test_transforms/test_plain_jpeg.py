@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmclip.datasets import LoadImage, plain_jpeg, read_image
-from mmclip.datasets.plain_jpeg import decode_plain_jpeg
+from mmclip.datasets import LoadImage, read_image
+from mmclip.datasets.transforms import plain_jpeg
+from mmclip.datasets.transforms.plain_jpeg import decode_plain_jpeg
 
 SIZE = (203, 151)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mmclip.adapting.run_folder import RunFolder
+from mmclip.adapting.run_files.run_folder import RunFolder
 
 
 @pytest.mark.parametrize(('size', 'stays'), [(90, True), (110, False)])

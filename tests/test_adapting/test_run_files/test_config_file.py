@@ -3,7 +3,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from mmclip.adapting.config_file import Name, as_python
+from mmclip.adapting.run_files.config_file import Name, as_python
 from tests.processes import finish, start
 from tests.test_commands.conftest import TOOL_SETS
 

@@ -7,8 +7,8 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmclip.errors import check_choice
+from mmclip.models.library_towers.layers import layers_of
 from mmclip.models.loading import refuse_whole_models
-from mmclip.models.tower_layers import layers_of
 
 OUT_TYPES = ('pooled', 'featmap')
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)

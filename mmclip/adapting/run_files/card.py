@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from mmclip.adapting.run_folder import RunFolder, write_text
+from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.markdown import markdown_table
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from mmclip.datasets import LoadImageError, read_image
-from mmclip.datasets.formats import FORMATS, is_image
+from mmclip.datasets.transforms.formats import FORMATS, is_image
 
 PICTURE = Image.new('RGB', (16, 16), 'red')
 
