@@ -60,7 +60,8 @@ test-oldest:
 	$(MAKE) venv VENV=.venv-oldest CONSTRAINTS=requirements/constraints-oldest.txt
 	.venv-oldest/bin/pytest -m 'not exhaustive'
 
-# In a wheel, since mim does not find editable packages.
+# From a wheel, since mim does not find editable packages, and without what an
+# old build would bring back.
 test-downstream: $(DOWNSTREAM)/.mmcv-$(MMCV)
 	rm -rf build
 	$(DOWNSTREAM)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .

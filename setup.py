@@ -60,8 +60,9 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.10',
     packages=find_packages(include=['mmclip', 'mmclip.*']),
-    # So that editable installs put the checkout on Python's path; otherwise
-    # any folder called mmclip, as where it is cloned, would come first.
+    # So that editable installs put the checkout on Python's path, tests and
+    # tools included; otherwise any folder called mmclip, as where it is
+    # cloned, would come first.
     package_dir={'': '.'},
     package_data={'mmclip': ['**/*.html', 'report/templates/*']},
     install_requires=[

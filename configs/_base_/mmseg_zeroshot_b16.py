@@ -2,7 +2,7 @@
 
 _base_ = 'mmseg::_base_/default_runtime.py'
 
-custom_imports = dict(imports=['mmclip'])  # so that inferencers can read
+custom_imports = dict(imports=['mmclip'])  # for inferencers' checkpoints
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

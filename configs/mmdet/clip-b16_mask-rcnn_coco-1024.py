@@ -20,7 +20,7 @@ _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     '../_base_/mmdet.py',
 ]
-custom_imports = dict(imports=['mmclip'])  # so that inferencers can read
+custom_imports = dict(imports=['mmclip'])  # for inferencers' checkpoints
 
 image_size = (1024, 1024)
 norm_cfg = dict(type='mmclip.ChannelNorm', eps=1e-6)
@@ -40,7 +40,7 @@ model = dict(
         out_type='featmap',
         window_size=16,  # global attention in blocks 2, 5, 8 and 11
         drop_path_rate=0.1,
-        with_cp=False,  # True: a tenth of the memory, a third more time
+        with_cp=False,  # True saves memory: docs/mmdet.md
         init_cfg=dict(
             type='mmclip.PretrainedCLIP',
             checkpoint='open_clip://ViT-B-16/openai',
@@ -103,7 +103,10 @@ optim_wrapper = dict(
         layer_decay_rate=0.7,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys={'.pos_embed': dict(decay_mult=0.0)},
+        custom_keys={
+            '.cls_token': dict(decay_mult=0.0),
+            '.pos_embed': dict(decay_mult=0.0),
+        },
     ),
 )
 max_iters = 184375  # 100 epochs of 118,000 images

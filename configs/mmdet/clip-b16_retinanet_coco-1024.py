@@ -17,7 +17,7 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/mmdet.py',
 ]
-custom_imports = dict(imports=['mmclip'])  # so that inferencers can read
+custom_imports = dict(imports=['mmclip'])  # for inferencers' checkpoints
 
 model = dict(
     data_preprocessor=dict(
@@ -69,7 +69,10 @@ optim_wrapper = dict(
         layer_decay_rate=0.7,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys={'.pos_embed': dict(decay_mult=0.0)},
+        custom_keys={
+            '.cls_token': dict(decay_mult=0.0),
+            '.pos_embed': dict(decay_mult=0.0),
+        },
     ),
     clip_grad=dict(max_norm=1.0),
 )

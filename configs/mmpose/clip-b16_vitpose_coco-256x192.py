@@ -3,8 +3,8 @@ r"""ViTPose on CLIP ViT-B/16 (OpenAI), COCO at 256x192 px, with mmpose.
 Source: arXiv 2204.12484, mmpose's configs/body_2d_keypoint/topdown_heatmap/
 coco/td-hm_ViTPose-base_8xb64-210e_coco-256x192.py, whose head, data and
 schedule these are (75.7 AP there, with MAE's weights). Differences: CLIP's
-class token, its position embeddings from 224 px, no padding of patches. Not
-trained by this project.
+class token, its position embeddings from 224 px, no padding of patches,
+bfloat16. Not trained by this project.
 Memory: docs/mmpose.md; 512 images per step, on 8 GPUs.
 
     bash tools/dist_train.sh configs/mmpose/clip-b16_vitpose_coco-256x192.py 8
@@ -16,7 +16,7 @@ _base_ = (
     'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
     'td-hm_ViTPose-base_8xb64-210e_coco-256x192.py'
 )
-custom_imports = dict(imports=['mmclip'])  # so that inferencers can read
+custom_imports = dict(imports=['mmclip'])  # for inferencers' checkpoints
 
 model = dict(
     data_preprocessor=dict(
@@ -53,7 +53,10 @@ optim_wrapper = dict(
         layer_decay_rate=0.75,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys={'.pos_embed': dict(decay_mult=0.0)},
+        custom_keys={
+            '.cls_token': dict(decay_mult=0.0),
+            '.pos_embed': dict(decay_mult=0.0),
+        },
     ),
 )
 default_hooks = dict(

@@ -1,8 +1,9 @@
 r"""A linear layer on frozen CLIP ViT-B/16 (OpenAI), ADE20k, mmsegmentation.
 
 What patches know: a 1x1 convolution on the last map is trained, nothing else.
-The map has passed CLIP's final norm, which does not change, so there is no
-batch norm as in DINOv2's linear probe. Not trained by this project.
+The map has passed CLIP's final norm, which does not change, so it has no batch
+norm, unlike DINOv2's linear probe. Learning rate and weight decay are ours.
+Not trained by this project.
 Memory: docs/mmseg.md; 16 images per step, on 1 GPU.
 
     python tools/train.py configs/mmseg/clip-b16_linear-probe_ade20k-512.py

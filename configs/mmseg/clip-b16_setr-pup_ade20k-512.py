@@ -3,8 +3,8 @@ r"""SETR-PUP on CLIP ViT-B/16 (OpenAI), ADE20k at 512 px, with mmsegmentation.
 Source of the heads: arXiv 2012.15840, mmseg's
 configs/setr/setr_vit-l_pup_8xb2-160k_ade20k-512x512.py (48.24 mIoU with a
 ViT-L/16 of ImageNet-21k). They have norms of their own, so the maps have none.
-Everything else is as in clip-b16_upernet_ade20k-512.py. Not trained by this
-project.
+Everything else is as in clip-b16_upernet_ade20k-512.py, AdamW too, where SETR
+has SGD. Not trained by this project.
 Memory: docs/mmseg.md; 16 images per step, on 8 GPUs.
 
     bash tools/dist_train.sh configs/mmseg/clip-b16_setr-pup_ade20k-512.py 8

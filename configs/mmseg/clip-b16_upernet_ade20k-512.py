@@ -3,7 +3,8 @@ r"""UPerNet on CLIP ViT-B/16 (OpenAI), ADE20k at 512 px, with mmsegmentation.
 Recipe: that of mmseg's configs/mae/mae-base_upernet_8xb2-amp-160k_ade20k-
 512x512.py (48.13 mIoU there, with MAE's weights), on mmseg's UPerNet for ViTs.
 Changed for CLIP: four blocks at equal distances, each with a norm of its own;
-CLIP's mean and std. Not trained by this project.
+CLIP's mean and std; a decoder of 512 channels; bfloat16; tests by windows a
+third of which overlaps. Not trained by this project.
 Memory: docs/mmseg.md; 16 images per step, on 8 GPUs.
 
     bash tools/dist_train.sh configs/mmseg/clip-b16_upernet_ade20k-512.py 8
@@ -16,7 +17,7 @@ _base_ = [
     'mmseg::_base_/datasets/ade20k.py',
     '../_base_/mmseg_160k.py',
 ]
-custom_imports = dict(imports=['mmclip'])  # so that inferencers can read
+custom_imports = dict(imports=['mmclip'])  # for inferencers' checkpoints
 
 crop_size = (512, 512)
 model = dict(
@@ -38,7 +39,7 @@ model = dict(
         out_indices=(2, 5, 8, 11),
         norm_outputs='each',
         drop_path_rate=0.1,
-        with_cp=False,  # True: a third of the memory, a third more time
+        with_cp=False,  # True saves memory: docs/mmdet.md
         init_cfg=dict(
             type='mmclip.PretrainedCLIP',
             checkpoint='open_clip://ViT-B-16/openai',

@@ -47,7 +47,6 @@ TRAINING = (
     'with_cp',
     'frozen',
     'norm_eval',
-    'norm_outputs',
 )
 
 

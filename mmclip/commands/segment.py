@@ -24,7 +24,7 @@ EXAMPLES = """\
   # what is none of these is background
   %(prog)s park.jpg --classes "dog,cat" --background "grass|sky|wall" \\
       --threshold 0.5 --out map.png
-  # a larger model, finer windows, other weights
+  # a larger model, a larger image, another way to keep patches apart
   %(prog)s park.jpg --classes names.txt --out map.png \\
       --model ViT-L-14-336/openai --short-side 672 --dense clearclip
 """
@@ -120,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     check_model(args.model, args.weights)
     from mmclip.adapting.encoder import open_encoder
     from mmclip.checkpoint.files.atomic import atomic_file
-    from mmclip.segmentation.segmenter import Segmenter, save_map, shares
+    from mmclip.segmentation.map_file import save_map, shares
+    from mmclip.segmentation.segmenter import Segmenter
     from mmclip.text.class_embeddings import named_templates
 
     segmenter = Segmenter(

@@ -68,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         '--segmenter',
         action='store_true',
-        help='make a segmentor for mmsegmentation (ZeroShotSegHead), whose '
+        help='make a segmenter for mmsegmentation (ZeroShotSegHead), whose '
         'classes may have several names, with | between them',
     )
     parser.add_device('the text tower')
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.segmenter:
         from mmclip.segmentation.checkpoint import (
             segmenter_checkpoint,
-            segmentor_lines,
+            segmenter_lines,
         )
         from mmclip.segmentation.class_names import parse_classes
 
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     lines = config_lines(clip, args.out)
     kind = 'classifier'
     if args.segmenter:
-        lines, kind = segmentor_lines(checkpoint, args.out), 'segmentor'
+        lines, kind = segmenter_lines(checkpoint, args.out), 'segmenter'
     print(f'use it in the model of a config as:\n{lines}')
     what = f'a {kind} of {len(classes)} classes'
     print_written(

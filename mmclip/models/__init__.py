@@ -1,4 +1,4 @@
-"""Backbones for CLIP's image encoders (towers), and LoRA."""
+"""Backbones for CLIP's image encoders (towers), and what goes around them."""
 
 from typing import TYPE_CHECKING
 

@@ -18,9 +18,9 @@ TOLERANCE = 1e-3
 class LoRAModel(_LoRAModel):
     """mmpretrain's ``LoRAModel``, with a check of the base weights.
 
-    LoRA: https://arxiv.org/abs/2106.09685. Checkpoints hold the LoRA weights
-    and everything outside this module, but not the base weights, which come
-    from the ``init_cfg`` of ``module`` whenever the model is built. It differs
+    LoRA: https://arxiv.org/abs/2106.09685. Checkpoints hold everything but the
+    base weights of this module, which come from the ``init_cfg`` of ``module``
+    whenever the model is built. It differs
     from mmpretrain's in four ways:
 
     - Checkpoints keep the mean magnitude of each base tensor, so that
@@ -68,9 +68,9 @@ class LoRAModel(_LoRAModel):
 
     # mmpretrain's constructor calls these two at its end.
     def _set_lora_trainable(self) -> None:
-        base = self._base_names()
-        for name, param in self.module.named_parameters():
-            param.requires_grad_(name not in base)
+        params = dict(self.module.named_parameters())
+        for name in self._base_names() & params.keys():
+            params[name].requires_grad_(False)
 
     def _register_state_dict_hooks(self) -> None:
         base = self._base_names()

@@ -27,8 +27,10 @@ def merge_tokens(backbone: VisionTransformer, per_block: int) -> None:
             at most half of the patches, as each merges with one that stays.
 
     Raises:
-        ValueError: If it is not a backbone of ours, outputs more than its
-            last block, or ``per_block`` is negative.
+        ValueError: If it is not a backbone of ours, has several outputs,
+            windows or ``dense``, merges tokens already, or ``per_block`` is
+            negative. Also by the backbone itself, if it is to recompute blocks
+            (``with_cp``) for gradients.
     """
     if not isinstance(backbone, VisionTransformer):
         raise ValueError(

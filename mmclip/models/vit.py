@@ -563,7 +563,7 @@ class QuickGELU(nn.Module):
 
         x * sigmoid(1.702 * x) would keep two tensors for the backward pass;
         this keeps one. It differs by rounding, and in float16 it overflows
-        from 38,488 on instead of 65,504.
+        from 38,496 on instead of 65,504.
         """
         return F.silu(1.702 * x) / 1.702
 

@@ -1,10 +1,11 @@
-"""Whole zero-shot segmentors for mmsegmentation."""
+"""Checkpoints of zero-shot segmenters, for mmsegmentation."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from mmclip.checkpoint.towers.sources import find_source
 from mmclip.checkpoint.towers.tower import CLIP
 from mmclip.errors import CheckpointError
 from mmclip.segmentation.class_names import ClassNames
@@ -25,7 +26,7 @@ def check_tower(backbone: dict[str, Any], called: str) -> None:
         )
 
 
-def segmentor_lines(checkpoint: dict[str, Any], path: object) -> str:
+def segmenter_lines(checkpoint: dict[str, Any], path: object) -> str:
     """Return the lines to paste into the ``model`` of mmseg's config."""
     state_dict, clip = checkpoint['state_dict'], checkpoint['meta']['clip']
     num_names, width = state_dict['decode_head.fc.weight'].shape
@@ -68,6 +69,8 @@ def segmenter_checkpoint(
     Raises:
         CheckpointError: See there, and :func:`check_tower`.
     """
+    tower, _ = find_source(name, pretrained, tag)
+    check_tower(tower.backbone, name)  # before the text tower's work
     checkpoint = zero_shot_checkpoint(
         name, pretrained, classes.names, templates, tag, device
     )
@@ -79,7 +82,6 @@ def segmenter_checkpoint(
     }
     state_dict['decode_head.class_of'] = torch.tensor(classes.class_of)
     clip = checkpoint['meta']['clip']
-    check_tower(clip['backbone'], name)
     del clip['head'], clip['classes']
     return dict(
         meta=dict(clip=clip, dataset_meta=dict(classes=classes.classes)),

@@ -1,7 +1,6 @@
 """Segmentation of image files by a CLIP model and names."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,8 +18,12 @@ from mmclip.models.loading import CALLER, loaded_by
 from mmclip.registry import MODELS
 from mmclip.segmentation.checkpoint import check_tower
 from mmclip.segmentation.class_names import ClassNames
-from mmclip.segmentation.scores import class_scores, name_logits
-from mmclip.segmentation.sliding import enlarge_and_choose, slide
+from mmclip.segmentation.scores import (
+    class_scores,
+    enlarge_and_choose,
+    name_logits,
+)
+from mmclip.segmentation.sliding import slide
 from mmclip.text.class_embeddings import Template
 
 LARGER = 1.5  # the shorter side of an image, in windows
@@ -49,6 +52,7 @@ class Segmenter:
     Raises:
         CheckpointError: If the model has no text tower, or its image tower
             is not a plain one of CLIP's.
+        ValueError: If there is a threshold, but no background.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Segmenter:
         device: str = 'cpu',
         say: Callable[[str], None] = lambda line: None,
     ):
+        if threshold and classes.background is None:
+            raise ValueError('threshold needs classes with a background.')
         if encoder.embed is None:
             raise CheckpointError(
                 f'{encoder.called} has no text tower, which names need: give '
@@ -144,37 +150,3 @@ class Segmenter:
             self.classes.background,
             self.threshold,
         )
-
-
-def save_map(labels: Tensor, path: str | Path) -> None:
-    """Write labels as a PNG whose pixel values are the classes, in colour.
-
-    The colours are those of PASCAL VOC's masks.
-
-    Args:
-        labels (Tensor): ``(height, width)``, of at most 256 classes.
-        path (str | Path): The file to write.
-    """
-    picture = Image.fromarray(labels.numpy().astype(np.uint8), mode='P')
-    picture.putpalette([value for i in range(256) for value in colour(i)])
-    picture.save(path, format='PNG')
-
-
-def colour(label: int) -> tuple[int, int, int]:
-    """Return the colour of a class in PASCAL VOC's masks, as RGB.
-
-    Its bits are dealt to red, green and blue in turn, the lowest to the
-    highest bit.
-    """
-    rgb = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            rgb[channel] |= (label & 1) << (7 - bit)
-            label >>= 1
-    return rgb[0], rgb[1], rgb[2]
-
-
-def shares(labels: Tensor, num_classes: int) -> list[float]:
-    """Return the share of pixels of each class, in 0..1."""
-    counts = torch.bincount(labels.flatten(), minlength=num_classes)
-    return (counts / labels.numel()).tolist()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -48,31 +47,3 @@ def slide(
 
 def _starts(whole: int, size: int, stride: int) -> list[int]:
     return [*range(0, whole - size, stride), whole - size]
-
-
-def enlarge_and_choose(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the best class of each pixel of a larger image.
-
-    One class after another is enlarged, so that memory does not grow with
-    their number.
-
-    Args:
-        scores (Tensor): ``(1, K, H, W)``.
-        size (tuple[int, int]): Height and width in pixels.
-
-    Returns:
-        Tensor: ``(height, width)``, of int64.
-    """
-    best = torch.full(size, -torch.inf, device=scores.device)
-    labels = torch.zeros(size, dtype=torch.int64, device=scores.device)
-    for label in range(scores.shape[1]):
-        (score,) = F.interpolate(
-            scores[:, label : label + 1],
-            size,
-            mode='bilinear',
-            align_corners=False,
-        )[0]
-        is_better = score > best
-        best = torch.where(is_better, score, best)
-        labels[is_better] = label
-    return labels

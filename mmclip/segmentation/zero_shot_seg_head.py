@@ -53,9 +53,10 @@ class ZeroShotSegHead(BaseDecodeHead):
         del self.conv_seg
         self.background, self.background_threshold = background, threshold
         self.fc = nn.Linear(in_channels, num_names or num_classes)
-        self.register_buffer(
-            'class_of', torch.arange(self.fc.out_features) % num_classes
-        )
+        class_of = torch.arange(num_classes)
+        if num_names is not None:  # which the checkpoint has to deal out
+            class_of = torch.full((num_names,), -1)
+        self.register_buffer('class_of', class_of)
         self.register_load_state_dict_pre_hook(_refuse_other_classes)
 
     def forward(self, inputs: Any) -> Tensor:
@@ -96,6 +97,7 @@ def _refuse_other_classes(
         return  # the caller's strict check reports it
     if class_of.min() < 0 or class_of.max() >= module.num_classes:
         raise CheckpointError(
-            f'{prefix}class_of has class {int(class_of.max())}, but '
-            f'num_classes of the head is {module.num_classes}.'
+            f'{prefix}class_of has classes {int(class_of.min())} to '
+            f'{int(class_of.max())}, but num_classes of the head is '
+            f'{module.num_classes}.'
         )

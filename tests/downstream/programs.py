@@ -1,8 +1,8 @@
 """Python programs that start in a second or two instead of seven.
 
-They run in processes forked from one that has imported what others make, which
-takes most of that time. mmclip and OpenMMLab's packages are not among that, so
-programs import and register them as users' do.
+They run in processes forked from one that has imported other packages, which
+takes most of that time. mmclip and those of OpenMMLab are not among them, so
+programs import and register these as users' do.
 """
 
 import json
@@ -47,7 +47,7 @@ def run(words: list[str], folder: Path, log: Path) -> int:
     process.join(TIMEOUT)
     if process.is_alive():
         process.kill()
-        process.join()
+        raise TimeoutError(f'{words} ran longer than {TIMEOUT} s')
     return process.exitcode
 
 

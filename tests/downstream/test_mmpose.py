@@ -31,13 +31,19 @@ def test_training_resume_best_and_inference(run, ran):
         '--work-dir', 'half', '--cfg-options', 'train_cfg.max_epochs=1'
     )
     small.train('--work-dir', 'half', '--resume')
-    whole, resumed = (
-        weights(small.load(f'{folder}/epoch_2.pth'))
-        for folder in ('whole', 'half')
+    started, whole, resumed = (
+        weights(small.load(path))
+        for path in (
+            'whole/epoch_1.pth',
+            'whole/epoch_2.pth',
+            'half/epoch_2.pth',
+        )
     )
     assert whole.keys() == resumed.keys()
     differ = [k for k in whole if not torch.equal(whole[k], resumed[k])]
     assert not differ
+    moved = [k for k in whole if not torch.equal(whole[k], started[k])]
+    assert len(moved) > len(whole) / 2
     compared = f'exact resume, bf16 with EMA: 0 of {len(whole)} tensors differ'
     ran('mmpose', 'ViTPose', compared)
 

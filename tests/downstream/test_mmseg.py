@@ -1,6 +1,7 @@
 """Backbones and the zero-shot head in mmsegmentation, as users meet them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmseg import models as mmseg_models
 
-from mmclip.segmentation.scores import class_scores, name_logits
-from mmclip.segmentation.sliding import enlarge_and_choose, slide
+from mmclip.segmentation.scores import (
+    class_scores,
+    enlarge_and_choose,
+    name_logits,
+)
+from mmclip.segmentation.sliding import slide
 from tests.conftest import save_whole_model
 from tests.downstream.conftest import weights
 from tests.downstream.shrunken import CONFIGS
@@ -288,7 +293,7 @@ def test_zero_shot_from_names_to_miou(name, run, ran):
     assert f'num_names={head.get("num_names", head.num_classes)}' in said
     for tool in ('mmclip', 'mmseg'):
         log = small.test('segmenter.pth', '--work-dir', tool, tool=tool)
-        assert 'mIoU' in log
+        assert re.search(r'mIoU: \d', log)
     found = small('-c', MAP.format(image=f'data/{image}'))
     assert 'labels (96, 130)' in found
     ran(
@@ -310,14 +315,11 @@ def vision():
     return dict(layers=2, width=32, head_width=16, patch_size=8, image_size=32)
 
 
-@pytest.mark.parametrize(
-    ('file', 'data_set'),
-    [('ade20k', 'ade20k'), ('voc', 'voc'), ('cityscapes', 'cityscapes')],
-)
-def test_the_names_are_in_the_order_of_the_labels(file, data_set):
+@pytest.mark.parametrize('data_set', ['ade20k', 'voc', 'cityscapes'])
+def test_the_names_are_in_the_order_of_the_labels(data_set):
     from mmseg.utils import get_classes
 
-    names = (CONFIGS / 'mmseg' / 'names' / f'{file}.txt').read_text()
+    names = (CONFIGS / 'mmseg' / 'names' / f'{data_set}.txt').read_text()
     firsts = [
         line.split('|')[0].replace(' ', '') for line in names.splitlines()
     ]

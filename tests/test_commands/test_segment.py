@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmclip.commands.segment import main
+from mmclip.models.dense import DENSE
 from tests.conftest import save_whole_model
 from tests.test_models.test_dense import formula
 
@@ -75,7 +76,7 @@ def by_open_clip(scene, dense, names):
     return total / count
 
 
-@pytest.mark.parametrize('dense', ['sclip', 'maskclip', 'clearclip'])
+@pytest.mark.parametrize('dense', DENSE)
 @torch.no_grad()
 def test_the_map_is_that_of_open_clips_modules(scene, tmp_path, capsys, dense):
     out = tmp_path / 'map.png'

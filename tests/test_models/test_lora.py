@@ -92,6 +92,14 @@ def test_what_is_fresh_is_trained_and_saved(cfg):
             other.load_state_dict(partial, strict=True)
 
 
+def test_what_is_fresh_and_unused_is_not_trained(cfg):
+    """As data-parallel training needs it."""
+    module = cfg['backbone']['module']
+    module |= dict(out_type='featmap', norm_outputs='none')
+    module['init_cfg']['fresh'] = ['ln1']
+    assert not build(cfg).backbone.module.ln1.weight.requires_grad
+
+
 def test_a_checkpoint_gives_the_same_outputs_again(cfg):
     first, second = build(cfg), build(cfg)
     step(first)

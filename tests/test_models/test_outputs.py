@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmclip.checkpoint.describe import describe_model
+from mmclip.checkpoint.meta import read_clip
 from mmclip.checkpoint.towers.tower import build_backbone
 from mmclip.models import SigLIPVisionTransformer
 from tests.test_models.conftest import images, tiny
@@ -96,7 +98,9 @@ def test_norms_of_early_outputs_are_trained():
 )
 def test_its_description_builds_the_same(kwargs):
     model = tiny(out_type='featmap', **kwargs).eval()
-    cfg = dict(type='mmclip.CLIPVisionTransformer') | model.architecture()
+    whole = nn.ModuleDict(dict(backbone=model))
+    clip = describe_model(whole, pipeline=None, classes=None)
+    cfg = read_clip(dict(meta=dict(clip=clip)), 'it')['backbone']
     twin = build_backbone(cfg).eval()
     twin.load_state_dict(model.state_dict())
     with torch.no_grad():

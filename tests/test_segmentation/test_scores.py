@@ -3,8 +3,12 @@
 import torch
 import torch.nn.functional as F
 
-from mmclip.segmentation.scores import class_scores, name_logits
-from mmclip.segmentation.sliding import enlarge_and_choose, slide
+from mmclip.segmentation.scores import (
+    class_scores,
+    enlarge_and_choose,
+    name_logits,
+)
+from mmclip.segmentation.sliding import slide
 
 
 def test_logits_are_scaled_cosines():

@@ -18,7 +18,8 @@ from mmclip.adapting.encoder import open_encoder
 from mmclip.markdown import markdown_table
 from mmclip.models.dense import DENSE
 from mmclip.segmentation.class_names import parse_classes
-from mmclip.segmentation.segmenter import Segmenter, save_map
+from mmclip.segmentation.map_file import save_map
+from mmclip.segmentation.segmenter import Segmenter
 
 EXAMPLES = """examples:
   python %(prog)s

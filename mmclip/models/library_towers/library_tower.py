@@ -51,6 +51,13 @@ class LibraryTower(BaseModule):
         check_choice('out_type', out_type, OUT_TYPES)
         if out_type == 'pooled' and out_indices is not None:
             raise ValueError("out_indices needs out_type='featmap'.")
+        if out_indices is not None and list(out_indices) != sorted(
+            set(out_indices), key=lambda i: (i < 0, i)
+        ):
+            raise ValueError(
+                'out_indices must increase, with those from the end last, as '
+                f'the maps come in that order; got {list(out_indices)}.'
+            )
         # open_clip 3.3.0's wrapper of timm gets maps from its trunk.
         trunk = getattr(tower, 'trunk', tower)
         if out_type == 'featmap' and not hasattr(

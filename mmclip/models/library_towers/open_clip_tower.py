@@ -23,7 +23,7 @@ class OpenCLIPVisionTower(LibraryTower):
 
     The text tower is not built. For plain vision transformers use
     :class:`CLIPVisionTransformer` or :class:`SigLIPVisionTransformer`, which
-    resize position embeddings; the converter does.
+    resize position embeddings, as the converter does.
 
     Args:
         model (str | dict): An open_clip model name, such as

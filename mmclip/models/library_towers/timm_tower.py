@@ -93,8 +93,8 @@ class TimmVisionTower(LibraryTower):
         self.img_size = timm_img_size(tower) if img_size is None else img_size
         self.norm_outputs = norm_outputs
         depth = len(tower.blocks)
-        last = range(depth) if out_indices is None else out_indices
-        self._has_last = any(index % depth == depth - 1 for index in last)
+        indices = range(depth) if out_indices is None else out_indices
+        self._has_last = any(index % depth == depth - 1 for index in indices)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch of normalised RGB images.
@@ -124,6 +124,8 @@ class TimmVisionTower(LibraryTower):
             arguments |= dict(proj_dim=self.proj_dim)
         if self.out_indices is not None:
             arguments |= dict(out_indices=self.out_indices)
+        if self.norm_outputs != 'last':
+            arguments |= dict(norm_outputs=self.norm_outputs)
         return arguments
 
 

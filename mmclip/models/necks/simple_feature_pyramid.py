@@ -27,7 +27,7 @@ class SimpleFeaturePyramid(BaseModule):
         scales (Sequence[float]): Factors 4, 2, 1 or 0.5 of the map's sides,
             in the order of the levels. Defaults to all four: strides of 4, 8,
             16 and 32 pixels for patches of 16.
-        num_outs (int): The number of levels; those beyond ``scales`` repeat
+        num_outs (int): The number of levels; those beyond ``scales`` take
             every other value of the level before. Defaults to 5.
         init_cfg (dict | list[dict] | None): See mmengine. Defaults to None.
 

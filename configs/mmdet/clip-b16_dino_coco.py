@@ -1,19 +1,21 @@
-r"""DINO on CLIP ViT-B/16 (OpenAI), COCO at 1024 px, with mmdetection.
+r"""DINO on CLIP ViT-B/16 (OpenAI), COCO, with mmdetection.
 
 Source of the detector: arXiv 2203.03605, mmdet's
-configs/dino/dino-4scale_r50_8xb2-12e_coco.py, whose data and schedule these
-are (49.0 box AP there, with a ResNet-50). The four levels are a simple feature
-pyramid's. Not trained by this project. Its deformable attention needs mmcv's
-compiled operators on a GPU; on a CPU mmcv has it in Python.
+configs/dino/dino-4scale_r50_8xb2-12e_coco.py, whose data (shorter sides of 480
+to 800 px) and schedule these are (49.0 box AP there, with a ResNet-50).
+Differences: the four levels are a simple feature pyramid's; layer decay and
+drop path are ViTDet's (arXiv 2203.16527). Not trained by this project. Its
+deformable attention needs mmcv's compiled operators on a GPU; on a CPU mmcv
+has it in Python.
 Memory: docs/mmdet.md; 16 images per step, on 8 GPUs.
 
-    bash tools/dist_train.sh configs/mmdet/clip-b16_dino_coco-1024.py 8
-    bash tools/dist_test.sh configs/mmdet/clip-b16_dino_coco-1024.py \
+    bash tools/dist_train.sh configs/mmdet/clip-b16_dino_coco.py 8
+    bash tools/dist_test.sh configs/mmdet/clip-b16_dino_coco.py \
         CHECKPOINT 8
 """
 
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
-custom_imports = dict(imports=['mmclip'])  # so that inferencers can read
+custom_imports = dict(imports=['mmclip'])  # for inferencers' checkpoints
 
 model = dict(
     data_preprocessor=dict(
@@ -57,7 +59,10 @@ optim_wrapper = dict(
         layer_decay_rate=0.7,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys={'.pos_embed': dict(decay_mult=0.0)},
+        custom_keys={
+            '.cls_token': dict(decay_mult=0.0),
+            '.pos_embed': dict(decay_mult=0.0),
+        },
     ),
 )
 default_hooks = dict(
