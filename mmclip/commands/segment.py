@@ -29,7 +29,7 @@ EXAMPLES = """\
       --model ViT-L-14-336/openai --short-side 672 --dense clearclip
 """
 MOST_CLASSES = 256  # values of a PNG's pixels
-DENSE = ('sclip', 'maskclip', 'clearclip')
+DENSE = ('sclip', 'maskclip', 'clearclip', 'windows')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,7 +71,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=DENSE,
         default='sclip',
         help="how the last block keeps patches apart: SCLIP's, MaskCLIP's or "
-        "ClearCLIP's way (default: %(default)s)",
+        "ClearCLIP's way; or windows, each named as a whole "
+        '(default: %(default)s)',
     )
     add(
         '--short-side',

@@ -23,10 +23,11 @@ from mmclip.segmentation.scores import (
     enlarge_and_choose,
     name_logits,
 )
-from mmclip.segmentation.sliding import slide
+from mmclip.segmentation.sliding import falling_to_the_edges, slide
 from mmclip.text.class_embeddings import Template
 
 LARGER = 1.5  # the shorter side of an image, in windows
+WINDOWS = 'windows'  # of ``dense``: patches are not compared with names
 LONGEST = 20  # the longer side of an image, in shorter ones
 
 
@@ -36,13 +37,16 @@ class Segmenter:
     Windows of the size that the model was trained with slide over the image
     by half of it, as in SCLIP (https://arxiv.org/abs/2312.01597). Where they
     overlap, scores of classes are averaged, as with :class:`ZeroShotSegHead`.
+    With ``dense='windows'``, each window is named as a whole, like those of
+    CLIP-DIY (https://arxiv.org/abs/2309.14289), and counts most at its centre.
 
     Args:
         encoder (Encoder): A CLIP model with a text tower.
         classes (ClassNames): What to choose from.
         templates (Sequence): Texts with ``{}`` for a name.
-        dense (str): See :class:`mmclip.models.CLIPVisionTransformer`.
-            Defaults to ``'sclip'``.
+        dense (str): ``'windows'``, or see
+            :class:`mmclip.models.CLIPVisionTransformer`. Defaults to
+            ``'sclip'``.
         threshold (float): See :func:`.scores.class_scores`. Defaults to 0.
         short_side (int | None): To how many pixels the shorter side of an
             image is resized. Defaults to None: one and a half windows.
@@ -86,7 +90,13 @@ class Segmenter:
             (len(classes.names),), text.logit_bias, device=self.device
         )
         self.class_of = torch.tensor(classes.class_of, device=self.device)
-        backbone |= dict(out_type='featmap', dense=dense)
+        self.weight_of_pixels: Tensor | None = None
+        if dense == WINDOWS:
+            self.weight_of_pixels = falling_to_the_edges(self.window).to(
+                self.device
+            )
+        else:
+            backbone |= dict(out_type='featmap', dense=dense)
         with loaded_by(CALLER):
             self.tower = MODELS.build(backbone).to(self.device).eval()
         PretrainedCLIP(encoder.called).load(
@@ -121,6 +131,7 @@ class Segmenter:
             self._scores,
             self.window,
             (self.window[0] // 2, self.window[1] // 2),
+            self.weight_of_pixels,
         )
         return enlarge_and_choose(scores, size).cpu()
 
@@ -140,7 +151,10 @@ class Segmenter:
         return ((x.permute(2, 0, 1).float() - self.mean) / self.std)[None]
 
     def _scores(self, window: Tensor) -> Tensor:
-        logits = name_logits(self.tower(window)[-1], self.weight, self.bias)
+        x = self.tower(window)[-1]
+        if x.ndim == 2:  # one for the whole window
+            x = x[..., None, None]
+        logits = name_logits(x, self.weight, self.bias)
         return class_scores(
             F.interpolate(
                 logits, self.window, mode='bilinear', align_corners=False

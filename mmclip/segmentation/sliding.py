@@ -11,6 +11,7 @@ def slide(
     call: Callable[[Tensor], Tensor],
     size: tuple[int, int],
     stride: tuple[int, int],
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Average the scores of overlapping windows.
 
@@ -22,6 +23,8 @@ def slide(
         call (Callable): Maps ``(1, 3, *size)`` to scores ``(1, K, *size)``.
         size (tuple[int, int]): Height and width of a window in pixels.
         stride (tuple[int, int]): Steps in pixels.
+        weight (Tensor | None): How much each pixel of a window counts,
+            ``size``, more than 0. Defaults to None: all alike.
 
     Returns:
         Tensor: ``(1, K, height, width)``.
@@ -30,6 +33,8 @@ def slide(
     down, right = max(0, size[0] - height), max(0, size[1] - width)
     image = F.pad(image, (0, right, 0, down))
     whole = image.shape[-2:]
+    if weight is None:
+        weight = image.new_ones(size)
     total: Tensor | None = None
     count = image.new_zeros(1, 1, *whole)
     for top in _starts(whole[0], size[0], stride[0]):
@@ -39,10 +44,20 @@ def slide(
             scores = call(image[..., rows, columns])
             if total is None:
                 total = scores.new_zeros(1, scores.shape[1], *whole)
-            total[..., rows, columns] += scores
-            count[..., rows, columns] += 1
+            total[..., rows, columns] += weight * scores
+            count[..., rows, columns] += weight
     assert total is not None
     return (total / count)[..., :height, :width]
+
+
+def falling_to_the_edges(size: tuple[int, int]) -> Tensor:
+    """Return weights that fall linearly from a window's centre to its edges.
+
+    With steps of half a window, scores of whole windows are interpolated
+    between their centres.
+    """
+    down, across = (1 - (2 * torch.arange(n) + 1 - n).abs() / n for n in size)
+    return down[:, None] * across
 
 
 def _starts(whole: int, size: int, stride: int) -> list[int]:

@@ -8,7 +8,7 @@ from mmclip.segmentation.scores import (
     enlarge_and_choose,
     name_logits,
 )
-from mmclip.segmentation.sliding import slide
+from mmclip.segmentation.sliding import falling_to_the_edges, slide
 
 
 def test_logits_are_scaled_cosines():
@@ -65,6 +65,19 @@ def test_overlapping_windows_are_averaged():
 
     out = slide(image, call, (2, 4), (2, 2))
     assert out[0, 0, 0].tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def test_windows_that_count_less_at_their_edges_are_interpolated():
+    answers = torch.tensor([1.0, 3.0, 2.0])
+    left = iter(answers)
+
+    def call(window):
+        return next(left).expand(1, 1, 2, 4)
+
+    weight = falling_to_the_edges((2, 4))
+    out = slide(torch.zeros(1, 3, 2, 8), call, (2, 4), (2, 2), weight)
+    wanted = F.interpolate(answers[None, None], scale_factor=2, mode='linear')
+    torch.testing.assert_close(out[0, :, 0, 1:-1], wanted[0])
 
 
 def test_a_small_image_is_one_window():

@@ -2,7 +2,7 @@
 
 A scene has handwritten digits at random places. Each pixel of their strokes is
 given one of the ten names; the table says how often it is the right one
-(chance: 10 %), for each way in which the last block keeps patches apart. Needs
+(chance: 10 %), for each value of --dense of mmclip segment. Needs
 FOLDER/work_dirs/demo/open_clip and FOLDER/data/demo_digits, of run.py.
 """
 
@@ -19,7 +19,7 @@ from mmclip.markdown import markdown_table
 from mmclip.models.dense import DENSE
 from mmclip.segmentation.class_names import parse_classes
 from mmclip.segmentation.map_file import save_map
-from mmclip.segmentation.segmenter import Segmenter
+from mmclip.segmentation.segmenter import WINDOWS, Segmenter
 
 EXAMPLES = """examples:
   python %(prog)s
@@ -45,7 +45,7 @@ def main() -> None:
     encoder = open_encoder(str(args.folder / OPEN_CLIP))
     files = sorted((args.folder / 'data/demo_digits/val').glob('*/*.png'))
     body = []
-    for dense in DENSE:
+    for dense in [*DENSE, WINDOWS]:
         segmenter = Segmenter(
             encoder,
             parse_classes(DIGIT_NAMES),
