@@ -29,6 +29,7 @@ model = dict(
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     strict_load=dict(type='mmclip.StrictLoadHook'),
+    check_classes=dict(type='mmclip.CheckClassesHook'),
     every_test_image=dict(type='mmclip.EveryTestImageHook'),
     visualization=dict(type='SegVisualizationHook'),
 )

@@ -21,7 +21,7 @@ model = dict(
     data_preprocessor=dict(
         mean=[122.7709383, 116.7460125, 104.09373615],  # CLIP's, 0..255
         std=[68.5005327, 66.6321579, 70.32316305],
-        pad_size_divisor=16,  # pads to whole patches
+        pad_size_divisor=32,  # pads to whole patches, and halves of the map
     ),
     backbone=dict(
         _delete_=True,

@@ -21,3 +21,5 @@ test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (2048, 560)
 train_dataloader = val_dataloader = val_evaluator = None
 test_dataloader = dict(batch_size=1, dataset=dict(pipeline=test_pipeline))
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[0] = [test_pipeline[1]]  # one size, and mirrored

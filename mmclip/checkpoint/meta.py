@@ -113,7 +113,15 @@ TOWER = (
     'pool',
 )
 # Which outputs are used, and how:
-OUTPUTS = ('out_type', 'out_indices', 'head')
+OUTPUTS = (
+    'out_type',
+    'out_indices',
+    'output_cls_token',
+    'norm_outputs',
+    'window_size',
+    'global_blocks',
+    'head',
+)
 GRID = ('patch_grid',)
 # How images are prepared:
 PREPROCESS = tuple(PARTS['preprocess'])
@@ -288,6 +296,7 @@ def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
     from mmclip.models.library_towers.open_clip_tower import tower_config
 
     backbone = clip['backbone']
+    parameters = inspect.signature(MODELS.get(backbone['type'])).parameters
     said = dict(type=backbone['type'])
     indices = backbone.get('out_indices')
     if backbone['type'] == OTHER:
@@ -298,7 +307,6 @@ def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
     elif backbone['type'] in MODULES:
         said['model'] = backbone['model']
     else:
-        parameters = inspect.signature(MODELS.get(backbone['type'])).parameters
         numbers = parse_arch(backbone['arch'])
         said |= dict(zip(ARCH_KEYS, numbers, strict=True))
         for name in TOWER:
@@ -311,7 +319,10 @@ def _facts_of_backbone(clip: Mapping[str, Any]) -> dict[str, Any]:
         indices = [indices] if isinstance(indices, int) else indices
         indices = [index % said['depth'] for index in indices]
     if 'out_type' in backbone:
-        said |= dict(out_type=backbone['out_type'], out_indices=indices)
+        for name in OUTPUTS:
+            if name in parameters:
+                said[name] = backbone.get(name, parameters[name].default)
+        said |= dict(out_indices=indices)
     return said
 
 

@@ -113,8 +113,9 @@ def main(argv: list[str] | None = None) -> int:
     find_source(args.name, args.pretrained, args.tag)
     make_texts(classes, templates)
     print(f'{len(classes)} classes x {len(templates)} templates')
-    is_sure = args.classes == 'imagenet' or args.data is not None
-    note_names(classes, is_sure=is_sure)
+    # In segmentation, the labels of no folders are alphabetical.
+    is_sure = args.classes == 'imagenet' or args.data or args.segmenter
+    note_names(classes, is_sure=bool(is_sure))
     source = (args.name, args.pretrained)
     if args.segmenter:
         from mmclip.segmentation.checkpoint import (

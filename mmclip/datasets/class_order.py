@@ -37,6 +37,11 @@ def misplaced(first: Sequence[str], second: Sequence[str]) -> list[str]:
     ]
 
 
+def in_common(first: Sequence[str], second: Sequence[str]) -> set[str]:
+    """Return names that both lists have, as :func:`misplaced` reads them."""
+    return {*map(_plain, first)} & {*map(_plain, second)}
+
+
 def only_in(**sides: Sequence[str]) -> str:
     """List the names that only one of two lists has, for messages."""
     (one, first), (other, second) = sides.items()

@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from mmpretrain.models.peft import LoRAModel as _LoRAModel
+from mmpretrain.models.peft.lora import LoRALinear
+from mmpretrain.models.peft.lora import LoRAModel as _LoRAModel
 from torch import Tensor
 
 from mmclip.errors import CheckpointError
@@ -20,8 +21,7 @@ class LoRAModel(_LoRAModel):
 
     LoRA: https://arxiv.org/abs/2106.09685. Checkpoints hold everything but the
     base weights of this module, which come from the ``init_cfg`` of ``module``
-    whenever the model is built. It differs
-    from mmpretrain's in four ways:
+    whenever the model is built. It differs from mmpretrain's in five ways:
 
     - Checkpoints keep the mean magnitude of each base tensor, so that
       different base weights are refused; mmpretrain's would use them.
@@ -29,6 +29,7 @@ class LoRAModel(_LoRAModel):
       drops all that precede them too, such as the counter of the moving
       average, which then restarts in a resumed run.
     - Unknown tensors in a checkpoint are not ignored.
+    - Updates of blocks that the module freezes or does not run stay zero.
     - What ``init_cfg`` keeps ``fresh``, such as new norms of maps, is trained
       and saved, as no other file has it.
 
@@ -45,7 +46,8 @@ class LoRAModel(_LoRAModel):
             their own ``alpha``, ``rank`` and ``drop_rate``.
 
     Raises:
-        ValueError: If ``module`` has no ``init_cfg``, or no layer matches.
+        ValueError: If ``module`` has no ``init_cfg``, no layer matches, or
+            all that do are frozen.
     """
 
     lora_base: Tensor
@@ -68,6 +70,12 @@ class LoRAModel(_LoRAModel):
 
     # mmpretrain's constructor calls these two at its end.
     def _set_lora_trainable(self) -> None:
+        layers = [m for m in self.modules() if isinstance(m, LoRALinear)]
+        for layer in layers:  # of a frozen block, or of one that is not run
+            if not layer.original_layer.weight.requires_grad:
+                layer.requires_grad_(False)
+        if not any(layer.lora_up.weight.requires_grad for layer in layers):
+            raise ValueError('LoRAModel: all targets are frozen or not run.')
         params = dict(self.module.named_parameters())
         for name in self._base_names() & params.keys():
             params[name].requires_grad_(False)

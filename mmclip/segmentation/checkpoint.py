@@ -9,6 +9,7 @@ from mmclip.checkpoint.towers.sources import find_source
 from mmclip.checkpoint.towers.tower import CLIP
 from mmclip.errors import CheckpointError
 from mmclip.segmentation.class_names import ClassNames
+from mmclip.segmentation.map_file import colour
 from mmclip.text.class_embeddings import Template
 from mmclip.text.zero_shot import zero_shot_checkpoint
 
@@ -84,6 +85,12 @@ def segmenter_checkpoint(
     clip = checkpoint['meta']['clip']
     del clip['head'], clip['classes']
     return dict(
-        meta=dict(clip=clip, dataset_meta=dict(classes=classes.classes)),
+        meta=dict(
+            clip=clip,
+            dataset_meta=dict(
+                classes=classes.classes,
+                palette=[list(colour(i)) for i in range(len(classes.classes))],
+            ),
+        ),
         state_dict=state_dict,
     )

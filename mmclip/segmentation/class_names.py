@@ -1,5 +1,6 @@
 """Classes with several names each."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,18 +42,19 @@ def parse_classes(
 
     Raises:
         ArgumentError: If there is nothing to choose from, a class has no
-            name, or two are called alike.
+            name, or a name occurs twice.
     """
     groups = [_names(line) for line in lines]
     classes = [group[0] for group in groups]
     if background is not None:
         groups.insert(0, _names(background) if background else [])
         classes.insert(0, BACKGROUND)
-    for name in classes:
-        if classes.count(name) > 1:
+    names = [name for group in groups for name in group]
+    for name, count in Counter(names).items() | Counter(classes).items():
+        if count > 1:
             raise ArgumentError(
-                f'Two classes are called {name!r}: give them different first '
-                'names.'
+                f'{name!r} is the name of {count} classes, or {count} times '
+                'that of one: use each name once.'
             )
     if len(classes) < 2 or sum(map(len, groups)) < 2:
         raise ArgumentError(
@@ -61,7 +63,7 @@ def parse_classes(
         )
     return ClassNames(
         classes,
-        [name for group in groups for name in group],
+        names,
         [i for i, group in enumerate(groups) for _ in group],
         None if background is None else 0,
     )

@@ -44,6 +44,13 @@ class ZeroShotSegHead(BaseDecodeHead):
     ):
         if threshold and background is None:
             raise ValueError('threshold needs background, the class below it.')
+        if background is not None and not 0 <= background < num_classes:
+            raise ValueError(
+                f'background must be one of the {num_classes} classes, got '
+                f'{background}.'
+            )
+        if not 0 <= threshold <= 1:
+            raise ValueError(f'threshold must be in 0..1, got {threshold}.')
         super().__init__(
             in_channels=in_channels,
             channels=in_channels,
@@ -95,7 +102,7 @@ def _refuse_other_classes(
     class_of = state_dict.get(f'{prefix}class_of')
     if class_of is None or not class_of.numel():
         return  # the caller's strict check reports it
-    if class_of.min() < 0 or class_of.max() >= module.num_classes:
+    if class_of.min() < 0 or class_of.max() + 1 != module.num_classes:
         raise CheckpointError(
             f'{prefix}class_of has classes {int(class_of.min())} to '
             f'{int(class_of.max())}, but num_classes of the head is '

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmseg import models as mmseg_models
 
+from mmclip.errors import CheckpointError
 from mmclip.segmentation.scores import (
     class_scores,
     enlarge_and_choose,
@@ -221,6 +222,37 @@ def test_the_zero_shot_head_is_our_own_functions(background, threshold, ran):
     ran('mmseg', 'zero-shot head', "slide equals mmclip.segmentation's")
 
 
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        (dict(threshold=0.5), 'threshold needs background'),
+        (dict(background=4), 'one of the 4 classes, got 4'),
+        (dict(background=0, threshold=5), 'must be in 0..1, got 5'),
+    ],
+)
+def test_wrong_arguments_of_the_zero_shot_head(settings, said):
+    init_default_scope('mmseg')
+    head = dict(type='mmclip.ZeroShotSegHead', in_channels=24, num_classes=4)
+    with pytest.raises(ValueError, match=said):
+        mmseg_models.build_head(head | settings)
+
+
+@pytest.mark.parametrize('class_of', [[0, 1, 2], [0, 1, 4], [-1, 1, 3]])
+def test_the_zero_shot_head_refuses_other_classes(class_of):
+    init_default_scope('mmseg')
+    head = mmseg_models.build_head(
+        dict(
+            type='mmclip.ZeroShotSegHead',
+            in_channels=24,
+            num_classes=4,
+            num_names=3,
+        )
+    )
+    state_dict = head.state_dict() | dict(class_of=torch.tensor(class_of))
+    with pytest.raises(CheckpointError, match='num_classes of the head is 4'):
+        head.load_state_dict(state_dict)
+
+
 @torch.no_grad()
 def test_the_zero_shot_head_knows_padding():
     """In one piece, padded logits are enlarged to the padded image."""
@@ -294,21 +326,41 @@ def test_zero_shot_from_names_to_miou(name, run, ran):
     for tool in ('mmclip', 'mmseg'):
         log = small.test('segmenter.pth', '--work-dir', tool, tool=tool)
         assert re.search(r'mIoU: \d', log)
+    small.test('segmenter.pth', '--tta')
     found = small('-c', MAP.format(image=f'data/{image}'))
     assert 'labels (96, 130)' in found
     ran(
         'mmseg',
         config,
-        'mmclip zero-shot --segmenter, test with ours and theirs',
+        'mmclip zero-shot --segmenter, test with ours and theirs, --tta',
     )
-    ran('mmseg', config, 'MMSegInferencer without importing mmclip')
+    ran('mmseg', config, 'MMSegInferencer with out_dir, no import of mmclip')
 
 
 MAP = """
 from mmseg.apis import MMSegInferencer
 infer = MMSegInferencer('small.py', 'segmenter.pth', device='cpu')
-print('labels', infer({image!r})['predictions'].shape)
+found = infer({image!r}, out_dir='drawn')
+print('labels', found['predictions'].shape)
 """
+
+
+def test_names_in_another_order_than_the_labels_are_refused(run, ran):
+    small = run('mmseg/clip-b16_zeroshot_ade20k', ZERO_SHOT)
+    save_whole_model(small.folder, vision_cfg=vision())
+    names = (CONFIGS / 'mmseg' / 'names' / 'ade20k.txt').read_text()
+    first, second, *others = names.splitlines()
+    turned = '\n'.join([second, first, *others])
+    (small.folder / 'names.txt').write_text(turned)
+    (small.folder / 'texts.txt').write_text('a {}')
+    small(
+        *('-m', 'mmclip', 'zero-shot', 'open_clip_config.json'),
+        *('open_clip_model.safetensors', 'segmenter.pth', '--segmenter'),
+        *('--classes', 'names.txt', '--templates', 'texts.txt'),
+    )
+    with pytest.raises(AssertionError, match="'wall' is number 0 in one and"):
+        small.test('segmenter.pth')
+    ran('mmseg', 'zero-shot head', 'names in another order are refused')
 
 
 def vision():

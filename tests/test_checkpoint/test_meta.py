@@ -164,7 +164,20 @@ def test_facts_are_those_of_the_module_without_building_it(backbone):
     ours = describe_model(module, None, None)
     assert differences(said, ours, (*TOWER, *OUTPUTS, *GRID)) == []
     missing = ours and facts(ours).keys() - facts(said).keys()
-    assert missing <= {'out_type', 'out_indices'}
+    assert missing <= {*OUTPUTS}
+
+
+def test_what_changes_maps_is_compared():
+    maps = BACKBONE | dict(out_type='featmap')
+    windows = dict(window_size=2, global_blocks=[1])
+    one = dict(backbone=maps | windows)
+    other = dict(backbone=maps | dict(norm_outputs='none'))
+    unlike = differences(one, other, OUTPUTS)
+    names = [text.partition(':')[0] for text in unlike]
+    assert names == ['norm_outputs', 'window_size', 'global_blocks']
+    assert unlike[1] == 'window_size: checkpoint 2, here 0'
+    # A tower of unknown use says nothing of them.
+    assert differences(dict(backbone=BACKBONE), other, OUTPUTS) == []
 
 
 def test_no_out_indices_mean_the_last_block():

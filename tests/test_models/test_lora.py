@@ -100,6 +100,21 @@ def test_what_is_fresh_and_unused_is_not_trained(cfg):
     assert not build(cfg).backbone.module.ln1.weight.requires_grad
 
 
+def test_blocks_that_are_frozen_or_not_run_have_no_updates(cfg):
+    module = cfg['backbone']['module']
+    module |= dict(out_type='featmap', out_indices=[0])
+    params = dict(build(cfg).backbone.module.layers.named_parameters())
+    trained = {k for k, p in params.items() if p.requires_grad}
+    assert trained and not [k for k in trained if not k.startswith('0.')]
+    module |= dict(out_indices=[1], frozen_stages=1)
+    params = dict(build(cfg).backbone.module.layers.named_parameters())
+    trained = {k for k, p in params.items() if p.requires_grad}
+    assert trained and not [k for k in trained if not k.startswith('1.')]
+    module |= dict(frozen_stages=2)
+    with pytest.raises(ValueError, match='all targets are frozen'):
+        build(cfg)
+
+
 def test_a_checkpoint_gives_the_same_outputs_again(cfg):
     first, second = build(cfg), build(cfg)
     step(first)

@@ -38,7 +38,8 @@ def test_background_is_a_class_and_needs_another_name():
     ('lines', 'said'),
     [
         (['cat'], 'two names are needed .* got cat'),
-        (['crane|bird', 'crane|machine'], "Two classes are called 'crane'"),
+        (['crane|bird', 'crane|machine'], "'crane' is the name of 2 classes"),
+        (['cat|dog', 'dog pup|cat'], "'cat' is the name of 2 classes"),
         ([], 'got none'),
         (['cat', 'dog|'], "'dog|' has an empty name"),
     ],

@@ -1,8 +1,10 @@
 """A check that all splits, the head and the weights have the same classes."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmclip.checkpoint.describe import unwrapped
@@ -10,6 +12,7 @@ from mmclip.checkpoint.meta import classes_of
 from mmclip.datasets.class_order import (
     check_listed,
     check_order,
+    in_common,
     list_names,
     misplaced,
     only_in,
@@ -68,7 +71,8 @@ class CheckClassesHook(DataSetHook):
         size = max(len(split.names) for split in found)
         size = size or (0 if trains else num_classes or 0)
         for split in found:
-            if split.counts is None:
+            if split.counts is None:  # as of other packages' data sets
+                self._check_names(split)
                 continue
             if trains:
                 check_images(split)
@@ -76,6 +80,18 @@ class CheckClassesHook(DataSetHook):
             if num_classes:
                 self._check_size(split, size, model)
             self._check_order(split, model)
+
+    def _check_names(self, split: Split) -> None:
+        step = 'Give both the same classes in the same order'
+        trained = self._trained_classes
+        _check_same(split.names, trained, split, 'the checkpoint', step)
+        if split.names and trained and not in_common(split.names, trained):
+            print_log(
+                f'The {split.name} set and the checkpoint have no name of a '
+                f'class in common: {some(split.names)}; {some(trained)}.',
+                'current',
+                logging.WARNING,
+            )
 
     def _check_size(self, split: Split, size: int, model: Any) -> None:
         expected = max(size, max(split.counts or (), default=0) + 1)

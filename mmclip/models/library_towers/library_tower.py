@@ -22,8 +22,8 @@ class LibraryTower(BaseModule):
     Args:
         tower (nn.Module): The module.
         out_type (str): ``'pooled'`` or ``'featmap'``.
-        out_indices (Sequence[int] | None): With ``'featmap'``, which of the
-            stages or blocks to return; None for all.
+        out_indices (int | Sequence[int] | None): With ``'featmap'``, which
+            of the stages or blocks to return; None for all.
         frozen (bool): Keep all weights and the statistics of batch norms.
         frozen_stages (int): Keep those of the first parts: -1 of none, 0 of
             the stem, n also of the first n stages or blocks.
@@ -40,7 +40,7 @@ class LibraryTower(BaseModule):
         tower: Any,
         *,
         out_type: str,
-        out_indices: Sequence[int] | None,
+        out_indices: int | Sequence[int] | None,
         frozen: bool,
         frozen_stages: int,
         norm_eval: bool,
@@ -51,12 +51,16 @@ class LibraryTower(BaseModule):
         check_choice('out_type', out_type, OUT_TYPES)
         if out_type == 'pooled' and out_indices is not None:
             raise ValueError("out_indices needs out_type='featmap'.")
-        if out_indices is not None and list(out_indices) != sorted(
-            set(out_indices), key=lambda i: (i < 0, i)
+        if isinstance(out_indices, int):
+            out_indices = [out_indices]
+        if out_indices is not None and (
+            not out_indices
+            or list(out_indices)
+            != sorted(set(out_indices), key=lambda i: (i < 0, i))
         ):
             raise ValueError(
                 'out_indices must increase, with those from the end last, as '
-                f'the maps come in that order; got {list(out_indices)}.'
+                f'the maps come in that order; got {out_indices}.'
             )
         # open_clip 3.3.0's wrapper of timm gets maps from its trunk.
         trunk = getattr(tower, 'trunk', tower)

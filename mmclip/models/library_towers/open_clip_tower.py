@@ -32,9 +32,9 @@ class OpenCLIPVisionTower(LibraryTower):
         out_type (str): ``'pooled'``: the image feature in the joint space,
             ``(B, D)``; ``'featmap'``: feature maps ``(B, C, H, W)``, with the
             trunk's channels and strides.
-        out_indices (Sequence[int] | None): With ``'featmap'``, which of the
-            trunk's stages or blocks to return; None for all. Defaults to
-            None.
+        out_indices (int | Sequence[int] | None): With ``'featmap'``, which
+            of the trunk's stages or blocks to return, in increasing order;
+            None for all. Defaults to None.
         frozen (bool): Keep all weights and the statistics of batch norms.
             Defaults to False.
         frozen_stages (int): Keep those of the first parts: -1 of none, 0 of
@@ -57,7 +57,7 @@ class OpenCLIPVisionTower(LibraryTower):
         model: str | dict[str, Any],
         *,
         out_type: str = 'pooled',
-        out_indices: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] | None = None,
         frozen: bool = False,
         frozen_stages: int = -1,
         norm_eval: bool = False,

@@ -34,9 +34,9 @@ class TimmVisionTower(LibraryTower):
         out_type (str): ``'pooled'``: one vector, pooled as in timm,
             ``(B, C)`` or ``(B, D)``; ``'featmap'``: maps ``(B, C, H, W)`` of
             the patches.
-        out_indices (Sequence[int] | None): With ``'featmap'``, which blocks'
-            outputs to return, in increasing order; None for all. Defaults to
-            None.
+        out_indices (int | Sequence[int] | None): With ``'featmap'``, which
+            blocks' outputs to return, in increasing order; None for all.
+            Defaults to None.
         norm_outputs (str): ``'last'``: the last block's map has passed the
             final norm, if the model has one before it pools; ``'none'``: no
             map has. Defaults to ``'last'``.
@@ -64,7 +64,7 @@ class TimmVisionTower(LibraryTower):
         img_size: int | tuple[int, int] | None = None,
         proj_dim: int | None = None,
         out_type: str = 'pooled',
-        out_indices: Sequence[int] | None = None,
+        out_indices: int | Sequence[int] | None = None,
         norm_outputs: str = 'last',
         frozen: bool = False,
         frozen_stages: int = -1,
@@ -93,7 +93,7 @@ class TimmVisionTower(LibraryTower):
         self.img_size = timm_img_size(tower) if img_size is None else img_size
         self.norm_outputs = norm_outputs
         depth = len(tower.blocks)
-        indices = range(depth) if out_indices is None else out_indices
+        indices = self.out_indices or range(depth)
         self._has_last = any(index % depth == depth - 1 for index in indices)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -74,7 +74,7 @@ def test_unknown_names_and_arguments_are_refused():
         OpenCLIPVisionTower('RN50', out_type='raw')
     with pytest.raises(ValueError, match='out_indices needs'):
         OpenCLIPVisionTower('RN50', out_indices=[0])
-    for indices in [2, 1], [1, 1], [-1, 0]:
+    for indices in [2, 1], [1, 1], [-1, 0], []:
         with pytest.raises(ValueError, match='out_indices must increase'):
             small_resnet(out_type='featmap', out_indices=indices)
 
