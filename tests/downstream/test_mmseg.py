@@ -295,6 +295,8 @@ model = dict(
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (256, 48)
 test_dataloader['dataset']['pipeline'] = test_pipeline
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[0] = [test_pipeline[1]]
 """
 DATA_SETS = {
     'ade20k': ('ade20k', 'ade/ADEChallengeData2016/images/validation/0.jpg'),
