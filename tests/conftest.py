@@ -30,6 +30,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# Workers of a run that failed are waited for: five seconds each, in torch.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
+
 # Other packages, in an environment of their own: `make test-downstream`.
 collect_ignore = ['downstream']
 REPOSITORY = Path(__file__).parents[1]
