@@ -99,7 +99,21 @@ def _run(runner: Runner, cfg: Config, log: Path) -> None:
         open(log, 'a', encoding='utf-8') as whole,
         contextlib.redirect_stdout(whole),  # mmengine prints a line
     ):
-        runner.train()
+        try:
+            runner.train()
+        finally:
+            _end_workers(runner)
+
+
+def _end_workers(runner: Runner) -> None:
+    """End the processes that load images, as nothing refers to them.
+
+    In the garbage of a notebook, torch would wait five seconds for each.
+    """
+    for loop in runner._train_loop, runner._val_loop:
+        for name in ('dataloader_iterator', 'dataloader'):
+            if hasattr(loop, name):
+                setattr(loop, name, None)
 
 
 def _end_log(runner: Runner, log: Path) -> None:

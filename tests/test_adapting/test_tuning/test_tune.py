@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -113,6 +114,27 @@ def test_only_curves_and_the_log_stay(tuned):
     assert len(result.training['steps']) == STEPS
     assert new.written() == {'events', 'train.log'}
     assert 'Iter(train)' in new.folder.log.read_text()
+
+
+def test_no_process_is_left_to_the_garbage_collector(
+    new, run, monkeypatch, tmp_path
+):
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        f'_base_ = [{str(run.config)!r}]\n'
+        'train_dataloader = dict(num_workers=1, persistent_workers=True)'
+    )
+    trained = []
+
+    def train(*args):
+        trained.append(tuning_train(*args))  # and so is not freed
+        return trained[0]
+
+    tuning_train = tuning.train
+    monkeypatch.setattr(tuning, 'train', train)
+    before = {*multiprocessing.active_children()}
+    new.tune(recipe=str(config))
+    assert trained and before.issuperset(multiprocessing.active_children())
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(new, monkeypatch):
