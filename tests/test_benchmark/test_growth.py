@@ -20,7 +20,7 @@ def test_powers_are_those_between_neighbours(tmp_path):
 def test_every_choice_is_measured(monkeypatch, capsys, tmp_path):
     from mmclip.commands.bench import main
 
-    tower = dict(width=16, depth=1, num_heads=2)
+    tower = dict(width=16, depth=2, num_heads=2)
     monkeypatch.setattr(growth, 'TOWER', tower)
     choices = {key: (what, (16, 32)) for key, (what, _) in CHOICES.items()}
     choices['depth'] = ('blocks', (1, 2))
