@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     lines = config_lines(clip, args.out)
     kind = 'classifier'
     if args.segmenter:
-        lines, kind = segmenter_lines(checkpoint, args.out), 'segmenter'
+        lines, kind = segmenter_lines(checkpoint), 'segmenter'
     print(f'use it in the model of a config as:\n{lines}')
     what = f'a {kind} of {len(classes)} classes'
     print_written(

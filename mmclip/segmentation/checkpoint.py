@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.utils import to_2tuple
 
 from mmclip.checkpoint.towers.sources import find_source
 from mmclip.checkpoint.towers.tower import CLIP
+from mmclip.datasets.preprocessing import data_preprocessor
 from mmclip.errors import CheckpointError
 from mmclip.segmentation.class_names import ClassNames
 from mmclip.segmentation.map_file import colour
@@ -27,8 +29,8 @@ def check_tower(backbone: dict[str, Any], called: str) -> None:
         )
 
 
-def segmenter_lines(checkpoint: dict[str, Any], path: object) -> str:
-    """Return the lines to paste into the ``model`` of mmseg's config."""
+def segmenter_lines(checkpoint: dict[str, Any]) -> str:
+    """Return the lines that are the ``model`` of a config of mmseg."""
     state_dict, clip = checkpoint['state_dict'], checkpoint['meta']['clip']
     num_names, width = state_dict['decode_head.fc.weight'].shape
     num_classes = int(state_dict['decode_head.class_of'].max()) + 1
@@ -39,9 +41,22 @@ def segmenter_lines(checkpoint: dict[str, Any], path: object) -> str:
         num_classes=num_classes,
         num_names=num_names,
     )
-    return '\n'.join(
+    pixels = data_preprocessor(clip['preprocess'])
+    pixels['bgr_to_rgb'] = pixels.pop('to_rgb')
+    height, width = to_2tuple(clip['img_size'])
+    parts = dict(
+        data_preprocessor=dict(type='SegDataPreProcessor') | pixels,
+        backbone=backbone,
+        decode_head=head,
+        test_cfg=dict(
+            mode='slide',
+            crop_size=(height, width),
+            stride=(height // 2, width // 2),
+        ),
+    )
+    return "  type='EncoderDecoder',\n" + '\n'.join(
         f'  {name}=dict({", ".join(f"{k}={v!r}" for k, v in part.items())}),'
-        for name, part in (('backbone', backbone), ('decode_head', head))
+        for name, part in parts.items()
     )
 
 

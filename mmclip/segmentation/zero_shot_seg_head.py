@@ -102,6 +102,11 @@ def _refuse_other_classes(
     class_of = state_dict.get(f'{prefix}class_of')
     if class_of is None or not class_of.numel():
         return  # the caller's strict check reports it
+    if len(class_of) != len(module.class_of):
+        raise CheckpointError(
+            f'The checkpoint has {len(class_of)} names of classes, the head '
+            f'{len(module.class_of)}: set num_names={len(class_of)}.'
+        )
     if class_of.min() < 0 or class_of.max() + 1 != module.num_classes:
         raise CheckpointError(
             f'{prefix}class_of has classes {int(class_of.min())} to '

@@ -49,4 +49,6 @@ def install_full(folder: Path) -> None:
 
 
 if __name__ == '__main__':
+    if sys.argv[1:] not in (['lite'], ['full']):
+        sys.exit(__doc__)
     main(sys.argv[1])

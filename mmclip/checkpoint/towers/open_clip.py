@@ -428,11 +428,6 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return model_cfg, preprocess
     if Path(name).suffix == '.json':
         raise FileNotFoundError(f'Model config {name} does not exist.')
-    if name and Path(name).is_dir():
-        raise CheckpointError(
-            f'{name} is a folder. Give a model name, or the config.json or '
-            'open_clip_config.json in it.'
-        )
     shipped = model_config(name)
     if shipped is None:
         import open_clip

@@ -130,6 +130,11 @@ def find_source(name: str, pretrained: str, tag: str | None = None) -> Source:
 
     Args and errors as in :func:`convert_source`.
     """
+    if name and Path(name).is_dir():
+        raise CheckpointError(
+            f'{name} is a folder. Give a model name, or the config.json or '
+            'open_clip_config.json in it.'
+        )
     if is_hugging_face_config(name):
         if tag is not None:
             raise CheckpointError(

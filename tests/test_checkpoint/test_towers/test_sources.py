@@ -103,6 +103,10 @@ class TestBadInput:
         name = str(dtype).removeprefix('torch.')
         assert dtypes(convert_file(change, dtype=name)) == {dtype}
 
+    def test_a_folder_is_not_a_name(self, tmp_path):
+        with pytest.raises(CheckpointError, match='is a folder. Give a model'):
+            convert_source(str(tmp_path), 'weights.bin')
+
     def test_a_folder_without_config(self, tmp_path):
         with pytest.raises(FileNotFoundError, match='neither an open_clip'):
             convert_folder(tmp_path)
