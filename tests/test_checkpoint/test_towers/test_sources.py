@@ -104,7 +104,7 @@ class TestBadInput:
         assert dtypes(convert_file(change, dtype=name)) == {dtype}
 
     def test_a_folder_is_not_a_name(self, tmp_path):
-        with pytest.raises(CheckpointError, match='is a folder. Give a model'):
+        with pytest.raises(CheckpointError, match=r'is a folder\. Give'):
             convert_source(str(tmp_path), 'weights.bin')
 
     def test_a_folder_without_config(self, tmp_path):
