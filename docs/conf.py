@@ -10,7 +10,8 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT))  # tools.demo is not installed
+# The demo is not installed, and imports its neighbours.
+sys.path[:0] = [str(ROOT), str(ROOT / 'tools' / 'demo')]
 
 project = 'mmclip'
 author = 'The mmclip authors'
