@@ -118,7 +118,7 @@ def test_the_zero_shot_head_knows_padding():
         head.loss_by_feat(scores, [])
 
 
-def tower(**changes):
+def tower():
     return dict(
         type='mmclip.CLIPVisionTransformer',
         arch=dict(width=32, depth=2, num_heads=2, mlp_width=128),
@@ -128,7 +128,6 @@ def tower(**changes):
         proj_dim=24,
         out_type='featmap',
         dense='sclip',
-        **changes,
     )
 
 
