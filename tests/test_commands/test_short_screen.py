@@ -7,8 +7,10 @@ EPOCH = 'train_cfg.max_epochs=1'
 def test_the_screen_is_short_and_the_log_is_not(project, call):
     trained = call(train.main, 'config.py', *SHORT, EPOCH)
     checkpoint = 'work_dirs/config/epoch_1.pth'
-    where = ('--work-dir', 'work_dirs/tested')  # logs are named by the second
-    tested = call(test.main, 'config.py', checkpoint, *where, *SHORT)
+    # mmengine names logs by the second, in which both may be.
+    named = (*SHORT, 'experiment_name=tested')
+    where = ('--work-dir', 'work_dirs/tested')
+    tested = call(test.main, 'config.py', checkpoint, *where, *named)
     assert trained.code == tested.code == 0
     assert 'INFO' not in trained.out + tested.out
     assert 'accuracy/top1 ' in tested.out
