@@ -77,7 +77,7 @@ def parse_global_blocks(
     """Return the blocks without windows: by default, the last of each quarter.
 
     Raises:
-        ValueError: If there is no such block, or no other.
+        ValueError: If the tower has no such block, or all are named.
     """
     if blocks is None:
         blocks = [-(-depth * i // 4) - 1 for i in range(1, 5)]

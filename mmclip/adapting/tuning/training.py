@@ -106,9 +106,9 @@ def _run(runner: Runner, cfg: Config, log: Path) -> None:
 
 
 def _end_workers(runner: Runner) -> None:
-    """End the processes that load images, as nothing refers to them.
+    """End the processes that load images, by forgetting their loaders.
 
-    In the garbage of a notebook, torch would wait five seconds for each.
+    Left to the garbage collector, torch waits five seconds for each.
     """
     for loop in runner._train_loop, runner._val_loop:
         for name in ('dataloader_iterator', 'dataloader'):
