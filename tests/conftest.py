@@ -17,8 +17,10 @@ os.environ['OMP_NUM_THREADS'] = '1'
 import open_clip
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+from mmpretrain.visualization import UniversalVisualizer
 from torch import nn
 
 from mmclip.analysis.parity import randomize
@@ -63,11 +65,15 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Forget the default scope and the signal handlers that a test leaves.
+    """Forget the runs and the signal handlers that a test leaves.
 
-    A command that is called in this process makes signals end it at once.
+    mmengine names what belongs to a run by the second in which it began, and
+    gives the run of another test in that second the same log. A command that
+    is called in this process makes signals end it at once.
     """
-    DefaultScope._instance_dict.clear()
+    kinds = DefaultScope, MMLogger, MessageHub, Visualizer, UniversalVisualizer
+    for kind in kinds:
+        kind._instance_dict.clear()
     before = {number: signal.getsignal(number) for number in STOPPING}
     yield
     for number, handler in before.items():

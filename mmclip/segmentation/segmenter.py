@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from mmclip.adapting.encoder import Encoder
-from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.datasets.preprocessing import data_preprocessor
 from mmclip.errors import CheckpointError, DataError
 from mmclip.models.loading import CALLER, loaded_by
@@ -99,13 +98,7 @@ class Segmenter:
             backbone |= dict(out_type='featmap', dense=dense)
         with loaded_by(CALLER):
             self.tower = MODELS.build(backbone).to(self.device).eval()
-        PretrainedCLIP(encoder.called).load(
-            dict(
-                state_dict=dict(encoder.state_dict),
-                meta=dict(clip=encoder.clip),
-            ),
-            self.tower,
-        )
+        self.tower.load_state_dict(encoder.state_dict)
         preprocess = encoder.clip['preprocess']
         method = preprocess['interpolation'].upper()
         self.interpolation = Image.Resampling[method]
