@@ -262,14 +262,6 @@ def check_files(args: argparse.Namespace) -> None:
             raise FileNotFoundError(f'{what} {path} does not exist.')
 
 
-def is_file(text: str) -> bool:
-    """Tell whether an argument is a file's path, and not what is in one."""
-    try:
-        return Path(text).is_file()
-    except OSError:  # too long for a path
-        return False
-
-
 def print_written(*files: tuple[Path | str, str], then: str = '') -> None:
     """Print the last lines of a command that writes files.
 

@@ -60,9 +60,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--names',
-        metavar='FILE',
-        help='class names for the text tower, one per line in the order of '
-        "the folders (default: the folders' names, with spaces for _ and -)",
+        metavar='FILE|NAME,NAME,...',
+        help='class names for the text tower, in the order of the folders, in '
+        "a text file with one per line or here (default: the folders' names, "
+        'with spaces for _ and -)',
     )
     add(
         '--templates',

@@ -8,7 +8,6 @@ from pathlib import Path
 from mmclip.commands._command_line import (
     Parser,
     command,
-    is_file,
     print_written,
 )
 
@@ -63,7 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.api import load
-    from mmclip.checkpoint.files.paths import check_free
+    from mmclip.checkpoint.files.paths import check_free, is_file
     from mmclip.errors import DataError
     from mmclip.predicting.inputs import find_images
     from mmclip.predicting.predictions import SHOWN, printable
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     for out in filter(None, (args.csv, args.html)):
         check_free(out, *inputs, force=args.force)
     paths = find_images(args.images, args.root)
-    model = load(args.model, _names(args.classes), device=args.device)
+    model = load(args.model, args.classes, device=args.device)
     found = model.answer(paths)
     written = []
     if args.csv:
@@ -93,9 +92,3 @@ def main(argv: list[str] | None = None) -> int:
             'have no answer.'
         )
     return 0
-
-
-def _names(classes: str | None) -> str | list[str] | None:
-    if classes is None or ',' not in classes or is_file(classes):
-        return classes
-    return [name.strip() for name in classes.split(',') if name.strip()]

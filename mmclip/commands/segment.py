@@ -13,7 +13,6 @@ from typing import Any
 from mmclip.commands._command_line import (
     Parser,
     command,
-    is_file,
     positive,
     print_written,
 )
@@ -106,7 +105,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmclip.adapting.inputs import check_model
-    from mmclip.checkpoint.files.paths import check_free
+    from mmclip.checkpoint.files.paths import check_free, is_file
     from mmclip.segmentation.class_names import parse_classes
 
     image = read(args.image)
@@ -161,12 +160,10 @@ def read(path: Path) -> Any:
 
 
 def _lines(classes: str) -> list[str]:
-    if not is_file(classes):
-        if classes.endswith('.txt'):
-            raise FileNotFoundError(f'There is no file {classes}.')
-        return [name for name in classes.split(',') if name.strip()]
-    try:
-        text = Path(classes).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise DataError(f'{classes} is not UTF-8 ({error}).') from error
-    return [line for line in text.splitlines() if line.strip()]
+    from mmclip.checkpoint.files.paths import is_file
+    from mmclip.text.class_embeddings import class_names
+
+    # Beside a background, one class is enough.
+    if ',' in classes or classes.endswith('.txt') or is_file(classes):
+        return class_names(classes)
+    return [classes]

@@ -42,9 +42,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         '--classes',
         default='imagenet',
-        metavar='imagenet|FILE',
-        help="the class names: open_clip's for ImageNet-1k, or a text file "
-        'with one name per line in the order of the labels, which is '
+        metavar='imagenet|FILE|NAME,NAME,...',
+        help="the class names: open_clip's for ImageNet-1k, a text file with "
+        'one name per line, or names, in the order of the labels, which is '
         'alphabetical for class folders (default: %(default)s)',
     )
     add(

@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from tqdm import tqdm
 
-from mmclip.checkpoint.files.paths import files_of, is_local, sha256
+from mmclip.checkpoint.files.paths import files_of, is_file, is_local, sha256
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_model
@@ -140,18 +140,22 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
 
     Args:
         classes (str | Sequence[str]): ``'imagenet'`` for open_clip's names of
-            ImageNet-1k, a file with one name per line, or the names.
+            ImageNet-1k, a text file with one name per line, names with commas
+            between them, or a list of names.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        DataError: If the file is not UTF-8.
+        FileNotFoundError: If there is no such file, and no comma.
     """
-    import open_clip
-
     if classes == 'imagenet':
+        import open_clip
+
         return list(open_clip.IMAGENET_CLASSNAMES)
-    if isinstance(classes, str):
-        return _lines(classes, ['imagenet'])
-    return list(classes)
+    if not isinstance(classes, str):
+        return list(classes)
+    if ',' in classes and not is_file(classes):
+        return [name.strip() for name in classes.split(',') if name.strip()]
+    return _lines(classes, ['imagenet'])
 
 
 def named_templates(templates: str | Sequence[Template]) -> list[Template]:
@@ -349,5 +353,8 @@ def _lines(path: str, known: Iterable[str]) -> list[str]:
     if not file.is_file():
         near = did_you_mean(path, known)
         raise FileNotFoundError(f'{path} does not exist{near}.')
-    lines = file.read_text(encoding='utf-8').splitlines()
+    try:
+        lines = file.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f'{path} is not UTF-8 text ({error}).') from error
     return [line.strip() for line in lines if line.strip()]

@@ -13,6 +13,7 @@ from safetensors.torch import load, save_file
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError
+from mmclip.errors import DataError
 from mmclip.text import class_embeddings as module
 from mmclip.text.class_embeddings import (
     class_names,
@@ -318,8 +319,13 @@ def test_names_and_templates_by_word_and_by_file(tmp_path):
     assert len(named_templates('openai')) == 80
     assert len(named_templates('simple')) == 7
     path = tmp_path / 'names.txt'
-    path.write_text('cat\n\n  fire truck \n')
+    path.write_text('cat\n\n  fire truck \n', encoding='utf-8-sig')
     assert class_names(str(path)) == ['cat', 'fire truck']
+    assert class_names('cat, fire truck') == ['cat', 'fire truck']
+    assert len(class_names('a long name,' * 1000)) == 1000
+    path.write_bytes('café\nsky'.encode('latin-1'))
+    with pytest.raises(DataError, match=r'names\.txt is not UTF-8'):
+        class_names(str(path))
     with pytest.raises(FileNotFoundError, match=r'no\.txt does not exist'):
         named_templates(str(tmp_path / 'no.txt'))
 

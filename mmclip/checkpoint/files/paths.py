@@ -56,6 +56,14 @@ def is_local(pretrained: str) -> bool:
     )
 
 
+def is_file(text: str) -> bool:
+    """Return whether a text is the path of a file, and not what is in one."""
+    try:
+        return Path(text).expanduser().is_file()
+    except OSError:  # too long for a path
+        return False
+
+
 def find_weights(folder: Path) -> Path:
     """Find the weight file in a folder.
 
