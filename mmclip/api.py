@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mmengine.device import get_device
 
-from mmclip.adapting.encoder import CONFIG
 from mmclip.adapting.run_files.model_file import build_model, read_model
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.checkpoint.files.paths import find_weights
 from mmclip.errors import ArgumentError, CheckpointError, DataError
+from mmclip.named_model.encoder import CONFIG
 from mmclip.predicting.classifier import Classifier
 from mmclip.text.class_embeddings import (
     Template,

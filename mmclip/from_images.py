@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmclip.adapting.inputs import check_model, check_recipe, other_folders
+from mmclip.adapting.inputs import check_recipe, other_folders
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.adapting.screen import log_to
+from mmclip.named_model.check import check_model
 from mmclip.own_images.read import read_images
 from mmclip.post_import import hide_mmcv_lite
 

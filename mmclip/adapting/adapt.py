@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 
-from mmclip.adapting.encoder import Encoder, encode, open_encoder
+from mmclip.adapting.encode import encode
 from mmclip.adapting.insights import embedding_map, near_duplicates
 from mmclip.adapting.material import Material, copies
 from mmclip.adapting.one_label import make_one
@@ -21,11 +21,12 @@ from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.tune import NAME as TUNED
 from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS, several_labels
-from mmclip.few_shot.method import Encoded, Text
+from mmclip.few_shot.method import Encoded
+from mmclip.named_model.encoder import Encoder, open_encoder
 from mmclip.own_images.listing import number
 from mmclip.own_images.survey import find_small, survey
 from mmclip.own_images.table import SPLITS, Finding, Images
-from mmclip.text.class_embeddings import Template, make_texts
+from mmclip.text.class_embeddings import ClassEmbeddings, Template, make_texts
 from mmclip.version import __version__
 
 
@@ -50,7 +51,7 @@ def learn(
     Args:
         images (Images): The images.
         folder (RunFolder): The folder of the run.
-        model (str): See :func:`.encoder.open_encoder`.
+        model (str): See :func:`mmclip.named_model.encoder.open_encoder`.
         weights (str | None): See there.
         names (Sequence[str] | None): Class names for the text tower, in the
             order of the classes. Defaults to the names of the folders, with
@@ -179,7 +180,7 @@ def see(
     encoder: Encoder,
     images: Images,
     folder: RunFolder,
-    text: Text | None,
+    text: ClassEmbeddings | None,
     say: Callable[[str], None],
 ) -> Encoded:
     """Compute what the image tower says of the images."""

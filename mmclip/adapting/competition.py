@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmclip.adapting.choice import interval
-from mmclip.adapting.encoder import Encoder, encode
+from mmclip.adapting.encode import encode
 from mmclip.adapting.material import Material
 from mmclip.adapting.tuning.tune import (
     LINEAR,
@@ -25,6 +25,7 @@ from mmclip.few_shot import METHODS
 from mmclip.few_shot.cross_validation import choose
 from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.few_shot.temperature import best_loss
+from mmclip.named_model.encoder import Encoder
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmclip.adapting.encoder import Encoder
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.engine.checks.duplicates import find_copies
 from mmclip.few_shot.method import Encoded
+from mmclip.named_model.encoder import Encoder
 from mmclip.own_images.table import Images
 
 Say = Callable[[str], None]

@@ -104,8 +104,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmclip.adapting.inputs import check_model
     from mmclip.checkpoint.files.paths import check_free, is_file
+    from mmclip.named_model.check import check_model
     from mmclip.segmentation.class_names import parse_classes
 
     image = read(args.image)
@@ -118,8 +118,8 @@ def main(argv: list[str] | None = None) -> int:
             f'{len(classes.classes):,}.'
         )
     check_model(args.model, args.weights)
-    from mmclip.adapting.encoder import open_encoder
     from mmclip.checkpoint.files.atomic import atomic_file
+    from mmclip.named_model.encoder import open_encoder
     from mmclip.segmentation.map_file import save_map, shares
     from mmclip.segmentation.segmenter import Segmenter
     from mmclip.text.class_embeddings import named_templates

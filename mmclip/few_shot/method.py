@@ -14,43 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmclip.named_model.encoder import Projection
+from mmclip.text.class_embeddings import ClassEmbeddings
+
 CHUNK = 2**22  # logits that are computed at once
 DELAY = 3  # seconds before there is a bar
 
 T = TypeVar('T')
-
-
-@dataclass(frozen=True)
-class Projection:
-    """The linear layer into CLIP's joint space.
-
-    Args:
-        weight (Tensor): ``(C, D)``.
-        bias (Tensor | None): ``(D,)``, None if it has none.
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
-
-    def __call__(self, pooled: Tensor) -> Tensor:
-        """Project ``(N, C)`` to ``(N, D)``."""
-        projected = pooled @ self.weight
-        return projected if self.bias is None else projected + self.bias
-
-
-@dataclass(frozen=True)
-class Text:
-    """What CLIP's text tower says of the classes.
-
-    Args:
-        embeddings (Tensor): ``(K, D)``, of length one.
-        logit_scale (float): The factor of cosines.
-        logit_bias (float): Added afterwards; zero except for SigLIP.
-    """
-
-    embeddings: Tensor
-    logit_scale: float
-    logit_bias: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,14 +34,14 @@ class Encoded:
         num_classes (int): K.
         projection (Projection | None): None if the tower has none; its
             features are then already in the joint space (D is C).
-        text (Text | None): None without a text tower.
+        text (ClassEmbeddings | None): None without a text tower.
     """
 
     pooled: Tensor
     labels: Tensor
     num_classes: int
     projection: Projection | None = None
-    text: Text | None = None
+    text: ClassEmbeddings | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -14,10 +14,10 @@ from mmclip.few_shot.method import (
     Classifier,
     Encoded,
     Method,
-    Projection,
     progress,
 )
 from mmclip.few_shot.zero_shot import cosine_classifier
+from mmclip.named_model.encoder import Projection
 
 STEPS = 300
 LR = 1e-3  # 1e-4 to 1e-2 do equally well in the authors' table

@@ -10,10 +10,10 @@ from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
 
-from mmclip.adapting.encoder import Encoder
 from mmclip.datasets.preprocessing import data_preprocessor
 from mmclip.errors import CheckpointError, DataError
 from mmclip.models.loading import CALLER, loaded_by
+from mmclip.named_model.encoder import Encoder
 from mmclip.registry import MODELS
 from mmclip.segmentation.checkpoint import check_tower
 from mmclip.segmentation.class_names import ClassNames

@@ -2,7 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmclip.few_shot.method import Encoded, Projection, Text
+from mmclip.few_shot.method import Encoded
+from mmclip.named_model.encoder import Projection
+from mmclip.text.class_embeddings import ClassEmbeddings
 
 
 def make_images(
@@ -21,7 +23,11 @@ def make_images(
     weight = noise(channels, width) / channels**0.5
     text = F.normalize(centres @ weight + noise(number, width), dim=-1)
     return Encoded(
-        pooled, labels, number, Projection(weight), Text(text, 20.0, -1.0)
+        pooled,
+        labels,
+        number,
+        Projection(weight),
+        ClassEmbeddings(text, 20.0, -1.0),
     )
 
 

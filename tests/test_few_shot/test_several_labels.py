@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from mmclip.few_shot.method import Encoded, Method, Projection, Text
+from mmclip.few_shot.method import Encoded, Method
 from mmclip.few_shot.several_labels import (
     LinearProbe,
     NearestNeighbours,
@@ -16,6 +16,8 @@ from mmclip.few_shot.several_labels import (
     make_folds,
     out_of_fold,
 )
+from mmclip.named_model.encoder import Projection
+from mmclip.text.class_embeddings import ClassEmbeddings
 from tests.test_few_shot.formulas import unit
 
 
@@ -34,7 +36,7 @@ def make_images(number: int = 60, seed: int = 0) -> Encoded:
         targets,
         4,
         Projection(weight),
-        Text(F.normalize(names, dim=-1), 20.0),
+        ClassEmbeddings(F.normalize(names, dim=-1), 20.0, 0.0),
     )
 
 

@@ -14,9 +14,9 @@ from digits import DIGIT_NAMES, SIZE
 from PIL import Image
 from run import DEMO, OPEN_CLIP, TEMPLATES
 
-from mmclip.adapting.encoder import open_encoder
 from mmclip.markdown import markdown_table
 from mmclip.models.dense import DENSE
+from mmclip.named_model.encoder import open_encoder
 from mmclip.segmentation.class_names import parse_classes
 from mmclip.segmentation.map_file import save_map
 from mmclip.segmentation.segmenter import WINDOWS, Segmenter

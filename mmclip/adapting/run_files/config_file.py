@@ -7,7 +7,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmclip.adapting.encoder import Encoder
 from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.adapting.tuning.plan import PATIENCE, Plan, make_plan
 from mmclip.datasets.preprocessing import (
@@ -16,6 +15,7 @@ from mmclip.datasets.preprocessing import (
     test_pipeline,
 )
 from mmclip.few_shot.method import Classifier
+from mmclip.named_model.encoder import Encoder
 from mmclip.own_images.table import Images
 from mmclip.shipped import shipped
 

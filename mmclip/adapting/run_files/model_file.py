@@ -10,7 +10,6 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmclip.adapting.calibration import Calibration
-from mmclip.adapting.encoder import Encoder
 from mmclip.adapting.run_files.config_file import head_config
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.files.writing import write_checkpoint
@@ -21,6 +20,7 @@ from mmclip.checkpoint.towers.tower import OTHER, build_backbone
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Classifier
+from mmclip.named_model.encoder import Encoder
 
 # The heads that are built, and their arguments besides the sizes.
 HEADS: dict[str, tuple[str, ...]] = {

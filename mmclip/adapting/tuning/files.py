@@ -8,7 +8,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmclip.adapting.encoder import Encoder
 from mmclip.adapting.run_files.config_file import write_config
 from mmclip.adapting.run_files.model_file import write_model
 from mmclip.adapting.run_files.run_folder import RunFolder, write_text
@@ -16,6 +15,7 @@ from mmclip.adapting.tuning.plan import Plan
 from mmclip.checkpoint.meta import TRAINING
 from mmclip.engine.config.load import load_config
 from mmclip.few_shot.method import Classifier, Encoded
+from mmclip.named_model.encoder import Encoder
 from mmclip.own_images.table import Images
 
 # mmengine's name for the folder of a run's logs, such as 20261130_034500.

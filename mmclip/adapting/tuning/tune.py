@@ -14,7 +14,7 @@ import torch
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor
 
-from mmclip.adapting.encoder import Encoder, encode
+from mmclip.adapting.encode import encode
 from mmclip.adapting.inputs import RECIPES
 from mmclip.adapting.run_files.config_file import dataset
 from mmclip.adapting.run_files.run_folder import RunFolder
@@ -31,7 +31,8 @@ from mmclip.adapting.tuning.training import Trained, train
 from mmclip.adapting.tuning.wise_ft import ALPHA, choose_alpha
 from mmclip.averaging.average import interpolate, read_weights
 from mmclip.engine.config.load import load_config
-from mmclip.few_shot.method import Classifier, Encoded, Method, Projection
+from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.named_model.encoder import Encoder, Projection
 from mmclip.own_images.splits import split_by_class
 from mmclip.own_images.table import Images
 from mmclip.text.zero_shot_head import ZeroShotClsHead

@@ -13,7 +13,6 @@ import torch
 import mmclip
 from mmclip.adapting import competition
 from mmclip.adapting.adapt import see
-from mmclip.adapting.encoder import Encoder, open_encoder
 from mmclip.adapting.material import Material
 from mmclip.adapting.run_files import config_file
 from mmclip.adapting.run_files.model_file import read_model, write_model
@@ -27,6 +26,7 @@ from mmclip.engine import ProgressHook
 from mmclip.few_shot.linear_probe import LinearProbe
 from mmclip.few_shot.method import Encoded
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
+from mmclip.named_model.encoder import Encoder, open_encoder
 from mmclip.own_images.read import read_images
 from mmclip.own_images.table import Images
 

@@ -1,4 +1,4 @@
-"""The CLIP model that a user names, and what it sees in images."""
+"""The towers of the CLIP model that a user names."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -7,34 +7,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
+from torch import Tensor
 
-from mmclip.adapting.inputs import check_model
-from mmclip.adapting.screen import duration
-from mmclip.checkpoint.files.paths import files_of, is_local
+from mmclip.checkpoint.files.paths import find_weights
 from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.meta import Clip, read_clip
-from mmclip.checkpoint.pretrained import PretrainedCLIP
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.checkpoint.towers.tower import HubError
-from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
-from mmclip.datasets.transforms.load_image import LoadImageError
-from mmclip.engine.checks.damage import find_damaged
+from mmclip.duration import duration
 from mmclip.errors import CheckpointError
-from mmclip.few_shot.method import Projection, Text
-from mmclip.models.loading import CALLER, loaded_by
-from mmclip.own_images.survey import refuse_unreadable
-from mmclip.probing.features import Features, extract_features
-from mmclip.registry import DATASETS
-from mmclip.text.class_embeddings import Template, embed_classes
+from mmclip.named_model.check import check_model
+from mmclip.text.class_embeddings import (
+    ClassEmbeddings,
+    Template,
+    embed_classes,
+)
 from mmclip.text.whole_model import TokenizerError
 
 CONFIG = 'open_clip_config.json'
 PREFIX = 'backbone.'
 Say = Callable[[str], None]
-Embed = Callable[[Sequence[str], Sequence[Template], Say], Text]
+Embed = Callable[[Sequence[str], Sequence[Template], Say], ClassEmbeddings]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The linear layer into CLIP's joint space.
+
+    Args:
+        weight (Tensor): ``(C, D)``.
+        bias (Tensor | None): ``(D,)``, None if it has none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """Project ``(N, C)`` to ``(N, D)``."""
+        projected = pooled @ self.weight
+        return projected if self.bias is None else projected + self.bias
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Encoder:
 
     called: str
     clip: Clip
-    state_dict: dict[str, torch.Tensor]
+    state_dict: dict[str, Tensor]
     embed: Embed | None
 
     @property
@@ -88,7 +101,6 @@ class Encoder:
 def open_encoder(
     model: str,
     weights: str | None = None,
-    tag: str | None = None,
     device: str | None = None,
 ) -> Encoder:
     """Find a CLIP model and convert its image tower.
@@ -99,8 +111,6 @@ def open_encoder(
             converted or trained, which has no text tower.
         weights (str | None): A local file with the weights of
             ``'NAME/TAG'``. Defaults to None: open_clip's download.
-        tag (str | None): For a local folder, as in
-            :func:`mmclip.checkpoint.convert_source`.
         device (str | None): Where texts are embedded. Defaults to None: on a
             GPU if there is one.
 
@@ -111,7 +121,7 @@ def open_encoder(
     """
     check_model(model, weights)
     device = device or get_device()
-    path = Path(model).expanduser()
+    path, tag = Path(model).expanduser(), None
     if path.is_file():
         return _converted(model)
     if path.is_dir():
@@ -129,7 +139,7 @@ def open_encoder(
 
     def embed(
         classes: Sequence[str], templates: Sequence[Template], say: Say
-    ) -> Text:
+    ) -> ClassEmbeddings:
         def announce(texts: int, seconds: float) -> None:
             say(
                 f'{texts:,} texts with the classes on {device}: about '
@@ -137,7 +147,7 @@ def open_encoder(
             )
 
         try:
-            found = embed_classes(
+            return embed_classes(
                 name,
                 pretrained,
                 classes,
@@ -155,7 +165,6 @@ def open_encoder(
                 f'what starts from it: type {shlex.join(convert)}, then adapt '
                 f'with --model {out}.'
             ) from error
-        return Text(found.embeddings, found.logit_scale, found.logit_bias)
 
     return Encoder(
         model,
@@ -163,74 +172,6 @@ def open_encoder(
         _without_prefix(checkpoint['state_dict']),
         embed,
     )
-
-
-def encode(
-    encoder: Encoder,
-    dataset: dict[str, Any],
-    cache: Path,
-    *,
-    batch_size: int = 32,
-    num_workers: int = 2,
-    say: Callable[[str], None] | None = None,
-) -> Features:
-    """Compute the features before the projection, ``(N, C)``, or read them.
-
-    Args:
-        encoder (Encoder): The tower.
-        dataset (dict): The config of the data set, without a pipeline.
-        cache (Path): The folder of cached features.
-        batch_size (int): Images per forward pass. Defaults to 32.
-        num_workers (int): Processes that load images. Defaults to 2.
-        say (Callable | None): Prints a line for the user, if it takes long.
-            Defaults to None.
-    """
-    init_default_scope('mmpretrain')
-    clip = encoder.clip
-    pipeline = test_pipeline(clip['preprocess'], clip['img_size'])
-    cfg = Config(
-        dict(
-            model=dict(
-                type='ImageClassifier',
-                data_preprocessor=data_preprocessor(clip['preprocess']),
-                backbone=encoder.backbone(projects=False),
-                head=dict(
-                    type='LinearClsHead',
-                    num_classes=2,
-                    in_channels=encoder.width(),
-                ),
-            ),
-            test_dataloader=dict(
-                batch_size=batch_size,
-                num_workers=num_workers,
-                collate_fn=dict(type='default_collate'),
-                dataset=dict(dataset, pipeline=pipeline),
-            ),
-        )
-    )
-    with loaded_by(CALLER):
-        model = MODELS.build(cfg.model)
-    PretrainedCLIP(encoder.called).load(
-        dict(state_dict=dict(encoder.state_dict), meta=dict(clip=clip)),
-        model.backbone,
-    )
-    built = DATASETS.build(cfg.test_dataloader.dataset)
-
-    def announce(images: int, seconds: float) -> None:
-        if say:
-            say(
-                f'features of {images:,} images on {get_device()}: about '
-                f'{duration(seconds)}'
-            )
-
-    try:
-        return extract_features(
-            model, cfg, 'all', cache, dataset=built, announce=announce
-        )
-    except LoadImageError:  # from inside a file, which the survey did not see
-        paths = [built.get_data_info(i)['img_path'] for i in range(len(built))]
-        refuse_unreadable(find_damaged(paths))
-        raise
 
 
 def _converted(path: str) -> Encoder:
@@ -255,9 +196,8 @@ def _converted(path: str) -> Encoder:
 def _weights_in(folder: Path) -> Path:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f'{folder} has no {CONFIG}.')
-    assert is_local(str(folder))
-    return files_of(str(folder))[0]
+    return find_weights(folder)
 
 
-def _without_prefix(tensors: Any) -> dict[str, torch.Tensor]:
+def _without_prefix(tensors: Any) -> dict[str, Tensor]:
     return {key.removeprefix(PREFIX): tensors[key] for key in tensors}
