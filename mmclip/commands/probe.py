@@ -22,7 +22,7 @@ from mmclip.commands._command_line import (
 
 if TYPE_CHECKING:
     from mmclip.probing import ProbeResult
-    from mmclip.probing.logistic import Trial
+    from mmclip.probing.sweep import Trial
 
 EXAMPLES = """\
   %(prog)s configs/clip/clip-l-336_linear-probe_in1k.py \\

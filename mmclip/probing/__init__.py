@@ -6,9 +6,9 @@ from mmclip.probing.logistic import (
     LinearClassifier,
     LogisticRegression,
     fit,
-    sweep,
 )
 from mmclip.probing.probe import ProbeResult, probe
+from mmclip.probing.sweep import sweep
 
 __all__ = [
     'Features',

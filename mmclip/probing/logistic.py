@@ -1,33 +1,27 @@
 """Logistic regression on frozen features, as in the CLIP paper.
 
-Source: arXiv 2103.00020, appendix A.3: L-BFGS with at most 1,000 iterations,
-and a sweep of the L2 regularisation on a validation split.
+Source: arXiv 2103.00020, appendix A.3: L-BFGS with at most 1,000 iterations.
 
 Shapes: N samples, C channels, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, log
+from math import log
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor
-from tqdm import tqdm
 
 from mmclip.errors import DataError
+from mmclip.probing.lbfgs import minimize
 
 MAX_ITERATIONS = 1000
-MAX_HALVINGS = 10  # of a step
-DELAY = 3  # seconds before there is a bar
-HISTORY = 10  # steps, scipy's default
 TOLERANCE = 1e-7  # of the loss, or of what was gained
 CHUNK = 2**24  # logits in memory at once
 SMALL = 2**30  # products per evaluation, up to which float64 takes no time
-STEPS = 96  # from 1e-6 to 1e6, 8 per decade
-FIRST_STRIDE = 16  # 2 decades
 
 
 @dataclass(frozen=True)
@@ -48,28 +42,11 @@ class LinearClassifier:
     def scores(self, features: np.ndarray) -> Tensor:
         """Compute the logits ``(N, K)`` of features ``(N, C)``, on the CPU."""
         weight, bias = torch.tensor(self.weight), torch.tensor(self.bias)
-        chunks = (
+        parts = (
             F.linear(_tensor(features[rows]), weight, bias)
-            for rows in _chunks(len(features), len(weight))
+            for rows in chunks(len(features), len(weight))
         )
-        return torch.cat(list(chunks))
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The result of one strength of regularisation.
-
-    Args:
-        c (float): The inverse strength, scikit-learn's ``C``.
-        accuracy (float): Top-1 in percent on the validation split.
-        loss (float): Mean cross entropy there.
-        converged (bool): As in :class:`LinearClassifier`.
-    """
-
-    c: float
-    accuracy: float
-    loss: float
-    converged: bool
+        return torch.cat(list(parts))
 
 
 class LogisticRegression:
@@ -94,8 +71,8 @@ class LogisticRegression:
             drawn to. Defaults to None: zeros.
         tolerance (float | None): The share of the loss, or of what was
             gained, that may be left to gain. Defaults to None: 1e-7.
-        max_iterations (int): After which the solver stops in any case.
-            Defaults to 1,000.
+        max_iterations (int | None): After which the solver stops in any case.
+            Defaults to None: 1,000.
 
     Raises:
         DataError: If a class has no sample.
@@ -109,10 +86,12 @@ class LogisticRegression:
         *,
         pull: np.ndarray | None = None,
         tolerance: float | None = None,
-        max_iterations: int = MAX_ITERATIONS,
+        max_iterations: int | None = None,
     ):
         self._tolerance = TOLERANCE if tolerance is None else tolerance
-        self._max_iterations = max_iterations
+        self._max_iterations = (
+            MAX_ITERATIONS if max_iterations is None else max_iterations
+        )
         several = labels.ndim == 2
         used = np.flatnonzero(labels.any(axis=0)) if several else labels
         missing = sorted(set(range(num_classes)) - set(used.tolist()))
@@ -206,7 +185,7 @@ class LogisticRegression:
         moved = weight - self._pull
         loss = decay / 2 * moved.square().sum().item()
         gradient, spread = torch.zeros_like(theta), torch.zeros_like(bias)
-        for rows in _chunks(number, self._num_classes):
+        for rows in chunks(number, self._num_classes):
             x = self._x[rows]
             logits = F.linear(x, weight, bias)
             losses, wrong, spreads = self._errors(logits, self._y[rows])
@@ -252,174 +231,14 @@ def _sigmoid_errors(
     return loss.item(), shares - targets.to(shares), spread
 
 
-def minimize(
-    loss_and_gradient: Callable[[Tensor], tuple[float, Tensor]],
-    start: Tensor,
-    curvature: Tensor,
-    highest: float,
-    tolerance: float,
-    max_iterations: int,
-) -> tuple[Tensor, int]:
-    """Minimise a convex function by L-BFGS with backtracking.
-
-    torch's L-BFGS takes no Hessian to start from, and its first step is so
-    short that a warm start is half lost.
-
-    Source: Nocedal and Wright, Numerical Optimization, algorithms 7.4, 3.1.
-
-    Args:
-        loss_and_gradient (Callable): The function.
-        start (Tensor): Where it begins.
-        curvature (Tensor): The diagonal of the Hessian there, or nearly.
-        highest (float): What one has without minimising.
-        tolerance (float): See :class:`LogisticRegression`.
-        max_iterations (int): See there.
-
-    Returns:
-        tuple[Tensor, int]: The minimum and the number of iterations.
-    """
-    theta, (loss, gradient) = start, loss_and_gradient(start)
-    steps: list[Tensor] = []
-    changes: list[Tensor] = []  # of the gradient
-    counted = tqdm(
-        range(max_iterations),
-        '  L-BFGS',
-        total=inf,  # it mostly ends long before the last
-        unit='iteration',
-        leave=False,
-        disable=None,
-        delay=DELAY,
-    )
-    for iteration in counted:
-        direction = _newton_step(gradient, steps, changes, curvature)
-        slope = _dot(gradient, direction)
-        # About half of it is left to gain. All that there is to gain is tiny
-        # where C is small, and the loss where C is large.
-        if -slope <= tolerance * min(loss, highest - loss):
-            return theta, iteration
-        for power in range(MAX_HALVINGS):
-            step = direction / 2**power
-            new_loss, new_gradient = loss_and_gradient(theta + step)
-            if new_loss <= loss + 1e-4 * slope / 2**power:
-                break
-        else:  # the rest is rounding
-            return theta, iteration
-        steps = [*steps[1 - HISTORY :], step]
-        changes = [*changes[1 - HISTORY :], new_gradient - gradient]
-        theta, loss, gradient = theta + step, new_loss, new_gradient
-    return theta, max_iterations
-
-
-def _newton_step(
-    gradient: Tensor,
-    steps: list[Tensor],
-    changes: list[Tensor],
-    curvature: Tensor,
-) -> Tensor:
-    """Return minus the inverse of the Hessian times the gradient."""
-    past = [(s, y, _dot(s, y)) for s, y in zip(steps, changes, strict=True)]
-    direction, shares = -gradient, []
-    for step, change, product in reversed(past):
-        shares.append(_dot(step, direction) / product)
-        direction = direction - shares[-1] * change
-    direction = direction / curvature
-    if past:
-        _, change, product = past[-1]
-        direction *= product / _dot(change, change / curvature)
-    for step, change, product in past:
-        share = shares.pop() - _dot(change, direction) / product
-        direction += share * step
-    return direction
-
-
-def _dot(one: Tensor, other: Tensor) -> float:
-    return torch.dot(one.flatten(), other.flatten()).item()
-
-
 def fit(
     features: np.ndarray,
     labels: np.ndarray,
     num_classes: int,
     c: float,
-    *,
-    pull: np.ndarray | None = None,
 ) -> LinearClassifier:
     """Fit one ``C``, see :class:`LogisticRegression`."""
-    return LogisticRegression(features, labels, num_classes, pull=pull).fit(c)
-
-
-def sweep(
-    fit_one: Callable[[float], LinearClassifier],
-    features: np.ndarray,
-    labels: np.ndarray,
-    report: Callable[[Trial], None] = lambda trial: None,
-) -> list[Trial]:
-    """Search for the best ``C`` on a validation split.
-
-    This is the paper's parametric binary search: the best of 1e-6, 1e-4, ...
-    1e6, then its neighbours at half the distance, until the distance is an
-    eighth of a decade. The lower loss breaks ties, which the paper leaves
-    open. If one is worse than a smaller one by more than three standard
-    errors, larger ones are not tried.
-
-    Args:
-        fit_one (Callable): Trains a classifier with a given ``C``.
-        features (np.ndarray): Features of the validation split, ``(N, C)``.
-        labels (np.ndarray): Their labels, ``(N,)``.
-        report (Callable): A function to call after each trial.
-
-    Returns:
-        list[Trial]: The trials, best first.
-    """
-    trials: dict[int, Trial] = {}
-    right: dict[int, Tensor] = {}
-
-    def best() -> int:
-        return min(trials, key=lambda step: _rank(trials[step]))
-
-    stride = FIRST_STRIDE
-    candidates = list(range(0, STEPS + 1, stride))
-    while stride >= 1:
-        for step in candidates:
-            if step not in range(STEPS + 1) or step in trials:
-                continue
-            trials[step], right[step] = _try(
-                10 ** (step / 8 - 6), fit_one, features, labels
-            )
-            report(trials[step])
-            if step > best() and _is_clear(right[best()], right[step]):
-                break
-        stride //= 2
-        candidates = [best() - stride, best() + stride]
-    return sorted(trials.values(), key=_rank)
-
-
-def _rank(trial: Trial) -> tuple[float, float]:
-    return -trial.accuracy, trial.loss
-
-
-def _is_clear(better: Tensor, worse: Tensor) -> bool:
-    """Tell whether one has more right, by three standard errors."""
-    won, lost = (better & ~worse).sum(), (worse & ~better).sum()
-    return bool(won - lost > 3 * (won + lost).sqrt())
-
-
-def _try(
-    c: float,
-    fit_one: Callable[[float], LinearClassifier],
-    features: np.ndarray,
-    labels: np.ndarray,
-) -> tuple[Trial, Tensor]:
-    classifier = fit_one(c)
-    loss, right = 0.0, []
-    for rows in _chunks(len(labels), len(classifier.weight)):
-        scores = classifier.scores(features[rows])
-        targets = torch.tensor(labels[rows])
-        right.append(scores.argmax(dim=1) == targets)
-        loss += F.cross_entropy(scores, targets, reduction='sum').item()
-    whole = torch.cat(right)
-    accuracy = 100 * whole.double().mean().item()
-    return Trial(c, accuracy, loss / len(labels), classifier.converged), whole
+    return LogisticRegression(features, labels, num_classes).fit(c)
 
 
 def _tensor(features: np.ndarray) -> Tensor:
@@ -427,7 +246,8 @@ def _tensor(features: np.ndarray) -> Tensor:
     return torch.tensor(np.asarray(features))
 
 
-def _chunks(number: int, num_classes: int) -> Iterator[slice]:
+def chunks(number: int, num_classes: int) -> Iterator[slice]:
+    """Yield rows, as many as have logits that fit into memory."""
     size = max(1, CHUNK // num_classes)
     for start in range(0, number, size):
         yield slice(start, start + size)

@@ -34,10 +34,9 @@ from mmclip.probing.knn import knn_predictions
 from mmclip.probing.logistic import (
     LinearClassifier,
     LogisticRegression,
-    Trial,
     fit,
-    sweep,
 )
+from mmclip.probing.sweep import Trial, sweep
 from mmclip.version import __version__
 
 VALIDATION_SHARE = 0.1
