@@ -2,9 +2,7 @@ import base64
 import csv
 import html
 import io
-import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,11 @@ import pytest
 from PIL import Image
 
 from mmclip.adapting.run_files.run_folder import RunFolder
-from mmclip.errors import DataError
 from mmclip.report import page, thumbnails
 from mmclip.report.page import write_report
+from tests.test_report.pages import Page, numbers_of, read
 from tests.test_report.runs import change, result, write_run
 
-VOID = {'meta', 'link', 'br', 'img', 'input', 'hr'}
 NASTY = (
     '<script>alert(1)</script>',
     '"quoted" \'name\' & more',
@@ -25,58 +22,9 @@ NASTY = (
 )
 
 
-class Page(HTMLParser):
-    """The words of a page, its elements and what they load."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.words = ''
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        assert len(found) == len(attributes)
-        self.tags.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        if tag in ('td', 'th', 'li'):
-            self.words += ' '
-
-    def handle_data(self, data):
-        if self.open[-1:] != ['style']:
-            self.words += re.sub(r'\s+', ' ', data)
-
-    def section(self, name: str) -> bool:
-        return ('section', {'id': name}) in self.tags
-
-
-def read(folder: RunFolder, *arguments, **options) -> Page:
-    page = write_report(folder, *arguments, **options)
-    return Page(page.read_text('utf-8'))
-
-
-@pytest.fixture
-def run(tmp_path) -> RunFolder:
-    return write_run(tmp_path / 'runs' / 'photos')
-
-
 @pytest.fixture
 def nasty(tmp_path) -> RunFolder:
     return write_run(tmp_path / 'runs' / 'photos', NASTY)
-
-
-def numbers_of(folder: RunFolder) -> dict:
-    return json.loads(folder.metrics.read_text('utf-8'))
 
 
 def test_the_page_has_every_number(run):
@@ -363,182 +311,6 @@ class TestPictures:
         assert 'val/veryveryve\N{HORIZONTAL ELLIPSIS}' in page.words
         assert 'veryvery/0.png' in page.words
         assert any(a.get('title') == long for _, a in page.tags)
-
-
-class TestDamage:
-    @pytest.mark.parametrize(
-        ('changes', 'said'),
-        [
-            (dict(methods=[]), "the chosen method 'linear_probe' is not"),
-            (dict(methods=3), 'methods must be a list'),
-            (dict(methods=[dict(name='x')]), 'methods[0] lacks title'),
-            (dict(chosen='x'), "the chosen method 'x' is not among"),
-            (dict(data=None), 'data must be an object'),
-            (dict(map=[[1, 2]]), 'has 1 places on the map for the 36 images'),
-            (
-                dict(map=[[1]] * 36),
-                'map must be a list, each a list of 2, each',
-            ),
-            (dict(calibration=dict(temperature='x')), 'calibration: temp'),
-            (dict(training=dict(steps=[3])), 'training: steps must be a list'),
-            (dict(duplicates=[dict(paths=['a'], splits=[])]), 'list of 2'),
-            (dict(seconds=float('inf')), 'seconds must be a number from 0'),
-            (dict(model='x' * 10_001), 'model must be a string of at most'),
-            (dict(methods=[{}] * 201), 'methods must be a list of at most'),
-        ],
-    )
-    def test_wrong_numbers(self, run, changes, said):
-        with pytest.raises(DataError) as error:
-            write_report(change(run, **changes))
-        assert said in str(error.value)
-        assert str(error.value).endswith('run again with: mmclip adapt')
-        assert not run.report.exists()
-
-    @pytest.mark.parametrize(
-        ('where', 'value', 'said'),
-        [
-            (('methods', 0, 'val', 'accuracy'), 101, 'a number from 0 to 100'),
-            (('methods', 0, 'test'), None, 'some methods lack test'),
-            (('data', 'images', 'train'), 'x', 'an integer from 0 to'),
-            (('data', 'findings', 0, 'paths'), [1], 'a list, each a string'),
-            (('calibration', 'bins', 1, 'images'), -1, 'an integer from 0'),
-            (('training', 'steps', 3, 'loss'), None, 'steps[3]: loss must be'),
-            (('training', 'plan', 'x'), ['y'], 'plan must be an object of at'),
-            (('methods', 0, 'settings', 'x' * 501), 1, 'settings must be an'),
-            (('methods', 0, 'also'), dict(a=dict(accuracy=5)), 'lacks images'),
-        ],
-    )
-    def test_wrong_numbers_inside(self, tmp_path, where, value, said):
-        folder = write_run(tmp_path / 'run', test=True)
-        numbers = inner = numbers_of(folder)
-        for key in where[:-1]:
-            inner = inner[key]
-        inner[where[-1]] = value
-        folder.write_metrics(numbers)
-        with pytest.raises(DataError, match=re.escape(said)):
-            write_report(folder)
-
-    @pytest.mark.parametrize(
-        'missing', ['data', 'methods', 'chosen', 'mmclip']
-    )
-    def test_an_older_file(self, run, missing):
-        numbers = numbers_of(run)
-        del numbers[missing]
-        run.write_metrics(numbers)
-        with pytest.raises(DataError, match=f'lacks {missing}.'):
-            write_report(run)
-
-    @pytest.mark.parametrize('content', ['', '[]', '{"methods":', 'null'])
-    def test_not_an_object(self, run, content):
-        run.metrics.write_text(content)
-        with pytest.raises(DataError, match=r'metrics\.json'):
-            write_report(run)
-
-    @pytest.mark.parametrize('name', ['predictions', 'split', 'classes'])
-    def test_a_missing_table(self, run, name):
-        path = getattr(run, name)
-        path.unlink()
-        with pytest.raises(DataError, match=f'{path.name} is missing'):
-            write_report(run)
-
-    @pytest.mark.parametrize(
-        ('old', 'new', 'said'),
-        [
-            ('probability,', 'p,', 'lacks the column probability'),
-            ('val,cat', 'val,cow', 'line 2 is not an answer with classes'),
-            (',0.', ',x0.', 'line 2 is not an answer'),
-        ],
-    )
-    def test_damaged_predictions(self, run, old, new, said):
-        text = run.predictions.read_text()
-        run.predictions.write_text(text.replace(old, new, 1))
-        with pytest.raises(DataError, match=said):
-            write_report(run)
-
-    def test_predictions_of_another_run(self, run, tmp_path):
-        other = write_run(tmp_path / 'other', per_class=4)
-        run.predictions.write_bytes(other.predictions.read_bytes())
-        with pytest.raises(DataError, match='12 val images for the 18 of'):
-            write_report(run)
-
-    @pytest.mark.parametrize('name', ['predictions', 'split', 'classes'])
-    def test_a_table_that_is_not_text(self, run, name):
-        getattr(run, name).write_bytes(b'path,label,split\n\xff\xfe,a,b\n')
-        with pytest.raises(DataError, match='is damaged'):
-            write_report(run)
-
-    def test_not_a_run(self, tmp_path):
-        with pytest.raises(DataError, match='not the folder of a finished'):
-            write_report(RunFolder(tmp_path))
-
-
-class TestTwoRuns:
-    def test_both_headlines_and_where_they_differ(self, run, tmp_path):
-        other = write_run(tmp_path / 'runs' / 'other', seed=1, accuracy=0.9)
-        out = write_report(run, other)
-        assert out == run.path / 'comparison.html'
-        words = Page(out.read_text()).words
-        for folder in (run, other):
-            val = numbers_of(folder)['methods'][1]['val']
-            assert f'{val["accuracy"]:.1f} % accuracy' in words
-            assert f'95 % interval {val["low"]:.1f} to' in words
-            assert f'{val["low"]:.1f} to {val["high"]:.1f}' in words
-        answers = []
-        for folder in (run, other):
-            with open(folder.predictions, newline='') as file:
-                answers.append(
-                    [
-                        r['label'] == r['prediction']
-                        for r in csv.DictReader(file)
-                    ]
-                )
-        only = [
-            sum(a and not b for a, b in zip(*pair, strict=True))
-            for pair in (answers, answers[::-1])
-        ]
-        assert min(only) > 0
-        assert f'{only[0]} are right only by photos' in words
-        assert f'{only[1]} only by other' in words
-        assert 'Right only by photos' in words
-
-    def test_classes_are_compared_on_the_same_images(self, run, tmp_path):
-        """As far as both runs measured them."""
-        other = write_run(tmp_path / 'runs' / 'other', accuracy=1.0)
-        text = other.predictions.read_text()
-        other.predictions.write_text(  # of another folder
-            text.replace('val/0/0.png', '../more/0.png')
-        )
-        with open(run.predictions, newline='') as file:
-            right = [
-                r['label'] == r['prediction'] for r in csv.DictReader(file)
-            ]
-        assert not all(right[1:6])
-        recall = 100 * sum(right[1:6]) / 5
-        words = read(run, other).words
-        assert f'cat 5 {recall:.1f} 100.0 +{100 - recall:.1f}' in words
-        assert 'On the 17 images that both were measured on' in words
-
-    def test_the_line_to_make_it_again_has_both(self, run, tmp_path):
-        other = write_run(tmp_path / 'other', seed=1)
-        line = f'mmclip report {run.path} {other.path} --root DIR'
-        assert line in read(run, other).words
-
-    def test_a_clear_difference_is_told_from_chance(self, run, tmp_path):
-        bad = write_run(tmp_path / 'runs' / 'bad', seed=1, accuracy=0.0)
-        near = write_run(tmp_path / 'runs' / 'near', seed=4)
-        assert 'hardly do that' in read(run, bad).words
-        assert 'could do that' in read(run, near).words
-
-    def test_other_images_cannot_be_compared(self, run, tmp_path):
-        other = write_run(tmp_path / 'other', images=tmp_path / 'images')
-        words = read(run, other).words
-        assert 'measured on different images' in words
-        assert 'Right only by' not in words
-
-    def test_runs_of_one_name_are_told_apart(self, run, tmp_path):
-        other = write_run(tmp_path / 'more' / 'photos', ('cat', 'cow'))
-        words = read(run, other, tmp_path / 'both.html').words
-        assert str(run.path) in words and str(other.path) in words
 
 
 def test_an_interval_may_be_missing(run):

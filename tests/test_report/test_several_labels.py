@@ -6,8 +6,8 @@ import pytest
 
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.errors import DataError
+from tests.test_report.pages import numbers_of, read
 from tests.test_report.runs import change, write_run, write_table
-from tests.test_report.test_page import numbers_of, read
 
 DASH = '\N{EN DASH}'
 # Labels and answers of the first images; all others have neither.
