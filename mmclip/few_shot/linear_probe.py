@@ -3,16 +3,20 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from mmclip.few_shot.method import Classifier, Encoded, Method
+from mmclip.few_shot.method import (
+    Classifier,
+    Encoded,
+    Method,
+    linear_classifier,
+)
 from mmclip.few_shot.temperature import best_loss
 from mmclip.few_shot.zero_shot import cosine_classifier
 from mmclip.probing.logistic import LinearClassifier, LogisticRegression
-from mmclip.registry import MODELS
 
 CS = (100.0, 1000.0, 10.0, 1.0, 0.1, 0.01)
 TEXT_CS = (1.0, 10.0, 100.0, 0.1)  # the first is near CLAP's of one shot
@@ -37,6 +41,7 @@ class LinearProbe(Method):
     title = 'linear probe'
     source = 'arXiv 2103.00020, appendix A.3'
     most_logits = 2**29  # 5,000 classes of 20 images
+    head: ClassVar[str] = 'mmpretrain.LinearClsHead'
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return values of C."""
@@ -82,17 +87,12 @@ class LinearProbe(Method):
     def _classifier(
         self, train: Encoded, size: float, found: LinearClassifier
     ) -> Classifier:
-        head = MODELS.build(
-            dict(
-                type='mmpretrain.LinearClsHead',
-                num_classes=train.num_classes,
-                in_channels=train.pooled.shape[1],
-            )
+        return linear_classifier(
+            self.head,
+            torch.tensor(found.weight) / size,
+            torch.tensor(found.bias),
+            None,
         )
-        with torch.no_grad():
-            head.fc.weight.copy_(torch.tensor(found.weight) / size)
-            head.fc.bias.copy_(torch.tensor(found.bias))
-        return Classifier(head, None)
 
 
 class TextProbe(LinearProbe):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmclip.named_model.encoder import Projection
+from mmclip.registry import MODELS
 from mmclip.text.class_embeddings import ClassEmbeddings
 
 CHUNK = 2**22  # logits that are computed at once
@@ -84,6 +85,30 @@ class Classifier:
         width = max(getattr(head, 'num_images', 0), head.num_classes)
         chunks = pooled.split(max(1, CHUNK // width))
         return torch.cat([head((project(some),)) for some in chunks])
+
+
+def linear_classifier(
+    head: str,
+    weight: Tensor,
+    bias: Tensor | float,
+    projection: Projection | None,
+) -> Classifier:
+    """Return a classifier whose head has one linear layer, ``fc``.
+
+    Args:
+        head (str): The type of the head.
+        weight (Tensor): ``(K, C)``, or ``(K, D)`` with a projection.
+        bias (Tensor | float): ``(K,)``, or the same for all classes.
+        projection (Projection | None): As in :class:`Classifier`.
+    """
+    num_classes, width = weight.shape
+    built = MODELS.build(
+        dict(type=head, num_classes=num_classes, in_channels=width)
+    )
+    with torch.no_grad():
+        built.fc.weight.copy_(weight)
+        built.fc.bias.copy_(torch.as_tensor(bias))
+    return Classifier(built, projection)
 
 
 class Method(ABC):

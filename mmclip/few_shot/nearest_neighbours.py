@@ -1,7 +1,7 @@
 """Votes of the nearest training images."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ class NearestNeighbours(Method):
     title = 'nearest neighbours'
     source = 'arXiv 2104.14294, appendix F.1'
     most_images = 20_000
+    head: ClassVar[str] = 'mmclip.NearestNeighboursClsHead'
+    labels: ClassVar[str] = 'labels'  # the head's buffer for them
 
     def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
         """Return numbers of neighbours."""
@@ -26,7 +28,7 @@ class NearestNeighbours(Method):
         """Remember the training images."""
         head = MODELS.build(
             dict(
-                type='mmclip.NearestNeighboursClsHead',
+                type=self.head,
                 num_classes=train.num_classes,
                 in_channels=train.pooled.shape[1],
                 num_images=len(train),
@@ -35,5 +37,5 @@ class NearestNeighbours(Method):
         )
         with torch.no_grad():
             head.keys.copy_(F.normalize(train.pooled, dim=-1))
-            head.labels.copy_(train.labels)
+            getattr(head, self.labels).copy_(train.labels)
         return Classifier(head, None)

@@ -16,11 +16,15 @@ from mmpretrain.models.heads import MultiLabelClsHead, MultiLabelLinearClsHead
 from torch import Tensor
 
 from mmclip.evaluation.average_precision import average_precision
-from mmclip.few_shot import linear_probe
+from mmclip.few_shot import linear_probe, nearest_neighbours
 from mmclip.few_shot.cross_validation import FEW, FOLDS, MOST, split
 from mmclip.few_shot.heads import TEMPERATURE
-from mmclip.few_shot.method import Classifier, Encoded, Method
-from mmclip.probing.logistic import LinearClassifier
+from mmclip.few_shot.method import (
+    Classifier,
+    Encoded,
+    Method,
+    linear_classifier,
+)
 from mmclip.registry import MODELS
 
 # Bounds of the scale of cosines: below, the order of images could drown in
@@ -118,7 +122,7 @@ class ZeroShot(Method):
             train.text.logit_scale,
             own_biases=settings['own_biases'],
         )
-        return _classifier(
+        return linear_classifier(
             'mmclip.MultiLabelZeroShotClsHead',
             scale * embeddings,
             biases,
@@ -134,6 +138,7 @@ class LinearProbe(linear_probe.LinearProbe):
     """
 
     source = 'arXiv 2103.00020, appendix A.3, with sigmoids'
+    head = 'mmpretrain.MultiLabelLinearClsHead'
 
     def try_all(self, train: Encoded, images: Encoded) -> Iterator[Tensor]:
         """Start each C from the nearest one before."""
@@ -143,44 +148,12 @@ class LinearProbe(linear_probe.LinearProbe):
             classifier = self._classifier(train, size, found)
             yield classifier.logits(images.pooled)
 
-    def _classifier(
-        self, train: Encoded, size: float, found: LinearClassifier
-    ) -> Classifier:
-        return _classifier(
-            'mmpretrain.MultiLabelLinearClsHead',
-            torch.tensor(found.weight) / size,
-            torch.tensor(found.bias),
-            None,
-        )
 
-
-class NearestNeighbours(Method):
+class NearestNeighbours(nearest_neighbours.NearestNeighbours):
     """See :class:`MultiLabelNearestNeighboursClsHead`."""
 
-    name = 'nearest_neighbours'
-    title = 'nearest neighbours'
-    source = 'arXiv 2104.14294, appendix F.1'
-    most_images = 20_000
-
-    def grid(self, train: Encoded) -> Sequence[dict[str, Any]]:
-        """Return numbers of neighbours."""
-        return [dict(k=k) for k in (5, 1, 10, 20)]
-
-    def fit(self, train: Encoded, **settings: Any) -> Classifier:
-        """Remember the training images."""
-        head = MODELS.build(
-            dict(
-                type='mmclip.MultiLabelNearestNeighboursClsHead',
-                num_classes=train.num_classes,
-                in_channels=train.pooled.shape[1],
-                num_images=len(train),
-                k=min(settings['k'], len(train)),
-            )
-        )
-        with torch.no_grad():
-            head.keys.copy_(F.normalize(train.pooled, dim=-1))
-            head.targets.copy_(train.labels)
-        return Classifier(head, None)
+    head = 'mmclip.MultiLabelNearestNeighboursClsHead'
+    labels = 'targets'
 
 
 METHODS: tuple[Method, ...] = (
@@ -352,16 +325,3 @@ def fit_scale_and_biases(
     found = log_scale.detach().clamp(*bounds).exp()
     biases = biases.detach() - found * middle
     return found.item(), biases.expand(len(images))
-
-
-def _classifier(
-    kind: str, weight: Tensor, bias: Tensor, projection: Any
-) -> Classifier:
-    num_classes, width = weight.shape
-    head = MODELS.build(
-        dict(type=kind, num_classes=num_classes, in_channels=width)
-    )
-    with torch.no_grad():
-        head.fc.weight.copy_(weight)
-        head.fc.bias.copy_(bias)
-    return Classifier(head, projection)

@@ -2,11 +2,14 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from mmclip.few_shot.method import Classifier, Encoded, Method
-from mmclip.registry import MODELS
+from mmclip.few_shot.method import (
+    Classifier,
+    Encoded,
+    Method,
+    linear_classifier,
+)
 
 
 class ZeroShot(Method):
@@ -35,15 +38,6 @@ def cosine_classifier(
         weight (Tensor): ``(K, D)``, times the logit scale.
         bias (Tensor | float): ``(K,)``, or the same for all classes.
     """
-    num_classes, width = weight.shape
-    head = MODELS.build(
-        dict(
-            type='mmclip.ZeroShotClsHead',
-            num_classes=num_classes,
-            in_channels=width,
-        )
+    return linear_classifier(
+        'mmclip.ZeroShotClsHead', weight, bias, train.projection
     )
-    with torch.no_grad():
-        head.fc.weight.copy_(weight)
-        head.fc.bias.copy_(torch.as_tensor(bias))
-    return Classifier(head, train.projection)
