@@ -18,8 +18,8 @@ import mmclip
 from mmclip.checkpoint import CheckpointError
 from mmclip.checkpoint.towers.inspect import inspect_weights
 from mmclip.checkpoint.towers.open_clip import find_tower
+from mmclip.checkpoint.towers.open_clip_backbone import NATIVE
 from mmclip.checkpoint.towers.open_clip_tables import (
-    NATIVE,
     _pretrained,
     default_preprocess,
 )

@@ -5,16 +5,11 @@ prepared. No text tower is built, and image towers only on the meta device,
 where they take no memory.
 """
 
-import copy
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mmclip.checkpoint.files.downloads import only_cached_files_if_offline
@@ -35,14 +30,13 @@ from mmclip.checkpoint.towers.dialects import (
     TIMM_MODEL,
     Dialect,
 )
+from mmclip.checkpoint.towers.open_clip_backbone import backbone_from_open_clip
 from mmclip.checkpoint.towers.open_clip_tables import (
-    NATIVE,
     default_preprocess,
     image_models,
     model_config,
     pretrained_tags,
 )
-from mmclip.checkpoint.towers.timm import backbone_from_timm
 from mmclip.checkpoint.towers.tower import (
     CLIP,
     OTHER,
@@ -117,7 +111,7 @@ def find_tower(name: str, tag: str | None) -> Tower:
         library='open_clip',
         name=path.absolute().parent.name if is_folder else path.name,
         tag=None if tag == NO_TAG else tag,
-        backbone=_backbone(model_cfg, quick_gelu),
+        backbone=backbone_from_open_clip(model_cfg, quick_gelu),
         img_size=size if isinstance(size, int) else tuple(size),
         preprocess=dict(
             mean=list(settings['mean']),
@@ -268,122 +262,6 @@ def _find_name(clip: Clip) -> str | None:
         if all(backbone.get(k) == theirs[k] for k in theirs.keys() - free):
             return name
     return None
-
-
-def _backbone(model_cfg: dict[str, Any], quick_gelu: bool) -> dict[str, Any]:
-    """Return our backbone's config for a model config of open_clip."""
-    from mmclip.models.library_towers.open_clip_tower import tower_config
-
-    vision_cfg, embed_dim = model_cfg['vision_cfg'], model_cfg['embed_dim']
-    act = 'quick_gelu' if quick_gelu else 'gelu'
-    if vision_cfg.keys() <= NATIVE.keys():
-        backbone = _native(
-            SimpleNamespace(**NATIVE | vision_cfg), embed_dim, act
-        )
-    else:
-        backbone = _special(vision_cfg, embed_dim, act)
-    return backbone or dict(
-        type=OTHER,
-        model=tower_config(model_cfg | dict(quick_gelu=quick_gelu)),
-    )
-
-
-def _special(
-    vision_cfg: dict[str, Any], embed_dim: int, act: str
-) -> dict[str, Any] | None:
-    """Return the config for other fields, None if ours differs."""
-    from open_clip.model import CLIPVisionCfg
-
-    cfg = CLIPVisionCfg(**vision_cfg)
-    if cfg.timm_model_name:
-        return _timm_trunk(cfg, embed_dim)
-    if any(
-        getattr(cfg, field.name) != field.default
-        for field in dataclasses.fields(cfg)
-        if field.name not in NATIVE
-    ):
-        return None
-    return _native(cfg, embed_dim, act)
-
-
-def _native(cfg: Any, embed_dim: int, act: str) -> dict[str, Any] | None:
-    """Return the config for open_clip's own ViT, None if ours differs."""
-    if not isinstance(cfg.layers, int):  # a ResNet
-        return None
-    norm_kwargs = dict(cfg.norm_kwargs or {})
-    norm_eps = norm_kwargs.pop('eps', 1e-5)
-    pool = _pool(cfg)
-    if norm_kwargs or pool is None:
-        return None
-    return dict(
-        type=CLIP,
-        arch=dict(
-            width=cfg.width,
-            depth=cfg.layers,
-            num_heads=cfg.width // cfg.head_width,
-            mlp_width=int(cfg.width * cfg.mlp_ratio),
-        ),
-        act=act,
-        img_size=cfg.image_size,
-        patch_size=cfg.patch_size,
-        norm_eps=norm_eps,
-        pre_norm=not cfg.no_ln_pre,
-        pool=pool,
-        layer_scale_init=cfg.ls_init_value,
-        proj_dim=embed_dim,
-    )
-
-
-def _pool(cfg: Any) -> str | None:
-    """Return our name for a pooling in open_clip's ``VisionTransformer``."""
-    if cfg.attentional_pool:
-        plain = cfg.attentional_pool is True and cfg.pool_type == 'tok'
-        return 'attention' if plain else None
-    if cfg.pool_type == 'tok':
-        return 'cls_token'
-    is_clipa = cfg.pool_type == 'avg' and cfg.final_ln_after_pool
-    return 'avg' if is_clipa else None
-
-
-def _timm_trunk(cfg: Any, embed_dim: int) -> dict[str, Any] | None:
-    """Return the config for a bare trunk of timm, None if ours differs."""
-    if (
-        re.fullmatch(r'naflexvit_\w+_siglip', cfg.timm_model_name)
-        and (cfg.timm_pool, cfg.timm_proj) == ('map', 'none')
-        and not getattr(cfg, 'timm_model_kwargs', None)
-    ):
-        return dict(
-            type=TIMM_TOWER,
-            model=cfg.timm_model_name,
-            img_size=cfg.image_size,
-        )
-    if cfg.timm_proj not in ('none', '', None) or not (
-        cfg.timm_model_name.startswith('vit_')
-        and cfg.timm_pool in ('token', 'map', 'avg')
-    ):
-        return None
-    num_classes = 0 if cfg.timm_proj == 'none' else embed_dim
-    backbone = copy.deepcopy(
-        _plain_trunk(cfg.timm_model_name, num_classes, cfg.timm_pool)
-    )
-    if backbone is not None and cfg.timm_proj != 'none':
-        if backbone['type'] == SIGLIP:
-            return None  # ours has no projection
-        backbone |= dict(proj_dim=embed_dim, proj_bias=True)
-    return backbone
-
-
-@cache  # shared by several names and all their tags
-def _plain_trunk(
-    name: str, num_classes: int, global_pool: str
-) -> dict[str, Any] | None:
-    import timm
-
-    with torch.device('meta'):
-        trunk = timm.create_model(
-            name, num_classes=num_classes, global_pool=global_pool
-        )
-    return backbone_from_timm(trunk)
 
 
 def _names_of(backbone: dict[str, Any]) -> tuple[Dialect, str]:

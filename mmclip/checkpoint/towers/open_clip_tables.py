@@ -17,26 +17,6 @@ from typing import Any
 
 from mmclip.untrusted.model_configs import VISION
 
-# The fields of open_clip's CLIPVisionCfg that our backbone supports, or that
-# change neither the weights nor the image feature (the last two), with their
-# defaults.
-NATIVE: dict[str, Any] = dict(
-    layers=12,
-    width=768,
-    head_width=64,
-    mlp_ratio=4.0,
-    patch_size=16,
-    image_size=224,
-    ls_init_value=None,
-    norm_kwargs=None,
-    no_ln_pre=False,
-    pool_type='tok',
-    final_ln_after_pool=False,
-    attentional_pool=False,
-    patch_dropout=0.0,
-    output_tokens=False,
-)
-
 
 def model_config(name: str) -> dict[str, Any] | None:
     """Return the config of an open_clip model, None if there is no such name.

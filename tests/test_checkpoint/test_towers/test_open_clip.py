@@ -22,8 +22,8 @@ from mmclip.checkpoint import (
 )
 from mmclip.checkpoint.towers.export import export_checkpoint
 from mmclip.checkpoint.towers.open_clip import find_tower, open_clip_source
+from mmclip.checkpoint.towers.open_clip_backbone import NATIVE
 from mmclip.checkpoint.towers.open_clip_tables import (
-    NATIVE,
     default_preprocess,
     model_config,
     model_names,
