@@ -195,6 +195,16 @@ class Parser(argparse.ArgumentParser):
             '--force', action='store_true', help=f'overwrite {what}'
         )
 
+    def add_templates(self) -> None:
+        """Add ``--templates``, the texts of class names."""
+        self.add_argument(
+            '--templates',
+            default='openai',
+            metavar='openai|simple|FILE',
+            help="OpenAI's 80 templates, its best 7, or a text file with one "
+            'template per line, with {} for the name (default: %(default)s)',
+        )
+
     def add_launcher(self, *choices: str) -> None:
         """Add ``--launcher``, and the rank that launchers pass."""
         self.add_argument(

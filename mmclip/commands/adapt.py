@@ -65,13 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "a text file with one per line or here (default: the folders' names, "
         'with spaces for _ and -)',
     )
-    add(
-        '--templates',
-        default='openai',
-        metavar='openai|simple|FILE',
-        help="OpenAI's 80 templates, its best 7, or a text file with one "
-        'template per line, with {} for the name (default: %(default)s)',
-    )
+    parser.add_templates()
     add(
         '--also-test',
         type=Path,

@@ -80,13 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='to what the shorter side of the image is resized (default: one '
         "and a half times the model's images)",
     )
-    add(
-        '--templates',
-        default='openai',
-        metavar='openai|simple|FILE',
-        help="OpenAI's 80 templates, its best 7, or a text file with one "
-        'template per line, with {} for the name (default: %(default)s)',
-    )
+    parser.add_templates()
     parser.add_device('the model')
     parser.add_force()
     args = parser.parse(argv)

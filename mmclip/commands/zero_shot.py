@@ -53,13 +53,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='a folder with one folder per class, to check the order of the '
         'names against',
     )
-    add(
-        '--templates',
-        default='openai',
-        metavar='openai|simple|FILE',
-        help="OpenAI's 80 templates, its best 7, or a text file with one "
-        'template per line, with {} for the name (default: %(default)s)',
-    )
+    parser.add_templates()
     add(
         '--tag',
         help='for a local checkpoint: the pretrained tag whose activation '
