@@ -36,16 +36,14 @@ def square_grid(num_patches: int) -> Grid:
     return side, side
 
 
-def source_grid(
-    num_patches: int, target: Grid, told: Any = None, name: str = 'pos_embed'
-) -> Grid:
+def source_grid(num_patches: int, target: Grid, told: Any, name: str) -> Grid:
     """Return the patch grid that a position embedding was made for.
 
     Args:
         num_patches (int): How many patches it has embeddings for.
         target (tuple[int, int]): The patch grid of the backbone.
         told (Any): The grid that the weights state; None if they state none.
-        name (str): What errors call it. Defaults to ``'pos_embed'``.
+        name (str): What errors call it.
 
     Raises:
         CheckpointError: If the stated grid does not have that many patches,

@@ -35,16 +35,16 @@ def learn(
     folder: RunFolder,
     *,
     model: str,
-    weights: str | None = None,
-    names: Sequence[str] | None = None,
+    weights: str | None,
+    names: Sequence[str] | None,
     templates: Sequence[Template],
     others: Mapping[str, dict[str, Any]],
-    method: str | None = None,
-    recipe: str = 'auto',
-    seconds: float = 600.0,
-    seed: int = 0,
-    command: str = '',
-    say: Callable[[str], None] = print,
+    method: str | None,
+    recipe: str,
+    seconds: float,
+    seed: int,
+    command: str,
+    say: Callable[[str], None],
 ) -> None:
     """Make a classifier from images, and write all about it into a folder.
 
@@ -54,17 +54,17 @@ def learn(
         model (str): See :func:`mmclip.named_model.encoder.open_encoder`.
         weights (str | None): See there.
         names (Sequence[str] | None): Class names for the text tower, in the
-            order of the classes. Defaults to the names of the folders, with
+            order of the classes; None for the names of the folders, with
             spaces for ``_`` and ``-``.
         templates (Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
         others (Mapping[str, dict]): Data sets that are only measured.
         method (str | None): The name of the method whose classifier is
-            taken, whatever the accuracies. Defaults to None: the best.
+            taken, whatever the accuracies; None for the best.
         recipe (str): ``'light'``, or how the tower is fine-tuned, see
-            :func:`.tuning.tune.tune`. Defaults to ``'auto'``.
-        seconds (float): The time for fine-tuning. Defaults to 600.
-        seed (int): The seed of folds and training. Defaults to 0.
+            :func:`.tuning.tune.tune`.
+        seconds (float): The time for fine-tuning.
+        seed (int): The seed of folds and training.
         command (str): What makes this run again, for the page.
         say (Callable): Prints a line for the user.
     """

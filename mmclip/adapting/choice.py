@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+LEVEL = 0.05  # what may be chance
+
 
 def interval(right: int, number: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy, in percent.
@@ -54,23 +56,19 @@ def compare(one: Tensor, other: Tensor) -> float:
 
 def differ(one: Tensor, other: Tensor) -> bool:
     """Tell whether two classifiers differ, by that test alone, at 5 %."""
-    return compare(one, other) < 0.05
+    return compare(one, other) < LEVEL
 
 
-def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
+def holm(p_values: Sequence[float]) -> list[bool]:
     """Tell which of several tests are significant all the same.
 
     It is Holm's step-down procedure (Scandinavian Journal of Statistics 6,
-    1979): the chance that any of them is wrongly so is at most ``level``.
-
-    Args:
-        p_values (Sequence[float]): Those of the tests.
-        level (float): Defaults to 0.05.
+    1979): the chance that any of them is wrongly so is at most 5 %.
     """
     found = [False] * len(p_values)
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     for done, i in enumerate(order):
-        if p_values[i] > level / (len(p_values) - done):
+        if p_values[i] > LEVEL / (len(p_values) - done):
             break
         found[i] = True
     return found

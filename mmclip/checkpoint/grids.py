@@ -47,10 +47,9 @@ def set_grid(
     _tell(state_dict, module, PATCH_GRID, list(grid))
 
 
-def told_grid(state_dict: Mapping[str, Any], key: str = _POS_EMBED) -> Any:
-    """Return the grid of a position embedding that a state dict records."""
-    module = key.removesuffix(_POS_EMBED).removesuffix('.')
-    known = metadata_of(state_dict).get(module)
+def told_grid(state_dict: Mapping[str, Any]) -> Any:
+    """Return the grid that a tower's state dict records."""
+    known = metadata_of(state_dict).get('')
     return known.get(PATCH_GRID) if isinstance(known, dict) else None
 
 

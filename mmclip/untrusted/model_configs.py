@@ -297,8 +297,8 @@ BACKBONE: dict[str, Check] = dict(
 )
 
 
-def take_backbone(cfg: Any, where: str) -> dict[str, Any]:
+def take_backbone(cfg: Any) -> dict[str, Any]:
     """Return the arguments of one of our backbones, without ``init_cfg``."""
     if isinstance(cfg, Mapping):
         cfg = {key: cfg[key] for key in cfg if key != 'init_cfg'}
-    return take_all(cfg, BACKBONE, where)
+    return take_all(cfg, BACKBONE, 'The backbone')

@@ -127,13 +127,13 @@ def draw_curves(demo: Path, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def draw_predictions(demo: Path, path: Path, rows: int = 4) -> None:
+def draw_predictions(demo: Path, path: Path) -> None:
     """Draw test images of both splits with the fine-tuned predictions."""
     import matplotlib.pyplot as plt
 
     figure, _ = _new_figure(1)
     figure.clear()
-    columns = 12
+    rows, columns = 4, 12
     for i, split in enumerate(SPLITS):
         predictions = load(demo / f'fine_tuned_{split}.pkl')
         count = rows * columns // len(SPLITS)

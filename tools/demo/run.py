@@ -142,7 +142,7 @@ def ways(seed: int, quick: bool) -> list[Step]:
         (
             'convert the image tower; make its zero-shot classifier',
             [
-                _convert('openclip_to_mmcls.py', f'{DEMO}/clip.pth'),
+                _convert(),
                 _zero_shot_head(),
             ],
         ),
@@ -183,13 +183,13 @@ def _adapt(seed: int, quick: bool) -> Command:
     ]
 
 
-def _convert(tool: str, out: str) -> Command:
+def _convert() -> Command:
     return [
         'python',
-        f'tools/model_converters/{tool}',
+        'tools/model_converters/openclip_to_mmcls.py',
         f'{OPEN_CLIP}/open_clip_config.json',
         f'{OPEN_CLIP}/open_clip_pytorch_model.bin',
-        out,
+        f'{DEMO}/clip.pth',
         '--force',
     ]
 

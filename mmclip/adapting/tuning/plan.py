@@ -68,13 +68,12 @@ class Plan:
         )
 
 
-def make_plan(images: int, width: int, frozen_stages: int = -1) -> Plan:
+def make_plan(images: int, width: int) -> Plan:
     """Set up fine-tuning for a number of training images.
 
     Args:
         images (int): Training images.
         width (int): The tower's.
-        frozen_stages (int): As in :class:`Plan`. Defaults to -1.
     """
     batch = min(BATCH, images)
     rate = LR * math.sqrt(batch / LR_IMAGES) * LR_WIDTH / width
@@ -86,7 +85,7 @@ def make_plan(images: int, width: int, frozen_stages: int = -1) -> Plan:
         weight_decay=WEIGHT_DECAY,
         warm_up=0,
         validate_every=0,
-        frozen_stages=frozen_stages,
+        frozen_stages=-1,
         least_crop=CROP_OF_FEW if images < MANY else CROP_OF_MANY,
     )
     steps = math.ceil(EPOCHS * images / batch)

@@ -101,7 +101,7 @@ def build_backbone(
             f'The backbone must be one of {", ".join(BACKBONES)}; got '
             f'{str(kind)[:50]}.'
         )
-    cfg = take_backbone(cfg, 'The backbone')
+    cfg = take_backbone(cfg)
     arch = cfg.get('arch')
     depth = arch.get('depth', 0) if isinstance(arch, dict) else 0
     if num_tensors is not None and depth > num_tensors:
