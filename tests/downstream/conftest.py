@@ -119,6 +119,31 @@ class Run:
 
         return read_checkpoint(self.folder / name)
 
+    def resumes(self, unit: str, half: int, end: int) -> tuple[dict, set[str]]:
+        """Train in one go and in two halves, which must end alike.
+
+        Returns:
+            tuple[dict, set[str]]: All tensors, and which of them moved in the
+            second half.
+        """
+        self.train('--work-dir', 'whole')
+        option = f'train_cfg.max_{unit}s={half}'
+        self.train('--work-dir', 'half', '--cfg-options', option)
+        self.train('--work-dir', 'half', '--resume')
+        started, whole, resumed = (
+            weights(self.load(f'{path}.pth'))
+            for path in (
+                f'whole/{unit}_{half}',
+                f'whole/{unit}_{end}',
+                f'half/{unit}_{end}',
+            )
+        )
+        assert whole.keys() == resumed.keys()
+        differ = [k for k in whole if not torch.equal(whole[k], resumed[k])]
+        assert not differ
+        moved = {k for k in whole if not torch.equal(whole[k], started[k])}
+        return whole, moved
+
 
 def command(tool: str, name: str) -> list[str]:
     """Our command, or a package's own tool."""

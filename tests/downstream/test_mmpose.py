@@ -1,9 +1,5 @@
 """Backbones in mmpose, as users meet them."""
 
-import torch
-
-from tests.downstream.conftest import weights
-
 VITPOSE = 'mmpose/clip-b16_vitpose_coco-256x192'
 # As the config has it, on a rate at which weights move.
 QUICK = """
@@ -26,23 +22,7 @@ print('points', len(found['predictions'][0][0]['keypoints']))
 
 def test_training_resume_best_and_inference(run, ran):
     small = run(VITPOSE, QUICK)
-    small.train('--work-dir', 'whole')
-    small.train(
-        '--work-dir', 'half', '--cfg-options', 'train_cfg.max_epochs=1'
-    )
-    small.train('--work-dir', 'half', '--resume')
-    started, whole, resumed = (
-        weights(small.load(path))
-        for path in (
-            'whole/epoch_1.pth',
-            'whole/epoch_2.pth',
-            'half/epoch_2.pth',
-        )
-    )
-    assert whole.keys() == resumed.keys()
-    differ = [k for k in whole if not torch.equal(whole[k], resumed[k])]
-    assert not differ
-    moved = [k for k in whole if not torch.equal(whole[k], started[k])]
+    whole, moved = small.resumes('epoch', 1, 2)
     assert len(moved) > len(whole) / 2
     compared = f'exact resume, bf16 with EMA: 0 of {len(whole)} tensors differ'
     ran('mmpose', 'ViTPose', compared)

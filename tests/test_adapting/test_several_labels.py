@@ -23,8 +23,8 @@ from mmclip.errors import ArgumentError, DataError
 from mmclip.few_shot.method import Encoded
 from mmclip.few_shot.several_labels import LinearProbe, out_of_fold
 from tests.conftest import save_whole_model
-from tests.processes import finish, start
 from tests.test_adapting.conftest import COLOURS
+from tests.test_adapting.test_run_files.test_config_file import train_on
 from tests.test_commands.conftest import TOOL_SETS
 
 CLASSES = tuple(COLOURS)
@@ -157,21 +157,7 @@ def test_the_ordinary_runner_finds_the_same_precision(run, capsys, tmp_path):
 
 @TOOL_SETS
 def test_its_config_trains_on(run, tools, tmp_path):
-    finish(
-        start(
-            str(tools / 'train.py'),
-            str(run.config),
-            f'--work-dir={tmp_path}',
-            '--cfg-options',
-            'train_cfg.max_iters=2',
-            'train_cfg.val_interval=2',
-            'default_hooks.checkpoint.interval=2',
-            'train_dataloader.num_workers=0',
-            'train_dataloader.persistent_workers=False',
-            cwd=tmp_path,
-        )
-    )
-    log = next(tmp_path.glob('*/*.log')).read_text()
+    log = train_on(run, tools, tmp_path)
     assert f'Load checkpoint from {run.model}' in log
     assert re.search(r'Iter\(val\) .* multi-label/mAP: ', log)
 

@@ -1,30 +1,37 @@
 import re
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
 from mmclip.adapting.run_files.config_file import Name, as_python
+from mmclip.adapting.run_files.run_folder import RunFolder
 from tests.processes import finish, start
 from tests.test_commands.conftest import TOOL_SETS
 
 
-@TOOL_SETS
-def test_it_trains_on_from_the_runs_model(run, tools, tmp_path):
+def train_on(run: RunFolder, tools: Path, folder: Path) -> str:
+    """Train a run's config for two steps, and return the log."""
     finish(
         start(
             str(tools / 'train.py'),
             str(run.config),
-            f'--work-dir={tmp_path}',
+            f'--work-dir={folder}',
             '--cfg-options',
             'train_cfg.max_iters=2',
             'train_cfg.val_interval=2',
             'default_hooks.checkpoint.interval=2',
             'train_dataloader.num_workers=0',
             'train_dataloader.persistent_workers=False',
-            cwd=tmp_path,
+            cwd=folder,
         )
     )
-    log = next(tmp_path.glob('*/*.log')).read_text()
+    return next(folder.glob('*/*.log')).read_text()
+
+
+@TOOL_SETS
+def test_it_trains_on_from_the_runs_model(run, tools, tmp_path):
+    log = train_on(run, tools, tmp_path)
     assert f'Load checkpoint from {run.model}' in log
     assert re.search(r'Iter\(val\) .* accuracy/top1: ', log)
     assert (tmp_path / 'iter_2.pth').is_file()
