@@ -8,69 +8,26 @@ else.
 from mmengine import registry
 from mmengine.registry import Registry
 
-MODELS = Registry(
-    'model',
-    parent=registry.MODELS,
-    scope='mmclip',
-    locations=['mmclip.models.public', 'mmclip.text', 'mmclip.few_shot'],
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(
+        parent.name,
+        parent=parent,
+        scope='mmclip',
+        locations=[f'mmclip.{location}' for location in locations],
+    )
+
+
+MODELS = _child(registry.MODELS, 'models.public', 'text', 'few_shot')
+WEIGHT_INITIALIZERS = _child(registry.WEIGHT_INITIALIZERS, 'checkpoint.public')
+DATASETS = _child(registry.DATASETS, 'datasets.public')
+HOOKS = _child(registry.HOOKS, 'engine.public', 'evaluation')
+OPTIM_WRAPPERS = _child(registry.OPTIM_WRAPPERS, 'engine.public')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    registry.OPTIM_WRAPPER_CONSTRUCTORS, 'engine.public'
 )
-WEIGHT_INITIALIZERS = Registry(
-    'weight initializer',
-    parent=registry.WEIGHT_INITIALIZERS,
-    scope='mmclip',
-    locations=['mmclip.checkpoint.public'],
-)
-DATASETS = Registry(
-    'dataset',
-    parent=registry.DATASETS,
-    scope='mmclip',
-    locations=['mmclip.datasets.public'],
-)
-HOOKS = Registry(
-    'hook',
-    parent=registry.HOOKS,
-    scope='mmclip',
-    locations=['mmclip.engine.public', 'mmclip.evaluation'],
-)
-OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper',
-    parent=registry.OPTIM_WRAPPERS,
-    scope='mmclip',
-    locations=['mmclip.engine.public'],
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=registry.OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mmclip',
-    locations=['mmclip.engine.public'],
-)
-RUNNERS = Registry(
-    'runner',
-    parent=registry.RUNNERS,
-    scope='mmclip',
-    locations=['mmclip.engine.public'],
-)
-STRATEGIES = Registry(
-    'strategy',
-    parent=registry.STRATEGIES,
-    scope='mmclip',
-    locations=['mmclip.engine.public'],
-)
-DATA_SAMPLERS = Registry(
-    'data sampler',
-    parent=registry.DATA_SAMPLERS,
-    scope='mmclip',
-    locations=['mmclip.datasets.public'],
-)
-TRANSFORMS = Registry(
-    'transform',
-    parent=registry.TRANSFORMS,
-    scope='mmclip',
-    locations=['mmclip.datasets.public'],
-)
-METRICS = Registry(
-    'metric',
-    parent=registry.METRICS,
-    scope='mmclip',
-    locations=['mmclip.evaluation'],
-)
+RUNNERS = _child(registry.RUNNERS, 'engine.public')
+STRATEGIES = _child(registry.STRATEGIES, 'engine.public')
+DATA_SAMPLERS = _child(registry.DATA_SAMPLERS, 'datasets.public')
+TRANSFORMS = _child(registry.TRANSFORMS, 'datasets.public')
+METRICS = _child(registry.METRICS, 'evaluation')
