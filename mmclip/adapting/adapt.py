@@ -23,9 +23,9 @@ from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS, several_labels
 from mmclip.few_shot.method import Encoded
 from mmclip.named_model.encoder import Encoder, open_encoder
+from mmclip.own_images.images import SPLITS, Finding, Images
 from mmclip.own_images.listing import number
 from mmclip.own_images.survey import find_small, survey
-from mmclip.own_images.table import SPLITS, Finding, Images
 from mmclip.text.class_embeddings import ClassEmbeddings, Template, make_texts
 from mmclip.version import __version__
 

@@ -11,7 +11,7 @@ from mmclip.errors import (
     DataError,
     did_you_mean,
 )
-from mmclip.own_images.table import Images
+from mmclip.own_images.images import Images
 
 RECIPES = ('auto', 'light', 'full')
 

@@ -9,7 +9,7 @@ from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.engine.checks.duplicates import find_copies
 from mmclip.few_shot.method import Encoded
 from mmclip.named_model.encoder import Encoder
-from mmclip.own_images.table import Images
+from mmclip.own_images.images import Images
 
 Say = Callable[[str], None]
 

@@ -26,7 +26,7 @@ from mmclip.few_shot.cross_validation import (
     MOST_LOGITS,
     out_of_fold,
 )
-from mmclip.own_images.table import SPLITS
+from mmclip.own_images.images import SPLITS
 
 FEW_TO_CALIBRATE = 300  # validation images; training images help fewer
 

@@ -22,7 +22,7 @@ from mmclip.evaluation.average_precision import (
 )
 from mmclip.few_shot.method import Classifier, Method
 from mmclip.few_shot.several_labels import METHODS, choose, out_of_fold
-from mmclip.own_images.table import SPLITS, Images
+from mmclip.own_images.images import SPLITS, Images
 
 NOT_TUNED = 'not fine-tuned: images with several labels are not yet'
 MOST_MISTAKES = 200

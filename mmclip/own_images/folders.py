@@ -10,8 +10,8 @@ from mmclip.datasets.image_tree import (
     read_tree,
 )
 from mmclip.errors import DataError, some
+from mmclip.own_images.images import Finding
 from mmclip.own_images.listing import Listing, Row, number, split_named
-from mmclip.own_images.table import Finding
 
 
 def read_folders(folder: Path) -> Listing:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mmclip.datasets.table_rows import SEPARATOR
 from mmclip.errors import DataError, some
-from mmclip.own_images.table import SPLITS, Finding, Images
+from mmclip.own_images.images import SPLITS, Finding, Images
 
 # What users call their splits.
 SPLIT_NAMES = dict(

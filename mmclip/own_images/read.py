@@ -13,9 +13,9 @@ from mmclip.own_images.hugging_face import (
     read_metadata,
     read_saved,
 )
+from mmclip.own_images.images import Images
 from mmclip.own_images.listing import Listing
 from mmclip.own_images.splits import split_by_class, take_shots
-from mmclip.own_images.table import Images
 
 
 def read_images(

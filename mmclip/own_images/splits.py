@@ -8,7 +8,7 @@ import numpy as np
 
 from mmclip.engine.checks.duplicates import find_copies
 from mmclip.errors import DataError
-from mmclip.own_images.table import Finding, Images
+from mmclip.own_images.images import Finding, Images
 
 VALIDATION_SHARE = 0.2
 

@@ -13,8 +13,8 @@ from mmclip.datasets.transforms.load_image import LoadImageError
 from mmclip.engine.checks.damage import read_sizes
 from mmclip.engine.checks.duplicates import find_copies
 from mmclip.errors import DataError, some
+from mmclip.own_images.images import SPLITS, Finding, Images
 from mmclip.own_images.listing import number
-from mmclip.own_images.table import SPLITS, Finding, Images
 
 NAMED = 50  # files in a message
 MOST = 200  # paths in a finding

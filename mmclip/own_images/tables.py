@@ -11,8 +11,8 @@ from typing import Any
 
 from mmclip.datasets.table_rows import SEPARATOR
 from mmclip.errors import DataError, some
+from mmclip.own_images.images import Finding
 from mmclip.own_images.listing import Listing, Row, number, split_named
-from mmclip.own_images.table import Finding
 
 SUFFIXES = ('.csv', '.tsv', '.txt', '.jsonl')
 DELIMITERS = ',;\t'

@@ -16,7 +16,7 @@ from mmclip.datasets.preprocessing import (
 )
 from mmclip.few_shot.method import Classifier
 from mmclip.named_model.encoder import Encoder
-from mmclip.own_images.table import Images
+from mmclip.own_images.images import Images
 from mmclip.shipped import shipped
 
 WIDTH = 79

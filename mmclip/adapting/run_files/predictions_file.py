@@ -10,7 +10,7 @@ from torch import Tensor
 from mmclip.adapting.calibration import Calibration
 from mmclip.checkpoint.files.atomic import atomic_file
 from mmclip.datasets.image_table import SEPARATOR
-from mmclip.own_images.table import Images
+from mmclip.own_images.images import Images
 from mmclip.predicting.label_sets import LabelSets
 from mmclip.predicting.predictions import Predictions
 

@@ -16,7 +16,7 @@ from mmclip.checkpoint.meta import TRAINING
 from mmclip.engine.config.load import load_config
 from mmclip.few_shot.method import Classifier, Encoded
 from mmclip.named_model.encoder import Encoder
-from mmclip.own_images.table import Images
+from mmclip.own_images.images import Images
 
 # mmengine's name for the folder of a run's logs, such as 20261130_034500.
 TIMESTAMP = '[0-9]' * 8 + '_' + '[0-9]' * 6 + '/'

@@ -33,8 +33,8 @@ from mmclip.averaging.average import interpolate, read_weights
 from mmclip.engine.config.load import load_config
 from mmclip.few_shot.method import Classifier, Encoded, Method
 from mmclip.named_model.encoder import Encoder, Projection
+from mmclip.own_images.images import Images
 from mmclip.own_images.splits import split_by_class
-from mmclip.own_images.table import Images
 from mmclip.text.zero_shot_head import ZeroShotClsHead
 
 NAME, TITLE = 'fine_tuned', 'fine-tuned'

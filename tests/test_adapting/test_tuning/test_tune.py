@@ -27,8 +27,8 @@ from mmclip.few_shot.linear_probe import LinearProbe
 from mmclip.few_shot.method import Encoded
 from mmclip.few_shot.nearest_neighbours import NearestNeighbours
 from mmclip.named_model.encoder import Encoder, open_encoder
+from mmclip.own_images.images import Images
 from mmclip.own_images.read import read_images
-from mmclip.own_images.table import Images
 
 STEPS = 6
 

@@ -1,4 +1,4 @@
-"""A user's own images as one table, whatever form they came in."""
+"""A user's own images, whatever form they came in."""
 
 import csv
 import os
