@@ -131,7 +131,7 @@ class TextProbe(LinearProbe):
         assert train.text is not None
         weight = torch.tensor(found.weight) / size
         bias = train.text.logit_bias + torch.tensor(found.bias)
-        return cosine_classifier(train, weight, bias)
+        return cosine_classifier(weight, bias, train.projection)
 
 
 def _limits(train: Encoded, channels: int) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _descend(train: Encoded, stops: Sequence[int]) -> Iterator[Classifier]:
             alpha -= alpha_lr * alpha_gradient
         if step in stops:
             blended = weight + alpha[:, None] * t
-            yield cosine_classifier(train, blended, bias)
+            yield cosine_classifier(blended, bias, train.projection)
 
 
 def _cosines(train: Encoded, f: Tensor) -> tuple[float, float]:

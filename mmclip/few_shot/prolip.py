@@ -4,7 +4,6 @@ Source: arXiv 2410.05270; github.com/astra-vision/ProLIP,
 ``methods/ProLIP.py``. Images are encoded once, without random crops.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,7 +65,5 @@ class ProLIP(Method):
             schedule.step()
         tuned = Projection(weight.detach(), start.bias)
         return cosine_classifier(
-            replace(train, projection=tuned),
-            text.logit_scale * text.embeddings,
-            text.logit_bias,
+            text.logit_scale * text.embeddings, text.logit_bias, tuned
         )

@@ -10,6 +10,7 @@ from mmclip.few_shot.method import (
     Method,
     linear_classifier,
 )
+from mmclip.named_model.encoder import Projection
 
 
 class ZeroShot(Method):
@@ -25,19 +26,19 @@ class ZeroShot(Method):
         assert train.text is not None
         text = train.text
         weight = text.logit_scale * text.embeddings
-        return cosine_classifier(train, weight, text.logit_bias)
+        return cosine_classifier(weight, text.logit_bias, train.projection)
 
 
 def cosine_classifier(
-    train: Encoded, weight: Tensor, bias: Tensor | float
+    weight: Tensor, bias: Tensor | float, projection: Projection | None
 ) -> Classifier:
     """Return a linear classifier of features of length one.
 
     Args:
-        train (Encoded): Whose projection it uses.
         weight (Tensor): ``(K, D)``, times the logit scale.
         bias (Tensor | float): ``(K,)``, or the same for all classes.
+        projection (Projection | None): As in :class:`.method.Classifier`.
     """
     return linear_classifier(
-        'mmclip.ZeroShotClsHead', weight, bias, train.projection
+        'mmclip.ZeroShotClsHead', weight, bias, projection
     )
