@@ -127,7 +127,11 @@ def test_maps_have_the_colours_of_pascal_voc(scene, tmp_path):
     [
         (['--classes', 'cat'], 2, 'At least two names'),
         (['--classes', 'a,b', '--background'], 2, 'needs --threshold'),
-        (['--classes', 'names.txt', '--background', 'x'], 1, 'names.txt does not exist'),
+        (
+            ['--classes', 'names.txt', '--background', 'x'],
+            1,
+            'names.txt does not exist',
+        ),
         (['--classes', 'a,b', '--threshold', '2'], 2, 'needs --background'),
         (['--classes', 'a,b', '--dense', 'x'], 2, "invalid choice: 'x'"),
         (['--classes', 'a,b', '--model', 'ViT'], 1, 'ViT is not a model'),
