@@ -49,6 +49,11 @@ class ZeroShotSegHead(BaseDecodeHead):
                 f'background must be one of the {num_classes} classes, got '
                 f'{background}.'
             )
+        if kwargs.setdefault('out_channels', num_classes) != num_classes:
+            raise ValueError(
+                'out_channels must be num_classes, as scores are not logits '
+                f'of one class; got {kwargs["out_channels"]}.'
+            )
         if not 0 <= threshold <= 1:
             raise ValueError(f'threshold must be in 0..1, got {threshold}.')
         super().__init__(

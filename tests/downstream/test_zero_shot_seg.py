@@ -71,6 +71,7 @@ def test_the_zero_shot_head_is_our_own_functions(background, threshold, ran):
         (dict(threshold=0.5), 'threshold needs background'),
         (dict(background=4), 'one of the 4 classes, got 4'),
         (dict(background=0, threshold=5), 'must be in 0..1, got 5'),
+        (dict(num_classes=2, out_channels=1), 'must be num_classes'),
     ],
 )
 def test_wrong_arguments_of_the_zero_shot_head(settings, said):
