@@ -88,6 +88,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('--threshold needs --background')
     if args.background == '' and not args.threshold:
         parser.error('--background without names needs --threshold')
+    if ',' in (args.background or ''):
+        parser.error('--background is one class: put | between its names')
     if not 0 <= args.threshold <= 1:
         parser.error(f'--threshold must be in 0..1, got {args.threshold:g}')
     if args.out.suffix.lower() != '.png':

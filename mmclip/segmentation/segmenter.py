@@ -10,6 +10,7 @@ from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
 
+from mmclip.checkpoint.grids import tell_grid
 from mmclip.datasets.preprocessing import data_preprocessor
 from mmclip.errors import CheckpointError, DataError
 from mmclip.models.loading import CALLER, loaded_by
@@ -98,7 +99,11 @@ class Segmenter:
             backbone |= dict(out_type='featmap', dense=dense)
         with loaded_by(CALLER):
             self.tower = MODELS.build(backbone).to(self.device).eval()
-        self.tower.load_state_dict(encoder.state_dict)
+        weights = dict(
+            state_dict=encoder.state_dict, meta=dict(clip=encoder.clip)
+        )
+        told = tell_grid(weights, encoder.called)
+        self.tower.load_state_dict(told['state_dict'])
         preprocess = encoder.clip['preprocess']
         method = preprocess['interpolation'].upper()
         self.interpolation = Image.Resampling[method]

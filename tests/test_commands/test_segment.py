@@ -104,6 +104,31 @@ def test_the_map_is_that_of_open_clips_modules(scene, tmp_path, capsys, dense):
     assert '  1  lawn' in printed
 
 
+def test_a_model_of_images_that_are_not_square(scene, tmp_path):
+    folder = tmp_path / 'wide'
+    folder.mkdir()
+    vision = dict(layers=2, width=32, head_width=16)
+    vision |= dict(patch_size=8, image_size=(32, 48))
+    model = save_whole_model(folder, vision_cfg=vision)
+    tokens = open_clip.get_tokenizer(f'local-dir:{folder}')
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'window.png')
+    options = ('--model', folder, '--short-side', 32, '--classes', 'cat,dog')
+    options += ('--templates', tmp_path / 'texts.txt', '--device', 'cpu')
+    (tmp_path / 'texts.txt').write_text('a {}')
+    out = tmp_path / 'map.png'
+    arguments = (tmp_path / 'window.png', '--out', out, *options)
+    assert main([*map(str, arguments)]) == 0
+    with torch.no_grad():
+        texts = model.encode_text(tokens(['a cat', 'a dog']), normalize=True)
+        x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+        patches = F.normalize(formula(model.visual, 'sclip', x), dim=-1)
+        scores = (patches @ texts.T).mT.unflatten(2, (4, 6))
+    wanted = F.interpolate(scores, (32, 48), mode='bilinear').argmax(1)[0]
+    assert 0 < wanted.float().mean() < 1
+    assert (np.asarray(Image.open(out)) == wanted.numpy()).mean() > 0.99
+
+
 def test_what_is_unlikely_is_background(scene, tmp_path, capsys):
     out = tmp_path / 'map.png'
     options = ('--classes', 'cat,sky', '--background', '--threshold', '1')
@@ -133,6 +158,7 @@ def test_maps_have_the_colours_of_pascal_voc(scene, tmp_path):
             'names.txt does not exist',
         ),
         (['--classes', 'a,b', '--threshold', '2'], 2, 'needs --background'),
+        (['--classes', 'a,b', '--background', 'c,d'], 2, 'put | between its'),
         (['--classes', 'a,b', '--dense', 'x'], 2, "invalid choice: 'x'"),
         (['--classes', 'a,b', '--model', 'ViT'], 1, 'ViT is not a model'),
         (
