@@ -3,6 +3,7 @@
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
 # The scopes of classifiers: ours, mmpretrain's (old and new) and the default.
 CLASSIFYING = {'mmclip', 'mmcls', 'mmengine', 'mmpretrain'}
@@ -24,4 +25,8 @@ def scope_of(cfg: Config, dataset: Any = None) -> str:
         kind = dataset.get('type')
         if isinstance(kind, str) and '.' in kind:
             return kind.partition('.')[0]
+        for base in getattr(kind, '__mro__', ()):  # a class, in new configs
+            package = base.__module__.partition('.')[0]
+            if package in MODULE2PACKAGE:
+                return package
     return cfg.get('default_scope') or 'mmengine'

@@ -108,6 +108,8 @@ def test_the_sampler_learns_how_many_images_a_step_takes(
         ('mmpretrain', dict(type='mmdet.CocoDataset'), False),
         ('mmseg', dict(type='ADE20KDataset'), False),
         ('mmseg', dict(type='mmclip.ImageNetR'), True),
+        (None, dict(type=type('X', (), dict(__module__='mmseg.x'))), False),
+        (None, dict(type=type('X', (), dict(__module__='mmclip.x'))), True),
         ('mmdet', dict(type='RepeatDataset', dataset=dict(type='X')), False),
         (
             'mmpretrain',
