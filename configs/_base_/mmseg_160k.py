@@ -15,6 +15,7 @@ default_hooks = dict(
     ),
     strict_load=dict(type='mmclip.StrictLoadHook'),
     exact_resume=dict(type='mmclip.ExactResumeHook'),
+    check_classes=dict(type='mmclip.CheckClassesHook'),
     check_schedule=dict(type='mmclip.CheckScheduleHook'),
     finite_loss=dict(type='mmclip.FiniteLossHook'),
     every_test_image=dict(type='mmclip.EveryTestImageHook'),

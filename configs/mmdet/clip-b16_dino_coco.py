@@ -69,6 +69,7 @@ default_hooks = dict(
     checkpoint=dict(type='mmclip.ReliableCheckpointHook', save_best='auto'),
     strict_load=dict(type='mmclip.StrictLoadHook'),
     exact_resume=dict(type='mmclip.ExactResumeHook'),
+    check_classes=dict(type='mmclip.CheckClassesHook'),
     check_schedule=dict(type='mmclip.CheckScheduleHook'),
     finite_loss=dict(type='mmclip.FiniteLossHook'),
     every_test_image=dict(type='mmclip.EveryTestImageHook'),

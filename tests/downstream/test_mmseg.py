@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmseg import models as mmseg_models
+from mmseg.utils import get_classes
 
 LINEAR = 'mmseg/clip-b16_linear-probe_ade20k-512'
 UPERNET = 'mmseg/clip-b16_upernet_ade20k-512'
@@ -58,6 +59,18 @@ def test_what_is_frozen_stays(run, ran):
         'decode_head.conv_seg.bias',
     }
     ran('mmseg', 'linear probe', 'frozen backbone')
+
+
+def test_classes_in_another_order_than_in_training_are_refused(run):
+    small = run(LINEAR, QUICK)
+    small.train('--work-dir', 'work')
+    names = list(get_classes('ade20k'))
+    names[:2] = names[1::-1]
+    turned = f'dict(metainfo=dict(classes={names}))'
+    with small.config.open('a') as file:
+        file.write(f"test_dataloader['dataset'] = {turned}")
+    with pytest.raises(AssertionError, match='numbered differently'):
+        small.test('work/iter_4.pth')
 
 
 def test_pictures_mirror_images_and_amp(run, ran):

@@ -143,7 +143,7 @@ def _compare(train: list[str], val: list[str]) -> None:
             'The training and validation sets have different classes, so the '
             'same label would mean different classes '
             f'({differences or "the same in another order"}). Give both the '
-            'same class folders.'
+            'same classes in the same order.'
         )
 
 
