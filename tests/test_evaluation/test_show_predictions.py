@@ -112,3 +112,12 @@ def test_classifiers_need_no_hook_in_the_config(tmp_path):
 def test_other_packages_need_theirs():
     with pytest.raises(ValueError, match='visualization hook of mmseg'):
         show_predictions(config('mmseg'), folder='pictures')
+
+
+def test_a_new_config_is_of_the_package_of_its_data(tmp_path):
+    cfg = config(None, type=DetVisualizationHook)
+    kind = type('CocoDataset', (), dict(__module__='mmdet.datasets'))
+    cfg.test_dataloader = dict(dataset=dict(type=kind))
+    show_predictions(cfg, folder=tmp_path)
+    assert cfg.default_hooks.visualization.type is DetVisualizationHook
+    assert cfg.default_hooks.visualization.test_out_dir == str(tmp_path)

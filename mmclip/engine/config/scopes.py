@@ -15,8 +15,12 @@ def scope_of(cfg: Config, dataset: Any = None) -> str:
     Args:
         cfg (Config): A config, perhaps with ``default_scope``.
         dataset (Any): The config of a data set; inside wrappers, the
-            innermost counts.
+            innermost counts. Defaults to None: the test set, if there is no
+            ``default_scope``, as in new configs of mmdet.
     """
+    default = cfg.get('default_scope')
+    if dataset is None and default is None:
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset')
     if isinstance(dataset, dict):
         inner = [dataset.get('dataset'), *(dataset.get('datasets') or ())]
         for wrapped in inner:
@@ -29,4 +33,4 @@ def scope_of(cfg: Config, dataset: Any = None) -> str:
             package = base.__module__.partition('.')[0]
             if package in MODULE2PACKAGE:
                 return package
-    return cfg.get('default_scope') or 'mmengine'
+    return default or 'mmengine'
