@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmclip.errors import check_choice
+from mmclip.errors import DataError, check_choice
 from mmclip.models.library_towers.library_tower import LibraryTower
 from mmclip.registry import MODELS
 from mmclip.untrusted.model_configs import is_timm_model
@@ -95,6 +95,7 @@ class TimmVisionTower(LibraryTower):
         depth = len(tower.blocks)
         indices = self.out_indices or range(depth)
         self._has_last = any(index % depth == depth - 1 for index in indices)
+        self._patch = tower.feature_info[0]['reduction']
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch of normalised RGB images.
@@ -104,7 +105,17 @@ class TimmVisionTower(LibraryTower):
 
         Returns:
             tuple[Tensor, ...]: The image feature, or the feature maps.
+
+        Raises:
+            DataError: If the images are not of whole patches.
         """
+        height, width = x.shape[-2:]
+        if height % self._patch or width % self._patch:
+            raise DataError(
+                f'{self.model} needs images of whole patches of {self._patch} '
+                f'pixels; {height}x{width} are not. Pad them: '
+                f'size_divisor={self._patch}.'
+            )
         if self.out_type == 'pooled':
             return (self.tower(x),)
         *maps, last = self.tower.forward_intermediates(

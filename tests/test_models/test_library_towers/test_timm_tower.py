@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 
 from mmclip.analysis.parity import randomize, relative_difference
 from mmclip.engine.optim.layer_decay import LayerDecayOptimWrapperConstructor
+from mmclip.errors import DataError
 from mmclip.models import TimmVisionTower
 from tests.conftest import RELATIVE_TOLERANCE
 
@@ -136,6 +137,13 @@ class TestOutputs:
         assert relative_difference(ours, wanted) <= RELATIVE_TOLERANCE
 
     @torch.no_grad()
+    @pytest.mark.parametrize('name', [KINDS[0], KINDS[3], KINDS[-1]])
+    def test_pieces_of_patches_are_refused(self, name):
+        tower = TimmVisionTower(name)
+        size = 14 if 'patch14' in name else 16
+        with pytest.raises(DataError, match=f'size_divisor={size}'):
+            tower(torch.zeros(1, 3, 4 * size, 4 * size + 2))
+
     def test_naflex_takes_any_aspect(self):
         reference, tower = twins(
             'naflexvit_base_patch16_siglip', out_type='featmap'
