@@ -137,7 +137,7 @@ def adapt(
         except BaseException:
             folder.metrics.unlink()  # it marks a finished run
             raise
-    folder.limit_features()
+    folder.end()
     return folder
 
 

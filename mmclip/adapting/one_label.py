@@ -55,6 +55,7 @@ def make_one(
     training = None
     if method not in (None, TUNED):
         pick(entrants, method)  # nothing else needs to be made
+        material.say(f'not fine-tuned, since --method is {method}')
     elif recipe != 'light':
         training = fine_tune(material, entrants, others, recipe, seconds)
     best = pick(entrants, method)

@@ -26,7 +26,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--out',
         type=Path,
         help="the page to write (default: report.html in the run's folder, "
-        'which is replaced; comparison.html for two runs)',
+        'or comparison.html for two runs; that is replaced)',
     )
     add(
         '--root',

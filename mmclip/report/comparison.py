@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mmclip.adapting.choice import differ
+from mmclip.errors import DataError
 from mmclip.report.measures import class_results, confusion
 from mmclip.report.run import Answer, Run
 from mmclip.report.thumbnails import Thumbnails
@@ -22,8 +23,21 @@ def compare(
         other (Run): The second.
         thumbnails (Thumbnails): Makes the pictures.
         most (int): How many images are shown of a kind.
+
+    Raises:
+        DataError: If they answer different questions.
     """
     runs = (one, other)
+    places = f'{one.folder.path} and {other.folder.path}'
+    if one.several_labels != other.several_labels:
+        raise DataError(
+            f'{places} cannot be compared: the images of one of them have '
+            'several labels.'
+        )
+    if not set(one.classes).intersection(other.classes):
+        raise DataError(
+            f'{places} cannot be compared: they have no class in common.'
+        )
     answers = [_by_place(run) for run in runs]
     shared = [place for place in answers[0] if place in answers[1]]
     # The first has it right, the second, or neither, but they differ.

@@ -15,6 +15,7 @@ from mmclip.adapting import adapt as way
 from mmclip.adapting import one_label
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.commands import export as export_command
+from mmclip.commands import predict
 from mmclip.commands import report as report_command
 from mmclip.commands import test as test_command
 from mmclip.commands.adapt import main
@@ -263,7 +264,12 @@ def test_a_run_that_failed_does_not_look_finished(
     folder = RunFolder(project / 'runs/photos')
     assert not folder.metrics.exists()
     assert not folder.report.exists()
+    before = RunFolder(folder.replaced)
+    assert all(path.is_file() for path in before.results)
+    assert predict.main([str(before.path), 'photos']) == 0
     assert adapt() == 0
+    assert not before.path.exists()
+    assert all(path.is_file() for path in folder.results)
 
 
 def test_a_bug_leaves_its_traceback_in_the_log(project, monkeypatch):
@@ -320,3 +326,26 @@ def test_features_of_a_changed_image_are_computed_again(project):
     assert adapt('--force') == 0
     log = (project / 'runs/photos/train.log').read_text()
     assert log.count(' 0 of 15 features are in') == 2
+
+
+def test_a_config_that_is_damaged_is_refused_first(project, capsys):
+    (project / 'recipe.py').write_text('model = dict(')
+    assert adapt('--recipe=recipe.py') == 1
+    said = capsys.readouterr()
+    assert 'recipe.py' in said.err and 'images of' not in said.out
+
+
+def test_a_recipe_beside_a_method_that_does_not_train(project, capsys):
+    asked = '--method=nearest_neighbours'
+    assert adapt(asked, '--recipe=full') in (1, 2)
+    assert 'leave one of them out' in capsys.readouterr().err
+    assert adapt(asked) == 0
+    assert 'not fine-tuned, since --method is' in capsys.readouterr().out
+
+
+def test_a_run_is_not_put_among_the_images(project, capsys):
+    (project / 'photos').rename(project / 'my photos')
+    assert main(['my photos', '--model=clip', '--out=my photos']) == 1
+    said = capsys.readouterr().err
+    assert 'would be among the images in my photos' in said
+    assert f"--out '{project}/runs/my photos'" in said

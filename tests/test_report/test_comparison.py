@@ -1,8 +1,12 @@
 import csv
 
+import pytest
+
+from mmclip.errors import DataError
 from mmclip.report.page import write_report
 from tests.test_report.pages import Page, numbers_of, read
 from tests.test_report.runs import write_run
+from tests.test_report.test_several_labels import write_label_run
 
 
 def test_both_headlines_and_where_they_differ(run, tmp_path):
@@ -71,3 +75,12 @@ def test_runs_of_one_name_are_told_apart(run, tmp_path):
     other = write_run(tmp_path / 'more' / 'photos', ('cat', 'cow'))
     words = read(run, other, tmp_path / 'both.html').words
     assert str(run.path) in words and str(other.path) in words
+
+
+def test_runs_with_different_questions_cannot_be_compared(run, tmp_path):
+    other = write_run(tmp_path / 'other', ('bus', 'tram'))
+    with pytest.raises(DataError, match='no class in common'):
+        write_report(run, other)
+    labels = write_label_run(tmp_path / 'labels')
+    with pytest.raises(DataError, match='several labels'):
+        write_report(run, labels)

@@ -1,6 +1,7 @@
 """What stays in the folder of a run, and where."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class RunFolder:
         return self.path / 'README.md'
 
     @property
+    def replaced(self) -> Path:
+        """The folder of a finished run, until the next one is finished."""
+        return self.path / 'replaced'
+
+    @property
     def results(self) -> list[Path]:
         """The files of a run; the first marks a finished one."""
         return [
@@ -119,8 +125,9 @@ class RunFolder:
             path = given.resolve()
             if path.is_dir() and path in (out, *out.parents):
                 raise CheckpointError(
-                    f'{self.path} is in {given}, where it would be taken for '
-                    f'images; add --out {path.parent / "runs" / path.name}'
+                    f'{self.path} would be among the images in {given}: add '
+                    '--out '
+                    + shlex.quote(str(path.parent / 'runs' / path.name))
                 )
         results = [path.resolve() for path in self.results]
         for given in (*folders, *files):
@@ -143,20 +150,28 @@ class RunFolder:
             )
 
     def begin(self) -> None:
-        """Create the folder, and remove what an earlier run says there.
+        """Create the folder, and set aside what an earlier run says there.
 
-        Its log and its features stay.
+        A finished run is in ``replaced`` until :meth:`end`. Its log and its
+        features stay.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self.log.touch()  # it marks the folder as one of a run
+        if is_finished := self.metrics.exists():
+            self.replaced.mkdir(exist_ok=True)
         for path in self.results:
+            if is_finished and path.exists():
+                path.replace(self.replaced / path.name)
             path.unlink(missing_ok=True)
 
-    def limit_features(self) -> None:
-        """Remove the cached features if they take more room than the model.
+    def end(self) -> None:
+        """Remove what a finished run does not need.
 
-        They only make the next run quicker.
+        That is the run that it replaced, and the cached features if they take
+        more room than the model: they only make the next run quicker.
         """
+        if self.replaced.exists():
+            shutil.rmtree(self.replaced)
         files = [p for p in self.features.rglob('*') if p.is_file()]
         size = sum(path.stat().st_size for path in files)
         if size > self.model.stat().st_size:

@@ -9,5 +9,5 @@ def test_features_stay_if_they_take_less_than_the_model(tmp_path, size, stays):
     run.model.write_bytes(bytes(100))
     (run.features / 'a').mkdir(parents=True)
     (run.features / 'a' / 'features.npy').write_bytes(bytes(size))
-    run.limit_features()
+    run.end()
     assert run.features.exists() is stays
