@@ -8,7 +8,8 @@ from mmengine.device import get_device
 from mmclip.adapting.run_files.model_file import build_model, read_model
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.checkpoint.files.paths import find_weights
-from mmclip.errors import ArgumentError, CheckpointError, DataError
+from mmclip.errors import ArgumentError, DataError
+from mmclip.named_model.check import check_model
 from mmclip.named_model.encoder import CONFIG
 from mmclip.predicting.classifier import Classifier
 from mmclip.text.class_embeddings import (
@@ -33,10 +34,10 @@ def load(
     Args:
         model (str | Path): The folder of a run of ``mmclip adapt``; the file
             of a classifier that mmclip trained or made; or, with ``classes``,
-            ``'open_clip://NAME/TAG'`` or a folder with
-            ``open_clip_config.json`` and weights.
+            open_clip's ``'NAME/TAG'``, with or without ``open_clip://``, or a
+            folder with ``open_clip_config.json`` and weights.
         classes (str | Sequence[str] | None): Names for a zero-shot
-            classifier, or a file with one per line.
+            classifier: see :func:`mmclip.text.class_embeddings.class_names`.
         templates (str | Sequence): For these, see
             :func:`mmclip.text.class_embeddings.named_templates`.
         device (str | None): Defaults to a GPU if there is one.
@@ -49,18 +50,19 @@ def load(
     """
     device = device or get_device()
     path = Path(model).expanduser()
-    is_whole = str(model).startswith(SCHEME) or (path / CONFIG).is_file()
-    if is_whole:
+    is_name = classes is not None and not path.exists()
+    is_name |= str(model).startswith(SCHEME)
+    if is_name or (path / CONFIG).is_file():
         return _zero_shot(str(model), classes, templates, device)
     if not path.exists():
         raise FileNotFoundError(
-            f'There is no file or folder {path}. A CLIP model is called '
-            f'{SCHEME}NAME/TAG.'
+            f'There is no file or folder {path}. A CLIP model, NAME/TAG, '
+            'needs classes.'
         )
     if classes is not None:
         raise ArgumentError(
-            f'{model} has classes of its own; others are for {SCHEME}NAME/TAG '
-            f'and folders with {CONFIG}.'
+            f'{model} takes no classes: they are for NAME/TAG and folders '
+            f'with {CONFIG}, which have a text tower.'
         )
     if path.is_dir():
         folder = RunFolder(path)
@@ -83,19 +85,16 @@ def _zero_shot(
     names = class_names(classes or [])
     if len(names) < 2:
         raise ArgumentError(
-            f'{model} needs the names of two classes or more, such as cat '
-            f'and dog; got {len(names)}.'
+            f'{model} needs classes, two names or more, such as cat,dog; got '
+            f'{len(names)}.'
         )
-    if model.startswith(SCHEME):
-        name, _, tag = model.removeprefix(SCHEME).rpartition('/')
-        if not name:
-            raise CheckpointError(
-                f'{model} must be {SCHEME}NAME/TAG, such as '
-                f'{SCHEME}ViT-B-32/openai.'
-            )
-    else:
-        folder = Path(model).expanduser()
+    folder = Path(model).expanduser()
+    if folder.exists():
         name, tag = str(folder / CONFIG), str(find_weights(folder))
+    else:
+        model = model.removeprefix(SCHEME)
+        check_model(model, None)
+        name, _, tag = model.partition('/')
     made = zero_shot_checkpoint(
         name, tag, names, named_templates(templates), device=device
     )

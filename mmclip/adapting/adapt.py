@@ -128,7 +128,7 @@ def learn(
         say(
             f'  {number(across, "pair")} of almost equal images in different '
             f'splits, such as {" and ".join(across[0])}: accuracies are too '
-            'good unless one of each is removed (they are in the page).'
+            'good unless one of each is removed (they are on the page).'
         )
     numbers = dict(
         mmclip=__version__,

@@ -17,7 +17,7 @@ EXAMPLES = """\
   %(prog)s runs/photos runs/photos/predictions.csv --root photos/
   find new -name '*.jpg' | %(prog)s runs/photos -
   # without training: names of classes for a CLIP model
-  %(prog)s open_clip://ViT-B-32/openai new/ --classes cat,dog
+  %(prog)s ViT-B-32/openai new/ --classes cat,dog
 """
 
 
@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         'model',
         help='the folder of a run, the file of a classifier that mmclip '
-        'trained or made, or, with --classes, open_clip://NAME/TAG or a '
+        "trained or made, or, with --classes, open_clip's NAME/TAG or a "
         'folder with open_clip_config.json',
     )
     add(
@@ -61,16 +61,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmclip.api import load
     from mmclip.checkpoint.files.paths import check_free, is_file
-    from mmclip.errors import DataError
-    from mmclip.predicting.inputs import find_images
-    from mmclip.predicting.predictions import SHOWN, printable
 
     inputs = [args.model]
     inputs += filter(is_file, (args.classes or '', args.images))
     for out in filter(None, (args.csv, args.html)):
         check_free(out, *inputs, force=args.force)
+    from mmclip.api import load
+    from mmclip.errors import DataError
+    from mmclip.predicting.inputs import find_images
+    from mmclip.predicting.predictions import SHOWN, printable
+
     paths = find_images(args.images, args.root)
     model = load(args.model, args.classes, device=args.device)
     found = model.answer(paths)

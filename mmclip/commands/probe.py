@@ -45,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add('config', help='the config of a classifier with a linear head')
     add(
         'checkpoint',
-        help='a tower or a classifier: a file, or one of the below',
+        help='a tower or a classifier: a file, or one of the forms below',
     )
     add('--work-dir', help='folder for features, classifier and numbers')
     parser.add_force(

@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         save_map(labels, path)
     names = classes.classes
     for number, share in enumerate(shares(labels, len(names))):
-        print(f'{number:3}  {names[number]}  {share:.1%}')
+        print(f'{number:3}  {names[number]}  {100 * share:.1f} %')
     print_written((args.out, 'the class of each pixel'))
     return 0
 

@@ -16,6 +16,7 @@ from mmclip.checkpoint.files.reading import open_weights
 from mmclip.checkpoint.meta import Clip, read_clip
 from mmclip.checkpoint.towers.sources import convert_source
 from mmclip.checkpoint.towers.tower import HubError
+from mmclip.checkpoint.unconverted import advise
 from mmclip.duration import duration
 from mmclip.errors import CheckpointError
 from mmclip.named_model.check import check_model
@@ -181,10 +182,8 @@ def _converted(path: str) -> Encoder:
         {key: weights[key] for key in weights if key.startswith(PREFIX)}
     )
     if clip is None or not tower:
-        raise CheckpointError(
-            f'{path} was not made by mmclip. Convert it with: mmclip convert '
-            f'NAME {path} OUT.pth'
-        )
+        advice = advise(path, weights) or 'its names are not those of CLIP.'
+        raise CheckpointError(f'{path} was not made by mmclip: {advice}')
     if not clip['preprocess']:
         raise CheckpointError(
             f'{path} does not say how images must be prepared; convert it '

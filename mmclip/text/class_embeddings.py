@@ -352,7 +352,7 @@ def _lines(path: str, known: Iterable[str]) -> list[str]:
         raise DataError(f'{path} is a folder. Give a text file.')
     if not file.is_file():
         near = did_you_mean(path, known)
-        raise FileNotFoundError(f'{path} does not exist{near}.')
+        raise FileNotFoundError(f'There is no text file {path}{near}.')
     try:
         lines = file.read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:

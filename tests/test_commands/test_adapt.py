@@ -99,7 +99,7 @@ def write_names(project):
         ),
         (None, ['--out=photos/run'], 'add --out'),
         (None, ['--weights=clip'], '--weights is for a NAME/TAG'),
-        (None, ['--templates=nothere'], 'nothere does not exist'),
+        (None, ['--templates=nothere'], 'no text file nothere'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(

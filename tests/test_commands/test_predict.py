@@ -110,7 +110,7 @@ def test_a_clip_model_needs_only_names(call, photos, tmp_path, classes):
         (['nothing', 'photos'], 'There is no file or folder nothing'),
         (['photos', 'photos'], 'is not the folder of a finished run'),
         (['MODEL', 'nothing'], 'There is no file or folder nothing'),
-        (['MODEL', 'photos', '--classes', 'a,b'], 'classes of its own'),
+        (['MODEL', 'photos', '--classes', 'a,b'], 'takes no classes'),
         (['MODEL', 'list.csv', '--csv=list.csv', '--force'], 'an input'),
         (['MODEL', 'photos', '--csv=x', '--html=x'], 'must be two files'),
     ],

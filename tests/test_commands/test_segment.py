@@ -100,7 +100,7 @@ def test_the_map_is_that_of_open_clips_modules(scene, tmp_path, capsys, dense):
     assert clear.mean() > 0.9 and len(set(wanted.flatten().tolist())) > 1
     assert (got == wanted.numpy())[clear].all()
     printed = capsys.readouterr().out
-    assert f'{(got == 1).mean():.1%}' in printed
+    assert f'{100 * (got == 1).mean():.1f} %' in printed
     assert '  1  lawn' in printed
 
 
@@ -134,7 +134,7 @@ def test_what_is_unlikely_is_background(scene, tmp_path, capsys):
     options = ('--classes', 'cat,sky', '--background', '--threshold', '1')
     assert segment(scene, out, *options) == 0
     assert not np.array(Image.open(out)).any()
-    assert '  0  background  100.0%' in capsys.readouterr().out
+    assert '  0  background  100.0 %' in capsys.readouterr().out
 
 
 def test_maps_have_the_colours_of_pascal_voc(scene, tmp_path):
@@ -155,7 +155,7 @@ def test_maps_have_the_colours_of_pascal_voc(scene, tmp_path):
         (
             ['--classes', 'names.txt', '--background', 'x'],
             1,
-            'names.txt does not exist',
+            'no text file names.txt',
         ),
         (['--classes', 'a,b', '--threshold', '2'], 2, 'needs --background'),
         (['--classes', 'a,b', '--background', 'c,d'], 2, 'put | between its'),

@@ -19,7 +19,7 @@ ZERO_SHOT = 'zero_shot ViT-S-32 empty.pth x.pth --tag none'
             'a.pth is a file of weights. Give the model name or model config '
             'first, then the weights.',
         ),
-        ('convert ViT-S-32 empty.pth x.pth', 'empty.pth is empty or missing.'),
+        ('convert ViT-S-32 empty.pth x.pth', 'empty.pth is empty.'),
         (
             'inspect folder',
             'The folder folder has no weights (a file that ends in .pt, .pth, '
@@ -104,14 +104,14 @@ ZERO_SHOT = 'zero_shot ViT-S-32 empty.pth x.pth --tag none'
             'splits has train, val, which are splits, not classes. Give one '
             'of them: --data splits/val.',
         ),
-        (f'{ZERO_SHOT} --classes no.txt', 'no.txt does not exist.'),
+        (f'{ZERO_SHOT} --classes no.txt', 'There is no text file no.txt.'),
         (
             f'{ZERO_SHOT} --classes folder',
             'folder is a folder. Give a text file.',
         ),
         (
             f'{ZERO_SHOT} --templates opnai',
-            "opnai does not exist (did you mean 'openai'?).",
+            "There is no text file opnai (did you mean 'openai'?).",
         ),
         (
             f'{ZERO_SHOT} --data folder',

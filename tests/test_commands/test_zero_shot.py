@@ -90,7 +90,7 @@ def accuracy_by_open_clip(folder):
 
 def test_a_missing_file_of_names_is_said(inputs, exit_message):
     said = exit_message(main, *arguments('x.pth'), '--classes', 'no.txt')
-    assert said == 'error: no.txt does not exist.'
+    assert said == 'error: There is no text file no.txt.'
     assert not (inputs / 'x.pth').exists()
 
 

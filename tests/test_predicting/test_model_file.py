@@ -147,7 +147,7 @@ def test_half_precision_becomes_single(tmp_path, model, photos):
 
 def test_a_tower_alone_is_told_what_it_lacks(tmp_path):
     content = dict(state_dict=checkpoint()['state_dict'])
-    assert 'lacks backbone, img_size, preprocess' in refusal(content, tmp_path)
+    assert 'does not describe itself' in refusal(content, tmp_path)
 
 
 def test_a_head_is_found_by_its_whole_name():

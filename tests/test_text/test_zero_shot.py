@@ -326,7 +326,7 @@ def test_names_and_templates_by_word_and_by_file(tmp_path):
     path.write_bytes('café\nsky'.encode('latin-1'))
     with pytest.raises(DataError, match=r'names\.txt is not UTF-8'):
         class_names(str(path))
-    with pytest.raises(FileNotFoundError, match=r'no\.txt does not exist'):
+    with pytest.raises(FileNotFoundError, match=r'no text file .*no\.txt'):
         named_templates(str(tmp_path / 'no.txt'))
 
 

@@ -17,6 +17,7 @@ from mmclip.checkpoint.finite import check_finite
 from mmclip.checkpoint.meta import Clip, classes_of, make_clip
 from mmclip.checkpoint.towers.convert import check_complete
 from mmclip.checkpoint.towers.tower import OTHER, build_backbone
+from mmclip.checkpoint.unconverted import advise
 from mmclip.datasets.preprocessing import data_preprocessor, test_pipeline
 from mmclip.errors import CheckpointError
 from mmclip.few_shot.method import Classifier
@@ -111,9 +112,12 @@ def read_model(path: str | Path) -> tuple[nn.Module, Clip]:
         FileNotFoundError: If there is no such file.
     """
     weights = open_weights(path)
-    clip = (weights.clip or {}) | dict(
-        classes=classes_of(weights.content, str(path))
-    )
+    if weights.clip is None:
+        advice = advise(str(path), weights) or 'it does not describe itself.'
+        raise CheckpointError(
+            f'{path} is not a classifier that mmclip trained or made: {advice}'
+        )
+    clip = weights.clip | dict(classes=classes_of(weights.content, str(path)))
     return build_model(weights, clip, str(path)), clip
 
 

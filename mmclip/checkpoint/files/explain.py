@@ -40,7 +40,7 @@ def _explain(path: Path, error: Exception) -> str:
     if isinstance(error, CheckpointError):
         return f'{path} is refused: {reason}{again}'
     if not start:
-        return f'{path} is empty or missing.{again}'
+        return f'{path} is {"empty" if path.exists() else "missing"}.{again}'
     first = reason.strip().partition('\n')[0]
     return (
         f'{path} is not a readable checkpoint: damaged, incomplete or in '

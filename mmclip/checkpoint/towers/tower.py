@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmclip.checkpoint.files.paths import SUFFIXES
+from mmclip.checkpoint.files.paths import SUFFIXES, find_weights
 from mmclip.errors import CheckpointError
 from mmclip.untrusted.model_configs import take_backbone
 
@@ -178,6 +178,8 @@ def note_head(head: Mapping[str, Tensor], where: str) -> list[str]:
 def refuse_missing(pretrained: str, tag: str | None) -> None:
     """Refuse a missing local file, or a ``--tag`` without a local file."""
     if Path(pretrained).suffix in SUFFIXES or '/' in pretrained:
+        if Path(pretrained).is_dir():
+            find_weights(Path(pretrained))  # says that there are none
         raise FileNotFoundError(f'Checkpoint {pretrained} does not exist.')
     if tag is not None:
         raise CheckpointError(

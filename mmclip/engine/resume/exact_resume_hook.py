@@ -73,22 +73,25 @@ class ExactResumeHook(Hook):
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             wanted = ResumableInfiniteSampler
-        needs = {
-            f"train_dataloader.sampler.type='mmclip.{wanted.__name__}'": (
-                isinstance(find_sampler(runner), wanted)
+        reasons = {
+            f"train_dataloader.sampler.type is not 'mmclip.{wanted.__name__}'"
+            '': not isinstance(find_sampler(runner), wanted),
+            "dict(type='mmclip.SeedSample') is not first in the pipeline of "
+            'every data set, or there are wrappers other than ConcatDataset '
+            'and RepeatDataset': not _seeds_samples(
+                runner.train_dataloader.dataset
             ),
-            "dict(type='mmclip.SeedSample') first in the pipeline of every "
-            'data set, and no wrappers except ConcatDataset and '
-            'RepeatDataset': _seeds_samples(runner.train_dataloader.dataset),
-            'no EarlyStoppingHook, which starts counting again': not any(
+            'EarlyStoppingHook would start counting again': any(
                 isinstance(hook, EarlyStoppingHook) for hook in runner.hooks
             ),
-            'randomness.seed': runner._randomness_cfg.get('seed') is not None,
+            'randomness.seed is not set': (
+                runner._randomness_cfg.get('seed') is None
+            ),
         }
-        if missing := [need for need, is_met in needs.items() if not is_met]:
+        if found := [reason for reason, is_so in reasons.items() if is_so]:
             runner.logger.warning(
-                'A resumed run will not be exactly the same: that needs '
-                f'{"; ".join(missing)}.'
+                'If this run is resumed, it will not end exactly as without '
+                f'the break: {"; ".join(found)}.'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

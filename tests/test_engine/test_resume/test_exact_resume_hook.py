@@ -28,7 +28,7 @@ def test_the_sampler_that_is_missing_is_named(tmp_path, capfd, iters, wanted):
     train(
         tmp_path, iters=iters, epochs=1, schedule=[], sampler='DefaultSampler'
     )
-    assert f"type='mmclip.{wanted}'" in ''.join(capfd.readouterr())
+    assert f"type is not 'mmclip.{wanted}'" in ''.join(capfd.readouterr())
 
 
 @pytest.mark.parametrize('scaled', [False, True])
