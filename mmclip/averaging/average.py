@@ -30,6 +30,7 @@ Checkpoint = Mapping[str, Any]
 StateDict = Mapping[str, Tensor]
 # BatchNorm's count of batches, which is not used in eval mode.
 COUNTER = 'num_batches_tracked'
+MOST_LINES = 10  # of differences that are listed
 _SAME_CLASSES = (
     '\nIf these names mean the same classes in the same order, pass '
     '--same-classes.'
@@ -90,7 +91,7 @@ def check_compatible(
         preprocessing of images.
 
     Raises:
-        CheckpointError: If two differ (the message lists all differences), or
+        CheckpointError: If two differ (the message lists the differences), or
             one holds LoRA updates.
     """
     for path, checkpoint in checkpoints.items():
@@ -122,9 +123,11 @@ def check_compatible(
         if not same_classes:
             unlike += _unlike_classes(classes[first], classes[path])
         if unlike:
+            more = len(unlike) - MOST_LINES
+            lines = unlike[:MOST_LINES] + [f'and {more} more'] * (more > 0)
             raise CheckpointError(
                 f'{first} and {path} cannot be averaged:\n  '
-                + '\n  '.join(unlike)
+                + '\n  '.join(lines)
                 + advice
             )
     return notes
@@ -265,7 +268,7 @@ def _unlike_classes(
         if one != other
     ]
     if sorted(first) == sorted(second):
-        different.append('(the same names in another order)')
+        different.insert(0, 'classes: the same names in another order')
     return different
 
 

@@ -96,9 +96,18 @@ def test_all_differences_are_listed():
         assert line in str(error.value)
 
 
+def test_of_many_differences_the_first_are_listed():
+    other = converted()
+    other['state_dict'] = {f'x{i}': torch.zeros(1) for i in range(20)}
+    with pytest.raises(CheckpointError, match=r'\n  and \d+ more') as error:
+        check(converted(), other)
+    assert len(str(error.value).splitlines()) == 12
+
+
 def test_classes_in_another_order_are_refused():
+    letters = tuple('abcdefghijklm')
     with pytest.raises(CheckpointError, match='another order'):
-        check(converted(('a', 'b')), trained(('b', 'a')))
+        check(converted(letters), converted(letters[::-1]))
 
 
 def test_another_number_of_classes_is_refused():
