@@ -45,13 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     from mmclip.adapting.run_files.run_folder import RunFolder
     from mmclip.checkpoint.files.paths import check_free
     from mmclip.errors import ArgumentError
-    from mmclip.predicting.predictions import printable
-    from mmclip.report.page import write_report
 
     if args.root and not args.root.is_dir():
         raise ArgumentError(f'--root {args.root} is not a folder.')
     if args.out:
         check_free(args.out, force=args.force)
+    from mmclip.predicting.predictions import printable
+    from mmclip.report.page import write_report
+
     other = RunFolder(args.other) if args.other else None
     folder = RunFolder(args.run)
     page = write_report(folder, other, args.out, root=args.root)

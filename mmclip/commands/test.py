@@ -97,22 +97,23 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Test the model that the arguments name."""
-    import mmengine
-    from mmengine.dist import is_main_process
-    from mmengine.evaluator import DumpResults
-
     from mmclip.checkpoint.files.paths import check_folder, check_free
-    from mmclip.engine.checks.places import check_places
-    from mmclip.engine.config.build import build_runner, naming_the_config
-    from mmclip.engine.distributed.processes import use_gloo_without_gpu
-    from mmclip.evaluation.config import load_config_with
-    from mmclip.evaluation.test_time_augmentation import leave_out_averaging
 
     if args.out:
         inputs = args.config, args.checkpoint
         check_free(Path(args.out), *inputs, force=args.force)
     if args.show_dir:
         check_folder(Path(args.show_dir))
+    import mmengine
+    from mmengine.dist import is_main_process
+    from mmengine.evaluator import DumpResults
+
+    from mmclip.engine.checks.places import check_places
+    from mmclip.engine.config.build import build_runner, naming_the_config
+    from mmclip.engine.distributed.processes import use_gloo_without_gpu
+    from mmclip.evaluation.config import load_config_with
+    from mmclip.evaluation.test_time_augmentation import leave_out_averaging
+
     cfg = load_config_with(
         ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'),
         args.config,

@@ -73,8 +73,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmclip.checkpoint import write_checkpoint
     from mmclip.checkpoint.files.paths import check_out
+
+    check_out(args.out, args.pretrained, force=args.force)
+    from mmclip.checkpoint import write_checkpoint
     from mmclip.checkpoint.towers.sources import find_source
     from mmclip.checkpoint.towers.usage import config_lines, images
     from mmclip.datasets.class_order import check_folders
@@ -86,7 +88,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     from mmclip.text.zero_shot import zero_shot_checkpoint
 
-    check_out(args.out, args.pretrained, force=args.force)
     classes = class_names(args.classes)
     templates = named_templates(args.templates)
     if args.data:
