@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmclip.adapting.inputs import check_recipe, other_folders
+from mmclip.adapting.inputs import files_of_recipe, other_folders
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.adapting.screen import log_to
 from mmclip.named_model.check import check_model
@@ -95,11 +95,10 @@ def adapt(
     if isinstance(also_test, str | Path):
         also_test = [also_test]
     command = command or _call(locals())
-    check_recipe(recipe)
     check_model(model, weights)
     source = Path(images)
     folder = RunFolder(Path(out or default_out(source)))
-    files = model, weights, names, templates, recipe
+    files = model, weights, names, templates, *files_of_recipe(recipe)
     folder.check_free(
         [source, *map(Path, also_test)],
         [Path(f) for f in files if f and isinstance(f, str | Path)],

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.test_adapting.conftest import save_photos
 
 REFUSED = """
 import sys
+from pathlib import Path
 from mmclip.commands.adapt import main
 
 code = main({arguments!r})
@@ -54,12 +56,18 @@ def test_an_unknown_recipe_is_refused(tmp_path):
         mmclip.adapt(tmp_path, tmp_path / 'run', recipe='lite')
 
 
-def test_the_config_of_a_run_is_not_replaced_by_what_it_makes(tmp_path):
+@pytest.mark.parametrize('builds_on_it', [False, True])
+def test_the_config_of_a_run_is_not_replaced_by_what_it_makes(
+    tmp_path, builds_on_it
+):
     photos = save_photos(tmp_path / 'photos', number=2, size=8)
     run = tmp_path / 'run'
     run.mkdir()
     for name in ('train.log', 'metrics.json', 'config.py'):
         (run / name).touch()
     config = str(run / 'config.py')
+    if builds_on_it:
+        config = str(tmp_path / 'mine.py')
+        Path(config).write_text("_base_ = ['run/config.py']")
     with pytest.raises(CheckpointError, match=r'config\.py would be overwr'):
         mmclip.adapt(photos, run, recipe=config, force=True)

@@ -11,7 +11,6 @@ import torch
 from mmengine.device import get_device
 
 from mmclip.adapting.encode import encode
-from mmclip.adapting.inputs import RECIPES
 from mmclip.adapting.insights import embedding_map, near_duplicates
 from mmclip.adapting.material import Material, copies
 from mmclip.adapting.one_label import make_one
@@ -20,7 +19,6 @@ from mmclip.adapting.run_files.config_file import dataset
 from mmclip.adapting.run_files.run_folder import RunFolder, write_text
 from mmclip.adapting.several_labels import make_several
 from mmclip.adapting.tuning.tune import NAME as TUNED
-from mmclip.engine.config.load import load_config
 from mmclip.errors import ArgumentError, DataError, check_choice, some
 from mmclip.few_shot import METHODS, several_labels
 from mmclip.few_shot.method import Encoded
@@ -85,8 +83,6 @@ def learn(
                 f'--recipe {recipe} is for fine-tuning, but --method {method} '
                 'is asked for: leave one of them out.'
             )
-    if recipe not in RECIPES:
-        load_config(recipe)  # refuses what is not a config
     make_texts([''], templates)  # refuses what is no template
     check(images, names, recipe)
     counts = {split: len(images.rows(split)) for split in SPLITS}

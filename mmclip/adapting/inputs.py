@@ -16,17 +16,25 @@ from mmclip.own_images.images import Images
 RECIPES = ('auto', 'light', 'full')
 
 
-def check_recipe(recipe: str) -> None:
-    """Refuse what is neither a recipe's name nor a config.
+def files_of_recipe(recipe: str) -> list[Path]:
+    """Return the files of a recipe: a config, and those that it builds on.
 
     Raises:
-        ArgumentError: If it is not.
+        ArgumentError: If it is neither a recipe's name nor a file.
+        ConfigError: If it is not a config.
     """
-    if recipe not in RECIPES and not Path(recipe).is_file():
+    if recipe in RECIPES:
+        return []
+    if not Path(recipe).is_file():
         raise ArgumentError(
             f'--recipe {recipe} is neither {", ".join(RECIPES)} nor a config '
             f'file{did_you_mean(recipe, RECIPES)}.'
         )
+    from mmclip.engine.config.load import load_config
+
+    # mmengine puts the path of each file before its text.
+    lines = load_config(recipe).text.splitlines()
+    return [Path(recipe), *(Path(s) for s in lines if s.endswith('.py'))]
 
 
 def other_folders(
