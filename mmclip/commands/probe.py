@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     check_files(args)
     import torch
+    from mmengine.logging import MMLogger
 
     from mmclip.checkpoint.files.paths import check_out
     from mmclip.engine.config.load import complete_dataloaders
@@ -85,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     check_out(work_dir / OUT, checkpoint, force=args.force)
     cfg.launcher = args.launcher
     start_processes(cfg)
+    MMLogger.get_instance('mmclip', log_level=cfg.get('log_level', 'INFO'))
     complete_dataloaders(cfg, pin_memory=torch.cuda.is_available())
     found = probe(
         cfg,

@@ -60,8 +60,9 @@ def test_errors_are_one_sentence(project, exit_message, arguments, message):
 
 def test_what_makes_its_numbers_too_good_is_said(project, call, monkeypatch):
     monkeypatch.setattr(logistic, 'MAX_ITERATIONS', 3)  # whatever they are
-    option = 'test_dataloader.dataset.data_prefix=train'
-    result = call(main, 'config.py', 'tower.pth', '--cfg-options', option)
+    options = ('test_dataloader.dataset.data_prefix=train', 'log_level=ERROR')
+    result = call(main, 'config.py', 'tower.pth', '--cfg-options', *options)
+    assert 'INFO' not in result.out
     assert '\nnote: the test set is the train set, ' in result.out
 
 
