@@ -92,7 +92,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='how many rounds count (default: 15; for convert, start and '
         'growth: 5)',
     )
-    parser.add_device('the towers')
+    parser.add_device('each tower')
     add('--json', type=Path, metavar='OUT', help='a file for all numbers')
     add('--plot', type=Path, metavar='OUT', help='a picture of the table')
     parser.add_force('OUT if it exists')
