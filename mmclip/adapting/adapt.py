@@ -102,7 +102,10 @@ def learn(
     if encoder.embed is not None:  # first, since its files may be missing
         text = encoder.embed(names or spoken(images), templates, say)
     if folder.metrics.exists():
-        say(f'the run that was here is in {folder.replaced} until the end')
+        say(
+            f'the run that was here is in {folder.replaced} until this one is '
+            'finished'
+        )
     folder.begin()
     images.write(folder.split)
     write_text(folder.classes, '\n'.join(images.classes) + '\n')

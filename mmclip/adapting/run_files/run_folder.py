@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / 'replaced'
 
     @property
+    def tuning(self) -> Path:
+        """The folder of fine-tuning."""
+        return self.path / 'tuning'
+
+    @property
     def results(self) -> list[Path]:
         """The files of a run; the first marks a finished one."""
         return [
@@ -138,7 +143,8 @@ class RunFolder:
                 )
         check_folder(self.path)
         if not self.log.exists():
-            if theirs := [p.name for p in self.results if p.exists()]:
+            made = (*self.results, self.features, self.replaced, self.tuning)
+            if theirs := [path.name for path in made if path.exists()]:
                 raise CheckpointError(
                     f'{self.path} has files that are not of a run, such as '
                     f'{theirs[0]}: give another folder with --out.'
@@ -159,7 +165,7 @@ class RunFolder:
         self.log.touch()  # it marks the folder as one of a run
         if is_finished := self.metrics.exists():
             self.replaced.mkdir(exist_ok=True)
-        for path in self.results:
+        for path in reversed(self.results):  # finished until the last one
             if is_finished and path.exists():
                 path.replace(self.replaced / path.name)
             path.unlink(missing_ok=True)
@@ -170,8 +176,10 @@ class RunFolder:
         That is the run that it replaced, and the cached features if they take
         more room than the model: they only make the next run quicker.
         """
-        if self.replaced.exists():
-            shutil.rmtree(self.replaced)
+        for path in RunFolder(self.replaced).results:
+            path.unlink(missing_ok=True)
+        if self.replaced.is_dir() and not any(self.replaced.iterdir()):
+            self.replaced.rmdir()
         files = [p for p in self.features.rglob('*') if p.is_file()]
         size = sum(path.stat().st_size for path in files)
         if size > self.model.stat().st_size:

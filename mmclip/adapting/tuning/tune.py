@@ -131,7 +131,7 @@ def tune(
     inner = hold_out(images.take(rows), seed)
     learned_from = everything.take(rows).take(inner.rows('train'))
     start = method.fit(learned_from, **settings)
-    work = RunFolder(folder.path / 'tuning')
+    work = RunFolder(folder.tuning)
     task = Task(inner, encoder, start, work, seed)
     made_of = dict(
         images=digest([inner.root, inner.paths, inner.labels, inner.splits]),
@@ -234,7 +234,7 @@ def _see_again(
     say: Callable[[str], None],
 ) -> Encoded:
     """Compute what the tuned tower says of the images."""
-    cache = folder.path / 'tuning' / 'features'
+    cache = RunFolder(folder.tuning).features
     found = encode(encoder, dataset(images, folder, None), cache, say=say)
     return replace(
         before,
