@@ -57,8 +57,9 @@ def adapt(
         weights (str | None): A local file with the weights of
             ``'NAME/TAG'``. Defaults to None: open_clip's download.
         names (str | Sequence[str] | None): Class names for the text tower, in
-            the order of the classes, or a file with one per line. Defaults to
-            the names of the folders, with spaces for ``_`` and ``-``.
+            the order of the classes: see
+            :func:`mmclip.text.class_embeddings.class_names`. Defaults to the
+            names of the folders, with spaces for ``_`` and ``-``.
         templates (str | Sequence): See
             :func:`mmclip.text.class_embeddings.named_templates`.
         also_test (str | Path | Sequence): A folder with one folder per class,

@@ -26,7 +26,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--out',
         type=Path,
         help="the page to write (default: report.html in the run's folder, "
-        'or comparison.html for two runs; that is replaced)',
+        'or comparison.html for two runs, which is replaced if it exists)',
     )
     add(
         '--root',

@@ -107,13 +107,13 @@ def main(argv: list[str] | None = None) -> int:
     image = read(args.image)
     inputs = [str(args.image), *[args.classes] * is_file(args.classes)]
     check_free(args.out, *inputs, force=args.force)
+    check_model(args.model, args.weights)
     classes = parse_classes(_lines(args.classes), args.background)
     if len(classes.classes) > MOST_CLASSES:
         raise ArgumentError(
             f'A PNG has room for {MOST_CLASSES} classes; got '
             f'{len(classes.classes):,}.'
         )
-    check_model(args.model, args.weights)
     from mmclip.checkpoint.files.atomic import atomic_file
     from mmclip.named_model.encoder import open_encoder
     from mmclip.segmentation.map_file import save_map, shares

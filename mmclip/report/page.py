@@ -55,8 +55,8 @@ def write_report(
         Path: The file.
 
     Raises:
-        DataError: If a run is not finished, or damaged, or two have no
-            classes in common.
+        DataError: If a run is not finished, or damaged, or two cannot be
+            compared.
     """
     run = read_run(folder)
     thumbnails = Thumbnails(root)

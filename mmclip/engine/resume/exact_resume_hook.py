@@ -73,9 +73,11 @@ class ExactResumeHook(Hook):
         wanted = ResumableSampler
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             wanted = ResumableInfiniteSampler
+        name = f'mmclip.{wanted.__name__}'
         reasons = {
-            f"train_dataloader.sampler.type is not 'mmclip.{wanted.__name__}'"
-            '': not isinstance(find_sampler(runner), wanted),
+            f"train_dataloader.sampler.type is not '{name}'": (
+                not isinstance(find_sampler(runner), wanted)
+            ),
             "dict(type='mmclip.SeedSample') is not first in the pipeline of "
             'every data set, or there are wrappers other than ConcatDataset '
             'and RepeatDataset': not _seeds_samples(

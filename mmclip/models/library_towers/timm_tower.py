@@ -114,6 +114,7 @@ class TimmVisionTower(LibraryTower):
             raise DataError(
                 f'{self.model} needs images of whole patches of {self._patch} '
                 f'pixels; {height}x{width} are not. Pad them: '
+                f'pad_size_divisor={self._patch}, in mmsegmentation '
                 f'size_divisor={self._patch}.'
             )
         if self.out_type == 'pooled':

@@ -144,6 +144,7 @@ class TestOutputs:
         with pytest.raises(DataError, match=f'size_divisor={size}'):
             tower(torch.zeros(1, 3, 4 * size, 4 * size + 2))
 
+    @torch.no_grad()
     def test_naflex_takes_any_aspect(self):
         reference, tower = twins(
             'naflexvit_base_patch16_siglip', out_type='featmap'
