@@ -8,7 +8,7 @@ from mmengine.device import get_device
 from mmclip.adapting.run_files.model_file import build_model, read_model
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.checkpoint.files.paths import find_weights
-from mmclip.errors import ArgumentError, DataError
+from mmclip.errors import ArgumentError
 from mmclip.named_model.check import check_model
 from mmclip.named_model.encoder import CONFIG
 from mmclip.predicting.classifier import Classifier
@@ -66,12 +66,7 @@ def load(
         )
     if path.is_dir():
         folder = RunFolder(path)
-        if not folder.metrics.is_file():
-            raise DataError(
-                f'{path} is not the folder of a finished run of mmclip adapt: '
-                f'it has no {folder.metrics.name}. Finish the run, or give '
-                'the file of a classifier.'
-            )
+        folder.check_finished()
         path = folder.model
     return Classifier(*read_model(path), device)
 

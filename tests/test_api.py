@@ -63,7 +63,7 @@ def test_a_classifier_has_names_of_its_own(tmp_path):
 
 def test_a_folder_that_is_no_finished_run_is_named(tmp_path):
     write_checkpoint(checkpoint(), tmp_path / 'model.safetensors')
-    with pytest.raises(DataError, match='mmclip adapt: it has no metrics'):
+    with pytest.raises(DataError, match='finished run: it has no metrics'):
         mmclip.load(tmp_path)
 
 

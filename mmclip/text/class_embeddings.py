@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from mmclip.errors import (
     CheckpointError,
     DataError,
     did_you_mean,
+    some,
 )
 from mmclip.text.tokenizer_files import tokenizer_files
 from mmclip.text.whole_model import load_whole_model
@@ -144,6 +146,7 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
             between them, or a list of names.
 
     Raises:
+        ArgumentError: If a name is given twice.
         DataError: If the file is not UTF-8.
         FileNotFoundError: If there is no such file, and no comma.
     """
@@ -153,8 +156,11 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
         return list(open_clip.IMAGENET_CLASSNAMES)
     if not isinstance(classes, str):
         return list(classes)
-    if ',' in classes and not is_file(classes):
-        return [name.strip() for name in classes.split(',') if name.strip()]
+    if ',' in classes and not (classes.endswith('.txt') or is_file(classes)):
+        names = [name.strip() for name in classes.split(',') if name.strip()]
+        if twice := [n for n, count in Counter(names).items() if count > 1]:
+            raise ArgumentError(f'Classes are named twice: {some(twice)}.')
+        return names
     return _lines(classes, ['imagenet'])
 
 

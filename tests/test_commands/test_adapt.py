@@ -265,6 +265,9 @@ def test_a_run_that_failed_does_not_look_finished(
     assert not folder.metrics.exists()
     assert not folder.report.exists()
     before = RunFolder(folder.replaced)
+    assert predict.main([str(folder.path), 'photos']) == 1
+    said = capsys.readouterr().err
+    assert f'The run before it is in {before.path}' in said
     assert all(path.is_file() for path in before.results)
     assert predict.main([str(before.path), 'photos']) == 0
     assert adapt() == 0
@@ -286,6 +289,11 @@ def test_files_of_others_stay(project, capsys):
     assert adapt('--out=mine', '--force') == 1
     assert 'README.md' in capsys.readouterr().err
     assert (project / 'mine' / 'README.md').read_text() == 'mine'
+    (project / 'mine' / 'train.log').write_text('epoch 1: mine')
+    assert adapt('--out=mine', '--force') == 1
+    (project / 'mine' / 'README.md').unlink()
+    assert adapt('--out=mine') == 1
+    assert (project / 'mine' / 'train.log').read_text() == 'epoch 1: mine'
 
 
 def test_a_file_of_the_run_is_not_its_input(project, capsys):

@@ -13,7 +13,7 @@ from safetensors.torch import load, save_file
 
 from mmclip.analysis.parity import relative_difference
 from mmclip.checkpoint import CheckpointError
-from mmclip.errors import DataError
+from mmclip.errors import ArgumentError, DataError
 from mmclip.text import class_embeddings as module
 from mmclip.text.class_embeddings import (
     class_names,
@@ -322,7 +322,10 @@ def test_names_and_templates_by_word_and_by_file(tmp_path):
     path.write_text('cat\n\n  fire truck \n', encoding='utf-8-sig')
     assert class_names(str(path)) == ['cat', 'fire truck']
     assert class_names('cat, fire truck') == ['cat', 'fire truck']
-    assert len(class_names('a long name,' * 1000)) == 1000
+    long = [f'a long name {i}' for i in range(1000)]
+    assert class_names(','.join(long)) == long
+    with pytest.raises(ArgumentError, match='named twice: cat'):
+        class_names('cat,dog,cat')
     path.write_bytes('café\nsky'.encode('latin-1'))
     with pytest.raises(DataError, match=r'names\.txt is not UTF-8'):
         class_names(str(path))

@@ -1,6 +1,7 @@
 """What stays in the folder of a run, and where."""
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from mmclip.checkpoint.files.paths import check_folder
 from mmclip.errors import CheckpointError, DataError
 from mmclip.untrusted.rules import read_json
 
+# How each line of a log begins: with a time and a level.
+LOGGED = re.compile(r'\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ ')
 MOST_BYTES = 2**27  # of JSON: places on the map for three million images
 
 
@@ -142,8 +145,9 @@ class RunFolder:
                     f'{self.path} with --out.'
                 )
         check_folder(self.path)
-        if not self.log.exists():
+        if not self._has_log():
             made = (*self.results, self.features, self.replaced, self.tuning)
+            made += (self.log,)
             if theirs := [path.name for path in made if path.exists()]:
                 raise CheckpointError(
                     f'{self.path} has files that are not of a run, such as '
@@ -154,6 +158,14 @@ class RunFolder:
                 f'{self.path} has a finished run; pass --force to replace it, '
                 'or another folder with --out.'
             )
+
+    def _has_log(self) -> bool:
+        """Return whether there is a log, and it begins like one of a run."""
+        if not self.log.is_file():
+            return False
+        with open(self.log, encoding='utf-8', errors='replace') as file:
+            first = file.readline()
+        return not first or bool(LOGGED.match(first))
 
     def begin(self) -> None:
         """Create the folder, and set aside what an earlier run says there.
@@ -190,18 +202,31 @@ class RunFolder:
         text = json.dumps(numbers, indent=2, ensure_ascii=False)
         write_text(self.metrics, text + '\n')
 
+    def check_finished(self) -> None:
+        """Refuse what is not the folder of a finished run.
+
+        Raises:
+            DataError: If it is not.
+        """
+        if self.metrics.is_file():
+            return
+        step = (
+            f'The run before it is in {self.replaced}.'
+            if RunFolder(self.replaced).metrics.is_file()
+            else f'Make one with: mmclip adapt IMAGES --out {self.path}'
+        )
+        raise DataError(
+            f'{self.path} is not the folder of a finished run: it has no '
+            f'{self.metrics.name}. {step}'
+        )
+
     def read_metrics(self) -> dict[str, Any]:
         """Read the numbers of a finished run.
 
         Raises:
             DataError: If the run is not finished, or the file is damaged.
         """
-        if not self.metrics.is_file():
-            raise DataError(
-                f'{self.path} is not the folder of a finished run: it has no '
-                f'{self.metrics.name}. Make one with: mmclip adapt IMAGES '
-                f'--out {self.path}'
-            )
+        self.check_finished()
         try:
             return read_json(self.metrics, MOST_BYTES)
         except CheckpointError as error:
