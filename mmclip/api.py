@@ -9,7 +9,7 @@ from mmclip.adapting.run_files.model_file import build_model, read_model
 from mmclip.adapting.run_files.run_folder import RunFolder
 from mmclip.checkpoint.files.paths import find_weights
 from mmclip.errors import ArgumentError
-from mmclip.named_model.check import check_model
+from mmclip.named_model.check import SCHEME, check_model
 from mmclip.named_model.encoder import CONFIG
 from mmclip.predicting.classifier import Classifier
 from mmclip.text.class_embeddings import (
@@ -18,8 +18,6 @@ from mmclip.text.class_embeddings import (
     named_templates,
 )
 from mmclip.text.zero_shot import zero_shot_checkpoint
-
-SCHEME = 'open_clip://'
 
 
 def load(
@@ -87,9 +85,8 @@ def _zero_shot(
     if folder.exists():
         name, tag = str(folder / CONFIG), str(find_weights(folder))
     else:
-        model = model.removeprefix(SCHEME)
         check_model(model, None)
-        name, _, tag = model.partition('/')
+        name, _, tag = model.removeprefix(SCHEME).partition('/')
     made = zero_shot_checkpoint(
         name, tag, names, named_templates(templates), device=device
     )

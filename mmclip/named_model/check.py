@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmclip.errors import ArgumentError, CheckpointError, did_you_mean
 
+SCHEME = 'open_clip://'  # which NAME/TAG may have before it
 TIMM = ('vit_', 'eva', 'naflexvit_')  # how its names begin
 
 
@@ -30,7 +31,7 @@ def check_model(model: str, weights: str | None) -> None:
         raise FileNotFoundError(f'There is no file {weights}.')
     if exists:
         return
-    name, _, tag = model.partition('/')
+    name, _, tag = model.removeprefix(SCHEME).partition('/')
     if not tag:
         raise CheckpointError(
             f'{model} is not a model: give NAME/TAG, such as '

@@ -19,7 +19,7 @@ from mmclip.checkpoint.towers.tower import HubError
 from mmclip.checkpoint.unconverted import advise
 from mmclip.duration import duration
 from mmclip.errors import CheckpointError
-from mmclip.named_model.check import check_model
+from mmclip.named_model.check import SCHEME, check_model
 from mmclip.text.class_embeddings import (
     ClassEmbeddings,
     Template,
@@ -107,9 +107,10 @@ def open_encoder(
     """Find a CLIP model and convert its image tower.
 
     Args:
-        model (str): ``'NAME/TAG'`` of open_clip; a folder with
-            ``open_clip_config.json`` and weights; or a file that mmclip
-            converted or trained, which has no text tower.
+        model (str): ``'NAME/TAG'`` of open_clip, with or without
+            ``open_clip://``; a folder with ``open_clip_config.json`` and
+            weights; or a file that mmclip converted or trained, which has no
+            text tower.
         weights (str | None): A local file with the weights of
             ``'NAME/TAG'``. Defaults to None: open_clip's download.
         device (str | None): Where texts are embedded. Defaults to None: on a
@@ -128,7 +129,7 @@ def open_encoder(
     if path.is_dir():
         name, pretrained = str(path / CONFIG), str(_weights_in(path))
     else:
-        name, _, known_tag = model.partition('/')
+        name, _, known_tag = model.removeprefix(SCHEME).partition('/')
         pretrained = weights or known_tag
         tag = known_tag if weights else None
     try:

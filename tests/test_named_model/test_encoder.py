@@ -13,10 +13,7 @@ def converted(tmp_path) -> dict:
     return convert_source(config, str(tmp_path))[0]
 
 
-def test_a_folder_has_both_towers_and_a_file_one(
-    converted, tmp_path, monkeypatch
-):
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+def test_a_folder_has_both_towers_and_a_file_one(converted, tmp_path):
     file = tmp_path / 'tower.pt'
     write_checkpoint(converted, file)
     both, one = open_encoder(str(tmp_path)), open_encoder(str(file))
