@@ -98,7 +98,8 @@ def as_pattern(filename_tmpl: str) -> str:
 def check_resumable(checkpoint: Mapping, path: str) -> None:
     """Check that a run can resume from a checkpoint."""
     meta, problem = checkpoint.get('meta'), None
-    if missing := {'meta', 'state_dict', 'optimizer'} - set(checkpoint):
+    needed = {'meta', 'state_dict', 'optimizer', 'message_hub'}
+    if missing := needed - set(checkpoint):
         problem = f'it lacks {", ".join(sorted(missing))}'
     elif not isinstance(meta, Mapping):
         problem = 'its meta is not a dict'
@@ -106,7 +107,7 @@ def check_resumable(checkpoint: Mapping, path: str) -> None:
         problem = "its meta['epoch'] or meta['iter'] is not a whole number"
     elif not isinstance(meta.get('seed'), int | None):
         problem = "its meta['seed'] is not a number"
-    elif not isinstance(checkpoint.get('message_hub', {}), Mapping):
+    elif not isinstance(checkpoint['message_hub'], Mapping):
         problem = 'its message_hub is not a dict'
     if problem is not None:
         raise CheckpointError(

@@ -42,6 +42,14 @@ PROGRESS = {
     '_global_step',
     '_last_value',
 }
+# States of torch's optimizers that have the parameter's shape.
+PARAMETER_LIKE = {
+    'exp_avg',
+    'exp_avg_sq',
+    'max_exp_avg_sq',
+    'momentum_buffer',
+    'sum',
+}
 SCALER = ('growth_factor', 'backoff_factor', 'growth_interval')
 
 
@@ -144,6 +152,7 @@ def _compare_optimizers(
         place = f'{key} (parameters in each group)'
         yield Difference(place, was, is_now, 'state')
         return
+    _check_shapes(_typed(state.get('state'), dict, f'{key} (state)'), old, new)
     # From the last: with layer decay, the head's group.
     for i in reversed(range(len(new))):
         one, other = _hyperparameters(old[i]), _hyperparameters(new[i])
@@ -161,6 +170,24 @@ def _compare_optimizers(
         pair = saved.get(name), fresh.get(name)
         if None not in pair and not same(*pair):
             yield Difference(f'{key}.loss_scale.{name}', *pair)
+
+
+def _check_shapes(states: dict, old: list[dict], new: list[dict]) -> None:
+    """Refuse averages that do not fit: torch's fused steps do not look."""
+    for was, is_now in zip(old, new, strict=True):
+        numbers, params = was.get('params', ()), is_now['params']
+        names = is_now.get('param_names', numbers)
+        for name, number, param in zip(names, numbers, params, strict=True):
+            values = _typed(states.get(number, {}), dict, f'state of {name}')
+            for key in PARAMETER_LIKE & values.keys():
+                shape = getattr(values[key], 'shape', None)
+                if values[key] is not None and shape != param.shape:
+                    raise CheckpointError(
+                        'The checkpoint cannot be resumed from: the '
+                        f"optimizer's {key} of {name} has shape {shape}, but "
+                        f'the parameter {param.shape}. To start from its '
+                        'weights, set load_from.'
+                    )
 
 
 def _hyperparameters(group: dict) -> dict[str, Any]:

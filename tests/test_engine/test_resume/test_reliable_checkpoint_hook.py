@@ -226,13 +226,14 @@ def test_several_optimizers(train, tmp_path):
     assert set(checkpoint['optimizer']) == {'weight', 'bias'}
 
 
-def test_weights_alone_are_not_resumed_from(train, tmp_path):
+@pytest.mark.parametrize('part', ['optimizer', 'message_hub'])
+def test_weights_alone_are_not_resumed_from(train, tmp_path, part):
     train(epochs=1)
     path = tmp_path / 'work' / 'epoch_1.pth'
     checkpoint = read_checkpoint(path)
-    del checkpoint['optimizer']
+    del checkpoint[part]
     torch.save(checkpoint, tmp_path / 'weights.pth')
-    with pytest.raises(CheckpointError, match='lacks optimizer'):
+    with pytest.raises(CheckpointError, match=f'lacks {part}'):
         train(epochs=2, resume=True, load_from=str(tmp_path / 'weights.pth'))
 
 

@@ -263,6 +263,8 @@ def test_checkpoints_without_the_note_are_compared_by_their_state(tmp_path):
         lambda checkpoint: checkpoint['meta']['settings'].update(data=1),
         lambda checkpoint: checkpoint['optimizer'].update(param_groups=3),
         lambda checkpoint: checkpoint['optimizer'].update(param_groups=[3]),
+        lambda checkpoint: checkpoint['optimizer'].update(state=[3]),
+        lambda checkpoint: checkpoint['optimizer']['state'].update({0: 3}),
         lambda checkpoint: checkpoint.update(param_schedulers=dict(a=1)),
         lambda checkpoint: checkpoint.update(param_schedulers=[1, 2]),
         lambda checkpoint: checkpoint['meta']['settings'].update(
@@ -277,6 +279,16 @@ def test_other_kinds_of_notes_and_states_are_refused(
     change(checkpoint)
     torch.save(checkpoint, tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match='The checkpoint cannot be resu'):
+        train(tmp_path, resume='x.pth', **SETTINGS)
+
+
+@pytest.mark.parametrize('value', [torch.zeros(1), torch.zeros(99), 0.5])
+def test_averages_of_another_shape_are_refused(finished, tmp_path, value):
+    # A fused step would use the memory beside them.
+    checkpoint = read_checkpoint(finished / 'work' / 'epoch_2.pth')
+    checkpoint['optimizer']['state'][0]['exp_avg'] = value
+    torch.save(checkpoint, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match=r'exp_avg of .* has shape'):
         train(tmp_path, resume='x.pth', **SETTINGS)
 
 
