@@ -83,3 +83,8 @@ def some(names: Iterable[object], most: int = 5) -> str:
     texts = [str(name)[:200] for name in names]
     more = f' and {len(texts) - most} more' if len(texts) > most else ''
     return ', '.join(texts[:most]) + more
+
+
+def some_misfits(error: RuntimeError) -> str:
+    """List the first that ``load_state_dict`` says of keys and shapes."""
+    return some(str(error).split('\n\t')[1:] or [error])

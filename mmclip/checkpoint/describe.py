@@ -22,7 +22,7 @@ from mmclip.checkpoint.meta import (
 from mmclip.checkpoint.state_dict import weights_of
 from mmclip.checkpoint.towers.tower import BACKBONES
 from mmclip.datasets.preprocessing import read_pipeline
-from mmclip.errors import CheckpointError
+from mmclip.errors import CheckpointError, some_misfits
 
 HEAD = PARTS['head']
 HEADS = ('head', 'decode_head', 'bbox_head', 'roi_head', 'cls_head')
@@ -99,7 +99,7 @@ def load_trained(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
         model.load_state_dict(state_dict)
     except RuntimeError as error:
         raise CheckpointError(
-            f'{what} does not fit the config: {error}'
+            f'{what} does not fit the config: {some_misfits(error)}'
         ) from None
 
 

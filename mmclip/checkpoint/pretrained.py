@@ -31,7 +31,7 @@ from mmclip.checkpoint.unconverted import (
     not_a_file,
     refuse_unconverted,
 )
-from mmclip.errors import CheckpointError, some
+from mmclip.errors import CheckpointError, some, some_misfits
 from mmclip.models.loading import resize_pos_embed_on_load
 from mmclip.pos_embed import PATCH_GRID
 from mmclip.registry import WEIGHT_INITIALIZERS
@@ -238,7 +238,7 @@ class StrictPretrained(PretrainedInit):
         except CheckpointError:
             raise
         except RuntimeError as error:
-            problems = str(error).split('\n\t')[1:]
+            problems = some_misfits(error)
             raise self._misfit(module, weights, problems) from None
         missing = [
             f'missing: {key}'
@@ -246,7 +246,7 @@ class StrictPretrained(PretrainedInit):
             if not _is_made_anew(key, module, held)
         ]
         if missing:
-            raise self._misfit(module, weights, missing)
+            raise self._misfit(module, weights, some(missing))
         print_log(
             f'Pretrained: {self.checkpoint}: Loaded; kept fresh: {fresh}; '
             f'left out: {found.unexpected_keys}.',
@@ -267,12 +267,12 @@ class StrictPretrained(PretrainedInit):
         return state_dict
 
     def _misfit(
-        self, module: nn.Module, weights: dict[str, Any], problems: list[str]
+        self, module: nn.Module, weights: dict[str, Any], problems: str
     ) -> CheckpointError:
         advice = find_backbone(module) and advise(self.checkpoint, weights)
         return CheckpointError(
             f'{self.checkpoint} does not fit the {type(module).__name__} '
-            f"whose init_cfg has type='Pretrained': {some(problems)}. "
+            f"whose init_cfg has type='Pretrained': {problems}. "
             + (
                 advice
                 or 'Move the init_cfg to the part that the file is for, give '

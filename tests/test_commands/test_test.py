@@ -22,12 +22,13 @@ from tests.test_commands.weights import load_in_this_process, write_random
 
 @TOOL_SETS
 def test_weights_that_do_not_fit_stop_the_test(project, run, tools):
-    torch.save(
-        dict(state_dict=dict(nothing=torch.zeros(1))), project / 'x.pth'
-    )
+    weights = {f'other.{i}': torch.zeros(1) for i in range(500)}
+    torch.save(dict(state_dict=weights), project / 'x.pth')
     log = run(tools / 'test.py', 'config.py', 'x.pth', fails=True).stdout
     assert 'The checkpoint does not fit the model' in log
     assert 'backbone.cls_token' in log
+    assert 'other.0' in log
+    assert 'other.499' not in log
     assert tools != TOOLS or 'Traceback' not in log
 
 

@@ -17,7 +17,7 @@ from mmclip.checkpoint.state_dict import (
 )
 from mmclip.checkpoint.unconverted import advise, lacks_classifier
 from mmclip.engine.resume.describe_run import compare_with_run, warn_of_images
-from mmclip.errors import CheckpointError, ConfigError
+from mmclip.errors import CheckpointError, ConfigError, some_misfits
 from mmclip.registry import HOOKS
 
 EXTRA = '_extra_state'  # torch's key for a module's own state
@@ -90,9 +90,9 @@ class StrictLoadHook(Hook):
             path = str(runner._load_from or runner._resume)
             if problem := lacks_classifier(path, state_dict, model):
                 raise CheckpointError(f'{path}: {problem}') from None
-            advice = advise(path, state_dict)
+            problem = advise(path, state_dict) or some_misfits(error)
             raise CheckpointError(
-                f'The checkpoint does not fit the model: {advice or error}\n'
+                f'The checkpoint does not fit the model: {problem}\n'
                 'To start from a backbone, name it in its init_cfg '
                 "(type='mmclip.PretrainedCLIP') instead of load_from."
             ) from None
