@@ -190,6 +190,12 @@ def test_what_is_wrong_in_a_config_is_one_sentence(
     assert message in exit_message(main, 'config.py')
 
 
+def test_what_mmengine_says_nothing_of_is_said(project, exit_message):
+    config = project / 'numbers.py'
+    config.write_text('import numpy as np\nx = np.array([1])\n')
+    assert 'cannot call what it imports' in exit_message(main, 'numbers.py')
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -53,8 +53,13 @@ def load_config(
                 'mmengine imports pkg_resources, but the installed setuptools '
                 f"no longer has it; run: pip install 'setuptools{SETUPTOOLS}'"
             ) from error
+        # mmengine's lazy objects raise a RuntimeError that says nothing.
+        problem = str(error) or (
+            'a config that imports cannot call what it imports, such as '
+            'np.array(...); write the value itself, or dict(type=...)'
+        )
         raise ConfigError(
-            f'{path} cannot be read: {type(error).__name__}: {error}'
+            f'{path} cannot be read: {type(error).__name__}: {problem}'
         ) from error
     _refuse_replacing(cfg, options or {})
     try:
