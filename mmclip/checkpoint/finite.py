@@ -1,4 +1,4 @@
-"""The check that weights are finite."""
+"""The check that weights are finite numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,9 @@ def check_finite(
     weights: Mapping[str, Any], what: object, model: nn.Module | None = None
 ) -> None:
     """Refuse weights with NaN or infinite values, before they are used.
+
+    torch also loads integers into a model of real numbers, which are refused,
+    too.
 
     Args:
         weights (Mapping[str, Any]): A state dict.
@@ -37,6 +40,19 @@ def check_finite(
             f'{what} is refused: {len(wrong)} of its tensors have NaN or '
             f'infinite values: {some(wrong)}. Use a checkpoint from before '
             'the training diverged.'
+        )
+    real = {
+        name
+        for name, param in ([] if model is None else model.named_parameters())
+        if param.is_floating_point()
+    }
+    if integers := [
+        key
+        for key, tensor in weights.items()
+        if key in real and not tensor.is_floating_point()
+    ]:
+        raise CheckpointError(
+            f'{what} is refused: {some(integers)} must be real numbers.'
         )
 
 

@@ -87,3 +87,12 @@ def test_numbers_of_any_kind_are_looked_at():
     wrong = torch.tensor([1, complex('nan')])
     with pytest.raises(CheckpointError, match='x is refused'):
         check_finite(dict(wrong=wrong), 'x')
+
+
+def test_whole_numbers_are_not_loaded_into_a_model_of_real_ones():
+    model = nn.BatchNorm1d(2)
+    weights = model.state_dict()
+    check_finite(weights, 'it', model)  # the count of batches is one
+    weights['weight'] = weights['weight'].long()
+    with pytest.raises(CheckpointError, match='weight must be real numbers'):
+        check_finite(weights, 'it', model)
