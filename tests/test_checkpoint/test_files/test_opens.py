@@ -183,7 +183,7 @@ def test_a_resume_opens_each_checkpoint_once(tmp_path):
         )
         weights = {'w': torch.randn(2**20)}
         torch.save(
-            dict(meta=meta, state_dict=weights, optimizer={}),
+            dict(meta=meta, state_dict=weights, optimizer={}, message_hub={}),
             tmp_path / f'epoch_{epoch}.pth',
         )
     paths = sorted(tmp_path.glob('*.pth'))
