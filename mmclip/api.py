@@ -54,8 +54,8 @@ def load(
         return _zero_shot(str(model), classes, templates, device)
     if not path.exists():
         raise FileNotFoundError(
-            f'There is no file or folder {path}. A CLIP model, NAME/TAG, '
-            'needs classes.'
+            f'There is no file or folder {path}. For a CLIP model, NAME/TAG, '
+            'give classes, too.'
         )
     if classes is not None:
         raise ArgumentError(

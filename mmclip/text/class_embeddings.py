@@ -148,7 +148,7 @@ def class_names(classes: str | Sequence[str]) -> list[str]:
     Raises:
         ArgumentError: If a name is given twice.
         DataError: If the file is not UTF-8.
-        FileNotFoundError: If there is no such file, and no comma.
+        FileNotFoundError: If the file is missing.
     """
     if classes == 'imagenet':
         import open_clip
